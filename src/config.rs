@@ -1,0 +1,301 @@
+//! The command line, its environment twins, and the defaults. Owns what can be configured and how it is written down.
+//! Imports nothing of ours, and reads neither the real arguments nor the real environment: `main` hands them in.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+/// Connections at a time, unless told otherwise: 10,000.
+pub const MAX_CONNECTIONS: usize = 10_000;
+/// The customary ports of the API and of the web app.
+const PORTS: [u16; 2] = [3000, 5050];
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Ordercast keeps a durable tally of orders and shows every change, live.
+
+Usage: ordercast [serve] [options]
+
+Options (each with its environment twin):
+  --listen ADDR          Address to serve on, such as 127.0.0.1:3000; may be repeated (port 0: any free port)
+                         [default: 127.0.0.1:3000 and 127.0.0.1:5050] [ORDERCAST_LISTEN, separated by commas]
+  --data DIR             Folder of the data file [default: data] [ORDERCAST_DATA]
+  --catalog FILE         Catalogue to start from, as JSON [default: built in] [ORDERCAST_CATALOG]
+  --static-dir DIR       Serve the web app from this folder instead of the built-in one [ORDERCAST_STATIC_DIR]
+  --allow-origin ORIGIN  Let web pages of this origin in, such as https://shop.example (* for all); may be repeated
+                         [ORDERCAST_ALLOW_ORIGIN, separated by commas]
+  --allow-host NAME      Answer under this host name too, such as the one a proxy passes on; may be repeated
+                         [ORDERCAST_ALLOW_HOST, separated by commas]
+  --max-connections N    Connections at a time [default: 10000] [ORDERCAST_MAX_CONNECTIONS]
+  --help                 Print this
+  --version              Print the version
+
+Post an order:  curl -X POST -H 'Content-Type: application/json' -d '{\"amount\": 10}' http://localhost:3000/orders/A1
+See the board:  http://localhost:5050
+";
+
+/// Everything that a server is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// The folder of the data file; made if it is not there.
+    pub data: PathBuf,
+    /// The catalogue file; `None` for the built-in one.
+    pub catalog: Option<PathBuf>,
+    /// The web app's folder; `None` for the built-in one.
+    pub static_dir: Option<PathBuf>,
+    /// Origins of web pages that may use the server although they come from another host.
+    pub allow_origins: Vec<String>,
+    /// Host names under which the server answers although it listens on loopback only.
+    pub allow_hosts: Vec<String>,
+    /// Connections at a time; lowered at start to what the system allows.
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
+            data: PathBuf::from("data"),
+            catalog: None,
+            static_dir: None,
+            allow_origins: Vec::new(),
+            allow_hosts: Vec::new(),
+            max_connections: MAX_CONNECTIONS,
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run a server.
+    Serve(Config),
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// What is wrong with the command line or the environment; the text says how to write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// One option: its flag, and how its value goes into the configuration. The environment twin follows from the flag.
+struct Setting {
+    flag: &'static str,
+    /// Whether it may be repeated; the environment separates the values with commas.
+    many: bool,
+    set: fn(&mut Config, &OsStr) -> Result<(), String>,
+}
+
+const SETTINGS: &[Setting] = &[
+    Setting { flag: "listen", many: true, set: |config, value| add_addresses(&mut config.listen, text(value)?) },
+    Setting { flag: "data", many: false, set: |config, value| put(&mut config.data, value.into()) },
+    Setting { flag: "catalog", many: false, set: |config, value| put(&mut config.catalog, Some(value.into())) },
+    Setting { flag: "static-dir", many: false, set: |config, value| put(&mut config.static_dir, Some(value.into())) },
+    Setting { flag: "allow-origin", many: true, set: |config, value| add_origin(config, text(value)?) },
+    Setting { flag: "allow-host", many: true, set: |config, value| add_host(config, text(value)?) },
+    Setting { flag: "max-connections", many: false, set: |config, value| set_connections(config, text(value)?) },
+];
+
+impl Setting {
+    fn twin(&self) -> String {
+        format!("ORDERCAST_{}", self.flag.replace('-', "_").to_ascii_uppercase())
+    }
+}
+
+/// Reads the arguments (without the program's name) and, for what they leave open, the environment.
+///
+/// # Errors
+/// [`UsageError`] names the option and says how it is written.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut config = Config { listen: Vec::new(), ..Config::default() };
+    let mut seen = Vec::new();
+    let mut parser = Parser::from_args(arguments);
+    let mut first = true;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
+            Arg::Value(word) if first && word == "serve" => {}
+            Arg::Long(name) => {
+                let Some(setting) = SETTINGS.iter().find(|setting| setting.flag == name) else {
+                    return Err(UsageError(format!("unknown option --{name}; see ordercast --help")));
+                };
+                if !setting.many && seen.contains(&setting.flag) {
+                    return Err(UsageError(format!("--{} is given twice", setting.flag)));
+                }
+                seen.push(setting.flag);
+                let value = parser.value()?;
+                (setting.set)(&mut config, &value)
+                    .map_err(|why| UsageError(format!("--{} {}: {why}", setting.flag, value.to_string_lossy())))?;
+            }
+            Arg::Short(letter) => return Err(UsageError(format!("unknown option -{letter}; see ordercast --help"))),
+            Arg::Value(word) => {
+                let word = word.string().unwrap_or_default();
+                return Err(UsageError(format!("unknown argument {word:?}; see ordercast --help")));
+            }
+        }
+        first = false;
+    }
+    for setting in SETTINGS.iter().filter(|setting| !seen.contains(&setting.flag)) {
+        let twin = setting.twin();
+        let Some(value) = environment(&twin).filter(|value| !value.is_empty()) else { continue };
+        let told = |why| UsageError(format!("{twin}={}: {why}", value.to_string_lossy()));
+        if setting.many {
+            let list = text(&value).map_err(told)?;
+            for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+                (setting.set)(&mut config, OsStr::new(item)).map_err(told)?;
+            }
+        } else {
+            (setting.set)(&mut config, &value).map_err(told)?;
+        }
+    }
+    if config.listen.is_empty() {
+        config.listen = Config::default().listen;
+    }
+    Ok(Command::Serve(config))
+}
+
+fn text(value: &OsStr) -> Result<&str, String> {
+    value.to_str().ok_or_else(|| "must be UTF-8 text".to_owned())
+}
+
+/// A name such as `localhost` may stand for several addresses: all are listened on.
+fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), String> {
+    let addresses = value
+        .to_socket_addrs()
+        .map_err(|error| format!("must be an address with a port, such as 127.0.0.1:3000 ({error})"))?;
+    for address in addresses {
+        if address.port() == 0 || !listen.contains(&address) {
+            listen.push(address);
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every setting may fail, so all have the same shape")]
+fn put<T>(place: &mut T, value: T) -> Result<(), String> {
+    *place = value;
+    Ok(())
+}
+
+fn add_origin(config: &mut Config, value: &str) -> Result<(), String> {
+    let host = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    if value != "*" && (host.is_empty() || host.contains('/')) {
+        return Err("must be a scheme and a host, such as https://shop.example, or *".to_owned());
+    }
+    config.allow_origins.push(value.to_owned());
+    Ok(())
+}
+
+fn add_host(config: &mut Config, value: &str) -> Result<(), String> {
+    if value.is_empty() || value.contains('/') {
+        return Err("must be a host name, such as shop.example".to_owned());
+    }
+    config.allow_hosts.push(value.to_owned());
+    Ok(())
+}
+
+fn set_connections(config: &mut Config, value: &str) -> Result<(), String> {
+    match value.parse() {
+        Ok(number @ 1..) => put(&mut config.max_connections, number),
+        _ => Err("must be a number from 1 on".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &[&str], environment: &[(&str, &str)]) -> Result<Command, UsageError> {
+        let find =
+            |name: &str| environment.iter().find(|(own, _)| *own == name).map(|(_, value)| OsString::from(value));
+        parse(words.iter().map(OsString::from), find)
+    }
+
+    fn config(words: &[&str], environment: &[(&str, &str)]) -> Config {
+        match parse_words(words, environment) {
+            Ok(Command::Serve(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_anything_the_defaults_hold() {
+        assert_eq!(config(&[], &[]), Config::default());
+        assert_eq!(config(&["serve"], &[("ORDERCAST_LISTEN", "")]), Config::default());
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_lists_are_read() {
+        let environment = [
+            ("ORDERCAST_LISTEN", "127.0.0.1:1, [::1]:2"),
+            ("ORDERCAST_DATA", "env"),
+            ("ORDERCAST_MAX_CONNECTIONS", "7"),
+        ];
+        let config = config(&["--data", "flag", "--allow-host", "a", "--allow-host=b"], &environment);
+        assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+        assert_eq!((config.data, config.max_connections), (PathBuf::from("flag"), 7));
+        assert_eq!(config.allow_hosts, ["a", "b"]);
+    }
+
+    #[test]
+    fn help_and_version_win_over_everything() {
+        assert_eq!(parse_words(&["--help"], &[]), Ok(Command::Help));
+        assert_eq!(parse_words(&["serve", "-V"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Version));
+    }
+
+    #[test]
+    fn each_mistake_names_its_option() {
+        for (words, told) in [
+            (&["--lisen", "x"][..], "--lisen"),
+            (&["--listen", "localhost"], "--listen localhost"),
+            (&["--listen"], "--listen"),
+            (&["--data", "a", "--data", "b"], "--data is given twice"),
+            (&["--max-connections", "0"], "from 1 on"),
+            (&["--allow-origin", "shop.example"], "scheme"),
+            (&["start"], "start"),
+            (&["--data", "a", "serve"], "serve"),
+            (&["-x"], "-x"),
+        ] {
+            let error = parse_words(words, &[]).unwrap_err().to_string();
+            assert!(error.contains(told), "{words:?}: {error}");
+        }
+        let error = parse_words(&[], &[("ORDERCAST_MAX_CONNECTIONS", "many")]).unwrap_err().to_string();
+        assert!(error.contains("ORDERCAST_MAX_CONNECTIONS=many"), "{error}");
+    }
+
+    #[test]
+    fn the_help_names_every_option_and_twin() {
+        for setting in SETTINGS {
+            assert!(
+                HELP.contains(&format!("--{} ", setting.flag)) && HELP.contains(&setting.twin()),
+                "{}",
+                setting.flag
+            );
+        }
+    }
+}

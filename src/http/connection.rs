@@ -1,0 +1,322 @@
+//! One HTTP connection: bounded reads with deadlines, and writes that end. Owns the bytes that have come in but are not
+//! used up; knows nothing of what is asked for.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tiny_http::Method;
+
+use super::chunked::Chunked;
+use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
+use super::response::{Answer, Problem};
+use crate::net::{is_timeout, send_now};
+
+/// How long a client may take to send a head, from its first byte (for the first request: from the connection): 10 s.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client may take to send a body: 10 s.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection may stay open between two requests: 75 s, the custom of nginx.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
+/// How long a client may take to accept an answer: 10 s.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// After an early answer, how long and for how many bytes a client may go on sending what nobody reads: closing at once
+/// would reset the connection, and the reset would eat the answer (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// See [`LINGER`].
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How much is read at once: an order with a browser's headers fits.
+const READ_BYTES: usize = 2 * 1024;
+/// Room that is given back when no unread bytes need it.
+const KEPT_BYTES: usize = 4 * READ_BYTES;
+
+/// Why no request could be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The client is gone, or was silent for too long between requests: close without a word.
+    Gone,
+    /// To be answered; afterwards the connection is closed.
+    Refused(Problem),
+}
+
+impl From<Problem> for ReadError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Arc<TcpStream>,
+    /// What has come in; the first `used` bytes belong to requests that have been answered.
+    input: Vec<u8>,
+    used: usize,
+    /// The timeout that the socket is set to, so that it is only set when it changes.
+    timeout: Option<Duration>,
+    served_any: bool,
+    head: Option<Head>,
+    chunked_body: Vec<u8>,
+    /// Whether the current request's body has been read, or is not there.
+    body_done: bool,
+}
+
+impl Connection {
+    /// A connection from which nothing has been read. The stream stays in blocking mode.
+    #[must_use]
+    pub fn new(stream: Arc<TcpStream>) -> Self {
+        Self {
+            stream,
+            input: Vec::new(),
+            used: 0,
+            timeout: None,
+            served_any: false,
+            head: None,
+            chunked_body: Vec::new(),
+            body_done: true,
+        }
+    }
+
+    /// Waits for the next request's head, after the last request has been answered.
+    ///
+    /// # Errors
+    /// [`ReadError`] says whether there is somebody to answer.
+    pub fn read_head(&mut self) -> Result<Request<'_>, ReadError> {
+        self.forget_request();
+        let idle = if self.served_any { KEEP_ALIVE_IDLE } else { HEAD_DEADLINE };
+        let mut begun = (!self.unread().is_empty()).then(Instant::now);
+        let mut searched = 0;
+        loop {
+            // A head can only be complete, or wrong, where a line ends.
+            let complete = self.unread()[searched..].contains(&b'\n') || self.unread().len() >= MAX_HEAD_BYTES;
+            if complete && let Some(head) = Head::parse(self.unread())? {
+                self.body_done = matches!(head.body, BodyLength::Absent | BodyLength::Known(0));
+                self.served_any = true;
+                let head = &*self.head.insert(head);
+                return Ok(head.request(&self.input[self.used..]));
+            }
+            searched = self.unread().len();
+            let left = match begun {
+                None => idle,
+                Some(begun) => HEAD_DEADLINE.saturating_sub(begun.elapsed()),
+            };
+            match self.read_more(left) {
+                Ok(_) => begun = begun.or_else(|| Some(Instant::now())),
+                Err(error) if is_timeout(&error) && begun.is_some() => {
+                    return Err(Problem::new(408, "the request head took too long; send it within 10 s").into());
+                }
+                Err(_) => return Err(ReadError::Gone),
+            }
+        }
+    }
+
+    /// Reads the current request's body, telling a client that waits for it to go on.
+    ///
+    /// # Errors
+    /// [`ReadError`] says whether there is somebody to answer.
+    pub fn read_body(&mut self) -> Result<&[u8], ReadError> {
+        let Some(head) = &self.head else { return Ok(&[]) };
+        let (start, body, expects_continue) = (self.used + head.length, head.body, head.expects_continue);
+        let begun = Instant::now();
+        let left = || BODY_DEADLINE.saturating_sub(begun.elapsed());
+        let mut told = !expects_continue;
+        let mut read_more = |connection: &mut Self| -> Result<(), ReadError> {
+            if !std::mem::replace(&mut told, true) {
+                connection.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).map_err(|_| ReadError::Gone)?;
+            }
+            match connection.read_more(left()) {
+                Ok(_) => Ok(()),
+                Err(error) if is_timeout(&error) => {
+                    Err(Problem::new(408, "the request body took too long; send it within 10 s").into())
+                }
+                Err(_) => Err(ReadError::Gone),
+            }
+        };
+        match body {
+            BodyLength::Absent => Ok(&[]),
+            BodyLength::Known(length) => {
+                while self.input.len() < start + length {
+                    read_more(self)?;
+                }
+                self.body_done = true;
+                Ok(&self.input[start..start + length])
+            }
+            BodyLength::Chunked => {
+                let mut chunked = Chunked::default();
+                loop {
+                    let used = chunked.feed(&self.input[start..])?;
+                    self.input.drain(start..start + used);
+                    if let Some(body) = chunked.finish() {
+                        self.chunked_body = body;
+                        self.body_done = true;
+                        return Ok(&self.chunked_body);
+                    }
+                    read_more(self)?;
+                }
+            }
+        }
+    }
+
+    /// Writes the answer to the current request; `keep` says whether this server would go on. Returns whether the
+    /// connection goes on; otherwise it has been closed in a way that lets the answer arrive.
+    ///
+    /// # Errors
+    /// When the client does not take the answer.
+    pub fn answer(&mut self, answer: &Answer, keep: bool) -> io::Result<bool> {
+        let is_head = self.head.as_ref().is_some_and(|head| head.method == Method::Head);
+        let version = tiny_http::HTTPVersion(1, 1);
+        let (client_keeps, is_old) = match &self.head {
+            Some(head) => (head.keep_alive, head.version < version),
+            None => (false, false),
+        };
+        self.skip_buffered_body();
+        let goes_on = keep && client_keeps && self.body_done;
+        let connection = match (goes_on, is_old) {
+            (false, _) => Some("close"),
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+        };
+        let head = answer.head(version, connection);
+        if is_head || answer.status() == 304 {
+            self.write(&[&head])?;
+        } else {
+            self.write(&[&head, answer.body().bytes()])?;
+        }
+        if !goes_on {
+            self.close();
+        }
+        Ok(goes_on)
+    }
+
+    /// Answers what [`Self::read_head`] or [`Self::read_body`] refused, and closes.
+    pub fn refuse(&mut self, answer: &Answer) {
+        // The head that was refused says nothing reliable about what follows.
+        self.body_done = false;
+        let _ = self.answer(answer, false);
+    }
+
+    /// Writes bytes that are no ordinary answer: an interim one, or the end of a handshake.
+    ///
+    /// # Errors
+    /// When the client does not take them within [`ANSWER_DEADLINE`].
+    pub fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let joined;
+        let mut bytes: &[u8] = match parts {
+            [one] => one,
+            parts => {
+                joined = parts.concat();
+                &joined
+            }
+        };
+        let begun = Instant::now();
+        while !bytes.is_empty() {
+            // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
+            let sent = match send_now(&self.stream, bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    self.stream.set_write_timeout(Some(left))?;
+                    (&*self.stream).write(bytes)
+                }
+                sent => sent,
+            };
+            match sent {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the stream and what has been read of it beyond the current request's head: for an upgrade.
+    #[must_use]
+    pub fn into_parts(mut self) -> (Arc<TcpStream>, Vec<u8>) {
+        let start = self.used + self.head.as_ref().map_or(0, |head| head.length);
+        (self.stream, self.input.split_off(start.min(self.input.len())))
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    /// Drops the answered request, so that the next one is first.
+    fn forget_request(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.used += head.length;
+            if let BodyLength::Known(length) = head.body {
+                self.used += length;
+            }
+        }
+        if self.used >= self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEPT_BYTES);
+            self.used = 0;
+        }
+        self.chunked_body = Vec::new();
+    }
+
+    /// If all of an unwanted body has come in already, the connection can go on behind it.
+    fn skip_buffered_body(&mut self) {
+        if let (false, Some(Head { length, body: BodyLength::Known(body), .. })) = (self.body_done, &self.head) {
+            self.body_done = self.input.len() >= self.used + length + body;
+        }
+    }
+
+    fn read_more(&mut self, timeout: Duration) -> io::Result<usize> {
+        if timeout.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if self.timeout != Some(timeout) {
+            self.stream.set_read_timeout(Some(timeout))?;
+            self.timeout = Some(timeout);
+        }
+        if self.used > 0 && self.head.is_none() {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
+        let filled = self.input.len();
+        self.input.resize(filled + READ_BYTES, 0);
+        let read = loop {
+            match (&*self.stream).read(&mut self.input[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => read,
+        }
+    }
+
+    /// Ends the connection: says that nothing more comes, then listens until the client has taken note.
+    fn close(&mut self) {
+        if self.stream.shutdown(Shutdown::Write).is_err() || (self.body_done && self.unread_ends()) {
+            return;
+        }
+        let begun = Instant::now();
+        let mut heard = 0;
+        while heard < LINGER_BYTES {
+            self.input.clear();
+            self.used = 0;
+            match self.read_more(LINGER.saturating_sub(begun.elapsed())) {
+                Ok(read) => heard += read,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether nothing has come in behind the current request.
+    fn unread_ends(&self) -> bool {
+        let known = self.head.as_ref().map_or(0, |head| match head.body {
+            BodyLength::Known(length) => head.length + length,
+            BodyLength::Absent | BodyLength::Chunked => head.length,
+        });
+        self.input.len() <= self.used + known
+    }
+}

@@ -1,0 +1,231 @@
+//! Answers, and their way to bytes. Owns which headers every answer carries; tiny_http's `Response` does the printing.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+
+/// The media type of every JSON answer.
+pub const JSON: &str = "application/json";
+/// The media type of problem details (RFC 9457, section 3).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An answer's body.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes of the binary.
+    Static(&'static [u8]),
+    /// Bytes made for this answer.
+    Owned(Vec<u8>),
+    /// Bytes that many answers share.
+    Shared(Arc<[u8]>),
+}
+
+impl Body {
+    /// The bytes themselves.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// An answer to one request.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Body,
+}
+
+impl Answer {
+    /// An answer with a body of the given media type.
+    #[must_use]
+    pub fn new(status: u16, content_type: &'static str, body: Body) -> Self {
+        Self { status, headers: vec![("Content-Type", Cow::Borrowed(content_type))], body }
+    }
+
+    /// A JSON answer with status 200.
+    #[must_use]
+    pub fn json(body: impl Into<Vec<u8>>) -> Self {
+        Self::new(200, JSON, Body::Owned(body.into())).with("Cache-Control", "no-store")
+    }
+
+    /// An answer without a body. Not for 204: its `Content-Length` would not be allowed (RFC 9110, section 8.6).
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Body::Static(b"") }
+    }
+
+    /// The same answer with one more header line. A value that is no printable ASCII is left out.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body, which a 304 or an answer to HEAD does not send.
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Prints the head. The body follows unless the request was a HEAD or the status is 304.
+    #[must_use]
+    pub fn head(&self, version: HTTPVersion, connection: Option<&'static str>) -> Vec<u8> {
+        let mut headers = Vec::with_capacity(self.headers.len() + 2);
+        for (name, value) in [("Server", "ordercast"), ("X-Content-Type-Options", "nosniff")]
+            .into_iter()
+            .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))
+        {
+            // tiny_http would take line ends in a value for part of it.
+            let is_text = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            if let (true, Ok(header)) = (is_text, Header::from_bytes(name, value)) {
+                headers.push(header);
+            }
+        }
+        let length = self.body.bytes().len();
+        let response = Response::new(StatusCode(self.status), headers, std::io::empty(), Some(length), None)
+            .with_chunked_threshold(usize::MAX);
+        print(response, version, None, connection)
+    }
+}
+
+/// The head of the answer that ends a WebSocket handshake (RFC 6455, section 4.2.2).
+#[must_use]
+pub fn switching_protocols(accept_key: &str) -> Vec<u8> {
+    let headers = Header::from_bytes("Sec-WebSocket-Accept", accept_key).into_iter().collect();
+    let response = Response::new(StatusCode(101), headers, std::io::empty(), Some(0), None);
+    print(response, HTTPVersion(1, 1), Some("websocket"), None)
+}
+
+fn print(
+    response: Response<std::io::Empty>,
+    version: HTTPVersion,
+    upgrade: Option<&str>,
+    connection: Option<&str>,
+) -> Vec<u8> {
+    let mut head = Vec::with_capacity(256);
+    // Writing to a Vec does not fail.
+    let _ = response.raw_print(&mut head, version, &[], true, upgrade);
+    // tiny_http drops a Connection line that is set on a response, so it goes in behind the status line.
+    if let Some(value) = connection
+        && let Some(at) = head.windows(2).position(|pair| pair == b"\r\n")
+    {
+        let line = format!("\r\nConnection: {value}");
+        head.splice(at..at, line.bytes());
+    }
+    head
+}
+
+/// A refusal, answered as problem details (RFC 9457): the detail says what to do.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: u16,
+    detail: Cow<'static, str>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+impl Problem {
+    /// A refusal with this status code.
+    #[must_use]
+    pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, detail: detail.into(), headers: Vec::new() }
+    }
+
+    /// 413 for a body beyond the bound.
+    #[must_use]
+    pub fn body_too_large() -> Self {
+        let limit = super::request::MAX_BODY_BYTES;
+        Self::new(413, format!("the body is too large; send at most {limit} bytes"))
+    }
+
+    /// 431 for a head beyond its bounds.
+    #[must_use]
+    pub fn head_too_large() -> Self {
+        let (bytes, lines) = (super::request::MAX_HEAD_BYTES, super::request::MAX_HEADERS);
+        Self::new(431, format!("the request head is too large; send at most {bytes} bytes and {lines} header lines"))
+    }
+
+    /// The same refusal with one more header line.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What went wrong and what to do.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The answer, whose body `encode` makes of status, title and detail.
+    #[must_use]
+    pub fn answer(&self, encode: impl FnOnce(u16, &str, &str) -> String) -> Answer {
+        let title = StatusCode(self.status).default_reason_phrase();
+        let body = Body::Owned(encode(self.status, title, &self.detail).into_bytes());
+        let mut answer = Answer::new(self.status, PROBLEM_JSON, body);
+        answer.headers.extend(self.headers.iter().cloned());
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(head: &[u8]) -> String {
+        String::from_utf8(head.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_head_has_its_length_and_the_connection_line_that_tiny_http_drops() {
+        let head = text(&Answer::json("{}").head(HTTPVersion(1, 1), Some("close")));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Length: 2\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(!text(&Answer::json("{}").head(HTTPVersion(1, 1), None)).contains("Connection"));
+    }
+
+    #[test]
+    fn a_large_body_is_not_chunked() {
+        let answer = Answer::new(200, JSON, Body::Owned(vec![b' '; 1_000_000]));
+        assert!(text(&answer.head(HTTPVersion(1, 1), None)).contains("Content-Length: 1000000\r\n"));
+    }
+
+    #[test]
+    fn a_header_value_cannot_break_out_of_its_line() {
+        let head = text(&Answer::empty(200).with("X-Test", "a\r\nX-Evil: b").head(HTTPVersion(1, 1), None));
+        assert!(!head.contains("\r\nX-Evil"), "{head}");
+    }
+
+    #[test]
+    fn the_handshake_ends_without_a_length() {
+        let head = text(&switching_protocols("abc="));
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"));
+        assert!(head.contains("Sec-WebSocket-Accept: abc=\r\n") && !head.contains("Content-Length"), "{head}");
+    }
+
+    #[test]
+    fn a_problem_tells_its_own_status() {
+        let problem = Problem::new(405, "use GET").with("Allow", "GET");
+        let answer = problem.answer(|status, title, detail| format!("{status} {title} {detail}"));
+        assert_eq!(answer.body().bytes(), b"405 Method Not Allowed use GET");
+        assert!(text(&answer.head(HTTPVersion(1, 1), None)).contains("Allow: GET\r\n"));
+    }
+}

@@ -1,0 +1,79 @@
+//! The command: arguments to a [`Config`](ordercast::config::Config), to a server, to an exit code. Owns the process:
+//! signals, standard output, exit codes (0 done, 1 failed, 2 wrong usage).
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::thread;
+
+use ordercast::config::{self, Command, Config, HELP};
+use ordercast::server::{Handle, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+fn main() -> ExitCode {
+    let command = match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+        Ok(command) => command,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let result = match command {
+        Command::Help => say(HELP),
+        Command::Version => say(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Serve(config) => serve(&config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    let server = Server::bind(config)?;
+    end_on_signals(server.handle())?;
+    for address in server.addresses() {
+        say(&format!("listening on http://{address}\n"))?;
+    }
+    server.run()?;
+    Ok(())
+}
+
+/// The first signal ends the server in order, the second at once.
+fn end_on_signals(handle: Handle) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let watch = move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            handle.shutdown();
+        }
+        if let Some(signal) = signals.next() {
+            std::process::exit(128 + signal);
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+}
+
+/// Unlike `println!`, this does not panic when nobody reads.
+fn say(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
+}
+
+/// Prints an error and what caused it.
+fn complain(error: &dyn Error) {
+    let mut line = format!("ordercast: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,325 @@
+//! From a request to its answer, or to a session. Owns the paths, methods, statuses and header rules of the wire
+//! contract; knows neither sockets nor threads.
+
+use std::sync::{Arc, PoisonError};
+
+use tiny_http::{HTTPVersion, Method};
+
+use crate::assets::Assets;
+use crate::catalog::{CategoryIndex, ProductIndex};
+use crate::fanout::{FanoutHandle, Feed};
+use crate::http::origin::Policy;
+use crate::http::request::{BodyLength, Request};
+use crate::http::response::{Answer, Body, Problem};
+use crate::ledger::{LedgerHandle, Outcome, Refusal, SharedCatalog, Slot};
+use crate::wire::{self, BodyError};
+
+/// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
+pub const RETRY_AFTER_SECONDS: &str = "1";
+/// How long a browser may remember the answer to a preflight, in seconds: ten minutes.
+const PREFLIGHT_SECONDS: &str = "600";
+
+/// What the routes work on.
+pub struct Routes {
+    /// What can be ordered.
+    pub catalog: SharedCatalog,
+    /// Where orders are written.
+    pub ledger: LedgerHandle,
+    /// Where totals are read.
+    pub fanout: FanoutHandle,
+    /// Who may ask.
+    pub policy: Policy,
+    /// The web app.
+    pub assets: Assets,
+}
+
+/// What to do for a request, as its head decides.
+pub enum Step {
+    /// Send this.
+    Answer(Answer),
+    /// Read the body, then ask [`Routes::act`].
+    Act(Action),
+    /// End the handshake with this key (`Sec-WebSocket-Accept`) and go on as a session.
+    Session(Feed, String),
+}
+
+/// What a request with a body changes.
+#[derive(Debug, Clone, Copy)]
+pub enum Action {
+    /// An order of this product.
+    Order(ProductIndex),
+    /// A new product in this category.
+    AddProduct(CategoryIndex),
+}
+
+/// A decision, and the origin to which it may be shown.
+pub struct Plan {
+    /// What to do.
+    pub step: Step,
+    /// The web page's origin, if the request came from an allowed one.
+    pub origin: Option<String>,
+}
+
+/// What a path stands for.
+enum Place {
+    Asset,
+    Categories,
+    Feed(Feed),
+    /// `/orders/{id}`: a product to post to.
+    Product(ProductIndex),
+    Category(CategoryIndex),
+}
+
+impl Place {
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Asset | Self::Categories | Self::Feed(_) => "GET, HEAD, OPTIONS",
+            Self::Product(_) => "POST, OPTIONS",
+            Self::Category(_) => "GET, HEAD, POST, OPTIONS",
+        }
+    }
+}
+
+impl Routes {
+    /// Decides by the head alone, so that an unwanted body need not be read.
+    #[must_use]
+    pub fn plan(&self, request: Request<'_>) -> Plan {
+        let (step, origin) = match self.check_source(request) {
+            Ok(origin) => (self.step(request, origin).unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin),
+            Err(problem) => (Step::Answer(answer(&problem)), None),
+        };
+        Plan { step, origin: origin.map(str::to_owned) }
+    }
+
+    /// Does what the body asks for, and waits until it is done. The caller's `slot` carries the ledger's answer.
+    #[must_use]
+    pub fn act(&self, action: Action, body: &[u8], slot: &Arc<Slot>) -> Answer {
+        let result = match action {
+            Action::Order(product) => wire::parse_order(body)
+                .map_err(body_problem)
+                .and_then(|amount| done(self.ledger.order(product, amount, slot)))
+                .map(|()| Answer::json(wire::OK)),
+            Action::AddProduct(category) => wire::parse_details(body)
+                .map_err(body_problem)
+                .and_then(|details| done(self.ledger.add_product(category, details, slot)))
+                .map(|()| self.products(category)),
+        };
+        result.unwrap_or_else(|problem| answer(&problem))
+    }
+
+    /// The host and origin rules; returns the origin to share the answer with.
+    fn check_source<'a>(&self, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
+        let host = request.host();
+        if !self.policy.allows_host(host) {
+            return Err(Problem::new(421, "this server is not reached by that name; start it with --allow-host NAME"));
+        }
+        match request.header("Origin") {
+            None => Ok(None),
+            Some(origin) if self.policy.allows_origin(origin, host) => Ok(Some(origin)),
+            Some(_) => Err(Problem::new(
+                403,
+                "pages of this origin are not allowed; start the server with --allow-origin ORIGIN",
+            )),
+        }
+    }
+
+    fn step(&self, request: Request<'_>, origin: Option<&str>) -> Result<Step, Problem> {
+        let method = &request.head().method;
+        if *method == Method::Options && request.path() == "*" {
+            return Ok(Step::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
+        }
+        let place = self.find(request)?;
+        if *method == Method::Options {
+            return Ok(Step::Answer(options(request, origin, place.allow())));
+        }
+        match (method, place) {
+            (Method::Get | Method::Head, Place::Asset) => self.asset(request).map(Step::Answer),
+            (Method::Get | Method::Head, Place::Categories) => {
+                let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(Step::Answer(Answer::json(wire::categories_array(&catalog))))
+            }
+            (Method::Get, Place::Feed(feed)) if request.has_token("Upgrade", "websocket") => {
+                accept_key(request).map(|key| Step::Session(feed, key))
+            }
+            (Method::Get | Method::Head, Place::Feed(feed)) => match self.fanout.totals(feed) {
+                Some(totals) => Ok(Step::Answer(Answer::json(totals))),
+                None => Err(refused(&Refusal::Stopping)),
+            },
+            (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
+            (Method::Post, Place::Product(index)) => expect_json(request).map(|()| Step::Act(Action::Order(index))),
+            (Method::Post, Place::Category(index)) => {
+                expect_json(request).map(|()| Step::Act(Action::AddProduct(index)))
+            }
+            (_, place) => {
+                let allow = place.allow();
+                Err(Problem::new(405, format!("this address answers {allow}")).with("Allow", allow))
+            }
+        }
+    }
+
+    fn find(&self, request: Request<'_>) -> Result<Place, Problem> {
+        let path = request.path();
+        let catalog = || self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = path.strip_prefix("/orders/") {
+            let catalog = catalog();
+            if request.head().method == Method::Post {
+                return catalog.find_product(id).map(Place::Product).ok_or_else(|| {
+                    Problem::new(
+                        404,
+                        format!("there is no product {}; GET /{{category}} lists the products", shown(id)),
+                    )
+                });
+            }
+            return match (catalog.find_category(id), catalog.find_product(id)) {
+                (Some(index), _) => Ok(Place::Feed(Feed::Category(index))),
+                (None, Some(index)) => Ok(Place::Product(index)),
+                (None, None) => Err(no_category(id)),
+            };
+        }
+        match path {
+            "/orders" => return Ok(Place::Feed(Feed::All)),
+            "/categories" => return Ok(Place::Categories),
+            _ => {}
+        }
+        if let Some(index) = path.strip_prefix('/').and_then(|name| catalog().find_category(name)) {
+            return Ok(Place::Category(index));
+        }
+        if path == "/" || path.contains('.') {
+            return Ok(Place::Asset);
+        }
+        if let Some(name) = path.strip_prefix('/').filter(|name| !name.contains('/')) {
+            return Err(no_category(name));
+        }
+        Err(Problem::new(404, "there is nothing at this address; GET /categories lists the categories"))
+    }
+
+    fn asset(&self, request: Request<'_>) -> Result<Answer, Problem> {
+        let asset = self
+            .assets
+            .find(request.path())
+            .ok_or_else(|| Problem::new(404, "there is no such file; the web app is at /"))?;
+        let known = request.headers("If-None-Match").flat_map(|list| list.split(','));
+        let is_known = known.map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == asset.etag);
+        let body = match asset.bytes {
+            std::borrow::Cow::Borrowed(bytes) => Body::Static(bytes),
+            std::borrow::Cow::Owned(bytes) => Body::Owned(bytes),
+        };
+        // 'self' does not cover WebSockets in every browser, so the page's own host is named for them.
+        let own = request.host().map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
+        let policy = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{own}; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        Ok(Answer::new(if is_known { 304 } else { 200 }, asset.content_type, body)
+            .with("ETag", asset.etag)
+            .with("Cache-Control", "no-cache")
+            .with("Content-Security-Policy", policy)
+            .with("Referrer-Policy", "no-referrer"))
+    }
+
+    fn products(&self, category: CategoryIndex) -> Answer {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        Answer::json(wire::products_array(&catalog, category))
+    }
+}
+
+/// The same answer, readable for the page that asked (CORS, Fetch standard section 3.2).
+#[must_use]
+pub fn share(answer: Answer, origin: Option<String>) -> Answer {
+    match origin {
+        Some(origin) => answer.with("Access-Control-Allow-Origin", origin).with("Vary", "Origin"),
+        None => answer,
+    }
+}
+
+/// A refusal as an answer.
+#[must_use]
+pub fn answer(problem: &Problem) -> Answer {
+    problem.answer(wire::problem)
+}
+
+/// How a refusal of the ledger is answered.
+fn refused(refusal: &Refusal) -> Problem {
+    let (status, passes) = match refusal {
+        Refusal::TotalOutOfRange | Refusal::NotInCatalog(_) => (422, false),
+        Refusal::StoreFull => (507, true),
+        Refusal::StoreRefused | Refusal::Stopping => (503, true),
+    };
+    let problem = Problem::new(status, refusal.to_string());
+    if passes { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }
+}
+
+fn done(outcome: Outcome) -> Result<(), Problem> {
+    outcome.map_err(|refusal| refused(&refusal))
+}
+
+fn body_problem(error: BodyError) -> Problem {
+    match error {
+        BodyError::Malformed(why) => Problem::new(400, why),
+        BodyError::Wrong(why) => Problem::new(422, why),
+    }
+}
+
+fn no_category(name: &str) -> Problem {
+    Problem::new(404, format!("there is no category {}; GET /categories lists them", shown(name)))
+}
+
+/// A name from outside in quotes, unless it is too long to be one.
+fn shown(name: &str) -> String {
+    if name.len() <= crate::catalog::MAX_ID_BYTES { format!("{name:?}") } else { "of this name".to_owned() }
+}
+
+fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> Answer {
+    let answer = Answer::empty(200).with("Allow", allow);
+    if origin.is_some() && request.header("Access-Control-Request-Method").is_some() {
+        answer
+            .with("Access-Control-Allow-Methods", allow)
+            .with("Access-Control-Allow-Headers", "Content-Type")
+            .with("Access-Control-Max-Age", PREFLIGHT_SECONDS)
+    } else {
+        answer
+    }
+}
+
+/// A request that changes something is JSON, says so, and says how long it is.
+fn expect_json(request: Request<'_>) -> Result<(), Problem> {
+    if request.head().body == BodyLength::Absent {
+        return Err(Problem::new(411, "send a body with its Content-Length"));
+    }
+    let media_type = request.header("Content-Type").and_then(|value| value.split(';').next()).unwrap_or_default();
+    if !media_type.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(415, "send the body as JSON, with the header Content-Type: application/json")
+            .with("Accept-Post", "application/json"));
+    }
+    match request.header("Content-Encoding") {
+        None => Ok(()),
+        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
+        Some(_) => {
+            Err(Problem::new(415, "send the body without a Content-Encoding").with("Accept-Encoding", "identity"))
+        }
+    }
+}
+
+/// The server's side of the opening handshake (RFC 6455, section 4.2): checks, then the key of the answer.
+fn accept_key(request: Request<'_>) -> Result<String, Problem> {
+    if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
+        return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));
+    }
+    if !matches!(request.head().body, BodyLength::Absent | BodyLength::Known(0)) {
+        return Err(Problem::new(400, "a WebSocket handshake has no body"));
+    }
+    if request.header("Sec-WebSocket-Version") != Some("13") {
+        return Err(Problem::new(426, "speak WebSocket version 13").with("Sec-WebSocket-Version", "13"));
+    }
+    let mut keys = request.headers("Sec-WebSocket-Key");
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if is_key(key) => Ok(tungstenite::handshake::derive_accept_key(key.as_bytes())),
+        _ => Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
+    }
+}
+
+/// 16 bytes in base64 are 22 characters and two equal signs.
+fn is_key(key: &str) -> bool {
+    let digits = key.strip_suffix("==").unwrap_or_default();
+    digits.len() == 22 && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}

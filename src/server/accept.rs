@@ -1,0 +1,111 @@
+//! The accept thread, one per address: takes connections, holds them against the cap, and gives each a thread. When
+//! descriptors or threads run out it pauses, and goes on by itself.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::census::{Census, Permit};
+use super::serve::Service;
+use crate::http::response::Problem;
+use crate::log;
+use crate::routes::{self, RETRY_AFTER_SECONDS};
+use crate::turnaway::Turnaway;
+
+/// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often the same trouble is logged: once a minute.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// The stack of a connection's thread, of which only what is touched takes memory. Nothing on it recurses by input.
+const CONNECTION_STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
+/// The accept thread's own stack.
+const STACK_BYTES: usize = 128 * 1024;
+/// How long the connection that wakes an accept thread may take.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// One address's accept loop.
+pub struct Acceptor {
+    listener: TcpListener,
+    census: Arc<Census>,
+    service: Arc<Service>,
+    turnaway: Turnaway,
+    full_answer: Vec<u8>,
+    last_logged: Option<Instant>,
+}
+
+impl Acceptor {
+    /// An acceptor that has not begun.
+    pub fn new(listener: TcpListener, census: Arc<Census>, service: Arc<Service>) -> Self {
+        let problem = Problem::new(503, "the server has all the connections it can carry; try again")
+            .with("Retry-After", RETRY_AFTER_SECONDS);
+        let answer = routes::answer(&problem);
+        let mut full_answer = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
+        full_answer.extend_from_slice(answer.body().bytes());
+        Self { listener, census, service, turnaway: Turnaway::default(), full_answer, last_logged: None }
+    }
+
+    /// Starts the thread. It ends after [`Census::stop`] and a [`wake`].
+    pub fn start(mut self) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("accept".into()).stack_size(STACK_BYTES).spawn(move || {
+            while !self.census.is_stopping() {
+                self.accept_one();
+            }
+        })
+    }
+
+    fn accept_one(&mut self) {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                if !self.census.is_stopping() {
+                    self.begin(stream);
+                }
+            }
+            // The client has gone before its turn, or a signal came in between.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => self.pause(&format!("no connection can be accepted: {error}")),
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream) {
+        // Totals and answers are small and urgent; without this they would wait for each other's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let stream = Arc::new(stream);
+        let Some(permit) = self.census.admit(&stream) else {
+            if let Some(stream) = Arc::into_inner(stream) {
+                self.turnaway.send(stream, &self.full_answer);
+            }
+            return;
+        };
+        if let Err(error) = self.spawn(stream, permit) {
+            self.pause(&format!("no thread can be started: {error}"));
+        }
+    }
+
+    fn spawn(&self, stream: Arc<TcpStream>, permit: Permit) -> io::Result<()> {
+        let (service, census) = (self.service.clone(), self.census.clone());
+        let serve = move || service.serve(stream, &census, &permit);
+        thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
+    }
+
+    fn pause(&mut self, why: &str) {
+        if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
+            log::line(&format!("{why}; trying again"));
+            self.last_logged = Some(Instant::now());
+        }
+        self.turnaway.tidy();
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Makes the accept thread of this address look whether it should end.
+pub fn wake(address: SocketAddr) {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    // Without a descriptor left this fails, but then the thread is in its pause and looks by itself.
+    let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), WAKE_TIMEOUT);
+}

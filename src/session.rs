@@ -1,0 +1,258 @@
+//! One live feed's life: what the client says over its WebSocket, and when the session ends. Owns the heartbeat, the
+//! flood limit and the close codes; the only user of tungstenite's protocol. Totals pass it by: they go from the
+//! fan-out thread through the [`Subscriber`] straight to the socket.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message};
+
+use crate::fanout::{FanoutHandle, Feed};
+use crate::laggards::Laggards;
+use crate::ledger::{LedgerHandle, SharedCatalog, Slot};
+use crate::net::is_timeout;
+use crate::subscriber::{Drained, Subscriber};
+use crate::wire::{self, Command, CommandError};
+
+/// The longest inbound message, in bytes: 16 KiB, a hundred times a command.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// Inbound messages a second, and at once, before a session is closed for flooding.
+pub const MESSAGES_PER_SECOND: u32 = 20;
+/// How long a client may be silent before it is pinged: 25 s, below the usual 30 s and 60 s timeouts of proxies.
+pub const PING_AFTER: Duration = Duration::from_secs(25);
+/// How long a pinged client may be silent before it counts as dead: 10 s.
+pub const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// How long a session waits for the other side to close after it has closed itself: 2 s.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// What the kernel may hold of what a client has not taken, in bytes; Linux doubles the number for its own books, to
+/// 128 KiB. Small, so that a slow client is noticed early and given the latest totals instead of old ones.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// tungstenite's read buffer, which lives as long as the session: 512 bytes, since commands are short and rare. Its
+/// default is 128 KiB.
+const READ_BUFFER_BYTES: usize = 512;
+
+/// What sessions work on.
+pub struct Sessions {
+    /// What can be ordered.
+    pub catalog: SharedCatalog,
+    /// Where orders are written.
+    pub ledger: LedgerHandle,
+    /// Where totals come from.
+    pub fanout: FanoutHandle,
+    /// Who helps when a socket is full.
+    pub laggards: Laggards,
+}
+
+/// A close that this side begins.
+struct Goodbye(CloseCode, &'static str);
+
+impl Sessions {
+    /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has
+    /// sent behind it.
+    pub fn run(&self, stream: Arc<TcpStream>, early: Vec<u8>, feed: Feed, slot: &Arc<Slot>) {
+        // Without the small buffer the session works all the same, only its lag is seen later.
+        let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let subscriber = Subscriber::new(stream.clone(), self.laggards.clone());
+        self.fanout.subscribe(subscriber.clone(), feed);
+        let mut session = Session::new(self, stream, early, subscriber.clone(), slot);
+        session.talk();
+        subscriber.close();
+        self.fanout.leave(subscriber);
+    }
+}
+
+struct Session<'a> {
+    shared: &'a Sessions,
+    socket: WebSocket<Wire>,
+    slot: &'a Arc<Slot>,
+    allowance: Allowance,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        shared: &'a Sessions,
+        stream: Arc<TcpStream>,
+        early: Vec<u8>,
+        subscriber: Arc<Subscriber>,
+        slot: &'a Arc<Slot>,
+    ) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let wire = Wire { stream, subscriber, fanout: shared.fanout.clone() };
+        let socket = WebSocket::from_partially_read(wire, early, Role::Server, Some(config));
+        Self { shared, socket, slot, allowance: Allowance::full() }
+    }
+
+    fn talk(&mut self) {
+        let mut pinged = false;
+        self.set_timeout(PING_AFTER);
+        loop {
+            let heard = self.socket.read();
+            if pinged && !matches!(&heard, Err(Error::Io(_))) {
+                pinged = false;
+                self.set_timeout(PING_AFTER);
+            }
+            let goodbye = match heard {
+                Ok(_) if !self.allowance.take() => Goodbye(CloseCode::Policy, "too many messages; slow down"),
+                Ok(Message::Text(text)) => match self.obey(&text) {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                Ok(Message::Binary(_)) => Goodbye(CloseCode::Unsupported, "send text messages only"),
+                // tungstenite answers pings and closes by itself, with the next read.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => continue,
+                Err(Error::Io(error)) if is_timeout(&error) && !pinged => {
+                    pinged = true;
+                    self.set_timeout(PONG_WITHIN);
+                    match self.socket.send(Message::Ping(tungstenite::Bytes::new())) {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    }
+                }
+                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return,
+                Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
+                Err(Error::Utf8(_)) => return self.fail(CloseCode::Invalid, "text must be UTF-8"),
+                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                    return self.fail(CloseCode::Size, "a message may have 16 KiB");
+                }
+                Err(_) => return,
+            };
+            return self.close(goodbye);
+        }
+    }
+
+    /// Does what a message asks for. An error ends the session.
+    fn obey(&mut self, message: &str) -> Result<(), Error> {
+        let answer = match wire::parse_command(message) {
+            Ok(Command::UpdateCategory(name)) => {
+                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
+                match found {
+                    Some(index) => {
+                        let subscriber = self.socket.get_ref().subscriber.clone();
+                        self.shared.fanout.move_to(subscriber, Feed::Category(index));
+                        // The snapshot is the answer.
+                        return Ok(());
+                    }
+                    None => wire::error_message("there is no such category; GET /categories lists them", None),
+                }
+            }
+            Ok(Command::AddOrder { id, amount, key }) => {
+                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(&id);
+                match found.map(|index| self.shared.ledger.order(index, amount, self.slot)) {
+                    Some(Ok(())) => wire::order_taken(key.as_deref()),
+                    Some(Err(refusal)) => wire::error_message(&refusal.to_string(), key.as_deref()),
+                    None => wire::error_message("there is no such product; GET /{category} lists them", key.as_deref()),
+                }
+            }
+            Err(CommandError { why, key }) => wire::error_message(&why, key.as_deref()),
+        };
+        self.socket.send(Message::text(answer))
+    }
+
+    /// Begins the closing handshake and waits for the other side's part of it (RFC 6455, section 7.1.2).
+    fn close(&mut self, Goodbye(code, reason): Goodbye) {
+        if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + CLOSE_WAIT;
+        while self.set_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.socket.read() {
+                Ok(_) => {}
+                Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
+                    return self.drop_input(deadline);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Fails the connection (RFC 6455, section 7.1.7): what follows in the stream has lost its meaning.
+    fn fail(&mut self, code: CloseCode, reason: &'static str) {
+        if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
+            return;
+        }
+        let wire = self.socket.get_ref();
+        if wire.subscriber.is_idle() {
+            let _ = wire.stream.shutdown(Shutdown::Write);
+        }
+        self.drop_input(Instant::now() + CLOSE_WAIT);
+    }
+
+    /// Reads what still comes and forgets it: closing a socket with unread input would reset it, and the reset would
+    /// eat the close frame.
+    fn drop_input(&mut self, deadline: Instant) {
+        let mut bytes = [0; READ_BUFFER_BYTES];
+        while self.set_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.socket.get_mut().read(&mut bytes) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Sets how long a read may wait; `false` when that is no time at all, or the socket is gone.
+    fn set_timeout(&self, timeout: Duration) -> bool {
+        !timeout.is_zero() && self.socket.get_ref().stream.set_read_timeout(Some(timeout)).is_ok()
+    }
+}
+
+/// tungstenite's way to the network: reads come from the socket, writes go through the subscriber, so that no frame
+/// gets in between the parts of another.
+struct Wire {
+    stream: Arc<TcpStream>,
+    subscriber: Arc<Subscriber>,
+    fanout: FanoutHandle,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.stream).read(buffer)
+    }
+}
+
+impl Write for Wire {
+    /// Takes all: tungstenite hands over whole frames, because its own write buffer is switched off.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.subscriber.say(bytes.to_vec())? == Drained::CaughtUp {
+            self.fanout.caught_up(self.subscriber.clone());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The flood limit: a bucket of [`MESSAGES_PER_SECOND`] messages that fills within a second.
+struct Allowance {
+    left: f64,
+    filled_at: Instant,
+}
+
+impl Allowance {
+    fn full() -> Self {
+        Self { left: f64::from(MESSAGES_PER_SECOND), filled_at: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let refill = now.duration_since(self.filled_at).as_secs_f64() * f64::from(MESSAGES_PER_SECOND);
+        self.left = (self.left + refill).min(f64::from(MESSAGES_PER_SECOND));
+        self.filled_at = now;
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}

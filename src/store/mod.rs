@@ -1,0 +1,77 @@
+//! What makes the tally durable. Owns the trait that every store fulfils and the errors it may give; knows orders and
+//! the catalogue, not who asks for them. [`sqlite`] is the store that ships.
+
+pub mod seed;
+pub mod sqlite;
+
+use std::fmt;
+
+use crate::catalog::{Catalog, Category, Product, ProductIndex};
+use crate::order::{Amount, Total};
+
+/// One change to the tally. A batch of changes is committed whole or not at all.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A new, empty category; its place follows the last one.
+    Category(Category),
+    /// A new product with the total that it starts from; its place follows the last one.
+    Product(Product, Total),
+    /// One order: the log's next line, and the product's total after it.
+    Order {
+        /// The sequence number in the log, one more than the last.
+        seq: u64,
+        /// When it was taken, in milliseconds since 1970 (UTC).
+        at_ms: u64,
+        /// What was ordered.
+        product: ProductIndex,
+        /// How many.
+        amount: Amount,
+        /// The product's total with this order in it.
+        total: Total,
+    },
+}
+
+/// Everything that a store holds when it is opened.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// All categories and products.
+    pub catalog: Catalog,
+    /// The total of each product, by [`ProductIndex`].
+    pub totals: Vec<Total>,
+    /// The sequence number of the last order, 0 before the first.
+    pub last_seq: u64,
+}
+
+/// Keeps what the ledger commits.
+pub trait Store: Send {
+    /// Writes all of `changes` and syncs them to the disk; nothing of them is kept on an error.
+    ///
+    /// # Errors
+    /// [`StoreError`] says whether the operator has to make room or to repair something.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// Why a store could not be opened or did not commit.
+#[derive(Debug)]
+pub enum StoreError {
+    /// No space is left, on the disk or below the cap: make room, then the next commit succeeds by itself.
+    Full(String),
+    /// The disk or the file refused: the next commit tries again.
+    Refused(String),
+    /// The folder belongs to another server that runs: stop that one, or name another folder.
+    InUse(String),
+    /// The file cannot be used as it is: the text says what to do.
+    Unusable(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(why) => write!(f, "no space left for the data: {why}"),
+            Self::Refused(why) => write!(f, "the data could not be written: {why}"),
+            Self::InUse(why) | Self::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,355 @@
+//! One subscriber: its bounded channel of shared buffers, and the outbox that brings them to the socket. Owns who may
+//! write when, and when a subscriber lags; knows nothing of categories or of what the bytes mean.
+//!
+//! Whoever has something to say drains: a thread that has put a buffer in tries the outbox's lock, and on success
+//! sends all that waits, never blocking. A failed try is safe, because the holder looks at the channel once more after
+//! letting go. Three flags make that exact, each written before a `SeqCst` fence and read after one, so that of two
+//! threads at least one sees what the other did:
+//!
+//! - `blocked`: the socket took no more; only the laggard thread drains, until the channel is empty again.
+//! - `lagging`: the channel was full; the fan-out thread puts nothing in until it has been told [`Drained::CaughtUp`].
+//! - `closed`: nothing is sent any more.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::laggards::Laggards;
+use crate::net::send_now;
+
+/// Buffers that a subscriber's channel holds.
+const CHANNEL_BUFFERS: usize = 64;
+/// Buffers of the channel that are kept for the session's own words (pongs, answers, close), which must not be crowded
+/// out by totals.
+const RESERVED_BUFFERS: usize = 8;
+/// Bytes that may wait in a subscriber's channel beside the one that is being sent: 64 KiB, some two thousand totals.
+/// More would only make the subscriber see older ones.
+const CHANNEL_BYTES: usize = 64 * 1024;
+/// How long a socket may accept nothing before its session is closed: 10 s.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Ready-made bytes for the wire, shared by all subscribers that get them.
+#[derive(Debug)]
+pub struct Buffer {
+    /// Whole frames or events, in the subscriber's format.
+    pub bytes: Vec<u8>,
+    /// How many totals they carry.
+    pub totals: u64,
+    /// How many more totals were left out, because a later one of the same product is among them.
+    pub merged: u64,
+    /// The number of the first publication in it, which a subscriber that has no room for it is caught up from; 0 for
+    /// a snapshot.
+    pub first: u64,
+}
+
+impl Buffer {
+    /// Bytes without totals: a session's own words.
+    #[must_use]
+    pub fn words(bytes: Vec<u8>) -> Self {
+        Self { bytes, totals: 0, merged: 0, first: 0 }
+    }
+}
+
+/// What a drain ended with, as far as the caller has to act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Drained {
+    /// Nothing to do: all was sent, or somebody else goes on.
+    Done,
+    /// The socket took no more, and the laggard thread has been told to go on.
+    Blocked,
+    /// A lagging subscriber has nothing left to send: it is due the totals that it missed.
+    CaughtUp,
+}
+
+/// The socket's side: what is being sent. Only its lock's holder sends.
+#[derive(Debug)]
+struct Outbox {
+    current: Option<Arc<Buffer>>,
+    /// How much of `current` the socket has taken.
+    sent: usize,
+    /// When the socket last took something; `None` while it is not blocked.
+    blocked_since: Option<Instant>,
+}
+
+enum Sent {
+    All,
+    Blocked,
+    Failed,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Subscriber {
+    stream: Arc<TcpStream>,
+    sender: Sender<Arc<Buffer>>,
+    receiver: Receiver<Arc<Buffer>>,
+    queued_bytes: AtomicUsize,
+    outbox: Mutex<Outbox>,
+    blocked: AtomicBool,
+    lagging: AtomicBool,
+    closed: AtomicBool,
+    /// The last words are queued: whatever the session says later is dropped.
+    finished: AtomicBool,
+    skipped: AtomicU64,
+    /// The first publication that it missed, while it lags; only the fan-out thread reads and writes it.
+    missed_from: AtomicU64,
+    /// Where the fan-out thread lists it; only that thread reads and writes these two.
+    pub(crate) listed_in: AtomicUsize,
+    /// The place in that list.
+    pub(crate) listed_at: AtomicUsize,
+    laggards: Laggards,
+}
+
+impl Subscriber {
+    /// A subscriber that sends to `stream`, which stays in blocking mode for its reader.
+    #[must_use]
+    pub fn new(stream: Arc<TcpStream>, laggards: Laggards) -> Arc<Self> {
+        let (sender, receiver) = bounded(CHANNEL_BUFFERS);
+        Arc::new(Self {
+            stream,
+            sender,
+            receiver,
+            queued_bytes: AtomicUsize::new(0),
+            outbox: Mutex::new(Outbox { current: None, sent: 0, blocked_since: None }),
+            blocked: AtomicBool::new(false),
+            lagging: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            skipped: AtomicU64::new(0),
+            missed_from: AtomicU64::new(0),
+            listed_in: AtomicUsize::new(usize::MAX),
+            listed_at: AtomicUsize::new(0),
+            laggards,
+        })
+    }
+
+    /// Puts totals in and drains, without ever blocking: for the fan-out thread. When the channel is full the totals
+    /// are skipped and the subscriber lags.
+    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Drained {
+        if self.is_closed() || self.finished.load(Ordering::Relaxed) {
+            return Drained::Done;
+        }
+        let lags = self.lagging.load(Ordering::Relaxed);
+        let queued = !lags && self.has_room(buffer.bytes.len());
+        let skipped = if queued { buffer.merged } else { buffer.totals + buffer.merged };
+        if skipped > 0 {
+            self.skipped.fetch_add(skipped, Ordering::Relaxed);
+        }
+        if queued {
+            self.put(buffer.clone());
+        } else if lags {
+            return Drained::Done;
+        } else {
+            self.missed_from.store(buffer.first, Ordering::Relaxed);
+            self.lagging.store(true, Ordering::Relaxed);
+        }
+        self.drain()
+    }
+
+    /// Ends the lag, if there is one: the next [`Self::offer`] is queued again. For the fan-out thread, which then offers
+    /// what was missed. Returns the [`Buffer::first`] of the first totals that were.
+    pub fn resume(&self) -> Option<u64> {
+        self.lagging.swap(false, Ordering::Relaxed).then(|| self.missed_from.load(Ordering::Relaxed))
+    }
+
+    /// Puts the session's own bytes in and drains. Blocks while the channel is full, up to [`WRITE_DEADLINE`].
+    ///
+    /// # Errors
+    /// `TimedOut` when the socket took nothing for so long; `BrokenPipe` when the subscriber is closed.
+    pub fn say(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<Drained> {
+        if self.is_closed() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.finished.load(Ordering::Relaxed) {
+            return Ok(Drained::Done);
+        }
+        let length = bytes.len();
+        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        if self.sender.send_timeout(Arc::new(Buffer::words(bytes)), WRITE_DEADLINE).is_err() {
+            self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(self.drain())
+    }
+
+    /// Puts the last bytes in (a close frame) and drains: for the fan-out thread. Nothing follows them.
+    pub fn finish(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Drained {
+        if self.is_closed() || self.finished.swap(true, Ordering::Relaxed) {
+            return Drained::Done;
+        }
+        self.put(buffer.clone());
+        self.drain()
+    }
+
+    /// Ends the subscriber: nothing more is sent, the reader wakes up, and the other side sees the end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Whether [`Self::close`] was called or the socket failed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the socket has taken all that was put in.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.receiver.is_empty() && !self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has missed totals and has not been given the latest since.
+    #[must_use]
+    pub fn is_lagging(&self) -> bool {
+        self.lagging.load(Ordering::Relaxed)
+    }
+
+    /// How many totals it has not been sent, because a later one of the same product followed too closely.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// The socket, for the laggard thread's poll.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let queued = self.queued_bytes.load(Ordering::Relaxed);
+        // An empty channel takes a buffer of any size: a snapshot may be larger than the bound.
+        self.receiver.len() < CHANNEL_BUFFERS - RESERVED_BUFFERS && (queued == 0 || queued + bytes <= CHANNEL_BYTES)
+    }
+
+    fn put(&self, buffer: Arc<Buffer>) {
+        let length = buffer.bytes.len();
+        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        // Full only while the session fills the reserve and its client reads nothing; then its own send runs into the
+        // deadline, and nobody waits for this buffer any more.
+        if self.sender.try_send(buffer).is_err() {
+            self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what waits unless somebody else does or the socket is blocked.
+    fn drain(self: &Arc<Self>) -> Drained {
+        loop {
+            // Between the put (or the mark) before and the look at the lock and the flag now: see the module's head.
+            fence(Ordering::SeqCst);
+            if self.blocked.load(Ordering::Relaxed) || self.is_closed() {
+                return Drained::Done;
+            }
+            let mut outbox = match self.outbox.try_lock() {
+                Ok(outbox) => outbox,
+                Err(TryLockError::WouldBlock) => return Drained::Done,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            };
+            if self.blocked.load(Ordering::Relaxed) {
+                return Drained::Done;
+            }
+            match self.send_all(&mut outbox) {
+                Sent::All => {}
+                Sent::Failed => {
+                    self.close();
+                    return Drained::Done;
+                }
+                Sent::Blocked => {
+                    outbox.blocked_since = Some(Instant::now());
+                    self.blocked.store(true, Ordering::Relaxed);
+                    drop(outbox);
+                    self.laggards.watch(self.clone());
+                    return Drained::Blocked;
+                }
+            }
+            drop(outbox);
+            if let Some(drained) = self.look_again() {
+                return drained;
+            }
+        }
+    }
+
+    /// After the lock was let go: whether something came in meanwhile (`None`: drain once more).
+    fn look_again(&self) -> Option<Drained> {
+        fence(Ordering::SeqCst);
+        if !self.receiver.is_empty() {
+            None
+        } else if self.lagging.load(Ordering::Relaxed) {
+            Some(Drained::CaughtUp)
+        } else {
+            Some(Drained::Done)
+        }
+    }
+
+    /// Sends what waits, for the laggard thread, when the socket is ready again. `Drained::Blocked`: it is still full;
+    /// otherwise the subscriber is free again, after `before_free` has run.
+    pub fn drain_blocked(self: &Arc<Self>, before_free: impl FnOnce()) -> Drained {
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = if self.is_closed() { Sent::Failed } else { self.send_all(&mut outbox) };
+        match sent {
+            Sent::Blocked => return Drained::Blocked,
+            Sent::Failed => {
+                self.close();
+                before_free();
+                return Drained::Done;
+            }
+            Sent::All => {
+                outbox.blocked_since = None;
+                before_free();
+                self.blocked.store(false, Ordering::Relaxed);
+            }
+        }
+        drop(outbox);
+        match self.look_again() {
+            Some(drained) => drained,
+            None => match self.drain() {
+                Drained::CaughtUp => Drained::CaughtUp,
+                // Blocked once more: it has been handed to the laggard thread anew.
+                Drained::Blocked | Drained::Done => Drained::Done,
+            },
+        }
+    }
+
+    /// Whether the socket has accepted nothing for [`WRITE_DEADLINE`].
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        let outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= WRITE_DEADLINE)
+    }
+
+    fn send_all(&self, outbox: &mut Outbox) -> Sent {
+        loop {
+            let buffer = match &outbox.current {
+                Some(buffer) => buffer,
+                None => match self.receiver.try_recv() {
+                    Ok(buffer) => {
+                        self.queued_bytes.fetch_sub(buffer.bytes.len(), Ordering::Relaxed);
+                        outbox.sent = 0;
+                        outbox.current.insert(buffer)
+                    }
+                    Err(_) => return Sent::All,
+                },
+            };
+            match send_now(&self.stream, &buffer.bytes[outbox.sent..]) {
+                Ok(taken) => {
+                    outbox.sent += taken;
+                    if outbox.sent == buffer.bytes.len() {
+                        outbox.current = None;
+                    }
+                    if let Some(since) = &mut outbox.blocked_since {
+                        *since = Instant::now();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Sent::Failed,
+            }
+        }
+    }
+}
