@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run build test check deps clean
+.PHONY: run build test check bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 run:
@@ -20,11 +20,18 @@ check:
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 
-# Debian packages that only tests need: the browser that they drive.
+# The load generator against this build alone, and beside other servers (needs node, npm, nginx with nchan).
+bench:
+	$(CARGO) bench --bench load
+
+bench-peers:
+	benches/peers/run.sh --markdown target/peers.md
+
+# Debian packages that only tests and `bench-peers` need: the browser that tests drive, and a peer.
 deps:
 	apt-get update --quiet=2
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
-		chromium chromium-driver curl
+		chromium chromium-driver curl nginx libnginx-mod-nchan
 
 clean:
 	$(CARGO) clean

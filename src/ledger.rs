@@ -68,12 +68,20 @@ pub struct Slot {
     arrived: Condvar,
 }
 
-impl Slot {
-    fn put(&self, outcome: Outcome) {
+/// Somebody who is told the outcome of one request at a time.
+pub trait Waiter: Send + Sync {
+    /// Takes the outcome. Called by the ledger thread, which must not be held up.
+    fn tell(&self, outcome: Outcome);
+}
+
+impl Waiter for Slot {
+    fn tell(&self, outcome: Outcome) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.arrived.notify_one();
     }
+}
 
+impl Slot {
     fn take(&self) -> Outcome {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -86,20 +94,20 @@ impl Slot {
 }
 
 /// The duty to answer one requester. It is fulfilled even when the request is dropped unseen.
-struct Reply(Option<Arc<Slot>>);
+struct Reply(Option<Arc<dyn Waiter>>);
 
 impl Reply {
     fn send(mut self, outcome: Outcome) {
-        if let Some(slot) = self.0.take() {
-            slot.put(outcome);
+        if let Some(waiter) = self.0.take() {
+            waiter.tell(outcome);
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            slot.put(Err(Refusal::Stopping));
+        if let Some(waiter) = self.0.take() {
+            waiter.tell(Err(Refusal::Stopping));
         }
     }
 }
@@ -125,6 +133,12 @@ impl LedgerHandle {
         self.ask(slot, |reply| Request::Order { product, amount, reply })
     }
 
+    /// Adds `amount` to the product's total without waiting: `waiter` is told the outcome, once.
+    pub fn submit(&self, product: ProductIndex, amount: Amount, waiter: Arc<dyn Waiter>) {
+        // If the ledger is gone, dropping the request answers it.
+        let _ = self.requests.send(Request::Order { product, amount, reply: Reply(Some(waiter)) });
+    }
+
     /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in
     /// the shared catalogue.
     ///
@@ -141,7 +155,8 @@ impl LedgerHandle {
 
     fn ask(&self, slot: &Arc<Slot>, request: impl FnOnce(Reply) -> Request) -> Outcome {
         // If the ledger is gone, dropping the request answers it.
-        let _ = self.requests.send(request(Reply(Some(slot.clone()))));
+        let waiter: Arc<dyn Waiter> = slot.clone();
+        let _ = self.requests.send(request(Reply(Some(waiter))));
         slot.take()
     }
 }

@@ -44,10 +44,11 @@ pub fn connection_cap(wanted: usize) -> Cap {
 fn lowest(wanted: usize, limits: &[(&str, Option<u64>)]) -> Cap {
     let lowest = limits.iter().filter_map(|(name, limit)| limit.map(|limit| (limit, *name))).min();
     match lowest {
-        Some((limit, name)) if limit < wanted as u64 => Cap {
-            connections: limit.max(1) as usize,
-            reason: Some(format!("{name} allows {limit} connections, not {wanted}; raise it for more")),
-        },
+        Some((limit, name)) if limit < wanted as u64 => {
+            let connections = limit.max(1) as usize;
+            let reason = format!("{name} allows {connections} connections, not {wanted}; raise it for more");
+            Cap { connections, reason: Some(reason) }
+        }
         _ => Cap { connections: wanted, reason: None },
     }
 }

@@ -1,17 +1,20 @@
 //! From a request to its answer, or to a session. Owns the paths, methods, statuses and header rules of the wire
 //! contract; knows neither sockets nor threads.
 
-use std::sync::{Arc, PoisonError};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tiny_http::{HTTPVersion, Method};
 
 use crate::assets::Assets;
 use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::fanout::{FanoutHandle, Feed};
+use crate::http::deferred::Deferred;
 use crate::http::origin::Policy;
 use crate::http::request::{BodyLength, Request};
 use crate::http::response::{Answer, Body, Problem};
-use crate::ledger::{LedgerHandle, Outcome, Refusal, SharedCatalog, Slot};
+use crate::ledger::{LedgerHandle, Outcome, Refusal, SharedCatalog, Slot, Waiter};
 use crate::wire::{self, BodyError};
 
 /// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
@@ -89,6 +92,18 @@ impl Routes {
             Err(problem) => (Step::Answer(answer(&problem)), None),
         };
         Plan { step, origin: origin.map(str::to_owned) }
+    }
+
+    /// Hands an order to the ledger, whose thread will write the answer.
+    ///
+    /// # Errors
+    /// The answer to write at once, when the body is no order.
+    pub fn submit(&self, product: ProductIndex, body: &[u8], receipts: &Arc<Receipts>) -> Result<(), Answer> {
+        let amount = wire::parse_order(body).map_err(|error| answer(&body_problem(error)))?;
+        receipts.deferred.begin();
+        let waiter: Arc<dyn Waiter> = receipts.clone();
+        self.ledger.submit(product, amount, waiter);
+        Ok(())
     }
 
     /// Does what the body asks for, and waits until it is done. The caller's `slot` carries the ledger's answer.
@@ -220,6 +235,45 @@ impl Routes {
     fn products(&self, category: CategoryIndex) -> Answer {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         Answer::json(wire::products_array(&catalog, category))
+    }
+}
+
+/// One connection's answers to orders, written by the ledger thread. See [`Deferred`].
+pub struct Receipts {
+    /// When an answer is due.
+    pub deferred: Deferred,
+    taken: Arc<Taken>,
+}
+
+impl Receipts {
+    /// No answer is due on this connection yet.
+    #[must_use]
+    pub fn new(stream: Arc<TcpStream>, taken: Arc<Taken>) -> Arc<Self> {
+        Arc::new(Self { deferred: Deferred::new(stream), taken })
+    }
+}
+
+impl Waiter for Receipts {
+    fn tell(&self, outcome: Outcome) {
+        match outcome {
+            Ok(()) => self.deferred.send(&self.taken.now()),
+            Err(refusal) => self.deferred.send(&answer(&refused(&refusal)).print()),
+        }
+    }
+}
+
+/// The printed answer to an order that was taken, made anew when its `Date` is no longer right.
+#[derive(Debug, Default)]
+pub struct Taken(Mutex<(u64, Arc<[u8]>)>);
+
+impl Taken {
+    fn now(&self) -> Arc<[u8]> {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if printed.0 != second || printed.1.is_empty() {
+            *printed = (second, Answer::json(wire::OK).print().into());
+        }
+        printed.1.clone()
     }
 }
 

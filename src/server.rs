@@ -171,7 +171,7 @@ impl Server {
             listeners,
             addresses,
             census: Arc::new(Census::new(connections)),
-            service: Arc::new(Service { routes, sessions }),
+            service: Arc::new(Service { routes, sessions, taken: Arc::default() }),
             laggards,
             ledger_thread,
             fanout_thread,

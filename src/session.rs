@@ -62,6 +62,7 @@ impl Sessions {
         self.fanout.subscribe(subscriber.clone(), feed);
         let mut session = Session::new(self, stream, early, subscriber.clone(), slot);
         session.talk();
+        let _ = subscriber.flush();
         subscriber.close();
         self.fanout.leave(subscriber);
     }
@@ -130,7 +131,10 @@ impl<'a> Session<'a> {
         }
     }
 
+    // These three are not inlined: their frames would be part of the one that waits for the client.
+
     /// Does what a message asks for. An error ends the session.
+    #[inline(never)]
     fn obey(&mut self, message: &str) -> Result<(), Error> {
         let answer = match wire::parse_command(message) {
             Ok(Command::UpdateCategory(name)) => {
@@ -159,6 +163,7 @@ impl<'a> Session<'a> {
     }
 
     /// Begins the closing handshake and waits for the other side's part of it (RFC 6455, section 7.1.2).
+    #[inline(never)]
     fn close(&mut self, Goodbye(code, reason): Goodbye) {
         if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
             return;
@@ -176,12 +181,13 @@ impl<'a> Session<'a> {
     }
 
     /// Fails the connection (RFC 6455, section 7.1.7): what follows in the stream has lost its meaning.
+    #[inline(never)]
     fn fail(&mut self, code: CloseCode, reason: &'static str) {
         if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
             return;
         }
         let wire = self.socket.get_ref();
-        if wire.subscriber.is_idle() {
+        if wire.subscriber.flush() {
             let _ = wire.stream.shutdown(Shutdown::Write);
         }
         self.drop_input(Instant::now() + CLOSE_WAIT);

@@ -198,10 +198,24 @@ impl Subscriber {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Whether the socket has taken all that was put in.
+    /// Sends what waits, waiting for whoever sends just now: for the session's last words, after which the socket is
+    /// closed. Returns whether the socket has taken all; it has not when it is full.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.receiver.is_empty() && !self.blocked.load(Ordering::Relaxed)
+    pub fn flush(&self) -> bool {
+        loop {
+            let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.blocked.load(Ordering::Relaxed) || self.is_closed() {
+                return false;
+            }
+            if !matches!(self.send_all(&mut outbox), Sent::All) {
+                return false;
+            }
+            drop(outbox);
+            // Somebody may have put something in, found the lock taken, and left it to this thread.
+            if self.look_again().is_some() {
+                return true;
+            }
+        }
     }
 
     /// Whether it has missed totals and has not been given the latest since.

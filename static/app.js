@@ -139,7 +139,7 @@ async function addProduct(form) {
 }
 
 function showState(state) {
-  if (state === 'lost' && page.state.dataset.state === 'live') currentAt = new Date();
+  if (state === 'lost' && page.state.dataset.state === 'live') currentAt = feed.heardOn;
   if (state === 'live' && page.problem.dataset.kind === PASSING) hideProblem();
   document.body.dataset.state = state;
   page.state.dataset.state = state;

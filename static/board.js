@@ -26,7 +26,9 @@ export class Board {
 
   constructor(element) {
     this.#element = element;
-    new ResizeObserver(() => this.#arrange()).observe(document.documentElement);
+    const observer = new ResizeObserver(() => this.#arrange());
+    observer.observe(document.documentElement);
+    observer.observe(element);
   }
 
   has(id) {

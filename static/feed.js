@@ -36,6 +36,7 @@ export class Feed {
   /** Between a switch of category and the subscription to the new one, totals of the former are not wanted. */
   #listening = false;
   #heardAt = 0;
+  #heardOn = null;
   #liveSince = 0;
 
   constructor(callbacks) {
@@ -45,6 +46,11 @@ export class Feed {
     document.addEventListener('visibilitychange', () => {
       if (!document.hidden) this.#hurry();
     });
+  }
+
+  /** When the server last said something: totals are known to be current up to then. */
+  get heardOn() {
+    return new Date(this.#heardOn);
   }
 
   /** Subscribes to `category` instead of the present one; an empty name ends the subscription. */
@@ -123,6 +129,7 @@ export class Feed {
     clearTimeout(this.#deadline);
     this.#deadline = null;
     this.#heardAt = performance.now();
+    this.#heardOn = Date.now();
     this.#setState('live');
   }
 

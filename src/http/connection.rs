@@ -111,12 +111,25 @@ impl Connection {
         }
     }
 
+    /// The current request's body, once [`Self::read_body`] has read it.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        match &self.head {
+            Some(Head { length, body: BodyLength::Known(body), .. }) if self.body_done => {
+                let start = self.used + length;
+                &self.input[start..start + body]
+            }
+            Some(Head { body: BodyLength::Chunked, .. }) => &self.chunked_body,
+            _ => &[],
+        }
+    }
+
     /// Reads the current request's body, telling a client that waits for it to go on.
     ///
     /// # Errors
     /// [`ReadError`] says whether there is somebody to answer.
-    pub fn read_body(&mut self) -> Result<&[u8], ReadError> {
-        let Some(head) = &self.head else { return Ok(&[]) };
+    pub fn read_body(&mut self) -> Result<(), ReadError> {
+        let Some(head) = &self.head else { return Ok(()) };
         let (start, body, expects_continue) = (self.used + head.length, head.body, head.expects_continue);
         let begun = Instant::now();
         let left = || BODY_DEADLINE.saturating_sub(begun.elapsed());
@@ -134,13 +147,13 @@ impl Connection {
             }
         };
         match body {
-            BodyLength::Absent => Ok(&[]),
+            BodyLength::Absent => Ok(()),
             BodyLength::Known(length) => {
                 while self.input.len() < start + length {
                     read_more(self)?;
                 }
                 self.body_done = true;
-                Ok(&self.input[start..start + length])
+                Ok(())
             }
             BodyLength::Chunked => {
                 let mut chunked = Chunked::default();
@@ -150,7 +163,7 @@ impl Connection {
                     if let Some(body) = chunked.finish() {
                         self.chunked_body = body;
                         self.body_done = true;
-                        return Ok(&self.chunked_body);
+                        return Ok(());
                     }
                     read_more(self)?;
                 }
@@ -187,6 +200,20 @@ impl Connection {
             self.close();
         }
         Ok(goes_on)
+    }
+
+    /// Whether the current request's answer can be written by another thread while this one reads on: the connection
+    /// stays open, and nothing has come in behind the request.
+    #[must_use]
+    pub fn can_defer(&self) -> bool {
+        let goes_on = |head: &Head| head.keep_alive && head.version >= tiny_http::HTTPVersion(1, 1);
+        self.head.as_ref().is_some_and(goes_on) && self.body_done && self.unread_ends()
+    }
+
+    /// The stream, for an answer that another thread writes.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<TcpStream> {
+        &self.stream
     }
 
     /// Answers what [`Self::read_head`] or [`Self::read_body`] refused, and closes.

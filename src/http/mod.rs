@@ -3,6 +3,7 @@
 
 mod chunked;
 pub mod connection;
+pub mod deferred;
 pub mod origin;
 pub mod request;
 pub mod response;

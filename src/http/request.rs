@@ -63,7 +63,8 @@ impl Head {
     /// # Errors
     /// The [`Problem`] to answer with, after which the connection cannot be used any more.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Problem> {
-        let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        // On the heap: 2 KiB of stack, touched once, would stay with a session for as long as it lives.
+        let mut storage = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut storage);
         let length = match parsed.parse(&bytes[..bytes.len().min(MAX_HEAD_BYTES)]) {
             Ok(httparse::Status::Complete(length)) => length,

@@ -79,6 +79,14 @@ impl Answer {
         &self.body
     }
 
+    /// Prints head and body as the answer to an HTTP/1.1 request on a connection that goes on.
+    #[must_use]
+    pub fn print(&self) -> Vec<u8> {
+        let mut printed = self.head(HTTPVersion(1, 1), None);
+        printed.extend_from_slice(self.body.bytes());
+        printed
+    }
+
     /// Prints the head. The body follows unless the request was a HEAD or the status is 304.
     #[must_use]
     pub fn head(&self, version: HTTPVersion, connection: Option<&'static str>) -> Vec<u8> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::census::{Census, Permit};
 use crate::http::connection::{Connection, ReadError};
-use crate::http::response;
+use crate::http::response::{self, Answer};
 use crate::ledger::Slot;
-use crate::routes::{self, Plan, Routes, Step};
+use crate::routes::{self, Action, Plan, Receipts, Routes, Step, Taken};
 use crate::session::Sessions;
 
 /// What every connection needs.
@@ -16,45 +16,102 @@ pub struct Service {
     pub routes: Routes,
     /// Live feeds.
     pub sessions: Sessions,
+    /// The answer that is written most often.
+    pub taken: Arc<Taken>,
+}
+
+/// One connection on its own thread.
+struct Serving<'a> {
+    service: &'a Service,
+    census: &'a Census,
+    connection: Connection,
+    slot: Arc<Slot>,
+    /// Made when the first order comes whose answer can be deferred.
+    receipts: Option<Arc<Receipts>>,
+}
+
+/// What comes after a request.
+enum Next {
+    Request,
+    Session(crate::fanout::Feed, String),
+    End,
 }
 
 impl Service {
     /// Serves one connection on this thread until it ends.
     pub fn serve(&self, stream: Arc<TcpStream>, census: &Census, permit: &Permit) {
-        let slot = Arc::new(Slot::default());
-        let mut connection = Connection::new(stream);
+        let connection = Connection::new(stream);
+        let mut serving =
+            Serving { service: self, census, connection, slot: Arc::new(Slot::default()), receipts: None };
         loop {
-            let plan = match connection.read_head() {
-                Ok(request) => self.routes.plan(request),
-                Err(error) => return refuse(&mut connection, error),
-            };
-            let Plan { step, origin } = plan;
-            let answer = match step {
-                Step::Answer(answer) => answer,
-                Step::Act(action) => match connection.read_body() {
-                    Ok(body) => self.routes.act(action, body, &slot),
-                    Err(error) => return refuse(&mut connection, error),
-                },
-                Step::Session(feed, key) => {
-                    if connection.write(&[&response::switching_protocols(&key)]).is_err() {
-                        return;
+            match serving.serve_one() {
+                Next::Request => {}
+                Next::End => return,
+                Next::Session(feed, key) => {
+                    let Serving { connection, slot, .. } = serving;
+                    if connection.write(&[&response::switching_protocols(&key)]).is_ok() {
+                        permit.becomes_session();
+                        let (stream, early) = connection.into_parts();
+                        self.sessions.run(stream, early, feed, &slot);
                     }
-                    permit.becomes_session();
-                    let (stream, early) = connection.into_parts();
-                    return self.sessions.run(stream, early, feed, &slot);
+                    return;
                 }
-            };
-            match connection.answer(&routes::share(answer, origin), !census.is_stopping()) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return,
             }
         }
     }
 }
 
-fn refuse(connection: &mut Connection, error: ReadError) {
-    match error {
-        ReadError::Gone => {}
-        ReadError::Refused(problem) => connection.refuse(&routes::answer(&problem)),
+impl Serving<'_> {
+    // Not inlined: a session that follows must not keep this frame on its stack for as long as it lives.
+    #[inline(never)]
+    fn serve_one(&mut self) -> Next {
+        let plan = self.connection.read_head().map(|request| self.service.routes.plan(request));
+        // The last answer may still be due: nothing is written before it, and the connection does not end before it.
+        if let Some(left) = self.receipts.as_ref().and_then(|receipts| receipts.deferred.settle()) {
+            let _ = self.connection.write(&[&left]);
+            return Next::End;
+        }
+        let Plan { step, origin } = match plan {
+            Ok(plan) => plan,
+            Err(error) => return self.refuse(error),
+        };
+        let answer = match step {
+            Step::Answer(answer) => answer,
+            Step::Session(feed, key) => return Next::Session(feed, key),
+            Step::Act(action) => match self.act(action, origin.is_some()) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Next::Request,
+                Err(error) => return self.refuse(error),
+            },
+        };
+        match self.connection.answer(&routes::share(answer, origin), !self.census.is_stopping()) {
+            Ok(true) => Next::Request,
+            Ok(false) | Err(_) => Next::End,
+        }
+    }
+
+    /// Reads the body and does what it asks for. `None`: the ledger thread will answer.
+    fn act(&mut self, action: Action, is_shared: bool) -> Result<Option<Answer>, ReadError> {
+        self.connection.read_body()?;
+        let routes = &self.service.routes;
+        if let Action::Order(product) = action
+            && !is_shared
+            && !self.census.is_stopping()
+            && self.connection.can_defer()
+        {
+            let receipts = self
+                .receipts
+                .get_or_insert_with(|| Receipts::new(self.connection.stream().clone(), self.service.taken.clone()));
+            return Ok(routes.submit(product, self.connection.body(), receipts).err());
+        }
+        Ok(Some(routes.act(action, self.connection.body(), &self.slot)))
+    }
+
+    fn refuse(&mut self, error: ReadError) -> Next {
+        match error {
+            ReadError::Gone => {}
+            ReadError::Refused(problem) => self.connection.refuse(&routes::answer(&problem)),
+        }
+        Next::End
     }
 }

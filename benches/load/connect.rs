@@ -1,0 +1,151 @@
+//! Opens connections: plain ones for posters, upgraded ones for subscribers, many at a time.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
+
+/// Handshakes under way at once: enough to keep any server busy, below every accept backlog.
+const CONCURRENCY: usize = 64;
+/// How long one poll may bring nothing before the server counts as stuck.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections from one source address before the next is used, far below the ephemeral port range.
+const PER_SOURCE: u32 = 4096;
+/// The nonce of RFC 6455, 1.3, and the answer it gives there.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Counts connections, so that each group of `PER_SOURCE` has its own loopback address and its own ports.
+static OPENED: AtomicU32 = AtomicU32::new(0);
+
+/// An upgraded connection and the bytes that came after the handshake's head.
+pub struct Feed {
+    pub stream: TcpStream,
+    pub early: Vec<u8>,
+}
+
+/// When a handshake counts as done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The 101 head is read.
+    Upgraded,
+    /// The first message is read, too.
+    FirstMessage,
+}
+
+/// One connection to `server`, with an explicit receive buffer where one is given.
+pub fn plain(server: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+    let group = OPENED.fetch_add(1, Ordering::Relaxed) / PER_SOURCE;
+    let source = Ipv4Addr::new(127, 1, (group % 250) as u8, 1);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if let Some(bytes) = receive_buffer {
+        // Before connecting, so that the window is never offered larger.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&server.into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// `count` subscriptions to `path`.
+pub fn subscribe(
+    server: SocketAddr,
+    path: &str,
+    count: usize,
+    receive_buffer: Option<usize>,
+    until: Until,
+) -> Result<Vec<Feed>, String> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    let open = || -> io::Result<Handshake> {
+        let mut stream = plain(server, receive_buffer)?;
+        stream.write_all(request.as_bytes())?;
+        Ok(Handshake { stream, read: Vec::new(), head: None })
+    };
+    handshakes(count, until, open).map_err(|error| format!("subscribing to {path}: {error}"))
+}
+
+struct Handshake {
+    stream: TcpStream,
+    read: Vec<u8>,
+    /// Length of the head, once it is read.
+    head: Option<usize>,
+}
+
+fn handshakes(count: usize, until: Until, open: impl Fn() -> io::Result<Handshake>) -> io::Result<Vec<Feed>> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(CONCURRENCY);
+    let mut slots: Vec<Option<Handshake>> = (0..CONCURRENCY).map(|_| None).collect();
+    let mut feeds = Vec::with_capacity(count);
+    let mut opened = 0;
+    let mut last_progress = Instant::now();
+    while feeds.len() < count {
+        for (index, slot) in slots.iter_mut().enumerate() {
+            if slot.is_none() && opened < count {
+                let handshake = open()?;
+                let fd = handshake.stream.as_raw_fd();
+                poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+                *slot = Some(handshake);
+                opened += 1;
+            }
+        }
+        poll.poll(&mut events, Some(HANDSHAKE_DEADLINE))?;
+        for event in &events {
+            let slot = &mut slots[event.token().0];
+            let Some(handshake) = slot else { continue };
+            handshake.read_some()?;
+            if !handshake.done(until)? {
+                continue;
+            }
+            if let Some(Handshake { stream, mut read, head }) = slot.take() {
+                poll.registry().deregister(&mut SourceFd(&stream.as_raw_fd()))?;
+                feeds.push(Feed { stream, early: read.split_off(head.unwrap_or(0)) });
+                last_progress = Instant::now();
+            }
+        }
+        if last_progress.elapsed() > HANDSHAKE_DEADLINE {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(feeds)
+}
+
+impl Handshake {
+    fn read_some(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.read.extend(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn done(&mut self, until: Until) -> io::Result<bool> {
+        if self.head.is_none() {
+            let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") else {
+                return Ok(false);
+            };
+            let head = &self.read[..end];
+            let accepted = head.windows(ACCEPT.len()).any(|window| window == ACCEPT);
+            if !head.starts_with(b"HTTP/1.1 101") || !accepted {
+                let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                return Err(io::Error::other(format!("not upgraded: {}", String::from_utf8_lossy(line))));
+            }
+            self.head = Some(end + 4);
+        }
+        let early = &self.read[self.head.unwrap_or(0)..];
+        Ok(until == Until::Upgraded || matches!(early, [_, length, rest @ ..] if rest.len() >= usize::from(*length)))
+    }
+}

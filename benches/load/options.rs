@@ -1,0 +1,133 @@
+//! The command line of the load generator.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::server::{Contender, PEERS};
+
+pub const HELP: &str = "\
+cargo bench --bench load -- [WORK]… [OPTION]…
+
+WORK      all (the default) | post | deliver | search | memory | connects | start
+          limits: what bare sends cost on this machine
+          peers:  all of it, on ordercast and every peer in turn, three rounds
+
+--quick               less of everything, in under a minute
+--server NAME         ordercast (the default) | bun | axum | nchan | ws | fastify; may be repeated
+--command LINE        any server that prints 'listening on http://ADDRESS'; {catalog} and {room} are filled in
+--rounds N            so many times, servers in turn; the table gives medians
+--json FILE           where to write every figure (default: load.json in the target folder's tmp)
+--markdown FILE       where to write the table of medians
+--data-root FOLDER    where ordercast keeps its data (default: the target folder's tmp)
+--subscribers N,…     for deliver, search, memory and connects
+--rates N,…           orders a second for deliver; max is as fast as possible
+--posters N,…         connections that post
+--seconds S           length of each measured run
+--limit MS            the p99 that search allows
+";
+
+/// What to measure, and how.
+#[derive(Default)]
+pub struct Options {
+    pub works: Vec<String>,
+    pub peers: bool,
+    pub limits: bool,
+    pub help: bool,
+    pub quick: bool,
+    pub contenders: Vec<Contender>,
+    pub rounds: Option<u32>,
+    pub json: Option<PathBuf>,
+    pub markdown: Option<PathBuf>,
+    pub subscribers: Option<Vec<usize>>,
+    pub rates: Option<Vec<Option<f64>>>,
+    pub posters: Option<Vec<usize>>,
+    pub seconds: Option<Duration>,
+    pub limit: Option<Duration>,
+}
+
+/// The pieces of work that `all` stands for.
+pub const WORKS: [&str; 6] = ["post", "deliver", "search", "memory", "connects", "start"];
+
+impl Options {
+    /// From the arguments of the process.
+    pub fn parse() -> Result<Self, lexopt::Error> {
+        let mut options = Self::default();
+        let mut names = Vec::new();
+        let mut data_root = None;
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("quick") => options.quick = true,
+                Long("server") => names.push(parser.value()?.string()?),
+                Long("command") => {
+                    let line = parser.value()?.string()?;
+                    options.contenders.push(Contender::command_line(&line));
+                }
+                Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
+                Long("json") => options.json = Some(parser.value()?.into()),
+                Long("markdown") => options.markdown = Some(parser.value()?.into()),
+                Long("data-root") => data_root = Some(parser.value()?.into()),
+                Long("subscribers") => options.subscribers = Some(list(&mut parser, count)?),
+                Long("rates") => options.rates = Some(list(&mut parser, rate)?),
+                Long("posters") => options.posters = Some(list(&mut parser, count)?),
+                Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
+                Long("limit") => options.limit = Some(duration(&mut parser, 1e-3)?),
+                Long("help") | Short('h') => options.help = true,
+                // Cargo says this to every benchmark.
+                Long("bench") => {}
+                Value(work) => options.work(&work.string()?)?,
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        if options.peers {
+            names = ["ordercast"].iter().chain(&PEERS).map(ToString::to_string).collect();
+        } else if names.is_empty() && options.contenders.is_empty() {
+            names.push("ordercast".into());
+        }
+        for name in names {
+            options.contenders.push(match name.as_str() {
+                "ordercast" => Contender::ordercast(data_root.clone()),
+                peer => Contender::peer(peer).ok_or(format!("there is no server '{peer}'"))?,
+            });
+        }
+        if options.works.is_empty() && !options.limits {
+            options.works = WORKS.map(String::from).to_vec();
+        }
+        Ok(options)
+    }
+
+    fn work(&mut self, work: &str) -> Result<(), lexopt::Error> {
+        match work {
+            "all" => self.works.extend(WORKS.map(String::from)),
+            "peers" => self.peers = true,
+            "limits" => self.limits = true,
+            _ if WORKS.contains(&work) => self.works.push(work.into()),
+            _ => return Err(format!("there is no work '{work}'").into()),
+        }
+        Ok(())
+    }
+}
+
+fn list<T>(parser: &mut lexopt::Parser, item: fn(&str) -> Option<T>) -> Result<Vec<T>, lexopt::Error> {
+    let text = parser.value()?.string()?;
+    let items: Option<Vec<T>> = text.split(',').map(item).collect();
+    items.ok_or_else(|| format!("'{text}' is not a list of positive numbers").into())
+}
+
+fn count(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|count| *count > 0)
+}
+
+fn rate(text: &str) -> Option<Option<f64>> {
+    if text == "max" {
+        return Some(None);
+    }
+    text.parse().ok().filter(|rate| *rate > 0.0).map(Some)
+}
+
+fn duration(parser: &mut lexopt::Parser, unit: f64) -> Result<Duration, lexopt::Error> {
+    let number: f64 = parser.value()?.parse()?;
+    Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string().into())
+}

@@ -1,0 +1,118 @@
+//! What the kernel says of a server's processes and of its own memory, read from /proc.
+
+use std::fs;
+
+/// Clock ticks a second in /proc/PID/stat; fixed at 100 in the kernel's interface to user space.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// Bytes in a page on every machine this runs on.
+const PAGE: u64 = 4096;
+
+/// Kernel memory in bytes, of the whole machine: only differences mean something.
+#[derive(Clone, Copy, Default)]
+pub struct Kernel {
+    /// Stacks of threads.
+    pub stacks: u64,
+    /// Slab caches: sockets, files, descriptors.
+    pub slab: u64,
+    /// Page tables.
+    pub page_tables: u64,
+    /// What stands in TCP buffers.
+    pub tcp: u64,
+}
+
+/// The processes of the tree whose root is `root`, itself first.
+pub fn tree(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| Some((pid, stat_field(&read_stat(pid)?, PARENT)? as u32)))
+        .collect();
+    let mut pids = vec![root];
+    let mut next = 0;
+    while let Some(parent) = pids.get(next).copied() {
+        pids.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    pids
+}
+
+/// User and system seconds that `pids` have used. The kernel adds them up thread by thread: not for every sample.
+pub fn cpu(pids: &[u32]) -> f64 {
+    (sum(pids, USER_TIME) + sum(pids, SYSTEM_TIME)) as f64 / TICKS_PER_SECOND
+}
+
+/// How many threads `pids` have; as costly as `cpu`.
+pub fn threads(pids: &[u32]) -> u64 {
+    sum(pids, THREADS)
+}
+
+/// Resident bytes of `pids`; pages shared by several processes are counted once.
+pub fn resident(pids: &[u32]) -> u64 {
+    let mut own = 0;
+    let mut shared = 0;
+    for pid in pids {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        let pages: Vec<u64> = statm.split(' ').map_while(|text| text.parse().ok()).collect();
+        if let [_, resident, common, ..] = pages[..] {
+            own += resident - common;
+            shared = shared.max(common);
+        }
+    }
+    (own + shared) * PAGE
+}
+
+/// CPU seconds that the whole machine has been busy.
+pub fn busy() -> f64 {
+    // The first line sums all cores: user, nice, system, idle, iowait, irq, softirq, steal.
+    const NOT_BUSY: [usize; 2] = [3, 4];
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
+    let fields = line.unwrap_or_default().split_whitespace().take(8).enumerate();
+    let busy = fields.filter(|(index, _)| !NOT_BUSY.contains(index));
+    busy.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+}
+
+/// The kernel's memory now.
+pub fn kernel() -> Kernel {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0u64)
+    };
+    Kernel {
+        stacks: kilobytes("KernelStack:") * 1024,
+        slab: kilobytes("Slab:") * 1024,
+        page_tables: kilobytes("PageTables:") * 1024,
+        tcp: tcp_memory(),
+    }
+}
+
+/// Bytes in all TCP buffers of the machine.
+pub fn tcp_memory() -> u64 {
+    let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"));
+    let pages = line.and_then(|line| line.rsplit_once(" mem ")?.1.trim().parse::<u64>().ok());
+    pages.unwrap_or(0) * PAGE
+}
+
+// Fields of /proc/PID/stat counted from the state, the first after the command's closing bracket.
+const PARENT: usize = 1;
+const USER_TIME: usize = 11;
+const SYSTEM_TIME: usize = 12;
+const THREADS: usize = 17;
+
+/// The sum of one field over `pids`; those that have ended count as nothing.
+fn sum(pids: &[u32], index: usize) -> u64 {
+    pids.iter().filter_map(|pid| stat_field(&read_stat(*pid)?, index)).sum()
+}
+
+fn read_stat(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok()
+}
+
+fn stat_field(stat: &str, index: usize) -> Option<u64> {
+    // The command may hold spaces and brackets itself; the last bracket ends it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(index)?.parse().ok()
+}

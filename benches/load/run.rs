@@ -1,0 +1,188 @@
+//! One loaded run: posters and subscribers against a server, its use of the machine sampled meanwhile.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::connect::{self, Until};
+use crate::posters::{self, Plan, Posted};
+use crate::procfs;
+use crate::sent::Sent;
+use crate::server::Server;
+use crate::subscribers::{Progress, Reader, Seen};
+
+/// Between two samples of memory; short beside every run, and its cost is small beside every server's.
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+/// How long the snapshots may take.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(10);
+/// Orders a second that no server here reaches: sizes the table of sending times in unpaced runs.
+const MAX_UNPACED: f64 = 250_000.0;
+/// How uneven the posters may be before one runs out of room in that table.
+const UNEVENNESS: f64 = 3.0;
+/// Room in that table for very short or slow runs.
+const MIN_CAPACITY: usize = 1024;
+
+/// What is put on the server.
+#[derive(Clone)]
+pub struct Load {
+    pub subscribers: usize,
+    pub posters: usize,
+    /// Orders a second over all posters; `None` for as fast as possible.
+    pub pace: Option<f64>,
+    /// Posting before anything counts: caches, compilers at run time, TCP windows.
+    pub warm_up: Duration,
+    /// Posting that counts.
+    pub measured: Duration,
+    /// Bytes of each subscriber's receive buffer, where the kernel's own choice would hide lag.
+    pub receive_buffer: Option<usize>,
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub posted: Posted,
+    pub seen: Seen,
+    pub memory: Memory,
+    /// CPU seconds of the server, the generator and everybody else while orders counted.
+    pub server_cpu: f64,
+    pub generator_cpu: f64,
+    pub others_cpu: f64,
+    /// Totals read in the same time.
+    pub deliveries: u64,
+    /// Length of that time.
+    pub window: Duration,
+    pub faults: Vec<String>,
+}
+
+/// Bytes, sampled through the run; TCP buffers of the whole machine, less what stood in them before.
+#[derive(Clone, Copy, Default)]
+pub struct Memory {
+    pub resident_max: u64,
+    pub resident_end: u64,
+    pub tcp_max: u64,
+    pub tcp_end: u64,
+    /// At the end, like the other figures of the end, with every subscriber still there.
+    pub threads: u64,
+}
+
+/// CPU and deliveries at one moment.
+struct Mark {
+    at: Instant,
+    server_cpu: f64,
+    generator_cpu: f64,
+    busy: f64,
+    deliveries: u64,
+}
+
+/// Runs `load`; an error means that the server could not be measured at all.
+pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
+    let path = server.feed_path();
+    let tcp_before = procfs::tcp_memory();
+    let feeds = connect::subscribe(server.address, &path, load.subscribers, load.receive_buffer, Until::Upgraded)
+        .map_err(|error| error + &server.log_tail())?;
+    let sent = Sent::new(&server.totals, load.posters, capacity(load));
+    let progress = Progress::default();
+    let snapshot = server.contender.tallies();
+    let mut reader = Reader::new(feeds, &sent, &progress, snapshot).map_err(|error| format!("reading: {error}"))?;
+
+    let watched = thread::scope(|scope| {
+        let reading = scope.spawn(|| reader.run());
+        let waiting = Instant::now();
+        while !progress.ready.load(Ordering::Acquire) && waiting.elapsed() < SNAPSHOT_DEADLINE {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !progress.ready.load(Ordering::Acquire) {
+            sent.finish();
+            return Err("the snapshots are not complete".into());
+        }
+        let now = sent.now();
+        let from = now + load.warm_up.as_nanos() as u64;
+        sent.measure_from(from);
+        let plan = Plan {
+            posters: load.posters,
+            pace: load.pace,
+            until: from + load.measured.as_nanos() as u64,
+            expected: server.contender.expected(),
+        };
+        let (address, posts) = (server.address, &sent);
+        let posting = scope.spawn(move || posters::drive(address, &plan, posts));
+        let (memory, begin, end) = sample(server, &progress, load);
+        let posted = posting.join();
+        // In any case, or the reader would wait for ever.
+        sent.finish();
+        let posted = posted.map_err(|_| "the posters panicked")??;
+        let read = reading.join().map_err(|_| "the reader panicked")?;
+        read.map_err(|error| format!("reading: {error}"))?;
+        Ok::<_, String>((posted, memory, begin, end))
+    });
+    let (posted, mut memory, begin, end) = watched.map_err(|error| error + &server.log_tail())?;
+    memory.resident_end = procfs::resident(server.pids());
+    memory.threads = procfs::threads(server.pids());
+    memory.tcp_end = procfs::tcp_memory().saturating_sub(tcp_before);
+    memory.tcp_max = memory.tcp_max.saturating_sub(tcp_before);
+    let seen = reader.into_seen();
+    server.totals = sent.totals();
+    let mut faults = seen.faults();
+    if snapshot {
+        faults.extend(late_snapshot(server)?);
+    }
+    let server_cpu = end.server_cpu - begin.server_cpu;
+    let generator_cpu = end.generator_cpu - begin.generator_cpu;
+    Ok(Outcome {
+        posted,
+        seen,
+        memory,
+        server_cpu,
+        generator_cpu,
+        others_cpu: (end.busy - begin.busy - server_cpu - generator_cpu).max(0.0),
+        deliveries: end.deliveries - begin.deliveries,
+        window: end.at - begin.at,
+        faults,
+    })
+}
+
+/// Room for each poster's orders in the table of sending times.
+fn capacity(load: &Load) -> usize {
+    let seconds = (load.warm_up + load.measured).as_secs_f64();
+    let orders = load.pace.unwrap_or(MAX_UNPACED) * seconds;
+    MIN_CAPACITY + (orders * UNEVENNESS / load.posters as f64) as usize
+}
+
+/// Samples until posting is over, and marks where counting begins and ends.
+fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Mark, Mark) {
+    let own = [std::process::id()];
+    let mark = || Mark {
+        at: Instant::now(),
+        server_cpu: procfs::cpu(server.pids()),
+        generator_cpu: procfs::cpu(&own),
+        busy: procfs::busy(),
+        deliveries: progress.delivered.load(Ordering::Relaxed),
+    };
+    let mut memory = Memory::default();
+    let mut watch = |span: Duration| {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            memory.resident_max = memory.resident_max.max(procfs::resident(server.pids()));
+            memory.tcp_max = memory.tcp_max.max(procfs::tcp_memory());
+            thread::sleep(SAMPLE_EVERY.min(end.saturating_duration_since(Instant::now())));
+        }
+    };
+    watch(load.warm_up);
+    let begin = mark();
+    watch(load.measured);
+    let end = mark();
+    (memory, begin, end)
+}
+
+/// A subscriber that comes after the run must be given exactly the totals that the orders made.
+fn late_snapshot(server: &Server) -> Result<Option<String>, String> {
+    let path = server.feed_path();
+    let feeds = connect::subscribe(server.address, &path, 1, None, Until::Upgraded)?;
+    let sent = Sent::new(&server.totals, 0, 0);
+    sent.finish();
+    let progress = Progress::default();
+    let fail = |error| format!("reading: {error}");
+    let mut late = Reader::new(feeds, &sent, &progress, true).map_err(fail)?;
+    late.run().map_err(fail)?;
+    let faults = late.into_seen().faults();
+    Ok((!faults.is_empty()).then(|| format!("snapshot after the run: {}", faults.join(", "))))
+}

@@ -1,0 +1,132 @@
+//! Load: many posters, many subscribers, and what may be said about the totals that come out of it.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
+use super::{Client, DEADLINE, WebSocket};
+
+/// Enough for a thread that follows a feed, and little enough for hundreds of them.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// A poster's orders, one after the other: product and amount.
+pub type Plan = Vec<(&'static str, i64)>;
+
+/// Posts every plan in a thread and over a connection of its own. Each order waits for its answer, and `before_each`
+/// may hold it back.
+pub fn post_all(addr: SocketAddr, plans: &[Plan], before_each: impl Fn() + Sync) {
+    let before_each = &before_each;
+    thread::scope(|scope| {
+        for plan in plans {
+            spawn(scope, move || {
+                let mut client = Client::connect(addr);
+                for (id, amount) in plan {
+                    before_each();
+                    client.order(id, *amount);
+                }
+            });
+        }
+    });
+}
+
+/// A scoped thread with a small stack.
+pub fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread can be started")
+}
+
+/// What a message of the feed says; `None` unless it is exactly `{"id":"A1","total":13}`.
+pub fn parse_total(message: &[u8]) -> Option<(&str, i64)> {
+    let message = std::str::from_utf8(message).ok()?;
+    let message = message.strip_prefix("{\"id\":\"")?.strip_suffix('}')?;
+    let (id, total) = message.split_once("\",\"total\":")?;
+    let number: i64 = total.parse().ok()?;
+    // One way to write a number only: no plus sign, no leading zero, no minus zero.
+    (number.to_string() == total).then_some((id, number))
+}
+
+/// Feeds every text to `each` until that returns false. Pings are answered. The deadline is for the whole.
+pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<WebSocket> {
+    let end = Instant::now() + deadline;
+    let (mut stream, mut buffer) = subscriber.into_parts();
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let mut used = 0;
+        while let Some((opcode, head, length)) = frame_head(&buffer[used..])? {
+            let start = used + head;
+            let Some(payload) = buffer.get(start..start + length) else {
+                break;
+            };
+            let goes_on = match opcode {
+                TEXT => each(payload),
+                PING => {
+                    io::Write::write_all(&mut stream, &frame(PONG, true, payload))?;
+                    true
+                }
+                CLOSE => return Err(ErrorKind::ConnectionAborted.into()),
+                _ => return Err(ErrorKind::InvalidData.into()),
+            };
+            used = start + length;
+            if !goes_on {
+                let rest = buffer.split_off(used);
+                return Ok(WebSocket::from_parts(stream, rest));
+            }
+        }
+        buffer.drain(..used);
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            length => buffer.extend_from_slice(&chunk[..length]),
+        }
+    }
+}
+
+/// Holds the posters back so that no subscriber is ever more than a window behind: a paced load.
+#[derive(Debug)]
+pub struct Pace {
+    window: usize,
+    started: AtomicUsize,
+    /// What the slowest had received when somebody last looked.
+    slowest: AtomicUsize,
+    received: Vec<AtomicUsize>,
+}
+
+impl Pace {
+    pub fn new(subscribers: usize, window: usize) -> Pace {
+        Pace {
+            window,
+            started: AtomicUsize::new(0),
+            slowest: AtomicUsize::new(0),
+            received: (0..subscribers).map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
+    /// Notes that a subscriber has received one more.
+    pub fn received(&self, subscriber: usize) {
+        self.received[subscriber].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until one more order may be posted.
+    pub fn wait(&self) {
+        let ticket = self.started.fetch_add(1, Ordering::Relaxed);
+        let start = Instant::now();
+        while self.slowest.load(Ordering::Relaxed) + self.window <= ticket {
+            let counts = self.received.iter().map(|n| n.load(Ordering::Relaxed));
+            let slowest = counts.min().unwrap_or(usize::MAX - self.window);
+            self.slowest.fetch_max(slowest, Ordering::Relaxed);
+            if slowest + self.window <= ticket {
+                thread::sleep(Duration::from_micros(200));
+                assert!(start.elapsed() < DEADLINE, "a subscriber has fallen silent");
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What every integration test stands on: the server as a real process, an HTTP client that can misbehave, a WebSocket
+//! client that can misbehave, a folder that goes away. It uses std alone (and serde_json to look into answers), so that
+//! no mistake of a library the server uses can hide itself here.
+//!
+//! Nothing in the tests sleeps and hopes: everything waits for an event, with a deadline.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each integration test compiles this module for itself and uses a part of it"
+)]
+
+pub mod http;
+pub mod load;
+pub mod server;
+pub mod temp;
+pub mod websocket;
+
+pub use http::{Client, Reply, exchange};
+pub use server::{Builder, Finished, Server, ordercast};
+pub use temp::TempDir;
+pub use websocket::{Message, WebSocket};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once, in seconds. Generous, because the machine may be busy.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Waits until `condition` holds, and panics with `what` when `deadline` has passed.
+#[track_caller]
+pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

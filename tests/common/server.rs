@@ -1,0 +1,355 @@
+//! The server under test: the built binary as a process of its own, on free ports, over a folder of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Client, DEADLINE, TempDir};
+
+/// The built binary.
+const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
+
+/// What a server is started with. Everything not said is as an operator would get it, except that the addresses are
+/// free ports and the data is in a folder that goes away.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    listen: Vec<String>,
+    data: Option<PathBuf>,
+    catalog: Option<String>,
+    args: Vec<OsString>,
+    env: Vec<(String, String)>,
+    shell: Option<String>,
+}
+
+impl Builder {
+    /// An address to listen on; without any it is `127.0.0.1:0`, once.
+    pub fn listen(mut self, addr: &str) -> Builder {
+        self.listen.push(addr.to_owned());
+        self
+    }
+
+    /// A folder that outlives this server, instead of one of its own.
+    pub fn data(mut self, path: &Path) -> Builder {
+        self.data = Some(path.to_owned());
+        self
+    }
+
+    /// The text of the catalogue file.
+    pub fn catalog(mut self, json: &str) -> Builder {
+        self.catalog = Some(json.to_owned());
+        self
+    }
+
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Builder {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Shell commands that run first in the same process, `ulimit -n 64` for one.
+    pub fn shell(mut self, commands: &str) -> Builder {
+        self.shell = Some(commands.to_owned());
+        self
+    }
+
+    /// Starts the server and waits until it says that it listens.
+    #[track_caller]
+    pub fn start(self) -> Server {
+        let mut server =
+            Server { temp: TempDir::new(), builder: self, child: None, addrs: Vec::new(), log: Arc::default() };
+        server.launch();
+        server
+    }
+}
+
+/// A running server. It is killed, and its own folder removed, when dropped.
+#[derive(Debug)]
+pub struct Server {
+    temp: TempDir,
+    builder: Builder,
+    child: Option<Child>,
+    addrs: Vec<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// A server with nothing set.
+    #[track_caller]
+    pub fn start() -> Server {
+        Server::builder().start()
+    }
+
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The first address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// Every address, in the order of `--listen`.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The folder with the data file.
+    pub fn data(&self) -> PathBuf {
+        match &self.builder.data {
+            Some(path) => path.clone(),
+            None => self.temp.path().join("data"),
+        }
+    }
+
+    /// A new connection to the first address.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// What the server has written to standard error so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no reader panicked").join("\n")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Whether the process still lives.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().expect("the child can be asked").is_none())
+    }
+
+    /// SIGKILL: what a power cut is to the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Kills the server if it runs and starts it again over the same folder, on new ports.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// Like [`Server::restart`], and on the ports it had before.
+    #[track_caller]
+    pub fn restart_on_the_same_ports(&mut self) {
+        self.builder.listen = self.addrs.iter().map(SocketAddr::to_string).collect();
+        self.restart();
+    }
+
+    /// Sends a signal by its name (`TERM`, `INT`, `STOP`, `CONT`).
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        // The shell's own kill: the command of that name is not installed everywhere.
+        let command = format!("kill -{name} {}", self.pid());
+        let status = Command::new("sh").arg("-c").arg(command).status().expect("the shell runs");
+        assert!(status.success(), "kill -{name} failed");
+    }
+
+    /// Waits until the server has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("the server runs");
+        let status = wait_for_exit(child, deadline);
+        self.child = None;
+        status
+    }
+
+    /// SIGTERM, and what the server makes of it.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait(DEADLINE)
+    }
+
+    /// Resident memory in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.status_number("VmRSS:")
+    }
+
+    pub fn threads(&self) -> u64 {
+        self.status_number("Threads:")
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()
+    }
+
+    fn status_number(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect(name)
+    }
+
+    #[track_caller]
+    fn launch(&mut self) {
+        let mut listen = self.builder.listen.clone();
+        if listen.is_empty() {
+            listen.push("127.0.0.1:0".to_owned());
+        }
+        let mut args: Vec<OsString> = Vec::new();
+        for addr in &listen {
+            args.extend(["--listen".into(), addr.into()]);
+        }
+        args.extend(["--data".into(), self.data().into()]);
+        if let Some(json) = &self.builder.catalog {
+            let path = self.temp.write("catalog.json", json);
+            args.extend(["--catalog".into(), path.into()]);
+        }
+        args.extend(self.builder.args.iter().cloned());
+
+        let mut command = match &self.builder.shell {
+            // `exec` keeps the process id, so that signals and /proc reach the server itself.
+            Some(commands) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\""));
+                shell.arg(BINARY);
+                shell
+            }
+            None => Command::new(BINARY),
+        };
+        without_environment_twins(&mut command);
+        command
+            .args(args)
+            .envs(self.builder.env.iter().cloned())
+            .current_dir(self.temp.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server can be started");
+
+        let log = Arc::clone(&self.log);
+        let stderr = child.stderr.take().expect("stderr is piped");
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lock().expect("no reader panicked").push(line);
+            }
+        });
+        let lines = lines_of(child.stdout.take().expect("stdout is piped"));
+        self.child = Some(child);
+        self.addrs = (listen.iter())
+            .map(|_| match lines.recv_timeout(DEADLINE) {
+                Ok(line) => address_of(&line),
+                Err(_) => panic!("the server did not start; it wrote:\n{}", self.log()),
+            })
+            .collect();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- the server's log ---\n{}\n---", self.log());
+        }
+    }
+}
+
+/// How a run of the binary that ends by itself has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary in `dir` until it ends by itself.
+#[track_caller]
+pub fn ordercast(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Finished {
+    let mut command = Command::new(BINARY);
+    without_environment_twins(&mut command);
+    let mut child = command
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
+    let stdout = text_of(child.stdout.take().expect("stdout is piped"));
+    let stderr = text_of(child.stderr.take().expect("stderr is piped"));
+    let status = wait_for_exit(&mut child, DEADLINE);
+    Finished {
+        code: status.code(),
+        stdout: stdout.join().expect("no reader panicked"),
+        stderr: stderr.join().expect("no reader panicked"),
+    }
+}
+
+/// The environment of whoever runs the tests must not configure the server under test.
+fn without_environment_twins(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ORDERCAST_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+#[track_caller]
+fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("the child can be asked") {
+            return status;
+        }
+        if start.elapsed() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the process did not end within {deadline:?}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The lines of a stream as they come; read to its end, so that the writer never blocks or fails.
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn text_of(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
+#[track_caller]
+fn address_of(line: &str) -> SocketAddr {
+    let addr = line.strip_prefix("listening on http://");
+    let addr: Option<SocketAddr> = addr.and_then(|addr| addr.parse().ok());
+    let mut addr = addr.unwrap_or_else(|| panic!("not a line that names an address: {line:?}"));
+    if addr.ip().is_unspecified() {
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    addr
+}
