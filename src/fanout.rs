@@ -70,6 +70,8 @@ struct Shared {
     waiting: Mutex<Vec<Waiting>>,
     /// Whether a [`Event::Published`] is on its way, so that one is enough for many.
     announced: AtomicBool,
+    /// Whether anybody is subscribed: otherwise publications can wait for the next event, and no thread is woken.
+    wanted: AtomicBool,
 }
 
 /// Speaks to the fan-out thread; cheap to clone.
@@ -89,7 +91,7 @@ impl FanoutHandle {
                 merge(&mut waiting);
             }
         }
-        if !self.shared.announced.swap(true, Ordering::AcqRel) {
+        if self.shared.wanted.load(Ordering::Acquire) && !self.shared.announced.swap(true, Ordering::AcqRel) {
             // A full queue needs no announcement: the thread looks at the list before every event.
             if let Err(TrySendError::Full(_)) = self.events.try_send(Event::Published) {
                 self.shared.announced.store(false, Ordering::Release);
@@ -185,6 +187,8 @@ struct Fanout {
     recency: Recency,
     /// The one of [`Feed::All`] at [`ALL`], then one per category.
     groups: Vec<Group>,
+    /// How many subscribers there are in all groups.
+    listed: usize,
     finishing: bool,
     taken: Vec<Waiting>,
 }
@@ -205,7 +209,11 @@ fn place(feed: Feed) -> usize {
 /// When the system refuses another thread.
 pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
     let (sender, events) = bounded(QUEUE);
-    let shared = Arc::new(Shared { waiting: Mutex::new(Vec::new()), announced: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        waiting: Mutex::new(Vec::new()),
+        announced: AtomicBool::new(false),
+        wanted: AtomicBool::new(false),
+    });
     let mut fanout = Fanout {
         shared: shared.clone(),
         events,
@@ -213,6 +221,7 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
         products: Vec::new(),
         recency: Recency::default(),
         groups: Vec::new(),
+        listed: 0,
         finishing: false,
         taken: Vec::new(),
     };
@@ -301,6 +310,12 @@ impl Fanout {
     }
 
     fn subscribe(&mut self, subscriber: &Arc<Subscriber>, feed: Feed) {
+        if self.listed == 0 {
+            self.shared.wanted.store(true, Ordering::Release);
+            // Once more: what was published before the store has not been announced.
+            self.relay();
+        }
+        self.listed += 1;
         let at = place(feed);
         subscriber.listed_in.store(at, Ordering::Relaxed);
         subscriber.listed_at.store(self.groups[at].subscribers.len(), Ordering::Relaxed);
@@ -314,6 +329,10 @@ impl Fanout {
     fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
         let at = subscriber.listed_in.swap(usize::MAX, Ordering::Relaxed);
         let Some(group) = self.groups.get_mut(at) else { return };
+        self.listed -= 1;
+        if self.listed == 0 {
+            self.shared.wanted.store(false, Ordering::Release);
+        }
         let place = subscriber.listed_at.load(Ordering::Relaxed);
         group.subscribers.swap_remove(place);
         if let Some(moved) = group.subscribers.get(place) {

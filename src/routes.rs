@@ -42,7 +42,7 @@ pub enum Step {
     Answer(Answer),
     /// Read the body, then ask [`Routes::act`].
     Act(Action),
-    /// End the handshake with this key (`Sec-WebSocket-Accept`) and go on as a session.
+    /// Answer the handshake, in which the client sent this key (`Sec-WebSocket-Key`), and go on as a session.
     Session(Feed, String),
 }
 
@@ -123,6 +123,7 @@ impl Routes {
     }
 
     /// The host and origin rules; returns the origin to share the answer with.
+    #[inline(never)]
     fn check_source<'a>(&self, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
         let host = request.host();
         if !self.policy.allows_host(host) {
@@ -138,6 +139,7 @@ impl Routes {
         }
     }
 
+    #[inline(never)]
     fn step(&self, request: Request<'_>, origin: Option<&str>) -> Result<Step, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
@@ -154,7 +156,7 @@ impl Routes {
                 Ok(Step::Answer(Answer::json(wire::categories_array(&catalog))))
             }
             (Method::Get, Place::Feed(feed)) if request.has_token("Upgrade", "websocket") => {
-                accept_key(request).map(|key| Step::Session(feed, key))
+                handshake_key(request).map(|key| Step::Session(feed, key))
             }
             (Method::Get | Method::Head, Place::Feed(feed)) => match self.fanout.totals(feed) {
                 Some(totals) => Ok(Step::Answer(Answer::json(totals))),
@@ -172,6 +174,7 @@ impl Routes {
         }
     }
 
+    #[inline(never)]
     fn find(&self, request: Request<'_>) -> Result<Place, Problem> {
         let path = request.path();
         let catalog = || self.catalog.read().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +211,8 @@ impl Routes {
         Err(Problem::new(404, "there is nothing at this address; GET /categories lists the categories"))
     }
 
+    // Not inlined, like the others here: a session that follows keeps every page of stack that was touched before it.
+    #[inline(never)]
     fn asset(&self, request: Request<'_>) -> Result<Answer, Problem> {
         let asset = self
             .assets
@@ -232,6 +237,7 @@ impl Routes {
             .with("Referrer-Policy", "no-referrer"))
     }
 
+    #[inline(never)]
     fn products(&self, category: CategoryIndex) -> Answer {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         Answer::json(wire::products_array(&catalog, category))
@@ -323,6 +329,7 @@ fn shown(name: &str) -> String {
     if name.len() <= crate::catalog::MAX_ID_BYTES { format!("{name:?}") } else { "of this name".to_owned() }
 }
 
+#[inline(never)]
 fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> Answer {
     let answer = Answer::empty(200).with("Allow", allow);
     if origin.is_some() && request.header("Access-Control-Request-Method").is_some() {
@@ -354,8 +361,9 @@ fn expect_json(request: Request<'_>) -> Result<(), Problem> {
     }
 }
 
-/// The server's side of the opening handshake (RFC 6455, section 4.2): checks, then the key of the answer.
-fn accept_key(request: Request<'_>) -> Result<String, Problem> {
+/// The server's side of the opening handshake (RFC 6455, section 4.2): checks, then the client's key.
+#[inline(never)]
+fn handshake_key(request: Request<'_>) -> Result<String, Problem> {
     if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
         return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));
     }
@@ -367,7 +375,7 @@ fn accept_key(request: Request<'_>) -> Result<String, Problem> {
     }
     let mut keys = request.headers("Sec-WebSocket-Key");
     match (keys.next(), keys.next()) {
-        (Some(key), None) if is_key(key) => Ok(tungstenite::handshake::derive_accept_key(key.as_bytes())),
+        (Some(key), None) if is_key(key) => Ok(key.to_owned()),
         _ => Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
     }
 }

@@ -33,6 +33,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// What the kernel may hold of what a client has not taken, in bytes; Linux doubles the number for its own books, to
 /// 128 KiB. Small, so that a slow client is noticed early and given the latest totals instead of old ones.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// What the kernel may hold that it has not even sent yet, because the client's own buffer is full: 8 KiB, some two
+/// hundred and fifty totals (`TCP_NOTSENT_LOWAT`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES: u32 = 8 * 1024;
 /// tungstenite's read buffer, which lives as long as the session: 512 bytes, since commands are short and rare. Its
 /// default is 128 KiB.
 const READ_BUFFER_BYTES: usize = 512;
@@ -55,12 +59,15 @@ struct Goodbye(CloseCode, &'static str);
 impl Sessions {
     /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has
     /// sent behind it.
+    #[inline(never)]
     pub fn run(&self, stream: Arc<TcpStream>, early: Vec<u8>, feed: Feed, slot: &Arc<Slot>) {
         // Without the small buffer the session works all the same, only its lag is seen later.
         let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         let subscriber = Subscriber::new(stream.clone(), self.laggards.clone());
         self.fanout.subscribe(subscriber.clone(), feed);
-        let mut session = Session::new(self, stream, early, subscriber.clone(), slot);
+        let mut session = Session::boxed(self, stream, early, subscriber.clone(), slot);
         session.talk();
         let _ = subscriber.flush();
         subscriber.close();
@@ -76,13 +83,15 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(
+    /// On the heap, and not inlined: the caller's frame, which lives as long as the session, stays small.
+    #[inline(never)]
+    fn boxed(
         shared: &'a Sessions,
         stream: Arc<TcpStream>,
         early: Vec<u8>,
         subscriber: Arc<Subscriber>,
         slot: &'a Arc<Slot>,
-    ) -> Self {
+    ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -90,7 +99,7 @@ impl<'a> Session<'a> {
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let wire = Wire { stream, subscriber, fanout: shared.fanout.clone() };
         let socket = WebSocket::from_partially_read(wire, early, Role::Server, Some(config));
-        Self { shared, socket, slot, allowance: Allowance::full() }
+        Box::new(Self { shared, socket, slot, allowance: Allowance::full() })
     }
 
     fn talk(&mut self) {

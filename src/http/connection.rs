@@ -136,7 +136,7 @@ impl Connection {
         let mut told = !expects_continue;
         let mut read_more = |connection: &mut Self| -> Result<(), ReadError> {
             if !std::mem::replace(&mut told, true) {
-                connection.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).map_err(|_| ReadError::Gone)?;
+                write_all(&connection.stream, &[b"HTTP/1.1 100 Continue\r\n\r\n"]).map_err(|_| ReadError::Gone)?;
             }
             match connection.read_more(left()) {
                 Ok(_) => Ok(()),
@@ -192,9 +192,9 @@ impl Connection {
         };
         let head = answer.head(version, connection);
         if is_head || answer.status() == 304 {
-            self.write(&[&head])?;
+            write_all(&self.stream, &[&head])?;
         } else {
-            self.write(&[&head, answer.body().bytes()])?;
+            write_all(&self.stream, &[&head, answer.body().bytes()])?;
         }
         if !goes_on {
             self.close();
@@ -223,48 +223,11 @@ impl Connection {
         let _ = self.answer(answer, false);
     }
 
-    /// Writes bytes that are no ordinary answer: an interim one, or the end of a handshake.
-    ///
-    /// # Errors
-    /// When the client does not take them within [`ANSWER_DEADLINE`].
-    pub fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let joined;
-        let mut bytes: &[u8] = match parts {
-            [one] => one,
-            parts => {
-                joined = parts.concat();
-                &joined
-            }
-        };
-        let begun = Instant::now();
-        while !bytes.is_empty() {
-            // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
-            let sent = match send_now(&self.stream, bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());
-                    if left.is_zero() {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                    self.stream.set_write_timeout(Some(left))?;
-                    (&*self.stream).write(bytes)
-                }
-                sent => sent,
-            };
-            match sent {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Takes the stream and what has been read of it beyond the current request's head: for an upgrade.
     #[must_use]
-    pub fn into_parts(mut self) -> (Arc<TcpStream>, Vec<u8>) {
+    pub fn take_parts(&mut self) -> (Arc<TcpStream>, Vec<u8>) {
         let start = self.used + self.head.as_ref().map_or(0, |head| head.length);
-        (self.stream, self.input.split_off(start.min(self.input.len())))
+        (self.stream.clone(), self.input.split_off(start.min(self.input.len())))
     }
 
     fn unread(&self) -> &[u8] {
@@ -346,4 +309,41 @@ impl Connection {
         });
         self.input.len() <= self.used + known
     }
+}
+
+/// Writes to a connection's stream, which may be in blocking mode, within a deadline.
+///
+/// # Errors
+/// When the client does not take them within [`ANSWER_DEADLINE`].
+pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
+    let joined;
+    let mut bytes: &[u8] = match parts {
+        [one] => one,
+        parts => {
+            joined = parts.concat();
+            &joined
+        }
+    };
+    let begun = Instant::now();
+    while !bytes.is_empty() {
+        // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
+        let sent = match send_now(stream, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                stream.set_write_timeout(Some(left))?;
+                (&mut &*stream).write(bytes)
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -108,9 +108,10 @@ impl Answer {
     }
 }
 
-/// The head of the answer that ends a WebSocket handshake (RFC 6455, section 4.2.2).
+/// The head of the answer to a WebSocket handshake with this `Sec-WebSocket-Key` (RFC 6455, section 4.2.2).
 #[must_use]
-pub fn switching_protocols(accept_key: &str) -> Vec<u8> {
+pub fn switching_protocols(key: &str) -> Vec<u8> {
+    let accept_key = tungstenite::handshake::derive_accept_key(key.as_bytes());
     let headers = Header::from_bytes("Sec-WebSocket-Accept", accept_key).into_iter().collect();
     let response = Response::new(StatusCode(101), headers, std::io::empty(), Some(0), None);
     print(response, HTTPVersion(1, 1), Some("websocket"), None)
@@ -224,9 +225,13 @@ mod tests {
 
     #[test]
     fn the_handshake_ends_without_a_length() {
-        let head = text(&switching_protocols("abc="));
+        // The example of RFC 6455, section 1.3.
+        let head = text(&switching_protocols("dGhlIHNhbXBsZSBub25jZQ=="));
         assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"));
-        assert!(head.contains("Sec-WebSocket-Accept: abc=\r\n") && !head.contains("Content-Length"), "{head}");
+        assert!(
+            head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") && !head.contains("Content-Length"),
+            "{head}"
+        );
     }
 
     #[test]

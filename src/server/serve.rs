@@ -4,7 +4,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::census::{Census, Permit};
-use crate::http::connection::{Connection, ReadError};
+use crate::fanout::Feed;
+use crate::http::connection::{Connection, ReadError, write_all};
 use crate::http::response::{self, Answer};
 use crate::ledger::Slot;
 use crate::routes::{self, Action, Plan, Receipts, Routes, Step, Taken};
@@ -33,42 +34,63 @@ struct Serving<'a> {
 /// What comes after a request.
 enum Next {
     Request,
-    Session(crate::fanout::Feed, String),
+    Session(Feed, String),
     End,
+}
+
+/// A connection that asks to become a session.
+struct Session {
+    stream: Arc<TcpStream>,
+    /// What the client has sent behind its handshake.
+    early: Vec<u8>,
+    feed: Feed,
+    key: String,
+    slot: Arc<Slot>,
 }
 
 impl Service {
     /// Serves one connection on this thread until it ends.
     pub fn serve(&self, stream: Arc<TcpStream>, census: &Census, permit: &Permit) {
-        let connection = Connection::new(stream);
-        let mut serving =
-            Serving { service: self, census, connection, slot: Arc::new(Slot::default()), receipts: None };
+        if let Some(session) = self.serve_requests(stream, census)
+            && write_all(&session.stream, &[&response::switching_protocols(&session.key)]).is_ok()
+        {
+            permit.becomes_session();
+            let Session { stream, early, feed, slot, .. } = *session;
+            self.sessions.run(stream, early, feed, &slot);
+        }
+    }
+
+    // Not inlined: a session that follows must not keep this frame on its stack for as long as it lives.
+    #[inline(never)]
+    fn serve_requests(&self, stream: Arc<TcpStream>, census: &Census) -> Option<Box<Session>> {
+        let mut serving = Serving::boxed(self, stream, census);
         loop {
             match serving.serve_one() {
                 Next::Request => {}
-                Next::End => return,
+                Next::End => return None,
                 Next::Session(feed, key) => {
-                    let Serving { connection, slot, .. } = serving;
-                    if connection.write(&[&response::switching_protocols(&key)]).is_ok() {
-                        permit.becomes_session();
-                        let (stream, early) = connection.into_parts();
-                        self.sessions.run(stream, early, feed, &slot);
-                    }
-                    return;
+                    let (stream, early) = serving.connection.take_parts();
+                    let slot = serving.slot.clone();
+                    return Some(Box::new(Session { stream, early, feed, key, slot }));
                 }
             }
         }
     }
 }
 
-impl Serving<'_> {
-    // Not inlined: a session that follows must not keep this frame on its stack for as long as it lives.
+impl<'a> Serving<'a> {
+    #[inline(never)]
+    fn boxed(service: &'a Service, stream: Arc<TcpStream>, census: &'a Census) -> Box<Self> {
+        let connection = Connection::new(stream);
+        Box::new(Self { service, census, connection, slot: Arc::new(Slot::default()), receipts: None })
+    }
+
     #[inline(never)]
     fn serve_one(&mut self) -> Next {
         let plan = self.connection.read_head().map(|request| self.service.routes.plan(request));
         // The last answer may still be due: nothing is written before it, and the connection does not end before it.
         if let Some(left) = self.receipts.as_ref().and_then(|receipts| receipts.deferred.settle()) {
-            let _ = self.connection.write(&[&left]);
+            let _ = write_all(self.connection.stream(), &[&left]);
             return Next::End;
         }
         let Plan { step, origin } = match plan {
