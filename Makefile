@@ -5,8 +5,9 @@ CARGO ?= cargo
 .PHONY: run build test check bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
+# Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
 run:
-	$(CARGO) run --release --quiet
+	$(CARGO) run --release -- $(ARGS)
 
 build:
 	$(CARGO) build --release

@@ -1,21 +1,32 @@
 //! The web app's files: embedded in the binary, or served from a folder. Owns names, media types and entity tags.
 //! Imports nothing of ours.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-/// The largest file that is served from a folder: 16 MiB, since it is held in memory while it is sent.
+/// The largest file that is served from a folder: 16 MiB, since it is held in memory.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// The file that `/` stands for.
 const INDEX: &str = "index.html";
+
+/// A file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Of the binary.
+    Embedded(&'static [u8]),
+    /// Read from a folder, once for all who get them.
+    Read(Arc<[u8]>),
+}
 
 /// One file, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asset {
     /// The content.
-    pub bytes: Cow<'static, [u8]>,
+    pub content: Content,
     /// The media type, by the name's ending.
     pub content_type: &'static str,
     /// The strong entity tag, quotes included (RFC 9110, section 8.8.3): a hash of the content.
@@ -23,12 +34,20 @@ pub struct Asset {
 }
 
 /// Where the files come from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Assets {
     /// Those of `static/` when the binary was built.
     Embedded,
-    /// Those of this folder, which [`Assets::folder`] has made absolute.
-    Folder(PathBuf),
+    /// Those of a folder.
+    Folder(Folder),
+}
+
+/// A folder, and what has been read of it. A file is read anew when its time or length has changed.
+#[derive(Debug)]
+pub struct Folder {
+    /// Absolute and free of links.
+    path: PathBuf,
+    read: Mutex<HashMap<PathBuf, (SystemTime, Asset)>>,
 }
 
 macro_rules! embedded {
@@ -55,10 +74,14 @@ impl Assets {
     /// Serves from a folder.
     ///
     /// # Errors
-    /// When the folder is not there.
+    /// When the folder, or the page in it, is not there.
     pub fn folder(folder: &Path) -> io::Result<Self> {
         let folder = folder.canonicalize()?;
-        if folder.is_dir() { Ok(Self::Folder(folder)) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        if folder.join(INDEX).is_file() {
+            Ok(Self::Folder(Folder { path: folder, read: Mutex::default() }))
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("it has no {INDEX}")))
+        }
     }
 
     /// The file that a request's path names; `None` if there is none.
@@ -68,31 +91,53 @@ impl Assets {
             "" => INDEX,
             name => name,
         };
-        let bytes = match self {
-            Self::Embedded => Cow::Borrowed(EMBEDDED.iter().find(|(own, _)| *own == name)?.1),
-            Self::Folder(folder) => Cow::Owned(read_below(folder, name)?),
-        };
-        let etag = format!("\"{:016x}\"", hash(&bytes));
-        Some(Asset { bytes, content_type: content_type(name), etag })
+        match self {
+            Self::Embedded => {
+                let (_, bytes) = EMBEDDED.iter().find(|(own, _)| *own == name)?;
+                Some(Asset::new(name, Content::Embedded(bytes)))
+            }
+            Self::Folder(folder) => folder.find(name),
+        }
     }
 }
 
-/// Reads a file of the folder. Neither a name nor a link leads out of it.
-fn read_below(folder: &Path, name: &str) -> Option<Vec<u8>> {
-    let is_plain = |part: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
-    };
-    if !name.split('/').all(is_plain) {
-        return None;
+impl Asset {
+    fn new(name: &str, content: Content) -> Self {
+        let bytes = match &content {
+            Content::Embedded(bytes) => bytes,
+            Content::Read(bytes) => &bytes[..],
+        };
+        Self { etag: format!("\"{:016x}\"", hash(bytes)), content, content_type: content_type(name) }
     }
-    let path = fs::canonicalize(folder.join(name)).ok()?;
-    if !path.starts_with(folder) || !path.is_file() {
-        return None;
+}
+
+impl Folder {
+    /// A file of the folder. Neither a name nor a link leads out of it.
+    fn find(&self, name: &str) -> Option<Asset> {
+        let is_plain = |part: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
+        };
+        if !name.split('/').all(is_plain) {
+            return None;
+        }
+        let path = fs::canonicalize(self.path.join(name)).ok().filter(|path| path.starts_with(&self.path))?;
+        let facts = fs::metadata(&path).ok().filter(|facts| facts.is_file() && facts.len() <= MAX_FILE_BYTES)?;
+        let changed = facts.modified().ok()?;
+        // Held while reading, so that many requests for one file read it once.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, Asset { content: Content::Read(bytes), .. })) = read.get(&path)
+            && *at == changed
+            && bytes.len() as u64 == facts.len()
+        {
+            return read.get(&path).map(|(_, asset)| asset.clone());
+        }
+        let mut bytes = Vec::new();
+        File::open(&path).ok()?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+        let asset = Asset::new(name, Content::Read(bytes.into()));
+        read.insert(path, (changed, asset.clone()));
+        Some(asset)
     }
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= MAX_FILE_BYTES).then_some(bytes)
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -151,7 +196,10 @@ mod tests {
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder.join("secret.txt"), inside.join("link.txt")).unwrap();
         let assets = Assets::folder(&inside).unwrap();
-        assert_eq!(assets.find("/").unwrap().bytes, b"page".as_slice());
+        let page = || assets.find("/").unwrap().content;
+        assert_eq!(page(), Content::Read(b"page".as_slice().into()));
+        fs::write(inside.join("index.html"), "another page").unwrap();
+        assert_eq!(page(), Content::Read(b"another page".as_slice().into()));
         assert_eq!(assets.find("/sub/a.css").unwrap().content_type, "text/css; charset=utf-8");
         for path in
             ["/../secret.txt", "/sub/../../secret.txt", "/link.txt", "/.hidden", "/sub", "//", "/%2e%2e/secret.txt"]

@@ -13,6 +13,9 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// The longest product description, in bytes.
 pub const MAX_INFO_BYTES: usize = 2_000;
 
+/// The most bytes that all products' texts may have together: 4 MiB, four hundred for each of [`MAX_PRODUCTS`].
+pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
+
 /// First path segments that are routes, which a category therefore cannot be called.
 pub const RESERVED_NAMES: [&str; 6] = ["orders", "log", "healthz", "readyz", "metrics", "categories"];
 
@@ -69,11 +72,23 @@ impl fmt::Display for CatalogError {
 
 impl std::error::Error for CatalogError {}
 
+impl CatalogError {
+    /// An error with this text.
+    #[must_use]
+    pub fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
 fn refuse<T>(why: String) -> Result<T, CatalogError> {
     Err(CatalogError(why))
 }
 
 impl Details {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.rrp.len() + self.info.len()
+    }
+
     /// Checks the texts' lengths, and that a name is there.
     ///
     /// # Errors
@@ -89,6 +104,9 @@ impl Details {
         ] {
             if text.len() > limit {
                 return refuse(format!("{what} must be at most {limit} bytes long"));
+            }
+            if text.chars().any(char::is_control) {
+                return refuse(format!("{what} must not contain control characters, such as line ends"));
             }
         }
         Ok(())
@@ -106,6 +124,7 @@ pub struct Catalog {
     categories: Vec<Category>,
     products: Vec<Product>,
     by_id: HashMap<String, ProductIndex>,
+    text_bytes: usize,
 }
 
 impl Catalog {
@@ -188,6 +207,7 @@ impl Catalog {
         self.check_product(id, &details)?;
         let index = ProductIndex(self.products.len() as u32);
         self.by_id.insert(id.into(), index);
+        self.text_bytes += details.bytes();
         self.categories[category.0 as usize].products.push(index);
         self.products.push(Product { id: id.into(), category, details });
         Ok(index)
@@ -203,6 +223,9 @@ impl Catalog {
         }
         if self.by_id.contains_key(id) {
             return refuse(format!("product {id:?} is there twice; give one another id"));
+        }
+        if self.text_bytes + details.bytes() > MAX_TEXT_BYTES {
+            return refuse(format!("the catalogue is full: {MAX_TEXT_BYTES} bytes of text"));
         }
         if self.products.len() >= MAX_PRODUCTS {
             return refuse(format!("the catalogue is full: {MAX_PRODUCTS} products"));

@@ -149,6 +149,9 @@ pub fn parse(
                 }
                 seen.push(setting.flag);
                 let value = parser.value()?;
+                if value.is_empty() {
+                    return Err(UsageError(format!("--{} needs a value; see ordercast --help", setting.flag)));
+                }
                 (setting.set)(&mut config, &value)
                     .map_err(|why| UsageError(format!("--{} {}: {why}", setting.flag, value.to_string_lossy())))?;
             }
@@ -212,8 +215,8 @@ fn add_origin(config: &mut Config, value: &str) -> Result<(), String> {
 }
 
 fn add_host(config: &mut Config, value: &str) -> Result<(), String> {
-    if value.is_empty() || value.contains('/') {
-        return Err("must be a host name, such as shop.example".to_owned());
+    if value.contains(['/', '*']) {
+        return Err("must be one host name, such as shop.example".to_owned());
     }
     config.allow_hosts.push(value.to_owned());
     Ok(())
@@ -275,6 +278,8 @@ mod tests {
             (&["--listen", "localhost"], "--listen localhost"),
             (&["--listen"], "--listen"),
             (&["--data", "a", "--data", "b"], "--data is given twice"),
+            (&["--data", ""], "--data needs a value"),
+            (&["--allow-host", "*"], "one host name"),
             (&["--max-connections", "0"], "from 1 on"),
             (&["--allow-origin", "shop.example"], "scheme"),
             (&["start"], "start"),

@@ -61,7 +61,7 @@ enum Event {
     Move(Arc<Subscriber>, Feed),
     Leave(Arc<Subscriber>),
     CaughtUp(Arc<Subscriber>),
-    Totals(Feed, Sender<Vec<u8>>),
+    Totals(Feed, Sender<Arc<[u8]>>),
     Finish,
     Stop,
 }
@@ -84,14 +84,17 @@ pub struct FanoutHandle {
 impl FanoutHandle {
     /// Hands committed orders on. Never waits for a subscriber.
     pub fn publish(&self, publications: &[Publication]) {
+        let crowded;
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.extend(publications.iter().map(|publication| Waiting { publication: *publication, merged: 0 }));
             if waiting.len() > MAX_WAITING {
                 merge(&mut waiting);
             }
+            crowded = waiting.len() > MAX_WAITING / 2;
         }
-        if self.shared.wanted.load(Ordering::Acquire) && !self.shared.announced.swap(true, Ordering::AcqRel) {
+        let wanted = crowded || self.shared.wanted.load(Ordering::Acquire);
+        if wanted && !self.shared.announced.swap(true, Ordering::AcqRel) {
             // A full queue needs no announcement: the thread looks at the list before every event.
             if let Err(TrySendError::Full(_)) = self.events.try_send(Event::Published) {
                 self.shared.announced.store(false, Ordering::Release);
@@ -122,7 +125,7 @@ impl FanoutHandle {
     /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` while
     /// the server stops.
     #[must_use]
-    pub fn totals(&self, feed: Feed) -> Option<Vec<u8>> {
+    pub fn totals(&self, feed: Feed) -> Option<Arc<[u8]>> {
         let (sender, totals) = bounded(1);
         self.events.send(Event::Totals(feed, sender)).ok()?;
         totals.recv().ok()
@@ -133,7 +136,7 @@ impl FanoutHandle {
         let _ = self.events.send(Event::Finish);
     }
 
-    /// Ends the thread.
+    /// Ends the relaying. The thread goes on refusing until the last handle is gone.
     pub fn stop(&self) {
         let _ = self.events.send(Event::Stop);
     }
@@ -169,6 +172,8 @@ struct Group {
     merged: u64,
     /// The snapshot, until a total changes.
     snapshot: Option<Arc<Buffer>>,
+    /// The same as a JSON array.
+    array: Option<Arc<[u8]>>,
 }
 
 /// A product as this thread sees it.
@@ -229,7 +234,13 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
     for (view, total) in fanout.products.iter_mut().zip(totals) {
         view.total = *total;
     }
-    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || fanout.run())?;
+    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
+        fanout.run();
+        let Fanout { events, groups, .. } = fanout;
+        drop(groups);
+        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
+        events.iter().for_each(drop);
+    })?;
     Ok((FanoutHandle { shared, events: sender }, thread))
 }
 
@@ -271,7 +282,7 @@ impl Fanout {
             self.recency.touch(product);
             for at in [ALL, place(Feed::Category(view.category))] {
                 let group = &mut self.groups[at];
-                group.snapshot = None;
+                (group.snapshot, group.array) = (None, None);
                 if !group.subscribers.is_empty() {
                     wire::push_total_frame(&mut group.frames, &view.opening, total);
                     group.totals += 1;
@@ -395,9 +406,10 @@ impl Fanout {
         group.snapshot.clone()
     }
 
-    fn totals_json(&self, feed: Feed) -> Vec<u8> {
+    fn totals_json(&mut self, feed: Feed) -> Arc<[u8]> {
         let parts = self.products.iter().filter(|view| is_part(view, place(feed)));
-        wire::totals_array(parts.map(|view| (view.opening.as_slice(), view.total)))
+        let array = || wire::totals_array(parts.map(|view| (view.opening.as_slice(), view.total))).into();
+        self.groups[place(feed)].array.get_or_insert_with(array).clone()
     }
 
     fn finish(&mut self) {

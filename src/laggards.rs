@@ -18,6 +18,8 @@ use crate::subscriber::{Drained, Subscriber, WRITE_DEADLINE};
 
 /// How often the write deadline is looked at while a socket is blocked: 1 s, a tenth of the deadline.
 const DEADLINE_TICK: Duration = Duration::from_secs(1);
+/// How often closed sessions are logged: once a minute, so that clients cannot fill a disk with their failures.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Sockets served for one wait of the poll.
 const EVENTS: usize = 256;
 /// The thread's stack; it goes no deeper than a send.
@@ -83,6 +85,8 @@ impl Setup {
             stopping: self.stopping,
             watched: HashMap::new(),
             last_token: WAKER.0,
+            closed: 0,
+            last_logged: None,
             on_caught_up,
         };
         thread::Builder::new().name("laggards".into()).stack_size(STACK_BYTES).spawn(move || thread.run())
@@ -95,6 +99,9 @@ struct LaggardThread {
     stopping: Arc<AtomicBool>,
     watched: HashMap<Token, Arc<Subscriber>>,
     last_token: usize,
+    /// Sessions closed since the last line about them.
+    closed: usize,
+    last_logged: Option<Instant>,
     on_caught_up: OnCaughtUp,
 }
 
@@ -163,22 +170,24 @@ impl LaggardThread {
     }
 
     fn close_overdue(&mut self, now: Instant) {
-        let overdue: Vec<Token> = self
-            .watched
-            .iter()
-            .filter(|(_, subscriber)| subscriber.is_closed() || subscriber.is_overdue(now))
-            .map(|(token, _)| *token)
-            .collect();
-        for token in overdue {
-            if let Some(subscriber) = self.watched.remove(&token) {
-                let descriptor = subscriber.stream().as_raw_fd();
-                let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
-                if !subscriber.is_closed() {
-                    let seconds = WRITE_DEADLINE.as_secs();
-                    log::line(&format!("a session is closed: it has taken nothing for {seconds} s"));
-                    subscriber.close();
-                }
+        let is_due = |subscriber: &Arc<Subscriber>| subscriber.is_closed() || subscriber.is_overdue(now);
+        let due = self.watched.iter().filter(|(_, subscriber)| is_due(subscriber));
+        let due: Vec<Token> = due.map(|(token, _)| *token).collect();
+        for token in due {
+            // Not tried once more before: Linux may take bytes into a half-filled packet of a socket that is full, so a
+            // send that succeeds here would not show that anybody reads.
+            let Some(subscriber) = self.watched.remove(&token) else { continue };
+            let descriptor = subscriber.stream().as_raw_fd();
+            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+            if !subscriber.is_closed() {
+                subscriber.close();
+                self.closed += 1;
             }
+        }
+        if self.closed > 0 && self.last_logged.is_none_or(|last| now.duration_since(last) >= LOG_EVERY) {
+            let seconds = WRITE_DEADLINE.as_secs();
+            log::line(&format!("{} sessions were closed: they had taken nothing for {seconds} s", self.closed));
+            (self.closed, self.last_logged) = (0, Some(now));
         }
     }
 }

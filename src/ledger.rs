@@ -50,7 +50,7 @@ impl fmt::Display for Refusal {
             }
             Self::NotInCatalog(error) => error.fmt(f),
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
-            Self::StoreRefused => write!(f, "the disk refused; nothing was counted, try again"),
+            Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
             Self::Stopping => write!(f, "the server is shutting down; nothing was counted, try again"),
         }
     }
@@ -135,7 +135,7 @@ impl LedgerHandle {
 
     /// Adds `amount` to the product's total without waiting: `waiter` is told the outcome, once.
     pub fn submit(&self, product: ProductIndex, amount: Amount, waiter: Arc<dyn Waiter>) {
-        // If the ledger is gone, dropping the request answers it.
+        // If the ledger has panicked, dropping the request answers it.
         let _ = self.requests.send(Request::Order { product, amount, reply: Reply(Some(waiter)) });
     }
 
@@ -148,13 +148,13 @@ impl LedgerHandle {
         self.ask(slot, |reply| Request::AddProduct { category, details, reply })
     }
 
-    /// Asks the ledger to end once everything that waits is answered. Later requests are refused.
+    /// Asks the ledger to close the store once everything that waits is answered. Later requests are refused.
     pub fn stop(&self) {
         let _ = self.requests.send(Request::Stop);
     }
 
     fn ask(&self, slot: &Arc<Slot>, request: impl FnOnce(Reply) -> Request) -> Outcome {
-        // If the ledger is gone, dropping the request answers it.
+        // If the ledger has panicked, dropping the request answers it.
         let waiter: Arc<dyn Waiter> = slot.clone();
         let _ = self.requests.send(request(Reply(Some(waiter))));
         slot.take()
@@ -172,6 +172,16 @@ struct Ledger<S> {
     failing: bool,
 }
 
+/// A ledger that runs.
+pub struct Running {
+    /// What asks it for changes.
+    pub handle: LedgerHandle,
+    /// Its thread, which ends when the last handle is gone.
+    pub thread: JoinHandle<()>,
+    /// Disconnected once [`LedgerHandle::stop`] is done: everything is answered, and the store is closed.
+    pub closed: Receiver<()>,
+}
+
 /// Starts the ledger thread on what the store held when it was opened, and returns its handle.
 ///
 /// # Errors
@@ -182,11 +192,19 @@ pub fn start(
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
-) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
+) -> io::Result<Running> {
     let (sender, requests) = bounded(QUEUE);
     let mut ledger = Ledger { store, totals, last_seq, catalog, fanout, requests, failing: false };
-    let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || ledger.run())?;
-    Ok((LedgerHandle { requests: sender }, thread))
+    let (closed_sender, closed) = bounded(0);
+    let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
+        ledger.run();
+        let Ledger { store, requests, .. } = ledger;
+        drop(store);
+        drop(closed_sender);
+        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
+        requests.iter().for_each(drop);
+    })?;
+    Ok(Running { handle: LedgerHandle { requests: sender }, thread, closed })
 }
 
 impl<S: Store> Ledger<S> {

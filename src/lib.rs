@@ -5,8 +5,7 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = ordercast::config::Config::default();
-//! let server = ordercast::server::Server::bind(&config)?;
+//! let server = ordercast::Server::bind(&ordercast::Config::default())?;
 //! println!("listening on http://{}", server.addresses()[0]);
 //! server.run()?;
 //! # Ok(())
@@ -42,7 +41,7 @@ pub mod http;
 pub mod laggards;
 pub mod ledger;
 mod limits;
-mod log;
+pub mod log;
 mod net;
 pub mod order;
 pub mod routes;
@@ -52,3 +51,6 @@ pub mod store;
 pub mod subscriber;
 mod turnaway;
 pub mod wire;
+
+pub use config::Config;
+pub use server::Server;

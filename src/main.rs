@@ -6,11 +6,12 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
 use ordercast::config::{self, Command, Config, HELP};
 use ordercast::server::{Handle, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 fn main() -> ExitCode {
@@ -39,14 +40,18 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(config)?;
     end_on_signals(server.handle())?;
     for address in server.addresses() {
-        say(&format!("listening on http://{address}\n"))?;
+        // Nobody has to read this: a server whose output has gone serves all the same.
+        let _ = say(&format!("listening on http://{address}\n"));
     }
-    server.run()?;
-    Ok(())
+    let result = server.run();
+    ordercast::log::flush();
+    Ok(result?)
 }
 
 /// The first signal ends the server in order, the second at once.
 fn end_on_signals(handle: Handle) -> io::Result<()> {
+    // A data file that reaches the limit on file sizes makes a write fail; without a handler it would end the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let watch = move || {
         let mut signals = signals.forever();

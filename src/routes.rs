@@ -1,13 +1,14 @@
 //! From a request to its answer, or to a session. Owns the paths, methods, statuses and header rules of the wire
 //! contract; knows neither sockets nor threads.
 
+use std::collections::HashMap;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tiny_http::{HTTPVersion, Method};
 
-use crate::assets::Assets;
+use crate::assets::{Assets, Content};
 use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::fanout::{FanoutHandle, Feed};
 use crate::http::deferred::Deferred;
@@ -34,6 +35,33 @@ pub struct Routes {
     pub policy: Policy,
     /// The web app.
     pub assets: Assets,
+    /// The products as they are listed.
+    pub lists: ProductLists,
+}
+
+/// Each category's products as they are listed, made once for all who ask until one is added: however many clients take
+/// their time over a long list, it is in memory once.
+#[derive(Debug, Default)]
+pub struct ProductLists(Mutex<HashMap<CategoryIndex, ProductList>>);
+
+/// A list, and of how many products it is.
+type ProductList = (usize, Arc<[u8]>);
+
+impl ProductLists {
+    fn get(&self, catalog: &SharedCatalog, category: CategoryIndex) -> Arc<[u8]> {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalog = catalog.read().unwrap_or_else(PoisonError::into_inner);
+        // Products are only ever added, so their number tells whether the list is the present one.
+        let count = catalog.category(category).products.len();
+        match lists.get(&category) {
+            Some((of, list)) if *of == count => list.clone(),
+            _ => {
+                let list: Arc<[u8]> = wire::products_array(&catalog, category).into_bytes().into();
+                lists.insert(category, (count, list.clone()));
+                list
+            }
+        }
+    }
 }
 
 /// What to do for a request, as its head decides.
@@ -129,7 +157,12 @@ impl Routes {
         if !self.policy.allows_host(host) {
             return Err(Problem::new(421, "this server is not reached by that name; start it with --allow-host NAME"));
         }
-        match request.header("Origin") {
+        let mut origins = request.headers("Origin");
+        let origin = origins.next();
+        if origins.next().is_some() {
+            return Err(Problem::new(400, "a request has one Origin line, not several"));
+        }
+        match origin {
             None => Ok(None),
             Some(origin) if self.policy.allows_origin(origin, host) => Ok(Some(origin)),
             Some(_) => Err(Problem::new(
@@ -159,7 +192,7 @@ impl Routes {
                 handshake_key(request).map(|key| Step::Session(feed, key))
             }
             (Method::Get | Method::Head, Place::Feed(feed)) => match self.fanout.totals(feed) {
-                Some(totals) => Ok(Step::Answer(Answer::json(totals))),
+                Some(totals) => Ok(Step::Answer(Answer::shared_json(totals))),
                 None => Err(refused(&Refusal::Stopping)),
             },
             (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
@@ -182,10 +215,11 @@ impl Routes {
             let catalog = catalog();
             if request.head().method == Method::Post {
                 return catalog.find_product(id).map(Place::Product).ok_or_else(|| {
-                    Problem::new(
-                        404,
-                        format!("there is no product {}; GET /{{category}} lists the products", shown(id)),
-                    )
+                    let where_to_look = match catalog.find_category(id) {
+                        Some(_) => format!("it is a category, and GET /{id} lists its products"),
+                        None => "GET /{category} lists the products".to_owned(),
+                    };
+                    Problem::new(404, format!("there is no product {}; {where_to_look}", shown(id)))
                 });
             }
             return match (catalog.find_category(id), catalog.find_product(id)) {
@@ -220,9 +254,9 @@ impl Routes {
             .ok_or_else(|| Problem::new(404, "there is no such file; the web app is at /"))?;
         let known = request.headers("If-None-Match").flat_map(|list| list.split(','));
         let is_known = known.map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == asset.etag);
-        let body = match asset.bytes {
-            std::borrow::Cow::Borrowed(bytes) => Body::Static(bytes),
-            std::borrow::Cow::Owned(bytes) => Body::Owned(bytes),
+        let body = match asset.content {
+            Content::Embedded(bytes) => Body::Static(bytes),
+            Content::Read(bytes) => Body::Shared(bytes),
         };
         // 'self' does not cover WebSockets in every browser, so the page's own host is named for them.
         let own = request.host().map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
@@ -239,8 +273,7 @@ impl Routes {
 
     #[inline(never)]
     fn products(&self, category: CategoryIndex) -> Answer {
-        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        Answer::json(wire::products_array(&catalog, category))
+        Answer::shared_json(self.lists.get(&self.catalog, category))
     }
 }
 
@@ -299,7 +332,8 @@ pub fn answer(problem: &Problem) -> Answer {
 }
 
 /// How a refusal of the ledger is answered.
-fn refused(refusal: &Refusal) -> Problem {
+#[must_use]
+pub fn refused(refusal: &Refusal) -> Problem {
     let (status, passes) = match refusal {
         Refusal::TotalOutOfRange | Refusal::NotInCatalog(_) => (422, false),
         Refusal::StoreFull => (507, true),

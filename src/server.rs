@@ -23,7 +23,7 @@ use crate::fanout;
 use crate::http::origin::Policy;
 use crate::laggards::{self, Laggards};
 use crate::ledger;
-use crate::routes::Routes;
+use crate::routes::{ProductLists, Routes};
 use crate::session::Sessions;
 use crate::store::seed;
 use crate::store::sqlite::SqliteStore;
@@ -34,8 +34,9 @@ use accept::Acceptor;
 use census::Census;
 use serve::Service;
 
-/// How long the end may take: requests in flight are answered, sessions told and heard, within 5 s.
-pub const DRAIN: Duration = Duration::from_secs(5);
+/// How long the end may take: requests in flight are answered, sessions told and heard, within 5 s. Half a second of
+/// them is left for the process's own end.
+pub const DRAIN: Duration = Duration::from_millis(4_500);
 /// How often the server's own threads are looked after: once a second.
 const SUPERVISION: Duration = Duration::from_secs(1);
 /// How often a thread that ends is looked after.
@@ -116,6 +117,7 @@ pub struct Server {
     service: Arc<Service>,
     laggards: Laggards,
     ledger_thread: JoinHandle<()>,
+    ledger_closed: Receiver<()>,
     fanout_thread: JoinHandle<()>,
     laggard_thread: JoinHandle<()>,
     handle: Handle,
@@ -129,6 +131,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says what to change.
     pub fn bind(config: &Config) -> Result<Self, ServerError> {
+        log::start();
         let assets = match &config.static_dir {
             None => Assets::Embedded,
             Some(folder) => Assets::folder(folder).map_err(|error| ServerError::StaticDir(folder.clone(), error))?,
@@ -156,7 +159,7 @@ impl Server {
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &stored.totals)?;
         let to_fanout = fanout.clone();
         let laggard_thread = laggard_setup.start(Box::new(move |subscriber| to_fanout.caught_up(subscriber)))?;
-        let (ledger, ledger_thread) =
+        let ledger::Running { handle: ledger, thread: ledger_thread, closed: ledger_closed } =
             ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
         let routes = Routes {
             catalog: catalog.clone(),
@@ -164,6 +167,7 @@ impl Server {
             fanout: fanout.clone(),
             policy: Policy::new(&addresses, &config.allow_origins, &config.allow_hosts),
             assets,
+            lists: ProductLists::default(),
         };
         let sessions = Sessions { catalog, ledger, fanout, laggards: laggards.clone() };
         let (end_sender, end) = bounded(1);
@@ -174,6 +178,7 @@ impl Server {
             service: Arc::new(Service { routes, sessions, taken: Arc::default() }),
             laggards,
             ledger_thread,
+            ledger_closed,
             fanout_thread,
             laggard_thread,
             handle: Handle { end: end_sender },
@@ -239,18 +244,19 @@ impl Server {
         self.census.wait_for_requests(Instant::now() + DRAIN / 2);
         // From here on nothing is counted; what was is on disk, and about to be in every feed.
         routes.ledger.stop();
-        wait_for(&self.ledger_thread, deadline);
+        // Not for ever: a disk may hang.
+        let _ = self.ledger_closed.recv_deadline(deadline);
         routes.fanout.finish();
         self.census.wait_for_all(deadline);
         routes.fanout.stop();
         self.laggards.stop();
-        for thread in acceptors.iter().chain([&self.fanout_thread, &self.laggard_thread]) {
-            wait_for(thread, deadline);
+        for acceptor in acceptors {
+            wait_for(acceptor, deadline);
         }
     }
 }
 
-/// Waits for a thread that has been told to end, but not for ever: a disk may hang.
+/// Waits for a thread that has been told to end, but not for ever.
 fn wait_for(thread: &JoinHandle<()>, deadline: Instant) {
     while !thread.is_finished() && Instant::now() < deadline {
         thread::sleep(JOIN_TICK);
@@ -286,6 +292,13 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     let told = |why: String| ServerError::Catalog(format!("{name}: {why}"));
     let wanted = wire::parse_catalog(&file).map_err(told)?;
     let (mut store, mut stored) = SqliteStore::open(&config.data)?;
-    seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;
+    // The built-in catalogue is a first taste: it must not get into a folder that somebody has filled.
+    if config.catalog.is_some() || stored.catalog.categories().is_empty() {
+        let left = seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;
+        if left > 0 {
+            let left = format!("{name}: {left} products are in the data folder with other texts, which were kept");
+            log::line(&left);
+        }
+    }
     Ok((store, stored))
 }

@@ -18,12 +18,15 @@ use crate::laggards::Laggards;
 use crate::ledger::{LedgerHandle, SharedCatalog, Slot};
 use crate::net::is_timeout;
 use crate::subscriber::{Drained, Subscriber};
-use crate::wire::{self, Command, CommandError};
+use crate::wire::{self, CLOSE_FRAME, Command, CommandError};
 
 /// The longest inbound message, in bytes: 16 KiB, a hundred times a command.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Inbound messages a second, and at once, before a session is closed for flooding.
 pub const MESSAGES_PER_SECOND: u32 = 20;
+/// Inbound bytes a second, and at once, before a session is closed for flooding: as much as the messages may have. Frames
+/// that never become a message count here.
+const BYTES_PER_SECOND: u32 = MESSAGES_PER_SECOND * (MAX_MESSAGE_BYTES as u32 + 16);
 /// How long a client may be silent before it is pinged: 25 s, below the usual 30 s and 60 s timeouts of proxies.
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 /// How long a pinged client may be silent before it counts as dead: 10 s.
@@ -97,22 +100,24 @@ impl<'a> Session<'a> {
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let wire = Wire { stream, subscriber, fanout: shared.fanout.clone() };
+        let fanout = shared.fanout.clone();
+        let wire = Wire { stream, subscriber, fanout, deadline: None, allowance: Allowance::new(BYTES_PER_SECOND) };
         let socket = WebSocket::from_partially_read(wire, early, Role::Server, Some(config));
-        Box::new(Self { shared, socket, slot, allowance: Allowance::full() })
+        Box::new(Self { shared, socket, slot, allowance: Allowance::new(MESSAGES_PER_SECOND) })
     }
 
     fn talk(&mut self) {
-        let mut pinged = false;
+        // What had been taken of the client's totals when it was pinged.
+        let mut pinged: Option<u64> = None;
         self.set_timeout(PING_AFTER);
         loop {
             let heard = self.socket.read();
-            if pinged && !matches!(&heard, Err(Error::Io(_))) {
-                pinged = false;
+            if pinged.is_some() && !matches!(&heard, Err(Error::Io(_))) {
+                pinged = None;
                 self.set_timeout(PING_AFTER);
             }
             let goodbye = match heard {
-                Ok(_) if !self.allowance.take() => Goodbye(CloseCode::Policy, "too many messages; slow down"),
+                Ok(_) if !self.allowance.take(1) => Goodbye(CloseCode::Policy, "too many messages; slow down"),
                 Ok(Message::Text(text)) => match self.obey(&text) {
                     Ok(()) => continue,
                     Err(_) => return,
@@ -120,13 +125,23 @@ impl<'a> Session<'a> {
                 Ok(Message::Binary(_)) => Goodbye(CloseCode::Unsupported, "send text messages only"),
                 // tungstenite answers pings and closes by itself, with the next read.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => continue,
-                Err(Error::Io(error)) if is_timeout(&error) && !pinged => {
-                    pinged = true;
-                    self.set_timeout(PONG_WITHIN);
-                    match self.socket.send(Message::Ping(tungstenite::Bytes::new())) {
-                        Ok(()) => continue,
-                        Err(_) => return,
+                Err(Error::Io(error)) if is_timeout(&error) => {
+                    let taken = self.socket.get_ref().subscriber.taken();
+                    match pinged.replace(taken) {
+                        None => {
+                            self.set_timeout(PONG_WITHIN);
+                            match self.socket.send(Message::Ping(tungstenite::Bytes::new())) {
+                                Ok(()) => continue,
+                                Err(_) => return,
+                            }
+                        }
+                        // The ping waits behind totals that the client is slowly taking: it lives.
+                        Some(before) if before != taken => continue,
+                        Some(_) => return,
                     }
+                }
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                    Goodbye(CloseCode::Policy, "too many frames; slow down")
                 }
                 Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return,
                 Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
@@ -178,7 +193,8 @@ impl<'a> Session<'a> {
             return;
         }
         let deadline = Instant::now() + CLOSE_WAIT;
-        while self.set_timeout(deadline.saturating_duration_since(Instant::now())) {
+        self.socket.get_mut().deadline = Some(deadline);
+        loop {
             match self.socket.read() {
                 Ok(_) => {}
                 Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
@@ -206,17 +222,15 @@ impl<'a> Session<'a> {
     /// eat the close frame.
     fn drop_input(&mut self, deadline: Instant) {
         let mut bytes = [0; READ_BUFFER_BYTES];
-        while self.set_timeout(deadline.saturating_duration_since(Instant::now())) {
-            match self.socket.get_mut().read(&mut bytes) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            }
-        }
+        let wire = self.socket.get_mut();
+        wire.deadline = Some(deadline);
+        while matches!(wire.read(&mut bytes), Ok(1..)) {}
     }
 
-    /// Sets how long a read may wait; `false` when that is no time at all, or the socket is gone.
-    fn set_timeout(&self, timeout: Duration) -> bool {
-        !timeout.is_zero() && self.socket.get_ref().stream.set_read_timeout(Some(timeout)).is_ok()
+    /// Sets how long a read may wait.
+    fn set_timeout(&self, timeout: Duration) {
+        // A socket that refuses this is gone, which the next read will tell.
+        let _ = self.socket.get_ref().stream.set_read_timeout(Some(timeout));
     }
 }
 
@@ -226,18 +240,42 @@ struct Wire {
     stream: Arc<TcpStream>,
     subscriber: Arc<Subscriber>,
     fanout: FanoutHandle,
+    /// When reading ends for good, however much still comes; `None` while the session is open.
+    deadline: Option<Instant>,
+    allowance: Allowance,
 }
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.stream).read(buffer)
+        let read = loop {
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                self.stream.set_read_timeout(Some(left))?;
+            }
+            match (&*self.stream).read(buffer) {
+                // A read with a timeout is interrupted when a stopped process goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        if self.deadline.is_none() && !self.allowance.take(read as u32) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Ok(read)
     }
 }
 
 impl Write for Wire {
     /// Takes all: tungstenite hands over whole frames, because its own write buffer is switched off.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.subscriber.say(bytes.to_vec())? == Drained::CaughtUp {
+        if bytes.first() == Some(&CLOSE_FRAME) {
+            // No total may follow a close frame (RFC 6455, section 5.5.1).
+            self.subscriber.say_last(bytes.to_vec())?;
+            self.fanout.leave(self.subscriber.clone());
+        } else if self.subscriber.say(bytes.to_vec())? == Drained::CaughtUp {
             self.fanout.caught_up(self.subscriber.clone());
         }
         Ok(bytes.len())
@@ -248,25 +286,26 @@ impl Write for Wire {
     }
 }
 
-/// The flood limit: a bucket of [`MESSAGES_PER_SECOND`] messages that fills within a second.
+/// A flood limit: a bucket that fills within a second.
 struct Allowance {
+    a_second: u32,
     left: f64,
     filled_at: Instant,
 }
 
 impl Allowance {
-    fn full() -> Self {
-        Self { left: f64::from(MESSAGES_PER_SECOND), filled_at: Instant::now() }
+    fn new(a_second: u32) -> Self {
+        Self { a_second, left: f64::from(a_second), filled_at: Instant::now() }
     }
 
-    fn take(&mut self) -> bool {
+    fn take(&mut self, amount: u32) -> bool {
         let now = Instant::now();
-        let refill = now.duration_since(self.filled_at).as_secs_f64() * f64::from(MESSAGES_PER_SECOND);
-        self.left = (self.left + refill).min(f64::from(MESSAGES_PER_SECOND));
+        let refill = now.duration_since(self.filled_at).as_secs_f64() * f64::from(self.a_second);
+        self.left = (self.left + refill).min(f64::from(self.a_second));
         self.filled_at = now;
-        let allowed = self.left >= 1.0;
+        let allowed = self.left >= f64::from(amount);
         if allowed {
-            self.left -= 1.0;
+            self.left -= f64::from(amount);
         }
         allowed
     }

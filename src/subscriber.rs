@@ -101,6 +101,8 @@ pub struct Subscriber {
     skipped: AtomicU64,
     /// The first publication that it missed, while it lags; only the fan-out thread reads and writes it.
     missed_from: AtomicU64,
+    /// Bytes that a full socket has taken in the end: a sign of life.
+    taken: AtomicU64,
     /// Where the fan-out thread lists it; only that thread reads and writes these two.
     pub(crate) listed_in: AtomicUsize,
     /// The place in that list.
@@ -125,6 +127,7 @@ impl Subscriber {
             finished: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             missed_from: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             listed_in: AtomicUsize::new(usize::MAX),
             listed_at: AtomicUsize::new(0),
             laggards,
@@ -149,6 +152,10 @@ impl Subscriber {
         if queued {
             self.put(buffer.clone());
         } else if lags {
+            if buffer.first == 0 {
+                // A snapshot that it missed, because it has moved: it is due all of it, not what changed since.
+                self.missed_from.store(0, Ordering::Relaxed);
+            }
             return Drained::Done;
         } else {
             self.missed_from.store(buffer.first, Ordering::Relaxed);
@@ -174,6 +181,10 @@ impl Subscriber {
         if self.finished.load(Ordering::Relaxed) {
             return Ok(Drained::Done);
         }
+        self.send_words(bytes)
+    }
+
+    fn send_words(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<Drained> {
         let length = bytes.len();
         self.queued_bytes.fetch_add(length, Ordering::Relaxed);
         if self.sender.send_timeout(Arc::new(Buffer::words(bytes)), WRITE_DEADLINE).is_err() {
@@ -181,6 +192,17 @@ impl Subscriber {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(self.drain())
+    }
+
+    /// Puts the session's last bytes in, a close frame, and drains. Nothing follows them.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub fn say_last(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<()> {
+        if self.finished.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.send_words(bytes).map(|_| ())
     }
 
     /// Puts the last bytes in (a close frame) and drains: for the fan-out thread. Nothing follows them.
@@ -234,6 +256,12 @@ impl Subscriber {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes its socket has taken after it had been full: what changes here is a sign of life.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// The socket, for the laggard thread's poll.
@@ -403,6 +431,7 @@ impl Subscriber {
                     }
                     if let Some(since) = &mut outbox.blocked_since {
                         *since = Instant::now();
+                        self.taken.fetch_add(taken as u64, Ordering::Relaxed);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,

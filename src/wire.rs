@@ -18,7 +18,7 @@ use crate::order::{Amount, AmountError, Total};
 /// The first byte of an unfragmented text frame (RFC 6455, section 5.2): FIN and opcode 1.
 const TEXT_FRAME: u8 = 0x81;
 /// The first byte of a close frame: FIN and opcode 8.
-const CLOSE_FRAME: u8 = 0x88;
+pub const CLOSE_FRAME: u8 = 0x88;
 /// The status of an endpoint that goes away (RFC 6455, section 7.4.1).
 const GOING_AWAY: u16 = 1001;
 /// The longest payload that a frame's second byte can tell by itself.
@@ -93,8 +93,11 @@ pub fn parse_order(body: &[u8]) -> Result<Amount, BodyError> {
 /// [`BodyError`] tells what to send instead.
 pub fn parse_details(body: &[u8]) -> Result<Details, BodyError> {
     let members = members(body, r#"{"name":"Kettle","rrp":"19.99","info":"1.7 l"}"#)?;
-    let name = text(&members, "name")?
-        .ok_or_else(|| BodyError::Wrong(r#"name is missing; send a string such as "Kettle""#.to_owned()))?;
+    let name = text(&members, "name")?.ok_or_else(|| {
+        BodyError::Wrong(
+            r#"name is missing; send a string such as "Kettle" (an order goes to /orders/{id})"#.to_owned(),
+        )
+    })?;
     let rrp = text(&members, "rrp")?.unwrap_or_default();
     let info = text(&members, "info")?.unwrap_or_default();
     let details = Details { name, rrp, info };

@@ -64,6 +64,15 @@ fn what_is_not_understood_is_named_with_exit_code_2() {
     expect_failure(&run(&["--max-connections", "many"]), 2, &["--max-connections", "many"]);
     expect_failure(&run(&["--max-connections", "0"]), 2, &["--max-connections"]);
     expect_failure(&run(&["--allow-origin", "board.example"]), 2, &["--allow-origin", "board.example"]);
+    expect_failure(&run(&["--allow-host", "*"]), 2, &["--allow-host"]);
+}
+
+#[test]
+fn an_empty_data_folder_name_is_no_name_and_nothing_is_written() {
+    let folder = TempDir::new();
+    let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--data", ""], &[]);
+    expect_failure(&run, 2, &["--data", "--help"]);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
 
 #[test]

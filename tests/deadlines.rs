@@ -55,6 +55,21 @@ fn requests_that_come_byte_by_byte_for_ever_are_answered_408() {
 }
 
 #[test]
+fn the_first_head_is_due_from_the_connection_on_however_late_it_begins() {
+    const LATE: Duration = Duration::from_secs(8);
+    let server = Server::start();
+    let began = Instant::now();
+    let mut client = server.client();
+    thread::sleep(LATE);
+    client.write("GET /categories HTTP/1.1\r\nHost: loc");
+    let reply = client.reply();
+    reply.problem(408);
+    let elapsed = began.elapsed();
+    assert!(elapsed > HEAD - Duration::from_secs(1), "already after {elapsed:?}");
+    assert!(elapsed < HEAD + SLACK, "only after {elapsed:?}");
+}
+
+#[test]
 fn many_half_heads_hold_up_nobody_and_are_all_gone_after_the_deadline() {
     let server = Server::start();
     let mut client = server.client();

@@ -80,3 +80,14 @@ fn a_server_killed_while_its_disk_is_full_has_every_answered_order() {
     server.restart();
     assert_eq!(a1(&server), 3 + taken);
 }
+
+/// A write beyond the limit on file sizes comes with a signal that ends a process which does not expect it.
+#[test]
+fn the_limit_on_file_sizes_refuses_orders_and_does_not_end_the_server() {
+    let mut server = Server::builder().shell("ulimit -S -f 1024").start();
+    let taken = fill(&server);
+    assert!(taken > 0);
+    server.client().post("/orders/A1", ORDER).problem(503);
+    assert!(server.is_running());
+    assert_eq!(a1(&server), 3 + taken);
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Client, DEADLINE, Server, WebSocket, wait_until};
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 const ORDER_HEAD: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
@@ -253,4 +254,49 @@ fn products_are_limited_in_size_and_the_server_says_which_limit() {
         let detail = client.post("/electronics", body).problem(422);
         assert!(detail.chars().any(|char| char.is_ascii_digit()), "{detail}");
     }
+}
+
+/// The kernel takes some megabytes of an answer for a client that does not read; this list is longer.
+#[test]
+fn a_long_list_is_in_memory_once_however_many_do_not_read_it() {
+    const PRODUCTS: usize = 1_800;
+    const CLIENTS: usize = 12;
+    // In JSON a quote is two bytes long.
+    let info = "\\\"".repeat(2_000);
+    let products: Vec<String> = (1..=PRODUCTS)
+        .map(|number| format!("{{\"id\":\"L{number}\",\"name\":\"x\",\"rrp\":\"1\",\"info\":\"{info}\"}}"))
+        .collect();
+    let list = products.join(",");
+    let server = Server::builder().catalog(&format!("{{\"long\":{{\"prefix\":\"L\",\"products\":[{list}]}}}}")).start();
+    server.client().order("L1", 1);
+    let before = server.memory_kib();
+    let silent: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = server.client();
+            client.write("GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            // Once an answer has begun, the server has all of it in its hands.
+            client.stream().read_exact(&mut [0; 100]).expect("the server answers");
+            client
+        })
+        .collect();
+    let grown = server.memory_kib().saturating_sub(before);
+    let list = list.len() as u64 / 1024;
+    println!("{CLIENTS} who do not read a list of {list} KiB cost {grown} KiB");
+    assert!(grown < 3 * list + 4 * 1024, "{CLIENTS} who do not read a list of {list} KiB cost {grown} KiB");
+    drop(silent);
+}
+
+#[test]
+fn control_characters_have_no_place_in_a_product() {
+    let server = Server::start();
+    let mut client = server.client();
+    for body in [
+        "{\"name\":\"Desk\\u0001Lamp\"}",
+        "{\"name\":\"Lamp\",\"rrp\":\"1\\n2\"}",
+        "{\"name\":\"Lamp\",\"info\":\"\\u0000\"}",
+    ] {
+        let detail = client.post("/electronics", body).problem(422);
+        assert!(detail.contains("control characters"), "{detail}");
+    }
+    assert_eq!(client.get("/electronics").json().as_array().expect("an array").len(), 2);
 }

@@ -192,3 +192,18 @@ fn a_listed_host_is_served() {
     order(&server, "evil.example", "http://evil.example").problem(421);
     order(&server, "shop.example", "http://evil.example").problem(403);
 }
+
+#[test]
+fn two_origins_are_one_too_many() {
+    let server = Server::start();
+    let (good, evil) = (("Origin", "http://localhost:8000"), ("Origin", "http://evil.example"));
+    for origins in [[good, evil], [evil, good], [good, good]] {
+        let headers = [&[("Host", "localhost:3000")], &origins[..]].concat();
+        server.client().request("GET", "/electronics", &headers, b"").problem(400);
+        let order = [&headers[..], &[JSON]].concat();
+        server.client().request("POST", "/orders/A1", &order, b"{\"amount\":10}").problem(400);
+        let feed = WebSocket::try_open(server.addr(), "/orders/electronics", &headers);
+        feed.expect_err("a refusal").problem(400);
+    }
+    assert_eq!(a1(&server), 3);
+}

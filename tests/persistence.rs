@@ -126,3 +126,30 @@ fn the_data_folder_is_made_with_its_parents() {
     server.client().order("A1", 1);
     assert!(path.is_dir());
 }
+
+#[test]
+fn the_built_in_catalogue_stays_out_of_a_folder_that_has_its_own() {
+    let folder = TempDir::new();
+    let own = catalogue("drinks", "D", &[("D1", 5)]);
+    drop(Server::builder().data(folder.path()).catalog(&own).start());
+    let server = Server::builder().data(folder.path()).start();
+    let mut client = server.client();
+    assert_eq!(client.get("/categories").text(), "[\"drinks\"]");
+    assert_eq!(client.get("/orders").text(), "[{\"id\":\"D1\",\"total\":5}]");
+}
+
+#[test]
+fn a_catalogue_that_names_something_twice_is_refused_with_its_name() {
+    let folder = TempDir::new();
+    let twice = |category: &str| format!("\"{category}\":{{\"prefix\":\"D\",\"products\":[]}}");
+    for (json, name) in [
+        (catalogue("drinks", "D", &[("D1", 5), ("D2", 5), ("D1", 7)]), "D1"),
+        (format!("{{{},{}}}", twice("drinks"), twice("drinks")), "drinks"),
+    ] {
+        folder.write("catalog.json", json);
+        let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--catalog", "catalog.json"], &[]);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.contains(&format!("{name:?}")) && run.stderr.contains("catalog.json"), "{run:?}");
+        assert!(!run.stdout.contains("listening"), "{run:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::load::{follow, parse_total, spawn};
+use common::load::{follow, parse_total, pipeline_orders, spawn};
 use common::{Client, DEADLINE, Server, WebSocket, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread;
@@ -133,33 +133,11 @@ fn a_subscriber_far_behind_skips_to_the_current_total() {
     server.client().order("A1", BASE);
     let stalled = WebSocket::open(server.addr(), "/orders/electronics");
     // More than the kernel holds for a reader who does not read.
-    pipeline_orders(&server, PIPELINES, ENOUGH / PIPELINES);
+    pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
     let count = ENOUGH;
     let received = read_up_to(stalled, 3 + BASE + count as i64);
     println!("{received} of {count} totals received");
     assert!(received < count, "nothing was skipped, so nothing was tested");
-}
-
-/// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
-fn pipeline_orders(server: &Server, connections: usize, each: usize) {
-    const DEPTH: usize = 50;
-    const ORDER: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-        Content-Length: 12\r\n\r\n{\"amount\":1}";
-    assert!(each.is_multiple_of(DEPTH));
-    thread::scope(|scope| {
-        for _ in 0..connections {
-            spawn(scope, || {
-                let mut client = server.client();
-                let requests = ORDER.repeat(DEPTH);
-                for _ in 0..each / DEPTH {
-                    client.write(&requests);
-                    for _ in 0..DEPTH {
-                        assert_eq!(client.reply().body, b"{\"ok\":true}");
-                    }
-                }
-            });
-        }
-    });
 }
 
 #[test]
@@ -178,7 +156,7 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
             })
         });
         // What the load alone takes is taken before.
-        pipeline_orders(&server, PIPELINES, 1_000);
+        pipeline_orders(server.addr(), PIPELINES, 1_000);
         let (threads, descriptors, memory) = (server.threads(), server.descriptors(), server.memory_kib());
 
         let mut after_each = Vec::new();
@@ -186,7 +164,7 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
             let silent: Vec<WebSocket> =
                 (0..SILENT).map(|_| WebSocket::open(server.addr(), "/orders/electronics")).collect();
             let start = Instant::now();
-            pipeline_orders(&server, PIPELINES, ENOUGH / PIPELINES);
+            pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
             let most = server.memory_kib();
             wait_until(Duration::from_secs(30), "those who never read are closed", || {
                 server.descriptors() <= descriptors && server.threads() <= threads
@@ -217,7 +195,7 @@ fn a_subscriber_that_does_not_read_does_not_keep_the_server_from_stopping() {
     let mut server = Server::start();
     server.client().order("A1", BASE);
     let _silent: Vec<WebSocket> = (0..5).map(|_| WebSocket::open(server.addr(), "/orders/electronics")).collect();
-    pipeline_orders(&server, PIPELINES, ENOUGH / PIPELINES);
+    pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
     let start = Instant::now();
     assert_eq!(server.terminate().code(), Some(0));
     // 5 s to drain, and then it ends.

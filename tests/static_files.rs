@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Server, TempDir};
+use common::{Server, TempDir, ordercast};
 
 /// The values of `src="…"` and `href="…"`.
 fn references(html: &str) -> Vec<&str> {
@@ -140,4 +140,16 @@ fn both_addresses_serve_the_board_and_the_orders() {
     }
     let totals = server.client().get("/orders/electronics");
     assert_eq!(totals.json()[0]["total"], 23);
+}
+
+#[test]
+fn a_folder_without_a_page_is_refused_at_the_start() {
+    let folder = TempDir::new();
+    let page = folder.path().join("web");
+    std::fs::create_dir(&page).expect("a folder can be made");
+    std::fs::write(page.join("board.js"), "export {};").expect("a file can be written");
+    let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--static-dir", "web"], &[]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("web") && run.stderr.contains("index.html"), "{run:?}");
+    assert!(!run.stdout.contains("listening"), "{run:?}");
 }

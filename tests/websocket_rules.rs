@@ -2,8 +2,13 @@
 
 mod common;
 
+use common::load::spawn;
 use common::websocket::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame};
 use common::{DEADLINE, Message, Server, WebSocket, wait_until};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[track_caller]
 fn subscriber(server: &Server) -> WebSocket {
@@ -143,6 +148,65 @@ fn a_flood_of_messages_is_closed_with_1008() {
     assert_eq!(flood.close_code(), Some(1008));
     flood.expect_end();
     patient.expect_nothing_but_a_pong();
+}
+
+#[test]
+fn a_session_closed_for_flooding_ends_soon_and_hears_no_totals_whatever_still_drips_in() {
+    /// The server waits 2 s for the other side's farewell; a busy machine may need a little longer.
+    const ENDS_WITHIN: Duration = Duration::from_millis(3_500);
+    const BETWEEN_DRIPS: Duration = Duration::from_millis(200);
+    const DRIPS: usize = 40;
+    let server = Server::start();
+    let mut client = server.client();
+    let mut flood = subscriber(&server);
+    let mut bytes: Vec<u8> = (0..30).flat_map(|_| frame(PONG, true, b"x")).collect();
+    // A message of 12 KiB begins, which will never end.
+    bytes.extend([TEXT, 0x80 | 126, 0x30, 0, 0, 0, 0, 0]);
+    flood.send_raw(&bytes);
+    let mut stream = flood.stream().try_clone().expect("a second handle");
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        spawn(scope, || {
+            for _ in 0..DRIPS {
+                if ended.load(Ordering::Relaxed) || stream.write_all(b"a").is_err() {
+                    return;
+                }
+                thread::sleep(BETWEEN_DRIPS);
+            }
+        });
+        assert_eq!(flood.close_code(), Some(1008));
+        let start = Instant::now();
+        for _ in 0..5 {
+            client.order("B1", 1);
+        }
+        flood.expect_end();
+        ended.store(true, Ordering::Relaxed);
+        assert!(start.elapsed() < ENDS_WITHIN, "only after {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn endless_frames_that_never_become_a_message_are_closed_with_1008() {
+    const FRAMES: usize = 10_000;
+    const MOST_TIMES: usize = 200;
+    let server = Server::start();
+    let mut flood = subscriber(&server);
+    flood.send_raw(&frame(TEXT, false, b""));
+    let frames = frame(CONTINUATION, false, b"").repeat(FRAMES);
+    let mut stream = flood.stream().try_clone().expect("a second handle");
+    let closed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        spawn(scope, || {
+            for _ in 0..MOST_TIMES {
+                if closed.load(Ordering::Relaxed) || stream.write_all(&frames).is_err() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(flood.close_code(), Some(1008));
+        closed.store(true, Ordering::Relaxed);
+        flood.expect_end();
+    });
 }
 
 #[test]

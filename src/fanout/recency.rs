@@ -18,6 +18,7 @@ struct Link {
 #[derive(Debug)]
 pub struct Recency {
     links: Vec<Link>,
+    oldest: u32,
     newest: u32,
     /// How many changes there have been.
     count: u64,
@@ -25,7 +26,7 @@ pub struct Recency {
 
 impl Default for Recency {
     fn default() -> Self {
-        Self { links: Vec::new(), newest: NONE, count: 0 }
+        Self { links: Vec::new(), oldest: NONE, newest: NONE, count: 0 }
     }
 }
 
@@ -35,11 +36,15 @@ impl Recency {
         self.count + 1
     }
 
-    /// Adds the product that follows the last one, unchanged.
+    /// Adds the product that follows the last one, unchanged: before all others, however many of them have changed.
     pub fn add(&mut self) {
         let index = self.links.len() as u32;
-        self.links.push(Link { older: NONE, newer: NONE, changed: 0 });
-        self.append(index);
+        self.links.push(Link { older: NONE, newer: self.oldest, changed: 0 });
+        match self.links.get_mut(self.oldest as usize) {
+            Some(oldest) => oldest.older = index,
+            None => self.newest = index,
+        }
+        self.oldest = index;
     }
 
     /// Notes a change of the product.
@@ -51,8 +56,9 @@ impl Recency {
         let Link { older, newer, .. } = self.links[index as usize];
         if newer != NONE {
             self.links[newer as usize].older = older;
-            if older != NONE {
-                self.links[older as usize].newer = newer;
+            match self.links.get_mut(older as usize) {
+                Some(older) => older.newer = newer,
+                None => self.oldest = newer,
             }
             self.append(index);
         }
@@ -73,9 +79,7 @@ impl Recency {
 
     fn append(&mut self, index: u32) {
         let older = self.newest;
-        if older != NONE {
-            self.links[older as usize].newer = index;
-        }
+        self.links[older as usize].newer = index;
         let link = &mut self.links[index as usize];
         (link.older, link.newer) = (older, NONE);
         self.newest = index;
@@ -103,8 +107,11 @@ mod tests {
         assert_eq!(since(&recency, 3), [2, 1]);
         assert_eq!(since(&recency, 6), [] as [u32; 0]);
         recency.add();
+        recency.add();
+        assert_eq!(since(&recency, 1), [0, 2, 1]);
         recency.touch(ProductIndex(4));
         assert_eq!(since(&recency, 4), [1, 4]);
+        assert_eq!(since(&recency, 0), [5, 3, 0, 2, 1, 4]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].
 const LINGER_BYTES: usize = 1024 * 1024;
+/// Up to here head and body are joined, so that they leave with one call and in one packet.
+const JOINED_BYTES: usize = 16 * 1024;
 /// How much is read at once: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
 /// Room that is given back when no unread bytes need it.
@@ -84,8 +86,8 @@ impl Connection {
     /// [`ReadError`] says whether there is somebody to answer.
     pub fn read_head(&mut self) -> Result<Request<'_>, ReadError> {
         self.forget_request();
-        let idle = if self.served_any { KEEP_ALIVE_IDLE } else { HEAD_DEADLINE };
-        let mut begun = (!self.unread().is_empty()).then(Instant::now);
+        // The first head is due from the connection on, later ones from their first byte.
+        let mut begun = (!self.served_any || !self.unread().is_empty()).then(Instant::now);
         let mut searched = 0;
         loop {
             // A head can only be complete, or wrong, where a line ends.
@@ -98,12 +100,12 @@ impl Connection {
             }
             searched = self.unread().len();
             let left = match begun {
-                None => idle,
+                None => KEEP_ALIVE_IDLE,
                 Some(begun) => HEAD_DEADLINE.saturating_sub(begun.elapsed()),
             };
             match self.read_more(left) {
                 Ok(_) => begun = begun.or_else(|| Some(Instant::now())),
-                Err(error) if is_timeout(&error) && begun.is_some() => {
+                Err(error) if is_timeout(&error) && !self.unread().is_empty() => {
                     return Err(Problem::new(408, "the request head took too long; send it within 10 s").into());
                 }
                 Err(_) => return Err(ReadError::Gone),
@@ -200,6 +202,12 @@ impl Connection {
             self.close();
         }
         Ok(goes_on)
+    }
+
+    /// Whether a head has been read, and its body not yet.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        self.head.is_some() && !self.body_done
     }
 
     /// Whether the current request's answer can be written by another thread while this one reads on: the connection
@@ -316,15 +324,15 @@ impl Connection {
 /// # Errors
 /// When the client does not take them within [`ANSWER_DEADLINE`].
 pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
-    let joined;
-    let mut bytes: &[u8] = match parts {
-        [one] => one,
-        parts => {
-            joined = parts.concat();
-            &joined
-        }
-    };
     let begun = Instant::now();
+    if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
+        return write_part(stream, &parts.concat(), begun);
+    }
+    // A long body is shared by all who get it, so it is not copied for one of them.
+    parts.iter().try_for_each(|part| write_part(stream, part, begun))
+}
+
+fn write_part(stream: &TcpStream, mut bytes: &[u8], begun: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
         let sent = match send_now(stream, bytes) {

@@ -19,7 +19,7 @@ impl Policy {
     #[must_use]
     pub fn new(addresses: &[SocketAddr], origins: &[String], hosts: &[String]) -> Self {
         Self {
-            origins: origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect(),
+            origins: origins.iter().map(|origin| plain_origin(origin)).collect(),
             hosts: hosts.iter().map(|host| host_name(host).unwrap_or(host).to_ascii_lowercase()).collect(),
             loopback_only: addresses.iter().all(|address| address.ip().is_loopback()),
         }
@@ -48,6 +48,17 @@ impl Policy {
             _ => false,
         }
     }
+}
+
+/// An origin as browsers send it: in small letters, and without its scheme's own port (RFC 6454, section 6.2).
+fn plain_origin(origin: &str) -> String {
+    let origin = origin.trim_end_matches('/').to_ascii_lowercase();
+    for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
+        if let (true, Some(plain)) = (origin.starts_with(scheme), origin.strip_suffix(port)) {
+            return plain.to_owned();
+        }
+    }
+    origin
 }
 
 /// The name in `name`, `name:port` or `[v6]:port`; `None` when it is none of these (RFC 3986, section 3.2).
@@ -146,5 +157,12 @@ mod tests {
             assert!(!policy.allows_origin(origin, Some("localhost:3000")), "{origin}");
         }
         assert!(!policy.allows_origin("http://localhost", None));
+    }
+
+    #[test]
+    fn a_listed_origin_matches_what_browsers_send() {
+        let policy = policy("127.0.0.1:3000", &["HTTP://Shop.example:80", "https://a.example:443/"], &[]);
+        assert!(policy.allows_origin("http://shop.example", None) && policy.allows_origin("https://a.example", None));
+        assert!(!policy.allows_origin("https://shop.example", None));
     }
 }

@@ -54,6 +54,12 @@ impl Answer {
         Self::new(200, JSON, Body::Owned(body.into())).with("Cache-Control", "no-store")
     }
 
+    /// A JSON answer with status 200, from bytes that several answers share.
+    #[must_use]
+    pub fn shared_json(body: Arc<[u8]>) -> Self {
+        Self::new(200, JSON, Body::Shared(body)).with("Cache-Control", "no-store")
+    }
+
     /// An answer without a body. Not for 204: its `Content-Length` would not be allowed (RFC 9110, section 8.6).
     #[must_use]
     pub fn empty(status: u16) -> Self {

@@ -7,7 +7,7 @@ use super::census::{Census, Permit};
 use crate::fanout::Feed;
 use crate::http::connection::{Connection, ReadError, write_all};
 use crate::http::response::{self, Answer};
-use crate::ledger::Slot;
+use crate::ledger::{Refusal, Slot};
 use crate::routes::{self, Action, Plan, Receipts, Routes, Step, Taken};
 use crate::session::Sessions;
 
@@ -87,9 +87,17 @@ impl<'a> Serving<'a> {
 
     #[inline(never)]
     fn serve_one(&mut self) -> Next {
-        let plan = self.connection.read_head().map(|request| self.service.routes.plan(request));
-        // The last answer may still be due: nothing is written before it, and the connection does not end before it.
-        if let Some(left) = self.receipts.as_ref().and_then(|receipts| receipts.deferred.settle()) {
+        let Self { service, connection, receipts, .. } = self;
+        // The last answer may still be due: nothing is read from the totals, written, or closed before it has left.
+        let settle = || receipts.as_ref().and_then(|receipts| receipts.deferred.settle());
+        let (plan, left) = match connection.read_head() {
+            Ok(request) => {
+                let left = settle();
+                (Ok(service.routes.plan(request)), left)
+            }
+            Err(error) => (Err(error), settle()),
+        };
+        if let Some(left) = left {
             let _ = write_all(self.connection.stream(), &[&left]);
             return Next::End;
         }
@@ -131,6 +139,10 @@ impl<'a> Serving<'a> {
 
     fn refuse(&mut self, error: ReadError) -> Next {
         match error {
+            // The end has cut the body off, and the client should know that nothing came of it.
+            ReadError::Gone if self.connection.is_in_body() && self.census.is_stopping() => {
+                self.connection.refuse(&routes::answer(&routes::refused(&Refusal::Stopping)));
+            }
             ReadError::Gone => {}
             ReadError::Refused(problem) => self.connection.refuse(&routes::answer(&problem)),
         }

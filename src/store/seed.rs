@@ -28,7 +28,7 @@ pub struct SeedProduct {
 }
 
 /// Adds the categories and products of `seed` that `stored` does not have, in one commit. Products that are there keep
-/// their totals and their texts.
+/// their totals and their texts; returns how many of them have other texts in the seed.
 ///
 /// # Errors
 /// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the store refuses.
@@ -36,10 +36,11 @@ pub fn plant(
     store: &mut impl Store,
     stored: &mut Stored,
     seed: &[SeedCategory],
-) -> Result<Result<(), CatalogError>, StoreError> {
+) -> Result<Result<usize, CatalogError>, StoreError> {
     let mut catalog = stored.catalog.clone();
     let mut totals = stored.totals.clone();
     let mut changes = Vec::new();
+    let mut left = 0;
     for SeedCategory { name, prefix, products } in seed {
         let category = match catalog.find_category(name) {
             Some(index) => index,
@@ -53,8 +54,18 @@ pub fn plant(
             },
         };
         for SeedProduct { id, details, total } in products {
-            if catalog.find_product(id).is_some_and(|index| catalog.product(index).category == category) {
-                continue;
+            match catalog.find_product(id).map(|index| catalog.product(index)) {
+                None => {}
+                Some(there) if there.category == category => {
+                    left += usize::from(there.details != *details);
+                    continue;
+                }
+                Some(there) => {
+                    let other = &catalog.category(there.category).name;
+                    return Ok(Err(CatalogError::new(format!(
+                        "product {id:?} belongs to category {other:?} in the data folder; give this one another id"
+                    ))));
+                }
             }
             if let Err(error) = catalog.add_product(category, id, details.clone()) {
                 return Ok(Err(error));
@@ -68,7 +79,7 @@ pub fn plant(
     }
     stored.catalog = catalog;
     stored.totals = totals;
-    Ok(Ok(()))
+    Ok(Ok(left))
 }
 
 #[cfg(test)]
@@ -100,7 +111,9 @@ mod tests {
         plant(&mut store, &mut stored, &[category("one", &["A1"])]).unwrap().unwrap();
         assert_eq!(store.0, 2);
         stored.totals[0] = Total::new(9).unwrap();
-        plant(&mut store, &mut stored, &[category("one", &["A1", "A2"]), category("two", &["B1"])]).unwrap().unwrap();
+        let mut changed = category("one", &["A1", "A2"]);
+        changed.products[0].details.rrp = "2".into();
+        assert_eq!(plant(&mut store, &mut stored, &[changed, category("two", &["B1"])]).unwrap(), Ok(1));
         assert_eq!(store.0, 5);
         assert_eq!(stored.totals.iter().map(|total| total.get()).collect::<Vec<_>>(), [9, 3, 3]);
     }

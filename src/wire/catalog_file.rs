@@ -1,6 +1,8 @@
 //! The catalogue file: which JSON stands for which categories and products. Strict, because a misspelt member in a
 //! file that somebody wrote by hand should be told and not ignored.
 
+use std::collections::HashSet;
+
 use super::{Members, text};
 use crate::catalog::Details;
 use crate::order::{Amount, Total};
@@ -16,7 +18,18 @@ pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
     let categories: Members = serde_json::from_slice(file).map_err(|error| {
         format!(r#"not a JSON object of categories, such as {{"tools":{{"prefix":"T","products":[]}}}} ({error})"#)
     })?;
-    categories.iter().map(|(name, raw)| category(name, raw.get())).collect()
+    let categories: Vec<SeedCategory> =
+        categories.iter().map(|(name, raw)| category(name, raw.get())).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    for SeedCategory { name, products, .. } in &categories {
+        if !seen.insert((None, name)) {
+            return Err(format!("category {name:?} is there twice; join the two"));
+        }
+        if let Some(twice) = products.iter().find(|product| !seen.insert((Some(()), &product.id))) {
+            return Err(format!("category {name:?}: product {:?} is there twice; give one another id", twice.id));
+        }
+    }
+    Ok(categories)
 }
 
 fn category(name: &str, json: &str) -> Result<SeedCategory, String> {
@@ -40,9 +53,9 @@ fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
     let total = match members.get("total") {
         None => Total::default(),
         Some(raw) => Amount::from_json_number(raw.get())
-            .ok()
-            .and_then(|amount| Total::new(amount.get()))
-            .ok_or(format!("{at}: total must be a whole number, such as 3"))?,
+            .map_err(|error| error.to_string().replacen("amount", "total", 1))
+            .and_then(|amount| Total::new(amount.get()).ok_or_else(|| "total is out of range".to_owned()))
+            .map_err(|why| format!("{at}: {why}"))?,
     };
     Ok(SeedProduct { id, details: Details { name, rrp, info }, total })
 }
@@ -81,6 +94,12 @@ mod tests {
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1"}]}}"#, "product 1: name is missing"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","totla":3}]}}"#, "totla"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1.5}]}}"#, "whole number"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1e16}]}}"#, "must lie between"),
+            (
+                r#"{"a":{"prefix":"T","products":[{"id":"T1","name":"x"},{"id":"T1","name":"y"}]}}"#,
+                "\"T1\" is there twice",
+            ),
+            (r#"{"a":{"prefix":"T"},"a":{"prefix":"U"}}"#, "category \"a\" is there twice"),
         ] {
             let why = parse_catalog(file.as_bytes()).unwrap_err();
             assert!(why.contains(told), "{file}: {why}");

@@ -32,6 +32,28 @@ pub fn post_all(addr: SocketAddr, plans: &[Plan], before_each: impl Fn() + Sync)
     });
 }
 
+/// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
+pub fn pipeline_orders(addr: SocketAddr, connections: usize, each: usize) {
+    const DEPTH: usize = 50;
+    const ORDER: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Content-Length: 12\r\n\r\n{\"amount\":1}";
+    assert!(each.is_multiple_of(DEPTH));
+    thread::scope(|scope| {
+        for _ in 0..connections {
+            spawn(scope, || {
+                let mut client = Client::connect(addr);
+                let requests = ORDER.repeat(DEPTH);
+                for _ in 0..each / DEPTH {
+                    client.write(&requests);
+                    for _ in 0..DEPTH {
+                        assert_eq!(client.reply().body, b"{\"ok\":true}");
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// A scoped thread with a small stack.
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -11,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Client, DEADLINE, TempDir};
+use super::{Client, DEADLINE, TempDir, wait_until};
 
 /// The built binary.
 const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
@@ -26,6 +28,8 @@ pub struct Builder {
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     shell: Option<String>,
+    stdout: Option<Arc<UnixStream>>,
+    stderr: Option<Arc<UnixStream>>,
 }
 
 impl Builder {
@@ -60,6 +64,18 @@ impl Builder {
     /// Shell commands that run first in the same process, `ulimit -n 64` for one.
     pub fn shell(mut self, commands: &str) -> Builder {
         self.shell = Some(commands.to_owned());
+        self
+    }
+
+    /// Where standard output goes. The addresses cannot be read from it then, so `listen` has to name them.
+    pub fn stdout(mut self, stream: UnixStream) -> Builder {
+        self.stdout = Some(Arc::new(stream));
+        self
+    }
+
+    /// Where standard error goes, instead of into [`Server::log`].
+    pub fn stderr(mut self, stream: UnixStream) -> Builder {
+        self.stderr = Some(Arc::new(stream));
         self
     }
 
@@ -235,19 +251,25 @@ impl Server {
             .envs(self.builder.env.iter().cloned())
             .current_dir(self.temp.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdout(stream_or_pipe(self.builder.stdout.as_deref()))
+            .stderr(stream_or_pipe(self.builder.stderr.as_deref()));
         let mut child = command.spawn().expect("the server can be started");
 
-        let log = Arc::clone(&self.log);
-        let stderr = child.stderr.take().expect("stderr is piped");
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                log.lock().expect("no reader panicked").push(line);
-            }
-        });
-        let lines = lines_of(child.stdout.take().expect("stdout is piped"));
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&self.log);
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock().expect("no reader panicked").push(line);
+                }
+            });
+        }
+        let stdout = child.stdout.take();
         self.child = Some(child);
+        let Some(stdout) = stdout else {
+            self.addrs = listen.iter().map(|addr| addr.parse().expect("an address")).collect();
+            return wait_until(DEADLINE, "the server listens", || Client::try_connect(self.addr()).is_ok());
+        };
+        let lines = lines_of(stdout);
         self.addrs = (listen.iter())
             .map(|_| match lines.recv_timeout(DEADLINE) {
                 Ok(line) => address_of(&line),
@@ -297,6 +319,11 @@ pub fn ordercast(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Finished {
         stdout: stdout.join().expect("no reader panicked"),
         stderr: stderr.join().expect("no reader panicked"),
     }
+}
+
+fn stream_or_pipe(stream: Option<&UnixStream>) -> Stdio {
+    let Some(stream) = stream else { return Stdio::piped() };
+    OwnedFd::from(stream.try_clone().expect("a second handle")).into()
 }
 
 /// The environment of whoever runs the tests must not configure the server under test.
