@@ -116,7 +116,11 @@ impl Routes {
     #[must_use]
     pub fn plan(&self, request: Request<'_>) -> Plan {
         let (step, origin) = match self.check_source(request) {
-            Ok(origin) => (self.step(request, origin).unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin),
+            Ok(origin) => {
+                let handshake = handshake(request);
+                let step = self.step(request, origin, handshake);
+                (step.unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin)
+            }
             Err(problem) => (Step::Answer(answer(&problem)), None),
         };
         Plan { step, origin: origin.map(str::to_owned) }
@@ -173,7 +177,12 @@ impl Routes {
     }
 
     #[inline(never)]
-    fn step(&self, request: Request<'_>, origin: Option<&str>) -> Result<Step, Problem> {
+    fn step(
+        &self,
+        request: Request<'_>,
+        origin: Option<&str>,
+        handshake: Option<Result<String, Problem>>,
+    ) -> Result<Step, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
             return Ok(Step::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
@@ -188,12 +197,12 @@ impl Routes {
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
                 Ok(Step::Answer(Answer::json(wire::categories_array(&catalog))))
             }
-            (Method::Get, Place::Feed(feed)) if request.has_token("Upgrade", "websocket") => {
-                handshake_key(request).map(|key| Step::Session(feed, key))
-            }
-            (Method::Get | Method::Head, Place::Feed(feed)) => match self.fanout.totals(feed) {
-                Some(totals) => Ok(Step::Answer(Answer::shared_json(totals))),
-                None => Err(refused(&Refusal::Stopping)),
+            (Method::Get | Method::Head, Place::Feed(feed)) => match handshake {
+                Some(key) => Ok(Step::Session(feed, key?)),
+                None => match self.fanout.totals(feed) {
+                    Some(totals) => Ok(Step::Answer(Answer::shared_json(totals))),
+                    None => Err(refused(&Refusal::Stopping)),
+                },
             },
             (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
             (Method::Post, Place::Product(index)) => expect_json(request).map(|()| Step::Act(Action::Order(index))),
@@ -393,6 +402,13 @@ fn expect_json(request: Request<'_>) -> Result<(), Problem> {
             Err(Problem::new(415, "send the body without a Content-Encoding").with("Accept-Encoding", "identity"))
         }
     }
+}
+
+/// If the request asks for a WebSocket: the key of its handshake, or what is wrong with it.
+#[inline(never)]
+fn handshake(request: Request<'_>) -> Option<Result<String, Problem>> {
+    let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
+    asks.then(|| handshake_key(request))
 }
 
 /// The server's side of the opening handshake (RFC 6455, section 4.2): checks, then the client's key.

@@ -132,14 +132,20 @@ fn print(
     let mut head = Vec::with_capacity(256);
     // Writing to a Vec does not fail.
     let _ = response.raw_print(&mut head, version, &[], true, upgrade);
-    // tiny_http drops a Connection line that is set on a response, so it goes in behind the status line.
-    if let Some(value) = connection
-        && let Some(at) = head.windows(2).position(|pair| pair == b"\r\n")
-    {
+    if let Some(value) = connection {
+        insert_connection(&mut head, value);
+    }
+    head
+}
+
+/// tiny_http drops a `Connection` line that is set on a response, so it goes in behind the status line.
+// Not inlined: it would make the frame larger from which tiny_http prints (see ARCHITECTURE.md on stacks).
+#[inline(never)]
+fn insert_connection(head: &mut Vec<u8>, value: &str) {
+    if let Some(at) = head.windows(2).position(|pair| pair == b"\r\n") {
         let line = format!("\r\nConnection: {value}");
         head.splice(at..at, line.bytes());
     }
-    head
 }
 
 /// A refusal, answered as problem details (RFC 9457): the detail says what to do.
