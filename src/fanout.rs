@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::ledger::SharedCatalog;
+use crate::log;
 use crate::order::Total;
 use crate::subscriber::{Buffer, Drained, Subscriber};
 use crate::wire;
@@ -194,6 +195,8 @@ struct Fanout {
     groups: Vec<Group>,
     /// How many subscribers there are in all groups.
     listed: usize,
+    /// Totals that subscribers who have left had skipped.
+    skipped: u64,
     finishing: bool,
     taken: Vec<Waiting>,
 }
@@ -227,6 +230,7 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
         recency: Recency::default(),
         groups: Vec::new(),
         listed: 0,
+        skipped: 0,
         finishing: false,
         taken: Vec::new(),
     };
@@ -236,6 +240,7 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
     }
     let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
         fanout.run();
+        fanout.report_skipped();
         let Fanout { events, groups, .. } = fanout;
         drop(groups);
         // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
@@ -340,6 +345,7 @@ impl Fanout {
     fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
         let at = subscriber.listed_in.swap(usize::MAX, Ordering::Relaxed);
         let Some(group) = self.groups.get_mut(at) else { return };
+        self.skipped += subscriber.take_skipped();
         self.listed -= 1;
         if self.listed == 0 {
             self.shared.wanted.store(false, Ordering::Release);
@@ -416,6 +422,15 @@ impl Fanout {
         self.finishing = true;
         for subscriber in self.groups.iter().flat_map(|group| &group.subscribers) {
             finish_one(subscriber);
+        }
+    }
+
+    /// Tells the operator, once, whether some readers were too slow for every total.
+    fn report_skipped(&self) {
+        let listed = self.groups.iter().flat_map(|group| &group.subscribers);
+        let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
+        if skipped > 0 {
+            log::line(&format!("subscribers skipped {skipped} totals, each because a later one followed too closely"));
         }
     }
 

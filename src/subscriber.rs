@@ -252,10 +252,11 @@ impl Subscriber {
         self.lagging.load(Ordering::Relaxed)
     }
 
-    /// How many totals it has not been sent, because a later one of the same product followed too closely.
+    /// How many totals it has not been sent, because a later one of the same product followed too closely; counts anew
+    /// from here.
     #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    pub fn take_skipped(&self) -> u64 {
+        self.skipped.swap(0, Ordering::Relaxed)
     }
 
     /// How many bytes its socket has taken after it had been full: what changes here is a sign of life.
