@@ -44,7 +44,6 @@ pub struct Head {
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
     pub expects_continue: bool,
     path: Range<usize>,
-    query: Option<Range<usize>>,
     /// The authority of an absolute-form target, which stands in for `Host` (RFC 9112, section 3.2.2).
     authority: Option<Range<usize>>,
     lines: Vec<Line>,
@@ -97,7 +96,6 @@ impl Head {
             keep_alive: false,
             expects_continue: false,
             path: place(target.path.as_bytes()),
-            query: target.query.map(|query| place(query.as_bytes())),
             authority: target.authority.map(|authority| place(authority.as_bytes())),
             lines,
         };
@@ -142,12 +140,6 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The target's query without the `?`.
-    #[must_use]
-    pub fn query(&self) -> Option<&'a str> {
-        self.head.query.as_ref().map(|place| self.text(place))
-    }
-
     /// The host that is asked for: the target's authority, or the `Host` line.
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {
@@ -184,11 +176,10 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request target in its parts (RFC 9112, section 3.2).
+/// A request target in its parts (RFC 9112, section 3.2), without its query, which no route has.
 struct Target<'a> {
     authority: Option<&'a str>,
     path: &'a str,
-    query: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
@@ -206,11 +197,8 @@ impl<'a> Target<'a> {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             (Some(&rest[..end]), &rest[end..])
         };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
-        Ok(Self { authority, path, query })
+        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+        Ok(Self { authority, path })
     }
 }
 
@@ -293,7 +281,7 @@ mod tests {
             b"POST /orders/A1?x=1 HTTP/1.1\r\nHost: localhost:3000\r\ncontent-LENGTH: 13\r\n\r\n{\"amount\":10}";
         let head = Head::parse(bytes).unwrap().unwrap();
         let request = head.request(bytes);
-        assert_eq!((request.path(), request.query()), ("/orders/A1", Some("x=1")));
+        assert_eq!(request.path(), "/orders/A1");
         assert_eq!(request.host(), Some("localhost:3000"));
         assert_eq!((head.body, head.keep_alive), (BodyLength::Known(13), true));
         assert_eq!(head.length, bytes.len() - 13);
@@ -304,7 +292,7 @@ mod tests {
         let bytes = b"GET http://shop.example?x HTTP/1.1\r\nHost: other\r\n\r\n";
         let head = Head::parse(bytes).unwrap().unwrap();
         let request = head.request(bytes);
-        assert_eq!((request.host(), request.path(), request.query()), (Some("shop.example"), "/", Some("x")));
+        assert_eq!((request.host(), request.path()), (Some("shop.example"), "/"));
     }
 
     #[test]

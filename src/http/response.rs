@@ -190,12 +190,6 @@ impl Problem {
         self.status
     }
 
-    /// What went wrong and what to do.
-    #[must_use]
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
-
     /// The answer, whose body `encode` makes of status, title and detail.
     #[must_use]
     pub fn answer(&self, encode: impl FnOnce(u16, &str, &str) -> String) -> Answer {
