@@ -57,7 +57,8 @@ fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
 fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_it_reads_again() {
     /// More totals than the kernel holds for somebody who does not read.
     const ENOUGH: usize = 30_000;
-    const PIPELINES: usize = 6;
+    /// So many that the load ends long before the write deadline on a busy machine too: they share their commits.
+    const PIPELINES: usize = 30;
     let server = Server::start();
     let mut client = server.client();
     for name in ["Lollipop", "Toffee"] {
