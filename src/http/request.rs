@@ -61,6 +61,7 @@ impl Head {
     ///
     /// # Errors
     /// The [`Problem`] to answer with, after which the connection cannot be used any more.
+    // Not inlined: a session that follows keeps every page of stack that was touched before it.
     #[inline(never)]
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Problem> {
         // On the heap: 2 KiB of stack, touched once, would stay with a session for as long as it lives.
