@@ -214,12 +214,21 @@ fn options_tells_the_methods() {
 }
 
 #[test]
-fn a_target_in_absolute_form_is_understood() {
+fn a_target_that_two_readers_could_read_differently_is_refused() {
     let server = Server::start();
-    let request = "GET http://localhost:3000/categories HTTP/1.1\r\nHost: localhost:3000\r\n\r\n";
-    assert_eq!(exchange(server.addr(), request).status, 200);
-    let request = "GET http://localhost:3000 HTTP/1.1\r\nHost: localhost:3000\r\n\r\n";
-    assert_eq!(exchange(server.addr(), request).status, 200);
+    for target in [
+        "http://localhost:3000/categories",
+        "http://localhost:3000",
+        "https://localhost/categories",
+        "localhost:3000",
+        "/categories#x",
+        "/orders%2felectronics",
+        "/%2e%2e/categories",
+        "/categories%00",
+        "/categories%",
+    ] {
+        expect_refused(&server, format!("GET {target} HTTP/1.1\r\nHost: localhost:3000\r\n\r\n"), &[400]);
+    }
 }
 
 #[test]

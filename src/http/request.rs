@@ -44,8 +44,7 @@ pub struct Head {
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
     pub expects_continue: bool,
     path: Range<usize>,
-    /// The authority of an absolute-form target, which stands in for `Host` (RFC 9112, section 3.2.2).
-    authority: Option<Range<usize>>,
+    query: Range<usize>,
     lines: Vec<Line>,
 }
 
@@ -97,7 +96,7 @@ impl Head {
             keep_alive: false,
             expects_continue: false,
             path: place(target.path.as_bytes()),
-            authority: target.authority.map(|authority| place(authority.as_bytes())),
+            query: place(target.query.as_bytes()),
             lines,
         };
         let request = Request { head: &head, bytes };
@@ -134,20 +133,23 @@ impl<'a> Request<'a> {
     /// The target's path, beginning with `/`, as it was sent; `*` of an `OPTIONS *`.
     #[must_use]
     pub fn path(&self) -> &'a str {
-        match self.text(&self.head.path) {
-            // An absolute-form target may end with its authority (RFC 9112, section 3.2.1).
-            "" => "/",
-            path => path,
-        }
+        self.text(&self.head.path)
     }
 
-    /// The host that is asked for: the target's authority, or the `Host` line.
+    /// The value of the query's first parameter of this name, as it was sent; empty when it has none.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
+        let parameters = self.text(&self.head.query).split('&');
+        parameters
+            .map(|one| one.split_once('=').unwrap_or((one, "")))
+            .find(|(own, _)| *own == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The host that is asked for, as the `Host` line says.
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {
-        match &self.head.authority {
-            Some(place) => Some(self.text(place)),
-            None => self.header("Host"),
-        }
+        self.header("Host")
     }
 
     /// The value of the first line with this name, unless it is no text.
@@ -177,30 +179,48 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request target in its parts (RFC 9112, section 3.2), without its query, which no route has.
+/// A request target in its parts (RFC 9112, section 3.2).
 struct Target<'a> {
-    authority: Option<&'a str>,
     path: &'a str,
+    /// What follows the question mark.
+    query: &'a str,
 }
 
 impl<'a> Target<'a> {
+    /// Takes the origin form, and `*`, and nothing else. The absolute form is a request to a proxy: two readers could
+    /// disagree on whether its authority or the `Host` line counts, so this is stricter than RFC 9112, section 3.2.2.
     fn parse(target: &'a str) -> Result<Self, Problem> {
         if !target.is_ascii() || target.contains('#') {
             return Err(Problem::new(400, "the request target must be ASCII and have no fragment"));
         }
-        let (authority, rest) = if target.starts_with('/') || target == "*" {
-            (None, target)
-        } else {
-            let scheme = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://"));
-            let Some(rest) = scheme.map(|_| &target[7..]) else {
-                return Err(Problem::new(400, "the request target must be a path such as /orders/A1"));
-            };
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            (Some(&rest[..end]), &rest[end..])
-        };
-        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
-        Ok(Self { authority, path })
+        if !target.starts_with('/') && target != "*" {
+            return Err(Problem::new(400, "the request target must be a path such as /orders/A1; Host names the host"));
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, &target[target.len()..]));
+        check_escapes(path)?;
+        Ok(Self { path, query })
     }
+}
+
+/// Refuses what another reader could decode to a different path: an escaped slash, dot or control character, and an
+/// escape that is none (RFC 3986, section 2.1). No name here needs an escape at all.
+fn check_escapes(path: &str) -> Result<(), Problem> {
+    for (at, _) in path.match_indices('%') {
+        let code = path.get(at + 1..at + 3).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            None => {
+                return Err(Problem::new(400, "a percent sign in the path must be followed by two hexadecimal digits"));
+            }
+            Some(b'/' | b'\\' | b'.' | b'%' | 0..=0x1f | 0x7f) => {
+                return Err(Problem::new(
+                    400,
+                    "send slashes and dots of the path as they are, and no control characters",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether the request line ends in a well-formed version; httparse tells only that it is none that it knows.
@@ -289,11 +309,42 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_target_names_the_host() {
-        let bytes = b"GET http://shop.example?x HTTP/1.1\r\nHost: other\r\n\r\n";
+    fn a_parameter_is_found_by_its_whole_name() {
+        let bytes = b"GET /log?xafter=1&after=2&after=3&limit HTTP/1.1\r\nHost: x\r\n\r\n";
         let head = Head::parse(bytes).unwrap().unwrap();
         let request = head.request(bytes);
-        assert_eq!((request.host(), request.path()), (Some("shop.example"), "/"));
+        assert_eq!([request.parameter("after"), request.parameter("limit")], [Some("2"), Some("")]);
+        assert_eq!(request.parameter("x"), None);
+    }
+
+    #[test]
+    fn a_target_that_could_be_read_as_another_is_refused() {
+        for target in [
+            "http://x/orders",
+            "http://x",
+            "x:80",
+            "//a%2fb",
+            "/a%2Fb",
+            "/%2e%2e/x",
+            "/%2E",
+            "/a%5cb",
+            "/a%00",
+            "/a%0d%0a",
+            "/a%7f",
+            "/a%",
+            "/a%4",
+            "/a%zz",
+            "/a%252e",
+            "/a#b",
+            "orders",
+            "?x",
+            "*x",
+        ] {
+            assert_eq!(status(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")), 400, "{target}");
+        }
+        for target in ["/", "*", "/a%20b", "/orders?x=%2F%2e", "/a?b?c", "/a~b"] {
+            assert_eq!(status(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")), 200, "{target}");
+        }
     }
 
     #[test]
