@@ -2,12 +2,16 @@
 
 CARGO ?= cargo
 
-.PHONY: run build test check bench bench-peers deps clean
+.PHONY: run echo build test check bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
 run:
 	$(CARGO) run --release -- $(ARGS)
+
+# The connections and sessions without the orders, for conformance suites: whatever is sent comes back.
+echo:
+	$(CARGO) run --release --example echo -- $(ARGS)
 
 build:
 	$(CARGO) build --release

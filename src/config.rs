@@ -29,7 +29,15 @@ Options (each with its environment twin):
                          [ORDERCAST_ALLOW_ORIGIN, separated by commas]
   --allow-host NAME      Answer under this host name too, such as the one a proxy passes on; may be repeated
                          [ORDERCAST_ALLOW_HOST, separated by commas]
+  --token-file FILE      Only who presents a token of this file (one a line) may order and add products; read again on
+                         SIGHUP [ORDERCAST_TOKEN_FILE]
+  --read-token-file FILE
+                         Only who presents a token of this file, or of the other one, may see products and totals
+                         [ORDERCAST_READ_TOKEN_FILE]
   --max-connections N    Connections at a time [default: 10000] [ORDERCAST_MAX_CONNECTIONS]
+  --max-connections-per-ip N
+                         Connections at a time from one client address [default: no cap]
+                         [ORDERCAST_MAX_CONNECTIONS_PER_IP]
   --help                 Print this
   --version              Print the version
 
@@ -52,8 +60,15 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// Host names under which the server answers although it listens on loopback only.
     pub allow_hosts: Vec<String>,
+    /// The tokens that may write; `None` lets everybody write.
+    pub token_file: Option<PathBuf>,
+    /// The tokens that may read; `None` lets everybody read.
+    pub read_token_file: Option<PathBuf>,
     /// Connections at a time; lowered at start to what the system allows.
     pub max_connections: usize,
+    /// Connections at a time from one client address; `None` for as many as there are. Behind a proxy all connections
+    /// come from one.
+    pub max_connections_per_ip: Option<usize>,
 }
 
 impl Default for Config {
@@ -65,7 +80,10 @@ impl Default for Config {
             static_dir: None,
             allow_origins: Vec::new(),
             allow_hosts: Vec::new(),
+            token_file: None,
+            read_token_file: None,
             max_connections: MAX_CONNECTIONS,
+            max_connections_per_ip: None,
         }
     }
 }
@@ -74,7 +92,7 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run a server.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -114,7 +132,22 @@ const SETTINGS: &[Setting] = &[
     Setting { flag: "static-dir", many: false, set: |config, value| put(&mut config.static_dir, Some(value.into())) },
     Setting { flag: "allow-origin", many: true, set: |config, value| add_origin(config, text(value)?) },
     Setting { flag: "allow-host", many: true, set: |config, value| add_host(config, text(value)?) },
-    Setting { flag: "max-connections", many: false, set: |config, value| set_connections(config, text(value)?) },
+    Setting { flag: "token-file", many: false, set: |config, value| put(&mut config.token_file, Some(value.into())) },
+    Setting {
+        flag: "read-token-file",
+        many: false,
+        set: |config, value| put(&mut config.read_token_file, Some(value.into())),
+    },
+    Setting {
+        flag: "max-connections",
+        many: false,
+        set: |config, value| put(&mut config.max_connections, number(text(value)?)?),
+    },
+    Setting {
+        flag: "max-connections-per-ip",
+        many: false,
+        set: |config, value| put(&mut config.max_connections_per_ip, Some(number(text(value)?)?)),
+    },
 ];
 
 impl Setting {
@@ -179,7 +212,12 @@ pub fn parse(
     if config.listen.is_empty() {
         config.listen = Config::default().listen;
     }
-    Ok(Command::Serve(config))
+    if config.read_token_file.is_some() && config.token_file.is_none() {
+        return Err(UsageError(
+            "--read-token-file needs --token-file too: without it, everybody could write".to_owned(),
+        ));
+    }
+    Ok(Command::Serve(Box::new(config)))
 }
 
 fn text(value: &OsStr) -> Result<&str, String> {
@@ -222,11 +260,8 @@ fn add_host(config: &mut Config, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn set_connections(config: &mut Config, value: &str) -> Result<(), String> {
-    match value.parse() {
-        Ok(number @ 1..) => put(&mut config.max_connections, number),
-        _ => Err("must be a number from 1 on".to_owned()),
-    }
+fn number(value: &str) -> Result<usize, String> {
+    value.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number from 1 on".to_owned())
 }
 
 #[cfg(test)]
@@ -241,7 +276,7 @@ mod tests {
 
     fn config(words: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse_words(words, environment) {
-            Ok(Command::Serve(config)) => config,
+            Ok(Command::Serve(config)) => *config,
             other => panic!("{other:?}"),
         }
     }
@@ -281,6 +316,8 @@ mod tests {
             (&["--data", ""], "--data needs a value"),
             (&["--allow-host", "*"], "one host name"),
             (&["--max-connections", "0"], "from 1 on"),
+            (&["--max-connections-per-ip", "-1"], "from 1 on"),
+            (&["--read-token-file", "a"], "--token-file too"),
             (&["--allow-origin", "shop.example"], "scheme"),
             (&["start"], "start"),
             (&["--data", "a", "serve"], "serve"),

@@ -11,7 +11,7 @@ use std::thread;
 
 use ordercast::config::{self, Command, Config, HELP};
 use ordercast::server::{Handle, Server};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(config)?;
-    end_on_signals(server.handle())?;
+    obey_signals(server.handle(), config.token_file.is_some())?;
     for address in server.addresses() {
         // Nobody has to read this: a server whose output has gone serves all the same.
         let _ = say(&format!("listening on http://{address}\n"));
@@ -48,18 +48,26 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     Ok(result?)
 }
 
-/// The first signal ends the server in order, the second at once.
-fn end_on_signals(handle: Handle) -> io::Result<()> {
+/// The first signal ends the server in order, the second at once. SIGHUP reads the token files again if there are any;
+/// otherwise it means what it means to every program, that its terminal has gone.
+fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     // A data file that reaches the limit on file sizes makes a write fail; without a handler it would end the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    if has_tokens {
+        signals.add_signal(SIGHUP)?;
+    }
     let watch = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            handle.shutdown();
-        }
-        if let Some(signal) = signals.next() {
-            std::process::exit(128 + signal);
+        let mut ending = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => handle.reload_tokens(),
+                _ if ending => std::process::exit(128 + signal),
+                _ => {
+                    ending = true;
+                    handle.shutdown();
+                }
+            }
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)

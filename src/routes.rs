@@ -2,24 +2,22 @@
 //! contract; knows neither sockets nor threads.
 
 use std::collections::HashMap;
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use tiny_http::{HTTPVersion, Method};
+use tiny_http::Method;
 
 use crate::assets::{Assets, Content};
 use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::fanout::{FanoutHandle, Feed};
-use crate::http::deferred::Deferred;
+use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::request::{BodyLength, Request};
 use crate::http::response::{Answer, Body, Problem};
-use crate::ledger::{LedgerHandle, Outcome, Refusal, SharedCatalog, Slot, Waiter};
-use crate::wire::{self, BodyError};
+use crate::ledger::SharedCatalog;
+use crate::service;
+use crate::tokens::{Access, Denied, Token, Tokens};
+use crate::wire;
 
-/// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
-pub const RETRY_AFTER_SECONDS: &str = "1";
 /// How long a browser may remember the answer to a preflight, in seconds: ten minutes.
 const PREFLIGHT_SECONDS: &str = "600";
 
@@ -27,12 +25,12 @@ const PREFLIGHT_SECONDS: &str = "600";
 pub struct Routes {
     /// What can be ordered.
     pub catalog: SharedCatalog,
-    /// Where orders are written.
-    pub ledger: LedgerHandle,
     /// Where totals are read.
     pub fanout: FanoutHandle,
-    /// Who may ask.
+    /// Which names and which web pages are let in.
     pub policy: Policy,
+    /// Who may do what.
+    pub tokens: Arc<Tokens>,
     /// The web app.
     pub assets: Assets,
     /// The products as they are listed.
@@ -48,7 +46,9 @@ pub struct ProductLists(Mutex<HashMap<CategoryIndex, ProductList>>);
 type ProductList = (usize, Arc<[u8]>);
 
 impl ProductLists {
-    fn get(&self, catalog: &SharedCatalog, category: CategoryIndex) -> Arc<[u8]> {
+    /// The category's list.
+    #[must_use]
+    pub fn get(&self, catalog: &SharedCatalog, category: CategoryIndex) -> Arc<[u8]> {
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let catalog = catalog.read().unwrap_or_else(PoisonError::into_inner);
         // Products are only ever added, so their number tells whether the list is the present one.
@@ -65,13 +65,17 @@ impl ProductLists {
 }
 
 /// What to do for a request, as its head decides.
-pub enum Step {
-    /// Send this.
-    Answer(Answer),
-    /// Read the body, then ask [`Routes::act`].
-    Act(Action),
-    /// Answer the handshake, in which the client sent this key (`Sec-WebSocket-Key`), and go on as a session.
-    Session(Feed, String),
+pub type Step = service::Step<Action, Topic>;
+/// A decision, and the origin to which it may be shown.
+pub type Plan = service::Plan<Action, Topic>;
+
+/// What a session is about, and who leads it.
+#[derive(Debug)]
+pub struct Topic {
+    /// What it follows.
+    pub feed: Feed,
+    /// The token that was presented, if one was.
+    pub token: Option<Token>,
 }
 
 /// What a request with a body changes.
@@ -81,14 +85,6 @@ pub enum Action {
     Order(ProductIndex),
     /// A new product in this category.
     AddProduct(CategoryIndex),
-}
-
-/// A decision, and the origin to which it may be shown.
-pub struct Plan {
-    /// What to do.
-    pub step: Step,
-    /// The web page's origin, if the request came from an allowed one.
-    pub origin: Option<String>,
 }
 
 /// What a path stands for.
@@ -117,41 +113,13 @@ impl Routes {
     pub fn plan(&self, request: Request<'_>) -> Plan {
         let (step, origin) = match self.check_source(request) {
             Ok(origin) => {
-                let handshake = handshake(request);
-                let step = self.step(request, origin, handshake);
+                let handshake = handshake::handshake(request);
+                let step = self.authorize(request).and_then(|token| self.step(request, origin, handshake, token));
                 (step.unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin)
             }
             Err(problem) => (Step::Answer(answer(&problem)), None),
         };
         Plan { step, origin: origin.map(str::to_owned) }
-    }
-
-    /// Hands an order to the ledger, whose thread will write the answer.
-    ///
-    /// # Errors
-    /// The answer to write at once, when the body is no order.
-    pub fn submit(&self, product: ProductIndex, body: &[u8], receipts: &Arc<Receipts>) -> Result<(), Answer> {
-        let amount = wire::parse_order(body).map_err(|error| answer(&body_problem(error)))?;
-        receipts.deferred.begin();
-        let waiter: Arc<dyn Waiter> = receipts.clone();
-        self.ledger.submit(product, amount, waiter);
-        Ok(())
-    }
-
-    /// Does what the body asks for, and waits until it is done. The caller's `slot` carries the ledger's answer.
-    #[must_use]
-    pub fn act(&self, action: Action, body: &[u8], slot: &Arc<Slot>) -> Answer {
-        let result = match action {
-            Action::Order(product) => wire::parse_order(body)
-                .map_err(body_problem)
-                .and_then(|amount| done(self.ledger.order(product, amount, slot)))
-                .map(|()| Answer::json(wire::OK)),
-            Action::AddProduct(category) => wire::parse_details(body)
-                .map_err(body_problem)
-                .and_then(|details| done(self.ledger.add_product(category, details, slot)))
-                .map(|()| self.products(category)),
-        };
-        result.unwrap_or_else(|problem| answer(&problem))
     }
 
     /// The host and origin rules; returns the origin to share the answer with.
@@ -176,12 +144,22 @@ impl Routes {
         }
     }
 
+    /// Checks the token that is presented; asked before the path is looked up, so that a refusal tells nothing about what
+    /// there is. Returns the token.
+    #[inline(never)]
+    fn authorize<'a>(&self, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
+        let Some(access) = access(request) else { return Ok(None) };
+        let token = presented_token(request)?;
+        self.tokens.check(token, access).map(|()| token).map_err(denied)
+    }
+
     #[inline(never)]
     fn step(
         &self,
         request: Request<'_>,
         origin: Option<&str>,
-        handshake: Option<Result<String, Problem>>,
+        handshake: Option<Result<Handshake, Problem>>,
+        token: Option<&str>,
     ) -> Result<Step, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
@@ -198,10 +176,10 @@ impl Routes {
                 Ok(Step::Answer(Answer::json(wire::categories_array(&catalog))))
             }
             (Method::Get | Method::Head, Place::Feed(feed)) => match handshake {
-                Some(key) => Ok(Step::Session(feed, key?)),
+                Some(handshake) => Ok(Step::Session(handshake?, Topic { feed, token: token.map(Token::new) })),
                 None => match self.fanout.totals(feed) {
                     Some(totals) => Ok(Step::Answer(Answer::shared_json(totals))),
-                    None => Err(refused(&Refusal::Stopping)),
+                    None => Err(Problem::stopping()),
                 },
             },
             (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
@@ -245,7 +223,7 @@ impl Routes {
         if let Some(index) = path.strip_prefix('/').and_then(|name| catalog().find_category(name)) {
             return Ok(Place::Category(index));
         }
-        if path == "/" || path.contains('.') {
+        if is_asset(path) {
             return Ok(Place::Asset);
         }
         if let Some(name) = path.strip_prefix('/').filter(|name| !name.contains('/')) {
@@ -280,57 +258,11 @@ impl Routes {
             .with("Referrer-Policy", "no-referrer"))
     }
 
+    /// The category's products as they are listed.
     #[inline(never)]
-    fn products(&self, category: CategoryIndex) -> Answer {
-        Answer::shared_json(self.lists.get(&self.catalog, category))
-    }
-}
-
-/// One connection's answers to orders, written by the ledger thread. See [`Deferred`].
-pub struct Receipts {
-    /// When an answer is due.
-    pub deferred: Deferred,
-    taken: Arc<Taken>,
-}
-
-impl Receipts {
-    /// No answer is due on this connection yet.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>, taken: Arc<Taken>) -> Arc<Self> {
-        Arc::new(Self { deferred: Deferred::new(stream), taken })
-    }
-}
-
-impl Waiter for Receipts {
-    fn tell(&self, outcome: Outcome) {
-        match outcome {
-            Ok(()) => self.deferred.send(&self.taken.now()),
-            Err(refusal) => self.deferred.send(&answer(&refused(&refusal)).print()),
-        }
-    }
-}
-
-/// The printed answer to an order that was taken, made anew when its `Date` is no longer right.
-#[derive(Debug, Default)]
-pub struct Taken(Mutex<(u64, Arc<[u8]>)>);
-
-impl Taken {
-    fn now(&self) -> Arc<[u8]> {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if printed.0 != second || printed.1.is_empty() {
-            *printed = (second, Answer::json(wire::OK).print().into());
-        }
-        printed.1.clone()
-    }
-}
-
-/// The same answer, readable for the page that asked (CORS, Fetch standard section 3.2).
-#[must_use]
-pub fn share(answer: Answer, origin: Option<String>) -> Answer {
-    match origin {
-        Some(origin) => answer.with("Access-Control-Allow-Origin", origin).with("Vary", "Origin"),
-        None => answer,
+    pub fn products(&self, category: CategoryIndex) -> Answer {
+        Answer::shared_json(self.lists.get(&self.catalog, category))
     }
 }
 
@@ -338,29 +270,6 @@ pub fn share(answer: Answer, origin: Option<String>) -> Answer {
 #[must_use]
 pub fn answer(problem: &Problem) -> Answer {
     problem.answer(wire::problem)
-}
-
-/// How a refusal of the ledger is answered.
-#[must_use]
-pub fn refused(refusal: &Refusal) -> Problem {
-    let (status, passes) = match refusal {
-        Refusal::TotalOutOfRange | Refusal::NotInCatalog(_) => (422, false),
-        Refusal::StoreFull => (507, true),
-        Refusal::StoreRefused | Refusal::Stopping => (503, true),
-    };
-    let problem = Problem::new(status, refusal.to_string());
-    if passes { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }
-}
-
-fn done(outcome: Outcome) -> Result<(), Problem> {
-    outcome.map_err(|refusal| refused(&refusal))
-}
-
-fn body_problem(error: BodyError) -> Problem {
-    match error {
-        BodyError::Malformed(why) => Problem::new(400, why),
-        BodyError::Wrong(why) => Problem::new(422, why),
-    }
 }
 
 fn no_category(name: &str) -> Problem {
@@ -378,7 +287,7 @@ fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> A
     if origin.is_some() && request.header("Access-Control-Request-Method").is_some() {
         answer
             .with("Access-Control-Allow-Methods", allow)
-            .with("Access-Control-Allow-Headers", "Content-Type")
+            .with("Access-Control-Allow-Headers", "Authorization, Content-Type")
             .with("Access-Control-Max-Age", PREFLIGHT_SECONDS)
     } else {
         answer
@@ -404,34 +313,51 @@ fn expect_json(request: Request<'_>) -> Result<(), Problem> {
     }
 }
 
-/// If the request asks for a WebSocket: the key of its handshake, or what is wrong with it.
-#[inline(never)]
-fn handshake(request: Request<'_>) -> Option<Result<String, Problem>> {
-    let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
-    asks.then(|| handshake_key(request))
+/// The web app's own files: every name with a dot, which no category and no route has.
+fn is_asset(path: &str) -> bool {
+    path == "/" || path.contains('.')
 }
 
-/// The server's side of the opening handshake (RFC 6455, section 4.2): checks, then the client's key.
-#[inline(never)]
-fn handshake_key(request: Request<'_>) -> Result<String, Problem> {
-    if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
-        return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));
-    }
-    if !matches!(request.head().body, BodyLength::Absent | BodyLength::Known(0)) {
-        return Err(Problem::new(400, "a WebSocket handshake has no body"));
-    }
-    if request.header("Sec-WebSocket-Version") != Some("13") {
-        return Err(Problem::new(426, "speak WebSocket version 13").with("Sec-WebSocket-Version", "13"));
-    }
-    let mut keys = request.headers("Sec-WebSocket-Key");
-    match (keys.next(), keys.next()) {
-        (Some(key), None) if is_key(key) => Ok(key.to_owned()),
-        _ => Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
+/// What a request needs a token for, if it may need one: the web app's files and preflights tell nothing.
+fn access(request: Request<'_>) -> Option<Access> {
+    match request.head().method {
+        Method::Options => None,
+        Method::Get | Method::Head if is_asset(request.path()) => None,
+        Method::Get | Method::Head => Some(Access::Read),
+        _ => Some(Access::Write),
     }
 }
 
-/// 16 bytes in base64 are 22 characters and two equal signs.
-fn is_key(key: &str) -> bool {
-    let digits = key.strip_suffix("==").unwrap_or_default();
-    digits.len() == 22 && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+/// The token of an `Authorization` line, or of a handshake's subprotocols. Another scheme's line is a proxy's affair.
+fn presented_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
+    let bearer = |line: &'a str| {
+        let (scheme, token) = line.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_matches(' '))
+    };
+    let mut presented = request.headers("Authorization").filter_map(bearer);
+    match (presented.next(), presented.next()) {
+        (Some(token), None) => Ok(Some(token)),
+        (None, _) => Ok(handshake::offered_token(request)),
+        (Some(_), Some(_)) => Err(Problem::new(400, "a request has one Authorization line, not several")),
+    }
+}
+
+/// How a refusal is told (RFC 6750, section 3).
+fn denied(denied: Denied) -> Problem {
+    let (status, challenge, detail) = match denied {
+        Denied::NoToken => {
+            (401, r#"Bearer realm="ordercast""#, "this needs a token; send it as Authorization: Bearer TOKEN")
+        }
+        Denied::UnknownToken => (
+            401,
+            r#"Bearer realm="ordercast", error="invalid_token""#,
+            "this token is not known here; ask the operator for one",
+        ),
+        Denied::ReadOnly => (
+            403,
+            r#"Bearer realm="ordercast", error="insufficient_scope""#,
+            "this token may read and not write; send one that may write",
+        ),
+    };
+    Problem::new(status, detail).with("WWW-Authenticate", challenge)
 }

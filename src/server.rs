@@ -1,51 +1,47 @@
-//! The server as a whole: listeners, accept loops, one thread per connection, and the orderly end. Owns the limits on
-//! connections and the order in which the parts start and stop; knows nothing of formats.
+//! The server as a whole. Owns the order in which the parts start and stop; knows nothing of formats.
 
 mod accept;
 mod census;
+pub mod front;
 mod serve;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::assets::Assets;
 use crate::config::Config;
 use crate::fanout;
+use crate::feed::Feeds;
 use crate::http::origin::Policy;
 use crate::laggards::{self, Laggards};
 use crate::ledger;
+use crate::orders::{OrderService, Taken};
 use crate::routes::{ProductLists, Routes};
-use crate::session::Sessions;
 use crate::store::seed;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, Stored};
+use crate::tokens::{TokenFileError, Tokens};
 use crate::{limits, log, wire};
 
-use accept::Acceptor;
-use census::Census;
-use serve::Service;
+use front::Front;
+
+pub use census::Caps;
 
 /// How long the end may take: requests in flight are answered, sessions told and heard, within 5 s. Half a second of
 /// them is left for the process's own end.
 pub const DRAIN: Duration = Duration::from_millis(4_500);
 /// How often the server's own threads are looked after: once a second.
 const SUPERVISION: Duration = Duration::from_secs(1);
-/// How often a thread that ends is looked after.
-const JOIN_TICK: Duration = Duration::from_millis(2);
 /// The built-in catalogue.
 const CATALOG: &[u8] = include_bytes!("catalog.json");
-/// Connections that wait to be accepted; the system may hold fewer (`net.core.somaxconn`).
-const BACKLOG: i32 = 4_096;
-
 /// Why a server did not start, or ended by itself.
 #[derive(Debug)]
 pub enum ServerError {
@@ -55,6 +51,8 @@ pub enum ServerError {
     Store(StoreError),
     /// The catalogue cannot be used: the text says where it is wrong.
     Catalog(String),
+    /// A token file cannot be used.
+    Tokens(TokenFileError),
     /// The folder of the web app cannot be used.
     StaticDir(PathBuf, io::Error),
     /// The system refused a thread or a poll.
@@ -71,6 +69,7 @@ impl fmt::Display for ServerError {
             }
             Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
             Self::Store(error) => error.fmt(f),
+            Self::Tokens(error) => error.fmt(f),
             Self::Catalog(why) => write!(f, "the catalogue cannot be used: {why}"),
             Self::StaticDir(path, _) => write!(f, "cannot serve files from {}", path.display()),
             Self::System(_) => write!(f, "the system refused what the server needs"),
@@ -84,7 +83,7 @@ impl std::error::Error for ServerError {
         match self {
             Self::Listen(_, error) if error.kind() == io::ErrorKind::AddrInUse => None,
             Self::Listen(_, error) | Self::StaticDir(_, error) | Self::System(error) => Some(error),
-            Self::Store(_) | Self::Catalog(_) | Self::Broken(_) => None,
+            Self::Store(_) | Self::Tokens(_) | Self::Catalog(_) | Self::Broken(_) => None,
         }
     }
 }
@@ -95,10 +94,17 @@ impl From<StoreError> for ServerError {
     }
 }
 
-/// Ends a running server; cheap to clone.
+impl From<TokenFileError> for ServerError {
+    fn from(error: TokenFileError) -> Self {
+        Self::Tokens(error)
+    }
+}
+
+/// Steers a running server; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     end: Sender<()>,
+    tokens: Arc<Tokens>,
 }
 
 impl Handle {
@@ -107,14 +113,20 @@ impl Handle {
         // A full channel holds the same wish already.
         let _ = self.end.try_send(());
     }
+
+    /// Reads the token files again. A file that cannot be used is logged, and the tokens stay as they were.
+    pub fn reload_tokens(&self) {
+        match self.tokens.reload() {
+            Ok(()) => log::line("the token files have been read again"),
+            Err(error) => log::line(&format!("{error}; the tokens stay as they were")),
+        }
+    }
 }
 
 /// A server that listens but does not accept yet.
 pub struct Server {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    census: Arc<Census>,
-    service: Arc<Service>,
+    front: Front,
+    service: Arc<OrderService>,
     laggards: Laggards,
     ledger_thread: JoinHandle<()>,
     ledger_closed: Receiver<()>,
@@ -136,25 +148,26 @@ impl Server {
             None => Assets::Embedded,
             Some(folder) => Assets::folder(folder).map_err(|error| ServerError::StaticDir(folder.clone(), error))?,
         };
-        let listeners = config.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
-        let (store, stored) = open_store(config)?;
+        let tokens = Tokens::load(config.token_file.as_deref(), config.read_token_file.as_deref())?;
         let cap = limits::connection_cap(config.max_connections);
+        let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
+        let front = Front::listen(&config.listen, caps)?;
+        let (store, stored) = open_store(config)?;
         if let Some(reason) = &cap.reason {
             log::line(reason);
         }
-        Self::start(config, listeners, store, stored, assets, cap.connections).map_err(ServerError::System)
+        Self::start(config, front, store, stored, assets, tokens).map_err(ServerError::System)
     }
 
     fn start(
         config: &Config,
-        listeners: Vec<TcpListener>,
+        front: Front,
         store: SqliteStore,
         stored: Stored,
         assets: Assets,
-        connections: usize,
+        tokens: Tokens,
     ) -> io::Result<Self> {
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-        let catalog = Arc::new(RwLock::new(stored.catalog));
+        let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (laggards, laggard_setup) = laggards::prepare()?;
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &stored.totals)?;
         let to_fanout = fanout.clone();
@@ -163,25 +176,24 @@ impl Server {
             ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
         let routes = Routes {
             catalog: catalog.clone(),
-            ledger: ledger.clone(),
             fanout: fanout.clone(),
-            policy: Policy::new(&addresses, &config.allow_origins, &config.allow_hosts),
+            policy: Policy::new(front.addresses(), &config.allow_origins, &config.allow_hosts),
+            tokens: tokens.clone(),
             assets,
             lists: ProductLists::default(),
         };
-        let sessions = Sessions { catalog, ledger, fanout, laggards: laggards.clone() };
+        let feeds =
+            Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), laggards: laggards.clone() };
         let (end_sender, end) = bounded(1);
         Ok(Self {
-            listeners,
-            addresses,
-            census: Arc::new(Census::new(connections)),
-            service: Arc::new(Service { routes, sessions, taken: Arc::default() }),
+            front,
+            service: Arc::new(OrderService { routes, ledger, feeds, taken: Arc::<Taken>::default() }),
             laggards,
             ledger_thread,
             ledger_closed,
             fanout_thread,
             laggard_thread,
-            handle: Handle { end: end_sender },
+            handle: Handle { end: end_sender, tokens },
             end,
         })
     }
@@ -189,10 +201,10 @@ impl Server {
     /// The addresses that it listens on, with the ports that the system has chosen.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.front.addresses()
     }
 
-    /// What ends it.
+    /// What steers it.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -203,13 +215,9 @@ impl Server {
     /// # Errors
     /// When the system refuses an accept thread, or one of the server's own threads ends before it was asked to.
     pub fn run(mut self) -> Result<(), ServerError> {
-        let mut acceptors = Vec::new();
-        for listener in std::mem::take(&mut self.listeners) {
-            let acceptor = Acceptor::new(listener, self.census.clone(), self.service.clone());
-            acceptors.push(acceptor.start().map_err(ServerError::System)?);
-        }
+        self.front.accept(&self.service).map_err(ServerError::System)?;
         let broken = self.wait_for_end();
-        self.drain(&acceptors);
+        self.drain();
         match broken {
             Some(thread) => Err(ServerError::Broken(thread)),
             None => Ok(()),
@@ -233,51 +241,20 @@ impl Server {
         }
     }
 
-    fn drain(self, acceptors: &[JoinHandle<()>]) {
+    fn drain(self) {
         let deadline = Instant::now() + DRAIN;
-        self.census.stop();
-        for address in &self.addresses {
-            accept::wake(*address);
-        }
-        let Service { routes, .. } = &*self.service;
-        self.census.hang_up();
-        self.census.wait_for_requests(Instant::now() + DRAIN / 2);
+        self.front.stop_accepting();
+        self.front.wait_for_requests(Instant::now() + DRAIN / 2);
         // From here on nothing is counted; what was is on disk, and about to be in every feed.
-        routes.ledger.stop();
+        self.service.ledger.stop();
         // Not for ever: a disk may hang.
         let _ = self.ledger_closed.recv_deadline(deadline);
-        routes.fanout.finish();
-        self.census.wait_for_all(deadline);
-        routes.fanout.stop();
+        self.service.feeds.fanout.finish();
+        self.front.wait_for_all(deadline);
+        self.service.feeds.fanout.stop();
         self.laggards.stop();
-        for acceptor in acceptors {
-            wait_for(acceptor, deadline);
-        }
+        self.front.join(deadline);
     }
-}
-
-/// Waits for a thread that has been told to end, but not for ever.
-fn wait_for(thread: &JoinHandle<()>, deadline: Instant) {
-    while !thread.is_finished() && Instant::now() < deadline {
-        thread::sleep(JOIN_TICK);
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let bind = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            // An IPv4 address of its own can be listed beside it, on every system alike.
-            socket.set_only_v6(true)?;
-        }
-        // A restarted server gets its port back at once, although old connections linger.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    bind().map_err(|error| ServerError::Listen(address, error))
 }
 
 fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {

@@ -1,10 +1,10 @@
-//! One live feed's life: what the client says over its WebSocket, and when the session ends. Owns the heartbeat, the
-//! flood limit and the close codes; the only user of tungstenite's protocol. Totals pass it by: they go from the
-//! fan-out thread through the [`Subscriber`] straight to the socket.
+//! One WebSocket's life behind its handshake: what is heard, and when the session ends. Owns the heartbeat, the flood
+//! limit and the close codes; the only user of tungstenite's protocol. What is talked about is a [`Conversation`]'s affair,
+//! and totals pass by: they go from the fan-out thread through the [`Subscriber`] straight to the socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -13,20 +13,17 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
-use crate::fanout::{FanoutHandle, Feed};
 use crate::laggards::Laggards;
-use crate::ledger::{LedgerHandle, SharedCatalog, Slot};
 use crate::net::is_timeout;
 use crate::subscriber::{Drained, Subscriber};
-use crate::wire::{self, CLOSE_FRAME, Command, CommandError};
+use crate::wire::CLOSE_FRAME;
 
 /// The longest inbound message, in bytes: 16 KiB, a hundred times a command.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Inbound messages a second, and at once, before a session is closed for flooding.
 pub const MESSAGES_PER_SECOND: u32 = 20;
-/// Inbound bytes a second, and at once, before a session is closed for flooding: as much as the messages may have. Frames
-/// that never become a message count here.
-const BYTES_PER_SECOND: u32 = MESSAGES_PER_SECOND * (MAX_MESSAGE_BYTES as u32 + 16);
+/// What a message's frame headers may add to it, in bytes, when inbound bytes are counted.
+const MESSAGE_OVERHEAD_BYTES: usize = 16;
 /// How long a client may be silent before it is pinged: 25 s, below the usual 30 s and 60 s timeouts of proxies.
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 /// How long a pinged client may be silent before it counts as dead: 10 s.
@@ -44,66 +41,100 @@ const UNSENT_BYTES: u32 = 8 * 1024;
 /// default is 128 KiB.
 const READ_BUFFER_BYTES: usize = 512;
 
-/// What sessions work on.
-pub struct Sessions {
-    /// What can be ordered.
-    pub catalog: SharedCatalog,
-    /// Where orders are written.
-    pub ledger: LedgerHandle,
-    /// Where totals come from.
-    pub fanout: FanoutHandle,
-    /// Who helps when a socket is full.
-    pub laggards: Laggards,
+/// What a client may send. The default is what the product allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub message_bytes: usize,
+    /// Messages a second, and at once; `None` for no limit. As many bytes a second as these messages may have are
+    /// allowed too: frames that never become a message count there.
+    pub messages_per_second: Option<u32>,
 }
 
-/// A close that this side begins.
-struct Goodbye(CloseCode, &'static str);
-
-impl Sessions {
-    /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has
-    /// sent behind it.
-    #[inline(never)]
-    pub fn run(&self, stream: Arc<TcpStream>, early: Vec<u8>, feed: Feed, slot: &Arc<Slot>) {
-        // Without the small buffer the session works all the same, only its lag is seen later.
-        let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-        let subscriber = Subscriber::new(stream.clone(), self.laggards.clone());
-        self.fanout.subscribe(subscriber.clone(), feed);
-        let mut session = Session::boxed(self, stream, early, subscriber.clone(), slot);
-        session.talk();
-        let _ = subscriber.flush();
-        subscriber.close();
-        self.fanout.leave(subscriber);
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_bytes: MAX_MESSAGE_BYTES, messages_per_second: Some(MESSAGES_PER_SECOND) }
     }
 }
 
-struct Session<'a> {
-    shared: &'a Sessions,
-    socket: WebSocket<Wire>,
-    slot: &'a Arc<Slot>,
-    allowance: Allowance,
+/// A close that this side begins.
+#[derive(Debug)]
+pub struct Goodbye(pub CloseCode, pub &'static str);
+
+/// What a session is about: what its client is told without asking, and what becomes of what the client says.
+pub trait Conversation {
+    /// The subscriber may be written to from now on.
+    fn begin(&mut self, subscriber: &Arc<Subscriber>);
+
+    /// Whether the session may go on; asked whenever the client has said something, and when it has long been silent.
+    ///
+    /// # Errors
+    /// The close that ends it.
+    fn check(&self) -> Result<(), Goodbye>;
+
+    /// Does what a message, text or binary, asks for. Returns what to say.
+    ///
+    /// # Errors
+    /// The close that ends the session.
+    fn hear(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye>;
+
+    /// The subscriber lagged, and has sent all it had.
+    fn caught_up(&self, subscriber: &Arc<Subscriber>);
+
+    /// Nothing more may be sent to the subscriber. Called at least once.
+    fn end(&self, subscriber: &Arc<Subscriber>);
 }
 
-impl<'a> Session<'a> {
+/// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
+/// behind it.
+#[inline(never)]
+pub fn run<C: Conversation>(
+    stream: Arc<TcpStream>,
+    early: Vec<u8>,
+    laggards: &Laggards,
+    limits: Limits,
+    conversation: C,
+) {
+    // Without the small buffer the session works all the same, only its lag is seen later.
+    let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+    let subscriber = Subscriber::new(stream.clone(), laggards.clone());
+    let mut session = Session::boxed(stream, early, subscriber.clone(), limits, conversation);
+    session.talk();
+    let _ = subscriber.flush();
+    subscriber.close();
+    session.socket.get_ref().conversation.end(&subscriber);
+}
+
+struct Session<C: Conversation> {
+    socket: WebSocket<Wire<C>>,
+    limits: Limits,
+    allowance: Option<Allowance>,
+}
+
+impl<C: Conversation> Session<C> {
     /// On the heap, and not inlined: the caller's frame, which lives as long as the session, stays small.
     #[inline(never)]
     fn boxed(
-        shared: &'a Sessions,
         stream: Arc<TcpStream>,
         early: Vec<u8>,
         subscriber: Arc<Subscriber>,
-        slot: &'a Arc<Slot>,
+        limits: Limits,
+        mut conversation: C,
     ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_MESSAGE_BYTES))
-            .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let fanout = shared.fanout.clone();
-        let wire = Wire { stream, subscriber, fanout, deadline: None, allowance: Allowance::new(BYTES_PER_SECOND) };
+            .max_message_size(Some(limits.message_bytes))
+            .max_frame_size(Some(limits.message_bytes));
+        conversation.begin(&subscriber);
+        let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
+        let allowance =
+            limits.messages_per_second.map(|messages| Allowance::new(messages.saturating_mul(message_bytes)));
+        let wire = Wire { stream, subscriber, conversation, deadline: None, allowance };
         let socket = WebSocket::from_partially_read(wire, early, Role::Server, Some(config));
-        Box::new(Self { shared, socket, slot, allowance: Allowance::new(MESSAGES_PER_SECOND) })
+        Box::new(Self { socket, limits, allowance: limits.messages_per_second.map(Allowance::new) })
     }
 
     fn talk(&mut self) {
@@ -117,15 +148,18 @@ impl<'a> Session<'a> {
                 self.set_timeout(PING_AFTER);
             }
             let goodbye = match heard {
-                Ok(_) if !self.allowance.take(1) => Goodbye(CloseCode::Policy, "too many messages; slow down"),
-                Ok(Message::Text(text)) => match self.obey(&text) {
+                Ok(_) if self.is_flooded() => Goodbye(CloseCode::Policy, "too many messages; slow down"),
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) => match self.answer(message) {
                     Ok(()) => continue,
-                    Err(_) => return,
+                    Err(Some(goodbye)) => goodbye,
+                    Err(None) => return,
                 },
-                Ok(Message::Binary(_)) => Goodbye(CloseCode::Unsupported, "send text messages only"),
                 // tungstenite answers pings and closes by itself, with the next read.
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => continue,
                 Err(Error::Io(error)) if is_timeout(&error) => {
+                    if let Err(goodbye) = self.socket.get_ref().conversation.check() {
+                        return self.close(goodbye);
+                    }
                     let taken = self.socket.get_ref().subscriber.taken();
                     match pinged.replace(taken) {
                         None => {
@@ -147,7 +181,7 @@ impl<'a> Session<'a> {
                 Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
                 Err(Error::Utf8(_)) => return self.fail(CloseCode::Invalid, "text must be UTF-8"),
                 Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                    return self.fail(CloseCode::Size, "a message may have 16 KiB");
+                    return self.fail_size();
                 }
                 Err(_) => return,
             };
@@ -157,33 +191,25 @@ impl<'a> Session<'a> {
 
     // These three are not inlined: their frames would be part of the one that waits for the client.
 
-    /// Does what a message asks for. An error ends the session.
+    /// Does what a message asks for, and answers. An error ends the session, with a close frame if there is one to send.
     #[inline(never)]
-    fn obey(&mut self, message: &str) -> Result<(), Error> {
-        let answer = match wire::parse_command(message) {
-            Ok(Command::UpdateCategory(name)) => {
-                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
-                match found {
-                    Some(index) => {
-                        let subscriber = self.socket.get_ref().subscriber.clone();
-                        self.shared.fanout.move_to(subscriber, Feed::Category(index));
-                        // The snapshot is the answer.
-                        return Ok(());
-                    }
-                    None => wire::error_message("there is no such category; GET /categories lists them", None),
-                }
-            }
-            Ok(Command::AddOrder { id, amount, key }) => {
-                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(&id);
-                match found.map(|index| self.shared.ledger.order(index, amount, self.slot)) {
-                    Some(Ok(())) => wire::order_taken(key.as_deref()),
-                    Some(Err(refusal)) => wire::error_message(&refusal.to_string(), key.as_deref()),
-                    None => wire::error_message("there is no such product; GET /{category} lists them", key.as_deref()),
-                }
-            }
-            Err(CommandError { why, key }) => wire::error_message(&why, key.as_deref()),
-        };
-        self.socket.send(Message::text(answer))
+    fn answer(&mut self, message: Message) -> Result<(), Option<Goodbye>> {
+        let Wire { conversation, subscriber, .. } = self.socket.get_mut();
+        conversation.check()?;
+        match conversation.hear(subscriber, message)? {
+            Some(answer) => self.socket.send(answer).map_err(|_| None),
+            None => Ok(()),
+        }
+    }
+
+    fn is_flooded(&mut self) -> bool {
+        self.allowance.as_mut().is_some_and(|allowance| !allowance.take(1))
+    }
+
+    #[inline(never)]
+    fn fail_size(&mut self) {
+        let reason = format!("a message may have {} KiB", self.limits.message_bytes / 1024);
+        self.fail(CloseCode::Size, &reason);
     }
 
     /// Begins the closing handshake and waits for the other side's part of it (RFC 6455, section 7.1.2).
@@ -207,8 +233,8 @@ impl<'a> Session<'a> {
 
     /// Fails the connection (RFC 6455, section 7.1.7): what follows in the stream has lost its meaning.
     #[inline(never)]
-    fn fail(&mut self, code: CloseCode, reason: &'static str) {
-        if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
+    fn fail(&mut self, code: CloseCode, reason: &str) {
+        if self.socket.close(Some(CloseFrame { code, reason: reason.to_owned().into() })).is_err() {
             return;
         }
         let wire = self.socket.get_ref();
@@ -236,16 +262,16 @@ impl<'a> Session<'a> {
 
 /// tungstenite's way to the network: reads come from the socket, writes go through the subscriber, so that no frame
 /// gets in between the parts of another.
-struct Wire {
+struct Wire<C> {
     stream: Arc<TcpStream>,
     subscriber: Arc<Subscriber>,
-    fanout: FanoutHandle,
+    conversation: C,
     /// When reading ends for good, however much still comes; `None` while the session is open.
     deadline: Option<Instant>,
-    allowance: Allowance,
+    allowance: Option<Allowance>,
 }
 
-impl Read for Wire {
+impl<C> Read for Wire<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = loop {
             if let Some(deadline) = self.deadline {
@@ -261,22 +287,23 @@ impl Read for Wire {
                 read => break read?,
             }
         };
-        if self.deadline.is_none() && !self.allowance.take(read as u32) {
+        let is_open = self.deadline.is_none();
+        if is_open && self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         Ok(read)
     }
 }
 
-impl Write for Wire {
+impl<C: Conversation> Write for Wire<C> {
     /// Takes all: tungstenite hands over whole frames, because its own write buffer is switched off.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.first() == Some(&CLOSE_FRAME) {
             // No total may follow a close frame (RFC 6455, section 5.5.1).
             self.subscriber.say_last(bytes.to_vec())?;
-            self.fanout.leave(self.subscriber.clone());
+            self.conversation.end(&self.subscriber);
         } else if self.subscriber.say(bytes.to_vec())? == Drained::CaughtUp {
-            self.fanout.caught_up(self.subscriber.clone());
+            self.conversation.caught_up(&self.subscriber);
         }
         Ok(bytes.len())
     }

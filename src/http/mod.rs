@@ -4,6 +4,7 @@
 mod chunked;
 pub mod connection;
 pub mod deferred;
+pub mod handshake;
 pub mod origin;
 pub mod request;
 pub mod response;

@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
+use super::handshake::Handshake;
+
 /// The media type of every JSON answer.
 pub const JSON: &str = "application/json";
 /// The media type of problem details (RFC 9457, section 3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
+pub const RETRY_AFTER_SECONDS: &str = "1";
 
 /// An answer's body.
 #[derive(Debug, Clone)]
@@ -114,11 +119,23 @@ impl Answer {
     }
 }
 
-/// The head of the answer to a WebSocket handshake with this `Sec-WebSocket-Key` (RFC 6455, section 4.2.2).
+/// The same answer, readable for the page that asked (CORS, Fetch standard section 3.2).
 #[must_use]
-pub fn switching_protocols(key: &str) -> Vec<u8> {
-    let accept_key = tungstenite::handshake::derive_accept_key(key.as_bytes());
-    let headers = Header::from_bytes("Sec-WebSocket-Accept", accept_key).into_iter().collect();
+pub fn share(answer: Answer, origin: Option<String>) -> Answer {
+    match origin {
+        Some(origin) => answer.with("Access-Control-Allow-Origin", origin).with("Vary", "Origin"),
+        None => answer,
+    }
+}
+
+/// The head of the answer to a WebSocket handshake (RFC 6455, section 4.2.2).
+#[must_use]
+pub fn switching_protocols(handshake: &Handshake) -> Vec<u8> {
+    let accept_key = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
+    let protocol = handshake.protocol.map(|protocol| Header::from_bytes("Sec-WebSocket-Protocol", protocol));
+    let headers =
+        Header::from_bytes("Sec-WebSocket-Accept", accept_key).into_iter().chain(protocol.into_iter().flatten());
+    let headers = headers.collect();
     let response = Response::new(StatusCode(101), headers, std::io::empty(), Some(0), None);
     print(response, HTTPVersion(1, 1), Some("websocket"), None)
 }
@@ -161,6 +178,13 @@ impl Problem {
     #[must_use]
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), headers: Vec::new() }
+    }
+
+    /// 503 for a request that came too late.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::new(503, "the server is shutting down; nothing was counted, try again")
+            .with("Retry-After", RETRY_AFTER_SECONDS)
     }
 
     /// 413 for a body beyond the bound.
@@ -232,12 +256,16 @@ mod tests {
     #[test]
     fn the_handshake_ends_without_a_length() {
         // The example of RFC 6455, section 1.3.
-        let head = text(&switching_protocols("dGhlIHNhbXBsZSBub25jZQ=="));
+        let mut handshake = Handshake { key: "dGhlIHNhbXBsZSBub25jZQ==".into(), protocol: None };
+        let head = text(&switching_protocols(&handshake));
         assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"));
         assert!(
             head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") && !head.contains("Content-Length"),
             "{head}"
         );
+        assert!(!head.contains("Protocol:"), "{head}");
+        handshake.protocol = Some("bearer");
+        assert!(text(&switching_protocols(&handshake)).contains("\r\nSec-WebSocket-Protocol: bearer\r\n"));
     }
 
     #[test]

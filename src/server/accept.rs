@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::census::{Census, Permit};
-use super::serve::Service;
-use crate::http::response::Problem;
+use super::census::{Census, Full, Permit};
+use super::serve::serve;
+use crate::http::response::{Problem, RETRY_AFTER_SECONDS};
 use crate::log;
-use crate::routes::{self, RETRY_AFTER_SECONDS};
+use crate::service::Service;
 use crate::turnaway::Turnaway;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
@@ -26,24 +26,32 @@ const STACK_BYTES: usize = 128 * 1024;
 const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One address's accept loop.
-pub struct Acceptor {
+pub struct Acceptor<S> {
     listener: TcpListener,
     census: Arc<Census>,
-    service: Arc<Service>,
+    service: Arc<S>,
     turnaway: Turnaway,
-    full_answer: Vec<u8>,
+    /// What is told when the server is full.
+    server_full: Vec<u8>,
+    /// What is told to an address that has all its connections.
+    address_full: Vec<u8>,
     last_logged: Option<Instant>,
 }
 
-impl Acceptor {
+impl<S: Service> Acceptor<S> {
     /// An acceptor that has not begun.
-    pub fn new(listener: TcpListener, census: Arc<Census>, service: Arc<Service>) -> Self {
-        let problem = Problem::new(503, "the server has all the connections it can carry; try again")
-            .with("Retry-After", RETRY_AFTER_SECONDS);
-        let answer = routes::answer(&problem);
-        let mut full_answer = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
-        full_answer.extend_from_slice(answer.body().bytes());
-        Self { listener, census, service, turnaway: Turnaway::default(), full_answer, last_logged: None }
+    pub fn new(listener: TcpListener, census: Arc<Census>, service: Arc<S>) -> Self {
+        let answer = |detail: &'static str| {
+            let problem = Problem::new(503, detail).with("Retry-After", RETRY_AFTER_SECONDS);
+            let answer = service.refuse(&problem);
+            let mut printed = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
+            printed.extend_from_slice(answer.body().bytes());
+            printed
+        };
+        let server_full = answer("the server has all the connections it can carry; try again");
+        let address_full = answer("your address has all the connections it may have; close one, or try again");
+        let turnaway = Turnaway::default();
+        Self { listener, census, service, turnaway, server_full, address_full, last_logged: None }
     }
 
     /// Starts the thread. It ends after [`Census::stop`] and a [`wake`].
@@ -57,9 +65,9 @@ impl Acceptor {
 
     fn accept_one(&mut self) {
         match self.listener.accept() {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if !self.census.is_stopping() {
-                    self.begin(stream);
+                    self.begin(stream, peer.ip());
                 }
             }
             // The client has gone before its turn, or a signal came in between.
@@ -68,15 +76,22 @@ impl Acceptor {
         }
     }
 
-    fn begin(&mut self, stream: TcpStream) {
+    fn begin(&mut self, stream: TcpStream, peer: IpAddr) {
         // Totals and answers are small and urgent; without this they would wait for each other's acknowledgement.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
-        let Some(permit) = self.census.admit(&stream) else {
-            if let Some(stream) = Arc::into_inner(stream) {
-                self.turnaway.send(stream, &self.full_answer);
+        let permit = match self.census.admit(&stream, peer) {
+            Ok(permit) => permit,
+            Err(full) => {
+                let answer = match full {
+                    Full::Server => &self.server_full,
+                    Full::Address => &self.address_full,
+                };
+                if let Some(stream) = Arc::into_inner(stream) {
+                    self.turnaway.send(stream, answer);
+                }
+                return;
             }
-            return;
         };
         if let Err(error) = self.spawn(stream, permit) {
             self.pause(&format!("no thread can be started: {error}"));
@@ -85,7 +100,7 @@ impl Acceptor {
 
     fn spawn(&self, stream: Arc<TcpStream>, permit: Permit) -> io::Result<()> {
         let (service, census) = (self.service.clone(), self.census.clone());
-        let serve = move || service.serve(stream, &census, &permit);
+        let serve = move || serve(&*service, stream, &census, &permit);
         thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
     }
 

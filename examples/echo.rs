@@ -1,0 +1,101 @@
+//! The same listener, connections, sessions and outbox as the product, with an echo instead of orders: an HTTP body comes
+//! back under any method and path, a WebSocket message likewise, so that conformance suites can be pointed at it. The
+//! message limit is 16 MiB and there is no flood limit, so that such suites run whole.
+//!
+//! `make echo`, or with addresses: `make echo ARGS="127.0.0.1:9001"`
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use ordercast::http::handshake::handshake;
+use ordercast::http::request::Request;
+use ordercast::http::response::{Answer, Body, Problem};
+use ordercast::laggards::{self, Laggards};
+use ordercast::routes;
+use ordercast::server::Caps;
+use ordercast::server::front::Front;
+use ordercast::service::{Call, Plan, Service, Step};
+use ordercast::session::{self, Conversation, Goodbye, Limits};
+use ordercast::subscriber::Subscriber;
+use tungstenite::Message;
+
+/// What conformance suites send at most.
+const LIMITS: Limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_second: None };
+/// Enough for suites, which open one connection after the other.
+const CAPS: Caps = Caps { connections: 1_000, per_address: None };
+
+struct Echo {
+    laggards: Laggards,
+}
+
+impl Service for Echo {
+    type Action = ();
+    type Topic = ();
+    type Client = ();
+
+    fn plan(&self, request: Request<'_>) -> Plan<(), ()> {
+        let step = match handshake(request) {
+            Some(Ok(handshake)) => Step::Session(handshake, ()),
+            Some(Err(problem)) => Step::Answer(self.refuse(&problem)),
+            None => Step::Act(()),
+        };
+        Plan { step, origin: None }
+    }
+
+    fn act(&self, _client: &mut (), _action: (), call: Call<'_>) -> Option<Answer> {
+        Some(Answer::new(200, "application/octet-stream", Body::Owned(call.body.to_vec())))
+    }
+
+    fn settle(&self, _client: &()) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn converse(&self, _client: (), _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) {
+        session::run(stream, early, &self.laggards, LIMITS, EchoConversation);
+    }
+
+    fn refuse(&self, problem: &Problem) -> Answer {
+        routes::answer(problem)
+    }
+}
+
+struct EchoConversation;
+
+impl Conversation for EchoConversation {
+    fn begin(&mut self, _subscriber: &Arc<Subscriber>) {}
+
+    fn check(&self) -> Result<(), Goodbye> {
+        Ok(())
+    }
+
+    fn hear(&mut self, _subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye> {
+        Ok(Some(message))
+    }
+
+    fn caught_up(&self, _subscriber: &Arc<Subscriber>) {}
+
+    fn end(&self, _subscriber: &Arc<Subscriber>) {}
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut addresses: Vec<SocketAddr> = std::env::args().skip(1).map(|word| word.parse()).collect::<Result<_, _>>()?;
+    if addresses.is_empty() {
+        addresses.push("127.0.0.1:9001".parse()?);
+    }
+    let (laggards, setup) = laggards::prepare()?;
+    setup.start(Box::new(|_| {}))?;
+    let mut front = Front::listen(&addresses, CAPS)?;
+    front.accept(&Arc::new(Echo { laggards }))?;
+    for address in front.addresses() {
+        writeln!(std::io::stdout(), "listening on http://{address}")?;
+    }
+    loop {
+        // It ends like any program that is told to: with the signal.
+        thread::park();
+    }
+}

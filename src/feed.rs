@@ -1,0 +1,109 @@
+//! What is said over a live feed: totals come by themselves, and the client's commands are obeyed. Owns what each command
+//! does and needs; knows neither frames nor sockets.
+
+use std::sync::{Arc, PoisonError};
+
+use tungstenite::Message;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::fanout::{FanoutHandle, Feed};
+use crate::laggards::Laggards;
+use crate::ledger::{LedgerHandle, SharedCatalog, Slot};
+use crate::routes::Topic;
+use crate::session::{Conversation, Goodbye};
+use crate::subscriber::Subscriber;
+use crate::tokens::{Access, Token, Tokens};
+use crate::wire::{self, Command, CommandError};
+
+/// What live feeds work on.
+pub struct Feeds {
+    /// What can be ordered.
+    pub catalog: SharedCatalog,
+    /// Where orders are written.
+    pub ledger: LedgerHandle,
+    /// Where totals come from.
+    pub fanout: FanoutHandle,
+    /// Who may do what.
+    pub tokens: Arc<Tokens>,
+    /// Who helps when a socket is full.
+    pub laggards: Laggards,
+}
+
+/// One client's feed.
+pub struct LiveFeed<'a> {
+    shared: &'a Feeds,
+    /// What it begins with; a command moves it.
+    feed: Feed,
+    token: Option<Token>,
+    /// Carries the ledger's answers to this thread.
+    slot: Arc<Slot>,
+}
+
+impl<'a> LiveFeed<'a> {
+    /// A feed that has not begun.
+    #[must_use]
+    pub fn new(shared: &'a Feeds, topic: Topic, slot: Arc<Slot>) -> Self {
+        Self { shared, feed: topic.feed, token: topic.token, slot }
+    }
+
+    fn may(&self, access: Access) -> bool {
+        self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
+    }
+
+    fn order(&self, id: &str, amount: crate::order::Amount, key: Option<&str>) -> String {
+        if !self.may(Access::Write) {
+            return wire::error_message("to order over this socket, open it with a token that may write", key);
+        }
+        let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(id);
+        match found.map(|index| self.shared.ledger.order(index, amount, &self.slot)) {
+            Some(Ok(())) => wire::order_taken(key),
+            Some(Err(refusal)) => wire::error_message(&refusal.to_string(), key),
+            None => wire::error_message("there is no such product; GET /{category} lists them", key),
+        }
+    }
+}
+
+impl Conversation for LiveFeed<'_> {
+    fn begin(&mut self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.subscribe(subscriber.clone(), self.feed);
+    }
+
+    /// A token may be taken off the list while the session is open.
+    fn check(&self) -> Result<(), Goodbye> {
+        if self.token.is_none() || self.may(Access::Read) {
+            Ok(())
+        } else {
+            Err(Goodbye(CloseCode::Policy, "the token is no longer known here"))
+        }
+    }
+
+    fn hear(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye> {
+        let Message::Text(message) = message else {
+            return Err(Goodbye(CloseCode::Unsupported, "send text messages only"));
+        };
+        let answer = match wire::parse_command(&message) {
+            Ok(Command::UpdateCategory(name)) => {
+                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
+                match found {
+                    Some(index) => {
+                        self.shared.fanout.move_to(subscriber.clone(), Feed::Category(index));
+                        // The snapshot is the answer.
+                        return Ok(None);
+                    }
+                    None => wire::error_message("there is no such category; GET /categories lists them", None),
+                }
+            }
+            Ok(Command::AddOrder { id, amount, key }) => self.order(&id, amount, key.as_deref()),
+            Err(CommandError { why, key }) => wire::error_message(&why, key.as_deref()),
+        };
+        Ok(Some(Message::text(answer)))
+    }
+
+    fn caught_up(&self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.caught_up(subscriber.clone());
+    }
+
+    fn end(&self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.leave(subscriber.clone());
+    }
+}

@@ -1,0 +1,145 @@
+//! The server's side of the WebSocket opening handshake (RFC 6455, section 4.2): what a request must say, and what is
+//! agreed. Pure: works on a request's head.
+
+use tiny_http::{HTTPVersion, Method};
+
+use super::request::{BodyLength, Request};
+use super::response::Problem;
+
+/// The subprotocol under which a browser presents a token: it offers `bearer, TOKEN`, because a page cannot set the
+/// `Authorization` line of a handshake. It changes nothing about the messages.
+pub const BEARER: &str = "bearer";
+
+/// A handshake that may be answered with 101.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// The client's `Sec-WebSocket-Key`.
+    pub key: String,
+    /// The subprotocol that is agreed on: the server knows none but [`BEARER`].
+    pub protocol: Option<&'static str>,
+}
+
+/// If the request asks for a WebSocket: the handshake, or what is wrong with it.
+// Not inlined: a session that follows keeps every page of stack that was touched before it.
+#[inline(never)]
+#[must_use]
+pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
+    let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
+    asks.then(|| check(request))
+}
+
+/// The token of a handshake that offers the pair `bearer, TOKEN`.
+#[must_use]
+pub fn offered_token<'a>(request: Request<'a>) -> Option<&'a str> {
+    let mut offered =
+        request.headers("Sec-WebSocket-Protocol").flat_map(|line: &'a str| line.split(',')).map(str::trim);
+    match (offered.next(), offered.next(), offered.next()) {
+        (Some(BEARER), Some(token), None) => Some(token),
+        _ => None,
+    }
+}
+
+#[inline(never)]
+fn check(request: Request<'_>) -> Result<Handshake, Problem> {
+    if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
+        return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));
+    }
+    if !matches!(request.head().body, BodyLength::Absent | BodyLength::Known(0)) {
+        return Err(Problem::new(400, "a WebSocket handshake has no body"));
+    }
+    let mut versions = request.headers("Sec-WebSocket-Version");
+    if versions.next() != Some("13") || versions.next().is_some() {
+        return Err(Problem::new(426, "speak WebSocket version 13")
+            .with("Sec-WebSocket-Version", "13")
+            .with("Upgrade", "websocket"));
+    }
+    let mut keys = request.headers("Sec-WebSocket-Key");
+    let key = match (keys.next(), keys.next()) {
+        (Some(key), None) if is_key(key) => key.to_owned(),
+        _ => return Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
+    };
+    let offered = || request.headers("Sec-WebSocket-Protocol").flat_map(|line| line.split(',')).map(str::trim);
+    if !offered().all(is_protocol_name) {
+        return Err(Problem::new(400, "Sec-WebSocket-Protocol lists names, separated by commas"));
+    }
+    Ok(Handshake { key, protocol: offered_token(request).map(|_| BEARER) })
+}
+
+/// 16 bytes in base64 are 22 characters and two equal signs, and the last character stands for two bits only.
+fn is_key(key: &str) -> bool {
+    let digits = key.strip_suffix("==").unwrap_or_default();
+    digits.len() == 22
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+        && digits.ends_with(['A', 'Q', 'g', 'w'])
+}
+
+/// A token as RFC 9110, section 5.6.2, has it (RFC 6455, section 4.1, item 10).
+fn is_protocol_name(name: &str) -> bool {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_name_byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Head;
+
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    fn shake(lines: &str) -> Option<Result<Handshake, u16>> {
+        let bytes = format!("GET /orders HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+        let head = Head::parse(bytes.as_bytes()).unwrap().unwrap();
+        let request = head.request(bytes.as_bytes());
+        handshake(request).map(|result| result.map_err(|problem| problem.status()))
+    }
+
+    #[test]
+    fn tokens_in_any_case_and_over_several_lines_make_a_handshake() {
+        for lines in [
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "connection: keep-alive, UPGRADE\r\nUPGRADE: WebSocket\r\n",
+            "Connection: keep-alive\r\nConnection: upgrade\r\nUpgrade: h2c, websocket\r\n",
+        ] {
+            let result = shake(&format!("{lines}Sec-WebSocket-Version: 13\r\n{KEY}"));
+            assert_eq!(result.unwrap().unwrap().key, "dGhlIHNhbXBsZSBub25jZQ==", "{lines}");
+        }
+        assert_eq!(shake("Connection: Upgrade\r\nUpgrade: h2c\r\n"), None);
+    }
+
+    #[test]
+    fn whatever_is_missing_or_wrong_is_refused_with_its_status() {
+        let base = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        for (lines, status) in [
+            (format!("{base}{KEY}"), 426),
+            (format!("{base}{KEY}Sec-WebSocket-Version: 8\r\n"), 426),
+            (format!("{base}{KEY}Sec-WebSocket-Version: 13, 8\r\n"), 426),
+            (format!("{base}{KEY}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\n"), 426),
+            (format!("{base}Sec-WebSocket-Version: 13\r\n"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\n{KEY}{KEY}"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2hvcnQ=\r\n"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\n{KEY}Content-Length: 1\r\n"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\n{KEY}Sec-WebSocket-Protocol: a,,b\r\n"), 400),
+            (format!("{base}Sec-WebSocket-Version: 13\r\n{KEY}Sec-WebSocket-Protocol: a b\r\n"), 400),
+            (format!("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n{KEY}"), 400),
+        ] {
+            assert_eq!(shake(&lines), Some(Err(status)), "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_only_subprotocol_is_the_pair_with_a_token() {
+        for (offered, expected) in [
+            ("bearer, abc", Some(BEARER)),
+            ("chat", None),
+            ("bearer", None),
+            ("bearer, a, b", None),
+            ("chat, bearer", None),
+            ("Bearer, abc", None),
+        ] {
+            let lines = format!("Sec-WebSocket-Protocol: {offered}\r\nSec-WebSocket-Version: 13\r\n{KEY}");
+            let result = shake(&format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{lines}"));
+            assert_eq!(result.unwrap().unwrap().protocol, expected, "{offered}");
+        }
+    }
+}

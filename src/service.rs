@@ -1,0 +1,63 @@
+//! What a server serves: the interface between connections, which know HTTP and threads, and what is behind them. The
+//! product is [`OrderService`](crate::orders::OrderService); another is the echo in `examples/`, by which conformance suites
+//! measure the same connections and sessions.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::http::handshake::Handshake;
+use crate::http::request::Request;
+use crate::http::response::{Answer, Problem};
+
+/// What to do for a request, as its head decides.
+pub enum Step<Action, Topic> {
+    /// Send this. An unwanted body need not be read.
+    Answer(Answer),
+    /// Read the body, then ask [`Service::act`].
+    Act(Action),
+    /// Answer the handshake, and go on as a session about this.
+    Session(Handshake, Topic),
+}
+
+/// A decision, and the origin to which its answer may be shown.
+pub struct Plan<Action, Topic> {
+    /// What to do.
+    pub step: Step<Action, Topic>,
+    /// The web page's origin, if the request came from an allowed one.
+    pub origin: Option<String>,
+}
+
+/// A request whose body has been read.
+pub struct Call<'a> {
+    /// The body; empty when there is none.
+    pub body: &'a [u8],
+    /// The connection that it came on, if another thread may write the answer there while this one reads on.
+    pub deferred_to: Option<&'a Arc<TcpStream>>,
+}
+
+/// See the module's head. Every connection's thread uses the same one.
+pub trait Service: Send + Sync + 'static {
+    /// What a request with a body asks for.
+    type Action;
+    /// What a session is about.
+    type Topic;
+    /// What one connection keeps between its requests.
+    type Client: Default;
+
+    /// Decides by the head alone.
+    fn plan(&self, request: Request<'_>) -> Plan<Self::Action, Self::Topic>;
+
+    /// Does what a request with a body asks for. `None`: another thread will write the answer.
+    fn act(&self, client: &mut Self::Client, action: Self::Action, call: Call<'_>) -> Option<Answer>;
+
+    /// Waits until no other thread has an answer to write on this connection. Returns what is left to write of the last
+    /// one, after which the connection ends.
+    fn settle(&self, client: &Self::Client) -> Option<Vec<u8>>;
+
+    /// Leads a session on this thread until it ends. The handshake has been answered; `early` is what the client has
+    /// sent behind it.
+    fn converse(&self, client: Self::Client, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
+
+    /// A refusal as an answer.
+    fn refuse(&self, problem: &Problem) -> Answer;
+}
