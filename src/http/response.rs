@@ -15,6 +15,9 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
 pub const RETRY_AFTER_SECONDS: &str = "1";
 
+/// What the `Server` line says.
+const NAME: &str = "ordercast";
+
 /// An answer's body.
 #[derive(Debug, Clone)]
 pub enum Body {
@@ -102,7 +105,7 @@ impl Answer {
     #[must_use]
     pub fn head(&self, version: HTTPVersion, connection: Option<&'static str>) -> Vec<u8> {
         let mut headers = Vec::with_capacity(self.headers.len() + 2);
-        for (name, value) in [("Server", "ordercast"), ("X-Content-Type-Options", "nosniff")]
+        for (name, value) in [("Server", NAME), ("X-Content-Type-Options", "nosniff")]
             .into_iter()
             .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))
         {
@@ -132,10 +135,12 @@ pub fn share(answer: Answer, origin: Option<String>) -> Answer {
 #[must_use]
 pub fn switching_protocols(handshake: &Handshake) -> Vec<u8> {
     let accept_key = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
-    let protocol = handshake.protocol.map(|protocol| Header::from_bytes("Sec-WebSocket-Protocol", protocol));
-    let headers =
-        Header::from_bytes("Sec-WebSocket-Accept", accept_key).into_iter().chain(protocol.into_iter().flatten());
-    let headers = headers.collect();
+    let lines = [
+        Some(Header::from_bytes("Server", NAME)),
+        Some(Header::from_bytes("Sec-WebSocket-Accept", accept_key)),
+        handshake.protocol.map(|protocol| Header::from_bytes("Sec-WebSocket-Protocol", protocol)),
+    ];
+    let headers = lines.into_iter().flatten().flatten().collect();
     let response = Response::new(StatusCode(101), headers, std::io::empty(), Some(0), None);
     print(response, HTTPVersion(1, 1), Some("websocket"), None)
 }
