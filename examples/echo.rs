@@ -14,7 +14,7 @@ use std::thread;
 
 use ordercast::http::handshake::handshake;
 use ordercast::http::request::Request;
-use ordercast::http::response::{Answer, Body, Problem};
+use ordercast::http::response::{Answer, Body, Problem, switching_protocols};
 use ordercast::laggards::{self, Laggards};
 use ordercast::routes;
 use ordercast::server::Caps;
@@ -40,7 +40,7 @@ impl Service for Echo {
 
     fn plan(&self, request: Request<'_>) -> Plan<(), ()> {
         let step = match handshake(request) {
-            Some(Ok(handshake)) => Step::Session(handshake, ()),
+            Some(Ok(handshake)) => Step::Session(switching_protocols(&handshake), ()),
             Some(Err(problem)) => Step::Answer(self.refuse(&problem)),
             None => Step::Act(()),
         };

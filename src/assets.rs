@@ -68,6 +68,8 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "index.html",
     "product-item.js",
     "style.css",
+    "token-form.js",
+    "token.js",
 ];
 
 impl Assets {

@@ -1,15 +1,22 @@
 //! The command line, its environment twins, and the defaults. Owns what can be configured and how it is written down.
-//! Imports nothing of ours, and reads neither the real arguments nor the real environment: `main` hands them in.
+//! Imports nothing of ours but what a store is told to keep, and reads neither the real arguments nor the real environment: `main` hands them in.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::store::sqlite::Keeping;
+
 /// Connections at a time, unless told otherwise: 10,000.
 pub const MAX_CONNECTIONS: usize = 10_000;
+/// The longest time that keys can be kept: a year.
+const MAX_KEY_HOURS: u64 = 366 * 24;
+/// The least that a data file can be limited to: 1 MiB, room for a catalogue and some thousand orders.
+const MIN_DATA_BYTES: u64 = 1024 * 1024;
 /// The customary ports of the API and of the web app.
 const PORTS: [u16; 2] = [3000, 5050];
 
@@ -34,6 +41,9 @@ Options (each with its environment twin):
   --read-token-file FILE
                          Only who presents a token of this file, or of the other one, may see products and totals
                          [ORDERCAST_READ_TOKEN_FILE]
+  --keep-keys HOURS      How long an order's key is kept after its use [default: 24] [ORDERCAST_KEEP_KEYS]
+  --keep-orders N        Orders that the log keeps; totals are not touched [default: all] [ORDERCAST_KEEP_ORDERS]
+  --max-data-bytes N     How large the data file may grow [default: no cap] [ORDERCAST_MAX_DATA_BYTES]
   --max-connections N    Connections at a time [default: 10000] [ORDERCAST_MAX_CONNECTIONS]
   --max-connections-per-ip N
                          Connections at a time from one client address [default: no cap]
@@ -52,6 +62,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The folder of the data file; made if it is not there.
     pub data: PathBuf,
+    /// What the data folder keeps.
+    pub keeping: Keeping,
     /// The catalogue file; `None` for the built-in one.
     pub catalog: Option<PathBuf>,
     /// The web app's folder; `None` for the built-in one.
@@ -76,6 +88,7 @@ impl Default for Config {
         Self {
             listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
             data: PathBuf::from("data"),
+            keeping: Keeping::default(),
             catalog: None,
             static_dir: None,
             allow_origins: Vec::new(),
@@ -138,6 +151,13 @@ const SETTINGS: &[Setting] = &[
         many: false,
         set: |config, value| put(&mut config.read_token_file, Some(value.into())),
     },
+    Setting { flag: "keep-keys", many: false, set: |config, value| set_key_hours(config, text(value)?) },
+    Setting {
+        flag: "keep-orders",
+        many: false,
+        set: |config, value| put(&mut config.keeping.orders, Some(number(text(value)?)? as u64)),
+    },
+    Setting { flag: "max-data-bytes", many: false, set: |config, value| set_data_bytes(config, text(value)?) },
     Setting {
         flag: "max-connections",
         many: false,
@@ -260,6 +280,18 @@ fn add_host(config: &mut Config, value: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn set_key_hours(config: &mut Config, value: &str) -> Result<(), String> {
+    let hours = value.parse().ok().filter(|hours| (1..=MAX_KEY_HOURS).contains(hours));
+    let hours: u64 = hours.ok_or_else(|| format!("must be a number of hours from 1 to {MAX_KEY_HOURS}"))?;
+    put(&mut config.keeping.keys, Duration::from_secs(hours * 60 * 60))
+}
+
+fn set_data_bytes(config: &mut Config, value: &str) -> Result<(), String> {
+    let bytes = value.parse().ok().filter(|bytes| *bytes >= MIN_DATA_BYTES);
+    let bytes = bytes.ok_or_else(|| format!("must be a number of bytes from {MIN_DATA_BYTES} on"))?;
+    put(&mut config.keeping.data_bytes, Some(bytes))
+}
+
 fn number(value: &str) -> Result<usize, String> {
     value.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a number from 1 on".to_owned())
 }
@@ -317,6 +349,9 @@ mod tests {
             (&["--allow-host", "*"], "one host name"),
             (&["--max-connections", "0"], "from 1 on"),
             (&["--max-connections-per-ip", "-1"], "from 1 on"),
+            (&["--keep-keys", "0"], "hours from 1"),
+            (&["--keep-orders", "0"], "from 1 on"),
+            (&["--max-data-bytes", "1000"], "from 1048576 on"),
             (&["--read-token-file", "a"], "--token-file too"),
             (&["--allow-origin", "shop.example"], "scheme"),
             (&["start"], "start"),

@@ -4,10 +4,17 @@
 //! Subscribing is one step of this thread: it queues the snapshot and lists the subscriber between two publications.
 //! That is the whole reason why no order falls between the snapshot and the stream, and none is seen twice. A lagging
 //! subscriber joins the stream again in the same way: it is given the latest total of each product that it missed.
+//!
+//! A subscriber that is told positions is due every order. What it has missed, by lagging or by being away, it gets from
+//! the recent orders here or, page by page, from the log; until then it counts as lagging.
 
+mod group;
 mod recency;
+mod recent;
+mod waiting;
 
 use std::io;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,13 +22,19 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::catalog::{CategoryIndex, ProductIndex};
+use crate::history::History;
 use crate::ledger::SharedCatalog;
 use crate::log;
 use crate::order::Total;
+use crate::position::Prefix;
+use crate::store::log::Step;
 use crate::subscriber::{Buffer, Drained, Subscriber};
 use crate::wire;
 
+use group::{Group, View};
 use recency::Recency;
+use recent::Recent;
+use waiting::{Waiting, merge};
 
 /// Publications that may wait for the fan-out thread. Beyond it those that wait are merged into the latest total of
 /// each product, so that a thread that falls behind sends fewer totals instead of older ones.
@@ -38,6 +51,8 @@ pub struct Publication {
     pub product: ProductIndex,
     /// Its total since.
     pub total: Total,
+    /// The order's number; for a new product, the number of the last order before it.
+    pub seq: u64,
 }
 
 /// What a subscriber follows: one category, or all of them.
@@ -49,17 +64,45 @@ pub enum Feed {
     All,
 }
 
-/// A waiting publication, and how many earlier ones of its product it stands for.
-struct Waiting {
-    publication: Publication,
-    merged: u64,
+/// In which form a subscriber gets its totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// WebSocket messages `{"id","total"}`.
+    Plain,
+    /// WebSocket messages `{"id","total","position"}`.
+    Positioned,
+    /// Server-sent events, whose ids are positions.
+    Events,
+}
+
+/// Every format, in the order of their groups.
+const FORMATS: [Format; 3] = [Format::Plain, Format::Positioned, Format::Events];
+
+/// What a subscriber gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// Which totals.
+    pub feed: Feed,
+    /// In which form.
+    pub format: Format,
+}
+
+/// Orders from the log for a subscriber that is due them.
+pub struct Page {
+    /// Who asked.
+    pub subscriber: Arc<Subscriber>,
+    /// The number of the order behind which they begin.
+    pub after: u64,
+    /// The orders; `None` when they are no longer there, or cannot be read.
+    pub steps: Option<Vec<Step>>,
 }
 
 enum Event {
     /// Publications wait in the shared list.
     Published,
-    Subscribe(Arc<Subscriber>, Feed),
-    Move(Arc<Subscriber>, Feed),
+    Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
+    Move(Arc<Subscriber>, Subscription),
+    Page(Page),
     Leave(Arc<Subscriber>),
     CaughtUp(Arc<Subscriber>),
     Totals(Feed, Sender<Arc<[u8]>>),
@@ -80,6 +123,7 @@ struct Shared {
 pub struct FanoutHandle {
     shared: Arc<Shared>,
     events: Sender<Event>,
+    file_id: Arc<str>,
 }
 
 impl FanoutHandle {
@@ -103,14 +147,22 @@ impl FanoutHandle {
         }
     }
 
-    /// Lists the subscriber, after it has been given the feed's current totals.
-    pub fn subscribe(&self, subscriber: Arc<Subscriber>, feed: Feed) {
-        let _ = self.events.send(Event::Subscribe(subscriber, feed));
+    /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
+    /// and the orders behind it are still known, those orders.
+    pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
+        let prefix = Prefix::new(&self.file_id, number(subscription.feed));
+        let after = since.and_then(|position| prefix.parse(position));
+        let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 
     /// Moves the subscriber to another feed, whose current totals it is given first.
-    pub fn move_to(&self, subscriber: Arc<Subscriber>, feed: Feed) {
-        let _ = self.events.send(Event::Move(subscriber, feed));
+    pub fn move_to(&self, subscriber: Arc<Subscriber>, subscription: Subscription) {
+        let _ = self.events.send(Event::Move(subscriber, subscription));
+    }
+
+    /// Brings orders from the log.
+    pub fn page(&self, page: Page) {
+        let _ = self.events.send(Event::Page(page));
     }
 
     /// Takes the subscriber off the list.
@@ -143,55 +195,18 @@ impl FanoutHandle {
     }
 }
 
-/// Keeps the last publication of each product, in the order of those last ones.
-fn merge(waiting: &mut Vec<Waiting>) {
-    let mut merged_later = std::collections::HashMap::new();
-    let mut kept: Vec<Waiting> = Vec::new();
-    for Waiting { publication, merged } in waiting.drain(..).rev() {
-        match merged_later.get(&publication.product) {
-            Some(&at) => {
-                let last: &mut Waiting = &mut kept[at];
-                last.merged += merged + 1;
-            }
-            None => {
-                merged_later.insert(publication.product, kept.len());
-                kept.push(Waiting { publication, merged });
-            }
-        }
-    }
-    kept.reverse();
-    *waiting = kept;
-}
-
-/// A feed's subscribers and what is ready to be sent to them.
-#[derive(Default)]
-struct Group {
-    subscribers: Vec<Arc<Subscriber>>,
-    /// Frames of the round in the making.
-    frames: Vec<u8>,
-    totals: u64,
-    merged: u64,
-    /// The snapshot, until a total changes.
-    snapshot: Option<Arc<Buffer>>,
-    /// The same as a JSON array.
-    array: Option<Arc<[u8]>>,
-}
-
-/// A product as this thread sees it.
-struct View {
-    category: CategoryIndex,
-    /// `{"id":"A1","total":`, ready for the number.
-    opening: Vec<u8>,
-    total: Total,
-}
-
 struct Fanout {
     shared: Arc<Shared>,
     events: Receiver<Event>,
     catalog: SharedCatalog,
     products: Vec<View>,
     recency: Recency,
-    /// The one of [`Feed::All`] at [`ALL`], then one per category.
+    recent: Recent,
+    /// The number of the last order that came by.
+    last_seq: u64,
+    history: History,
+    file_id: Arc<str>,
+    /// One for each format of [`Feed::All`], then of each category.
     groups: Vec<Group>,
     /// How many subscribers there are in all groups.
     listed: usize,
@@ -201,21 +216,43 @@ struct Fanout {
     taken: Vec<Waiting>,
 }
 
-/// The place of [`Feed::All`] among the groups; the categories follow.
+/// The number of [`Feed::All`] among the feeds; the categories follow.
 const ALL: usize = 0;
 
-fn place(feed: Feed) -> usize {
+fn number(feed: Feed) -> usize {
     match feed {
         Feed::All => ALL,
         Feed::Category(index) => ALL + 1 + index.0 as usize,
     }
 }
 
-/// Starts the fan-out thread on these totals, and returns its handle.
+/// The place of a subscription's group.
+fn place(Subscription { feed, format }: Subscription) -> usize {
+    number(feed) * FORMATS.len() + format as usize
+}
+
+/// What the data folder held when it was opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The total of each product.
+    pub totals: &'a [Total],
+    /// The number of the last order.
+    pub last_seq: u64,
+    /// What positions carry.
+    pub file_id: &'a str,
+}
+
+/// Starts the fan-out thread, and returns its handle.
 ///
 /// # Errors
 /// When the system refuses another thread.
-pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
+pub fn start(
+    catalog: SharedCatalog,
+    start: &Start<'_>,
+    history: History,
+) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
+    let Start { totals, last_seq, file_id } = *start;
+    let file_id: Arc<str> = file_id.into();
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared {
         waiting: Mutex::new(Vec::new()),
@@ -228,6 +265,10 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
         catalog,
         products: Vec::new(),
         recency: Recency::default(),
+        recent: Recent::new(last_seq),
+        last_seq,
+        history,
+        file_id: file_id.clone(),
         groups: Vec::new(),
         listed: 0,
         skipped: 0,
@@ -241,12 +282,12 @@ pub fn start(catalog: SharedCatalog, totals: &[Total]) -> io::Result<(FanoutHand
     let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
         fanout.run();
         fanout.report_skipped();
-        let Fanout { events, groups, .. } = fanout;
-        drop(groups);
+        let Fanout { events, groups, history, .. } = fanout;
+        drop((groups, history));
         // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
         events.iter().for_each(drop);
     })?;
-    Ok((FanoutHandle { shared, events: sender }, thread))
+    Ok((FanoutHandle { shared, events: sender, file_id }, thread))
 }
 
 impl Fanout {
@@ -256,11 +297,12 @@ impl Fanout {
             self.relay();
             match event {
                 Event::Published => {}
-                Event::Subscribe(subscriber, feed) => self.subscribe(&subscriber, feed),
-                Event::Move(subscriber, feed) => {
+                Event::Subscribe(subscriber, subscription, after) => self.subscribe(&subscriber, subscription, after),
+                Event::Move(subscriber, subscription) => {
                     self.unlist(&subscriber);
-                    self.subscribe(&subscriber, feed);
+                    self.subscribe(&subscriber, subscription, None);
                 }
+                Event::Page(page) => self.take_page(&page),
                 Event::Leave(subscriber) => self.unlist(&subscriber),
                 Event::CaughtUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
@@ -272,44 +314,46 @@ impl Fanout {
         }
     }
 
-    /// Takes every waiting publication, encodes them once per feed, and offers the bytes to each subscriber.
+    /// Takes every waiting publication, encodes them once per feed and format, and offers the bytes to each subscriber.
     fn relay(&mut self) {
         self.shared.announced.store(false, Ordering::Release);
-        let first = self.recency.next_number();
+        let (first, first_seq) = (self.recency.next_number(), self.last_seq + 1);
         let mut taken = std::mem::take(&mut self.taken);
         std::mem::swap(&mut taken, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        for Waiting { publication: Publication { product, total }, merged } in taken.drain(..) {
+        // Then some orders are not here, and who is due every order gets them from the log.
+        let has_gaps = taken.iter().any(|waiting| waiting.merged > 0);
+        for Waiting { publication: Publication { product, total, seq }, merged } in taken.drain(..) {
             if product.0 as usize >= self.products.len() {
                 self.learn_products();
             }
             let view = &mut self.products[product.0 as usize];
             view.total = total;
             self.recency.touch(product);
-            for at in [ALL, place(Feed::Category(view.category))] {
-                let group = &mut self.groups[at];
-                (group.snapshot, group.array) = (None, None);
-                if !group.subscribers.is_empty() {
-                    wire::push_total_frame(&mut group.frames, &view.opening, total);
-                    group.totals += 1;
-                    group.merged += merged;
+            if seq > self.last_seq {
+                self.last_seq = seq;
+                self.recent.push(Step { seq, product, total });
+            }
+            for feed in [ALL, number(Feed::Category(view.category))] {
+                let place = feed * FORMATS.len();
+                for group in &mut self.groups[place..place + FORMATS.len()] {
+                    group.add(view, seq, merged, has_gaps);
                 }
             }
         }
         self.taken = taken;
+        if has_gaps {
+            self.recent.restart(self.last_seq);
+            self.groups_with_positions_lag(first_seq);
+        }
         for at in 0..self.groups.len() {
-            if !self.groups[at].frames.is_empty() {
-                self.send_round(at, first);
+            let numbered = if self.groups[at].has_positions() { first_seq } else { first };
+            if let Some(round) = self.groups[at].take_round(numbered) {
+                self.send_round(at, &Arc::new(round));
             }
         }
     }
 
-    fn send_round(&mut self, at: usize, first: u64) {
-        let group = &mut self.groups[at];
-        let frames = std::mem::take(&mut group.frames);
-        // The next round is probably as large as this one.
-        group.frames.reserve(frames.len());
-        let (totals, merged) = (std::mem::take(&mut group.totals), std::mem::take(&mut group.merged));
-        let round = Arc::new(Buffer { bytes: frames, totals, merged, first });
+    fn send_round(&mut self, at: usize, round: &Arc<Buffer>) {
         let mut place = 0;
         while let Some(subscriber) = self.groups[at].subscribers.get(place) {
             if subscriber.is_closed() {
@@ -317,7 +361,7 @@ impl Fanout {
                 self.unlist(&subscriber);
                 continue;
             }
-            if subscriber.offer(&round) == Drained::CaughtUp {
+            if subscriber.offer(round) == Drained::CaughtUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
             }
@@ -325,20 +369,39 @@ impl Fanout {
         }
     }
 
-    fn subscribe(&mut self, subscriber: &Arc<Subscriber>, feed: Feed) {
+    /// Whoever is due every order has not been given those from this number on.
+    fn groups_with_positions_lag(&mut self, first_seq: u64) {
+        let groups = self.groups.iter().filter(|group| group.has_positions());
+        let current = groups.flat_map(|group| &group.subscribers).filter(|subscriber| !subscriber.is_lagging());
+        for subscriber in current.cloned().collect::<Vec<_>>() {
+            if subscriber.lag_from(first_seq) == Drained::CaughtUp {
+                self.catch_up(&subscriber);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, after: Option<u64>) {
         if self.listed == 0 {
             self.shared.wanted.store(true, Ordering::Release);
             // Once more: what was published before the store has not been announced.
             self.relay();
         }
         self.listed += 1;
-        let at = place(feed);
+        let at = place(subscription);
         subscriber.listed_in.store(at, Ordering::Relaxed);
         subscriber.listed_at.store(self.groups[at].subscribers.len(), Ordering::Relaxed);
         self.groups[at].subscribers.push(subscriber.clone());
-        self.offer_snapshot(subscriber, at);
+        match after {
+            // It is due what it has missed while it was away, like one that lags.
+            Some(after) if after <= self.last_seq => {
+                if subscriber.lag_from(after + 1) == Drained::CaughtUp {
+                    self.catch_up(subscriber);
+                }
+            }
+            _ => self.offer_snapshot(subscriber, at),
+        }
         if self.finishing {
-            finish_one(subscriber);
+            finish_one(subscriber, self.groups[at].format());
         }
     }
 
@@ -357,21 +420,59 @@ impl Fanout {
         }
     }
 
-    /// Gives a subscriber that has missed totals the latest of each product that it missed.
+    /// Gives a subscriber that has missed totals the latest of each product that it missed, or every order.
     fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
         let at = subscriber.listed_in.load(Ordering::Relaxed);
         if at >= self.groups.len() {
             return;
         }
         // More than once only if somebody else empties the channel just after the offer has found it full.
-        while let Some(missed) = subscriber.resume() {
-            let offered = if missed == 0 { self.snapshot(at) } else { self.missed(at, missed) };
+        while let Some(missed) = subscriber.missed() {
+            let offered = if missed == 0 {
+                self.snapshot(at)
+            } else if !self.groups[at].has_positions() {
+                self.latest_since(at, missed)
+            } else if let Some(steps) = self.recent.since(missed - 1) {
+                self.groups[at].encode(steps, &self.products, missed).map(Arc::new)
+            } else {
+                // It goes on lagging until the page has come.
+                return self.history.replay(subscriber.clone(), missed - 1);
+            };
+            let _ = subscriber.resume();
             if offered.is_none_or(|buffer| subscriber.offer(&buffer) != Drained::CaughtUp) {
                 break;
             }
         }
         if self.finishing {
-            finish_one(subscriber);
+            finish_one(subscriber, self.groups[at].format());
+        }
+    }
+
+    /// Gives a subscriber a page of what it has missed. Then it lags from the end of the page on.
+    fn take_page(&mut self, page: &Page) {
+        let Page { subscriber, after, steps } = page;
+        let at = subscriber.listed_in.load(Ordering::Relaxed);
+        // It may have moved, or have been given the same page before.
+        if at >= self.groups.len() || !self.groups[at].has_positions() || subscriber.missed() != Some(after + 1) {
+            return;
+        }
+        // What is in the log but has not come by will come by.
+        let last_seq = self.last_seq;
+        let steps = steps.as_ref().map(|steps| steps.iter().filter(move |step| step.seq <= last_seq));
+        let Some(last) = steps.clone().and_then(Iterator::last) else {
+            let _ = subscriber.resume();
+            return self.offer_snapshot(subscriber, at);
+        };
+        if steps.clone().into_iter().flatten().any(|step| step.product.0 as usize >= self.products.len()) {
+            self.learn_products();
+        }
+        let buffer = self.groups[at].encode(steps.into_iter().flatten(), &self.products, after + 1);
+        let _ = subscriber.resume();
+        let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&Arc::new(buffer)));
+        // Unless the page found no room: then it is due the same page again.
+        let drained = if subscriber.is_lagging() { drained } else { subscriber.lag_from(last.seq + 1) };
+        if drained == Drained::CaughtUp {
+            self.catch_up(subscriber);
         }
     }
 
@@ -384,11 +485,12 @@ impl Fanout {
     }
 
     /// The latest total of each product of the feed that has changed since, in the order of those changes.
-    fn missed(&self, at: usize, since: u64) -> Option<Arc<Buffer>> {
+    fn latest_since(&self, at: usize, since: u64) -> Option<Arc<Buffer>> {
+        let group = &self.groups[at];
         let mut buffer = Buffer { bytes: Vec::new(), totals: 0, merged: 0, first: since };
         for index in self.recency.since(since) {
             let view = &self.products[index.0 as usize];
-            if is_part(view, at) {
+            if group.takes(view) {
                 wire::push_total_frame(&mut buffer.bytes, &view.opening, view.total);
                 buffer.totals += 1;
             }
@@ -396,32 +498,21 @@ impl Fanout {
         (buffer.totals > 0).then(|| Arc::new(buffer))
     }
 
-    /// The current totals of a feed as ready-made frames; `None` when it has no products.
+    /// The current totals of a feed, ready to be sent; `None` when it has no products.
     fn snapshot(&mut self, at: usize) -> Option<Arc<Buffer>> {
-        let group = &mut self.groups[at];
-        if group.snapshot.is_none() {
-            let mut bytes = Vec::new();
-            let mut totals = 0;
-            for view in self.products.iter().filter(|view| is_part(view, at)) {
-                wire::push_total_frame(&mut bytes, &view.opening, view.total);
-                totals += 1;
-            }
-            bytes.shrink_to_fit();
-            group.snapshot = (totals > 0).then(|| Arc::new(Buffer { bytes, totals, merged: 0, first: 0 }));
-        }
-        group.snapshot.clone()
+        self.groups[at].snapshot(&self.products, self.last_seq)
     }
 
     fn totals_json(&mut self, feed: Feed) -> Arc<[u8]> {
-        let parts = self.products.iter().filter(|view| is_part(view, place(feed)));
-        let array = || wire::totals_array(parts.map(|view| (view.opening.as_slice(), view.total))).into();
-        self.groups[place(feed)].array.get_or_insert_with(array).clone()
+        self.groups[place(Subscription { feed, format: Format::Plain })].array(&self.products)
     }
 
     fn finish(&mut self) {
         self.finishing = true;
-        for subscriber in self.groups.iter().flat_map(|group| &group.subscribers) {
-            finish_one(subscriber);
+        for group in &self.groups {
+            for subscriber in &group.subscribers {
+                finish_one(subscriber, group.format());
+            }
         }
     }
 
@@ -437,7 +528,11 @@ impl Fanout {
     /// Reads what the ledger has added to the catalogue.
     fn learn_products(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        self.groups.resize_with(ALL + 1 + catalog.categories().len(), Group::default);
+        let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
+        for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
+            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.file_id));
+            self.groups.extend(groups);
+        }
         for product in &catalog.products()[self.products.len()..] {
             let opening = wire::total_opening(&product.id);
             self.recency.add();
@@ -447,37 +542,17 @@ impl Fanout {
 }
 
 /// Says goodbye, but to a lagging subscriber only after its last totals.
-fn finish_one(subscriber: &Arc<Subscriber>) {
-    if !subscriber.is_lagging() {
-        let goodbye = Arc::new(Buffer::words(wire::going_away_frame()));
-        let _ = subscriber.finish(&goodbye);
+fn finish_one(subscriber: &Arc<Subscriber>, format: Format) {
+    if subscriber.is_lagging() {
+        return;
     }
-}
-
-fn is_part(view: &View, at: usize) -> bool {
-    at == ALL || at == place(Feed::Category(view.category))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waiting(product: u32, total: i64) -> Waiting {
-        let publication = Publication { product: ProductIndex(product), total: Total::new(total).unwrap() };
-        Waiting { publication, merged: 0 }
-    }
-
-    #[test]
-    fn merging_keeps_the_latest_total_of_each_product_and_counts_the_rest() {
-        let mut list = vec![waiting(0, 1), waiting(1, 5), waiting(0, 2), waiting(2, 9), waiting(0, 3)];
-        merge(&mut list);
-        let seen: Vec<_> = list
-            .iter()
-            .map(|Waiting { publication, merged }| (publication.product.0, publication.total.get(), *merged))
-            .collect();
-        assert_eq!(seen, [(1, 5, 0), (2, 9, 0), (0, 3, 2)]);
-        list.push(waiting(0, 4));
-        merge(&mut list);
-        assert_eq!(list.last().map(|last| (last.publication.total.get(), last.merged)), Some((4, 3)));
+    let goodbye = match format {
+        Format::Plain | Format::Positioned => wire::going_away_frame(),
+        Format::Events => wire::GOODBYE_EVENT.to_vec(),
+    };
+    let _ = subscriber.finish(&Arc::new(Buffer::words(goodbye)));
+    if format == Format::Events {
+        // A client that only listens does not answer, so its session's thread is woken like this.
+        let _ = subscriber.stream().shutdown(Shutdown::Read);
     }
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError};
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::fanout::{FanoutHandle, Feed};
+use crate::fanout::{FanoutHandle, Feed, Subscription};
 use crate::laggards::Laggards;
-use crate::ledger::{LedgerHandle, SharedCatalog, Slot};
+use crate::ledger::{LedgerHandle, Order, SharedCatalog, Slot};
+use crate::order::{Amount, Key};
 use crate::routes::Topic;
 use crate::session::{Conversation, Goodbye};
 use crate::subscriber::Subscriber;
@@ -33,7 +34,9 @@ pub struct Feeds {
 pub struct LiveFeed<'a> {
     shared: &'a Feeds,
     /// What it begins with; a command moves it.
-    feed: Feed,
+    subscription: Subscription,
+    /// The position that it goes on from.
+    since: Option<String>,
     token: Option<Token>,
     /// Carries the ledger's answers to this thread.
     slot: Arc<Slot>,
@@ -43,29 +46,35 @@ impl<'a> LiveFeed<'a> {
     /// A feed that has not begun.
     #[must_use]
     pub fn new(shared: &'a Feeds, topic: Topic, slot: Arc<Slot>) -> Self {
-        Self { shared, feed: topic.feed, token: topic.token, slot }
+        let Topic { subscription, since, token } = topic;
+        Self { shared, subscription, since, token, slot }
     }
 
     fn may(&self, access: Access) -> bool {
         self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
     }
 
-    fn order(&self, id: &str, amount: crate::order::Amount, key: Option<&str>) -> String {
+    fn order(&self, id: &str, amount: Amount, key: Option<Key>) -> String {
+        let name = key.as_ref().map(|key| key.as_str().to_owned());
+        let name = name.as_deref();
         if !self.may(Access::Write) {
-            return wire::error_message("to order over this socket, open it with a token that may write", key);
+            return wire::error_message("to order over this socket, open it with a token that may write", name);
         }
         let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(id);
-        match found.map(|index| self.shared.ledger.order(index, amount, &self.slot)) {
-            Some(Ok(())) => wire::order_taken(key),
-            Some(Err(refusal)) => wire::error_message(&refusal.to_string(), key),
-            None => wire::error_message("there is no such product; GET /{category} lists them", key),
+        let Some(product) = found else {
+            return wire::error_message("there is no such product; GET /{category} lists them", name);
+        };
+        match self.shared.ledger.order(Order { product, amount, key }, &self.slot) {
+            Ok(()) => wire::order_taken(name),
+            Err(refusal) => wire::error_message(&refusal.to_string(), name),
         }
     }
 }
 
 impl Conversation for LiveFeed<'_> {
     fn begin(&mut self, subscriber: &Arc<Subscriber>) {
-        self.shared.fanout.subscribe(subscriber.clone(), self.feed);
+        let since = self.since.take();
+        self.shared.fanout.subscribe(subscriber.clone(), self.subscription, since.as_deref());
     }
 
     /// A token may be taken off the list while the session is open.
@@ -86,14 +95,15 @@ impl Conversation for LiveFeed<'_> {
                 let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
                 match found {
                     Some(index) => {
-                        self.shared.fanout.move_to(subscriber.clone(), Feed::Category(index));
+                        let subscription = Subscription { feed: Feed::Category(index), ..self.subscription };
+                        self.shared.fanout.move_to(subscriber.clone(), subscription);
                         // The snapshot is the answer.
                         return Ok(None);
                     }
                     None => wire::error_message("there is no such category; GET /categories lists them", None),
                 }
             }
-            Ok(Command::AddOrder { id, amount, key }) => self.order(&id, amount, key.as_deref()),
+            Ok(Command::AddOrder { id, amount, key }) => self.order(&id, amount, key),
             Err(CommandError { why, key }) => wire::error_message(&why, key.as_deref()),
         };
         Ok(Some(Message::text(answer)))

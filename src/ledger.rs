@@ -2,42 +2,77 @@
 //! the group commit, and the rule that nothing is answered or published before it is on disk. Knows the store and the
 //! fan-out's handle; knows nothing of connections or formats.
 
+mod health;
+mod pending;
+mod waiter;
+
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, Product, ProductIndex};
 use crate::fanout::{FanoutHandle, Publication};
 use crate::log;
-use crate::order::{Amount, MAX_TOTAL, Total};
-use crate::store::{Change, Store, StoreError};
+use crate::order::{Amount, Key, MAX_TOTAL, Total};
+use crate::store::{Change, KeyUse, Store, StoreError};
+
+pub use health::{Health, State};
+use pending::Pending;
+use waiter::Reply;
+pub use waiter::{Slot, Waiter};
 
 /// The most orders that one commit carries: past this many the cost of the sync is spread thinly enough, and the
 /// first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
 /// The most requests that wait for the ledger; beyond it a connection waits to hand its own over.
 const QUEUE: usize = 1_024;
+/// How long somebody waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. What becomes of
+/// the order is not known then.
+pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the end waits for room in the queue: half a second.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+/// How often a store that refuses is tried without an order: twice a second.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The ledger thread's stack: SQLite is the deepest that runs on it.
 const STACK_BYTES: usize = 512 * 1024;
 
 /// The catalogue as the connections see it: the ledger adds to it once a product is on disk.
 pub type SharedCatalog = Arc<RwLock<Catalog>>;
 
-/// Why a change was not made. Nothing of it is counted.
+/// One order, as somebody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What is ordered.
+    pub product: ProductIndex,
+    /// How many.
+    pub amount: Amount,
+    /// What the client calls it: a second order of this name is not counted.
+    pub key: Option<Key>,
+}
+
+/// Why a change was not made. Nothing of it is counted, unless it is [`Refusal::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The total would leave ±(2^53 − 1): order less.
     TotalOutOfRange,
     /// The catalogue holds as many products as it may, or does not take this one.
     NotInCatalog(CatalogError),
+    /// The key was used for another order: use a new one.
+    KeyReused,
+    /// The order at this place of several, counted from 0, was refused, and so all were.
+    InBatch(usize, Box<Refusal>),
     /// No space is left for the data: try again when the operator has made room.
     StoreFull,
     /// The disk refused: try again.
     StoreRefused,
+    /// The disk does not come back from a write: try again.
+    StoreHangs,
+    /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is back.
+    Unknown,
     /// The server is shutting down: try again when it is back.
     Stopping,
 }
@@ -51,6 +86,16 @@ impl fmt::Display for Refusal {
             Self::NotInCatalog(error) => error.fmt(f),
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
+            Self::StoreHangs => {
+                write!(f, "the disk does not come back from a write; nothing was counted, try again later")
+            }
+            Self::Unknown => write!(
+                f,
+                "the disk failed in the middle of it, and whether it counts is not known yet; send it again with the same \
+                 key, or compare the total first"
+            ),
+            Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
+            Self::InBatch(place, refusal) => write!(f, "order {}: {refusal}", place + 1),
             Self::Stopping => write!(f, "the server is shutting down; nothing was counted, try again"),
         }
     }
@@ -61,59 +106,9 @@ impl std::error::Error for Refusal {}
 /// How a request to the ledger ended. `Ok` means that it is on disk.
 pub type Outcome = Result<(), Refusal>;
 
-/// Where one requester waits for one outcome at a time. It is made once a connection and used for all its requests.
-#[derive(Debug, Default)]
-pub struct Slot {
-    outcome: Mutex<Option<Outcome>>,
-    arrived: Condvar,
-}
-
-/// Somebody who is told the outcome of one request at a time.
-pub trait Waiter: Send + Sync {
-    /// Takes the outcome. Called by the ledger thread, which must not be held up.
-    fn tell(&self, outcome: Outcome);
-}
-
-impl Waiter for Slot {
-    fn tell(&self, outcome: Outcome) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.arrived.notify_one();
-    }
-}
-
-impl Slot {
-    fn take(&self) -> Outcome {
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(outcome) = outcome.take() {
-                return outcome;
-            }
-            outcome = self.arrived.wait(outcome).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// The duty to answer one requester. It is fulfilled even when the request is dropped unseen.
-struct Reply(Option<Arc<dyn Waiter>>);
-
-impl Reply {
-    fn send(mut self, outcome: Outcome) {
-        if let Some(waiter) = self.0.take() {
-            waiter.tell(outcome);
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(waiter) = self.0.take() {
-            waiter.tell(Err(Refusal::Stopping));
-        }
-    }
-}
-
 enum Request {
-    Order { product: ProductIndex, amount: Amount, reply: Reply },
+    Order { order: Order, reply: Reply },
+    Batch { orders: Vec<Order>, key: Option<Key>, reply: Reply },
     AddProduct { category: CategoryIndex, details: Details, reply: Reply },
     Stop,
 }
@@ -122,21 +117,29 @@ enum Request {
 #[derive(Clone)]
 pub struct LedgerHandle {
     requests: Sender<Request>,
+    health: Arc<Health>,
 }
 
 impl LedgerHandle {
-    /// Adds `amount` to the product's total and waits until that is on disk. The caller's `slot` carries the answer.
+    /// Adds the amount to the product's total and waits until that is on disk. The caller's `slot` carries the answer.
     ///
     /// # Errors
     /// [`Refusal`] when it was not counted.
-    pub fn order(&self, product: ProductIndex, amount: Amount, slot: &Arc<Slot>) -> Outcome {
-        self.ask(slot, |reply| Request::Order { product, amount, reply })
+    pub fn order(&self, order: Order, slot: &Arc<Slot>) -> Outcome {
+        self.ask(slot, |reply| Request::Order { order, reply })
     }
 
-    /// Adds `amount` to the product's total without waiting: `waiter` is told the outcome, once.
-    pub fn submit(&self, product: ProductIndex, amount: Amount, waiter: Arc<dyn Waiter>) {
-        // If the ledger has panicked, dropping the request answers it.
-        let _ = self.requests.send(Request::Order { product, amount, reply: Reply(Some(waiter)) });
+    /// Adds the amount to the product's total without waiting for it: `waiter` is told the outcome, once.
+    pub fn submit(&self, order: Order, waiter: Arc<dyn Waiter>) {
+        self.send(Request::Order { order, reply: Reply::new(waiter) });
+    }
+
+    /// Counts all of these orders or none, and waits until they are on disk. `key` names them together.
+    ///
+    /// # Errors
+    /// [`Refusal`] when they were not counted.
+    pub fn batch(&self, orders: Vec<Order>, key: Option<Key>, slot: &Arc<Slot>) -> Outcome {
+        self.ask(slot, |reply| Request::Batch { orders, key, reply })
     }
 
     /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in
@@ -150,14 +153,43 @@ impl LedgerHandle {
 
     /// Asks the ledger to close the store once everything that waits is answered. Later requests are refused.
     pub fn stop(&self) {
-        let _ = self.requests.send(Request::Stop);
+        // Not for ever: the store may hang, with the queue full.
+        let _ = self.requests.send_timeout(Request::Stop, STOP_PATIENCE);
+    }
+
+    /// Whether orders can be taken.
+    #[must_use]
+    pub fn health(&self) -> State {
+        self.health.state()
     }
 
     fn ask(&self, slot: &Arc<Slot>, request: impl FnOnce(Reply) -> Request) -> Outcome {
-        // If the ledger has panicked, dropping the request answers it.
         let waiter: Arc<dyn Waiter> = slot.clone();
-        let _ = self.requests.send(request(Reply(Some(waiter))));
-        slot.take()
+        self.send(request(Reply::new(waiter)));
+        slot.take(LEDGER_DEADLINE)
+    }
+
+    fn send(&self, request: Request) {
+        if self.health.state() == State::Hangs {
+            return request.refuse(Refusal::StoreHangs);
+        }
+        match self.requests.send_timeout(request, LEDGER_DEADLINE) {
+            Ok(()) => {}
+            Err(SendTimeoutError::Timeout(request)) => request.refuse(Refusal::StoreHangs),
+            // The ledger has panicked: dropping the request answers it.
+            Err(SendTimeoutError::Disconnected(request)) => drop(request),
+        }
+    }
+}
+
+impl Request {
+    fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
+                reply.send(Err(refusal));
+            }
+            Self::Stop => {}
+        }
     }
 }
 
@@ -168,8 +200,10 @@ struct Ledger<S> {
     catalog: SharedCatalog,
     fanout: FanoutHandle,
     requests: Receiver<Request>,
-    /// Whether the last commit failed: only the first failure and the recovery are logged.
-    failing: bool,
+    health: Arc<Health>,
+    /// The commit in the making.
+    pending: Pending,
+    publications: Vec<Publication>,
 }
 
 /// A ledger that runs.
@@ -194,7 +228,10 @@ pub fn start(
     fanout: FanoutHandle,
 ) -> io::Result<Running> {
     let (sender, requests) = bounded(QUEUE);
-    let mut ledger = Ledger { store, totals, last_seq, catalog, fanout, requests, failing: false };
+    let health = Arc::<Health>::default();
+    let handle = LedgerHandle { requests: sender, health: health.clone() };
+    let (pending, publications) = (Pending::default(), Vec::new());
+    let mut ledger = Ledger { store, totals, last_seq, catalog, fanout, requests, health, pending, publications };
     let (closed_sender, closed) = bounded(0);
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
         ledger.run();
@@ -204,87 +241,160 @@ pub fn start(
         // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
         requests.iter().for_each(drop);
     })?;
-    Ok(Running { handle: LedgerHandle { requests: sender }, thread, closed })
+    Ok(Running { handle, thread, closed })
+}
+
+/// Whether an order is new, or known by its key.
+enum Counted {
+    New,
+    /// It was counted before, in this commit.
+    InThisCommit,
+    /// It was counted before, and is on disk.
+    OnDisk,
 }
 
 impl<S: Store> Ledger<S> {
     fn run(&mut self) {
-        let mut changes = Vec::with_capacity(MAX_BATCH);
-        let mut replies = Vec::with_capacity(MAX_BATCH);
-        let mut publications = Vec::with_capacity(MAX_BATCH);
-        while let Ok(first) = self.requests.recv() {
-            let mut next = Some(first);
+        loop {
+            let mut next = match self.next() {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Nobody orders, but somebody may ask whether orders could be taken.
+                    let _ = self.write(&[]);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             while let Some(request) = next.take() {
                 match request {
-                    Request::Stop => {
-                        self.commit(&mut changes, &mut replies, &mut publications);
-                        return;
-                    }
+                    Request::Stop => return self.commit(),
                     Request::AddProduct { category, details, reply } => {
                         // A product ends the batch, so that its id follows all that are in the catalogue.
-                        self.commit(&mut changes, &mut replies, &mut publications);
+                        self.commit();
                         reply.send(self.add_product(category, details));
                     }
-                    Request::Order { product, amount, reply } => {
-                        self.apply(product, amount, reply, &mut changes, &mut replies);
+                    Request::Order { order, reply } => {
+                        let counted = self.count(order);
+                        self.answer_when_due(counted, reply);
+                    }
+                    Request::Batch { orders, key, reply } => {
+                        let counted = self.count_batch(orders, key);
+                        self.answer_when_due(counted, reply);
                     }
                 }
-                if changes.len() < MAX_BATCH {
+                if self.pending.changes.len() < MAX_BATCH {
                     next = self.requests.try_recv().ok();
                 }
             }
-            self.commit(&mut changes, &mut replies, &mut publications);
+            self.commit();
         }
     }
 
-    /// Counts one order in memory and puts it in the batch, or refuses it at once.
-    fn apply(
-        &mut self,
-        product: ProductIndex,
-        amount: Amount,
-        reply: Reply,
-        changes: &mut Vec<Change>,
-        replies: &mut Vec<Reply>,
-    ) {
+    fn next(&self) -> Result<Request, RecvTimeoutError> {
+        match self.health.state() {
+            State::Ready => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            _ => self.requests.recv_timeout(PROBE_EVERY),
+        }
+    }
+
+    fn answer_when_due(&mut self, counted: Result<Counted, Refusal>, reply: Reply) {
+        match counted {
+            Ok(Counted::New | Counted::InThisCommit) => self.pending.push_reply(reply),
+            Ok(Counted::OnDisk) => reply.send(Ok(())),
+            Err(refusal) => reply.send(Err(refusal)),
+        }
+    }
+
+    /// Counts one order in memory and puts it in the commit, unless its key is known.
+    fn count(&mut self, Order { product, amount, key }: Order) -> Result<Counted, Refusal> {
+        let at_ms = now_ms();
+        if let Some(key) = &key
+            && let Some((used, counted)) = self.find_key(key, at_ms)?
+        {
+            return if used == KeyUse::Order(product, amount) { Ok(counted) } else { Err(Refusal::KeyReused) };
+        }
         let current = &mut self.totals[product.0 as usize];
-        let Some(total) = current.plus(amount) else {
-            reply.send(Err(Refusal::TotalOutOfRange));
-            return;
-        };
+        let total = current.plus(amount).ok_or(Refusal::TotalOutOfRange)?;
         *current = total;
         self.last_seq += 1;
-        changes.push(Change::Order { seq: self.last_seq, at_ms: now_ms(), product, amount, total });
-        replies.push(reply);
+        self.pending.push(Change::Order { seq: self.last_seq, at_ms, product, amount, total, key });
+        Ok(Counted::New)
     }
 
-    /// Commits the batch of orders; then publishes and answers it, or takes it back.
-    fn commit(&mut self, changes: &mut Vec<Change>, replies: &mut Vec<Reply>, publications: &mut Vec<Publication>) {
-        if changes.is_empty() {
+    /// Counts all of these orders or none.
+    fn count_batch(&mut self, orders: Vec<Order>, key: Option<Key>) -> Result<Counted, Refusal> {
+        let (at_ms, digest) = (now_ms(), pending::digest(&orders));
+        if let Some(key) = &key
+            && let Some((used, counted)) = self.find_key(key, at_ms)?
+        {
+            return if used == KeyUse::Batch(digest) { Ok(counted) } else { Err(Refusal::KeyReused) };
+        }
+        let begun = self.pending.changes.len();
+        let mut all = Counted::OnDisk;
+        for (place, order) in orders.into_iter().enumerate() {
+            match (self.count(order), &all) {
+                (Ok(Counted::OnDisk), _) | (Ok(Counted::InThisCommit), Counted::New) => {}
+                (Ok(counted), _) => all = counted,
+                (Err(refusal), _) => {
+                    self.undo(begun);
+                    return Err(Refusal::InBatch(place, Box::new(refusal)));
+                }
+            }
+        }
+        if let Some(key) = key {
+            self.pending.push(Change::BatchKey { key, at_ms, digest });
+            all = Counted::New;
+        }
+        Ok(all)
+    }
+
+    /// What the key was used for, and whether that is on disk yet.
+    fn find_key(&mut self, key: &Key, at_ms: u64) -> Result<Option<(KeyUse, Counted)>, Refusal> {
+        if let Some(used) = self.pending.find_key(key) {
+            return Ok(Some((used, Counted::InThisCommit)));
+        }
+        match self.store.find_key(key, at_ms) {
+            Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    /// Takes the changes from this place on back out of the commit and of the totals.
+    fn undo(&mut self, from: usize) {
+        for change in self.pending.take_back(from) {
+            if let Change::Order { product, amount, total, .. } = change {
+                let before = Total::new(total.get() - amount.get());
+                self.totals[product.0 as usize] = before.expect("the total before an order is a total");
+                self.last_seq -= 1;
+            }
+        }
+    }
+
+    /// Commits what is pending; then publishes and answers it, or takes it back.
+    fn commit(&mut self) {
+        if self.pending.changes.is_empty() {
             return;
         }
-        match self.write(changes) {
-            Ok(()) => {
-                publications.extend(changes.iter().filter_map(|change| match change {
-                    Change::Order { product, total, .. } => Some(Publication { product: *product, total: *total }),
-                    Change::Product(..) | Change::Category(_) => None,
-                }));
-                // Published before answered: whoever has an answer finds the order in every later snapshot.
-                self.fanout.publish(publications);
-                publications.clear();
-                replies.drain(..).for_each(|reply| reply.send(Ok(())));
-            }
-            Err(refusal) => {
-                for change in changes.iter().rev() {
-                    if let Change::Order { product, amount, total, .. } = change {
-                        let before = Total::new(total.get() - amount.get());
-                        self.totals[product.0 as usize] = before.expect("the total before an order is a total");
-                        self.last_seq -= 1;
-                    }
+        let mut pending = std::mem::take(&mut self.pending);
+        let outcome = self.write(&pending.changes);
+        if outcome.is_ok() {
+            let orders = pending.changes.iter().filter_map(|change| match change {
+                Change::Order { product, total, seq, .. } => {
+                    Some(Publication { product: *product, total: *total, seq: *seq })
                 }
-                replies.drain(..).for_each(|reply| reply.send(Err(refusal.clone())));
-            }
+                Change::Product(..) | Change::Category(_) | Change::BatchKey { .. } => None,
+            });
+            self.publications.extend(orders);
+            // Published before answered: whoever has an answer finds the order in every later snapshot.
+            self.fanout.publish(&self.publications);
+            self.publications.clear();
+            pending.settle();
         }
-        changes.clear();
+        self.pending = pending;
+        if outcome.is_err() {
+            self.undo(0);
+        }
+        self.pending.answer(&outcome);
     }
 
     /// Adds one product, in a commit of its own.
@@ -302,22 +412,28 @@ impl<S: Store> Ledger<S> {
             catalog.add_product(category, &product.id, product.details).map_err(Refusal::NotInCatalog)?
         };
         self.totals.push(Total::default());
-        self.fanout.publish(&[Publication { product: index, total: Total::default() }]);
+        self.fanout.publish(&[Publication { product: index, total: Total::default(), seq: self.last_seq }]);
         Ok(())
     }
 
     fn write(&mut self, changes: &[Change]) -> Outcome {
+        self.health.begin();
         let result = self.store.commit(changes);
+        let was_failing = self.health.end(&result);
         match &result {
-            Ok(()) if self.failing => log::line("commits succeed again"),
-            Err(error) if !self.failing => log::line(&format!("a commit failed, orders are refused: {error}")),
+            Ok(()) if was_failing => log::line("commits succeed again"),
+            Err(error) if !was_failing => log::line(&format!("a commit failed, orders are refused: {error}")),
             _ => {}
         }
-        self.failing = result.is_err();
-        result.map_err(|error| match error {
-            StoreError::Full(_) => Refusal::StoreFull,
-            _ => Refusal::StoreRefused,
-        })
+        result.map_err(|error| refusal(&error))
+    }
+}
+
+fn refusal(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Full(_) => Refusal::StoreFull,
+        StoreError::Unknown(_) => Refusal::Unknown,
+        _ => Refusal::StoreRefused,
     }
 }
 

@@ -36,8 +36,10 @@
 pub mod assets;
 pub mod catalog;
 pub mod config;
+pub mod events;
 pub mod fanout;
 pub mod feed;
+pub mod history;
 pub mod http;
 pub mod laggards;
 pub mod ledger;
@@ -46,6 +48,7 @@ pub mod log;
 mod net;
 pub mod order;
 pub mod orders;
+pub mod position;
 pub mod routes;
 pub mod server;
 pub mod service;

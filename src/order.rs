@@ -1,7 +1,8 @@
-//! Orders and totals: the pure integer rules of the tally. Owns what an amount is and when a total may change;
-//! knows nothing of JSON, storage or the network.
+//! Orders and totals: the pure rules of the tally. Owns what an amount and a key are and when a total may change; knows
+//! nothing of JSON, storage or the network.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The largest magnitude of an amount or a total: 2^53 − 1, the last integer that a browser's `Number` shows exactly
 /// (ECMA-262, `Number.MAX_SAFE_INTEGER`).
@@ -104,6 +105,28 @@ impl Amount {
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
+    }
+}
+
+/// The longest idempotency key, in bytes: room for a UUID with words around it.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// What a client names an order by, so that sending it twice counts it once. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// The key of this text: 1 to [`MAX_KEY_BYTES`] bytes without control characters, or `None`.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -6,15 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::catalog::ProductIndex;
+use crate::events;
+use crate::fanout::Format;
 use crate::feed::{Feeds, LiveFeed};
+use crate::history::History;
 use crate::http::deferred::Deferred;
 use crate::http::request::Request;
-use crate::http::response::{Answer, Problem, RETRY_AFTER_SECONDS};
-use crate::ledger::{LedgerHandle, Outcome, Refusal, Slot, Waiter};
-use crate::routes::{self, Action, Plan, Routes, Topic};
+use crate::http::response::{Answer, Body, PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
+use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Refusal, Slot, Waiter};
+use crate::order::Key;
+use crate::routes::{self, Action, MAX_LOG_LINES, NDJSON, Plan, Routes, Topic};
 use crate::service::{Call, Service};
 use crate::session;
-use crate::wire::{self, BodyError};
+use crate::wire::{self, BatchError, BodyError};
 
 /// See the module's head.
 pub struct OrderService {
@@ -22,6 +26,8 @@ pub struct OrderService {
     pub routes: Routes,
     /// Where orders are written.
     pub ledger: LedgerHandle,
+    /// Where the log is read.
+    pub history: History,
     /// What live feeds work on.
     pub feeds: Feeds,
     /// The answer that is written most often.
@@ -48,35 +54,43 @@ impl Service for OrderService {
 
     fn act(&self, client: &mut Client, action: Action, call: Call<'_>) -> Option<Answer> {
         let result = match (action, call.deferred_to) {
-            (Action::Order(product), Some(stream)) => {
+            (Action::Order(product, key), Some(stream)) => {
                 let receipts = client.receipts.get_or_insert_with(|| Receipts::new(stream.clone(), self.taken.clone()));
-                match self.submit(product, call.body, receipts) {
+                match self.submit(product, key, call.body, receipts) {
                     Ok(()) => return None,
                     Err(problem) => Err(problem),
                 }
             }
-            (Action::Order(product), None) => wire::parse_order(call.body)
+            (Action::Order(product, key), None) => wire::parse_order(call.body)
                 .map_err(body_problem)
-                .and_then(|amount| done(self.ledger.order(product, amount, &client.slot)))
+                .and_then(|amount| done(self.ledger.order(Order { product, amount, key }, &client.slot)))
                 .map(|()| Answer::json(wire::OK)),
+            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key, &client.slot),
             (Action::AddProduct(category), _) => wire::parse_details(call.body)
                 .map_err(body_problem)
                 .and_then(|details| done(self.ledger.add_product(category, details, &client.slot)))
                 .map(|()| self.routes.products(category)),
+            (Action::Log { after, limit }, _) => self.log_page(after, limit),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
 
     fn settle(&self, client: &Client) -> Option<Vec<u8>> {
-        client.receipts.as_ref().and_then(|receipts| receipts.deferred.settle())
+        client.receipts.as_ref().and_then(|receipts| receipts.deferred.settle(LEDGER_DEADLINE))
     }
 
     #[inline(never)]
     fn converse(&self, client: Client, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
         let Client { slot, receipts } = client;
         drop(receipts);
+        let format = topic.subscription.format;
         let feed = LiveFeed::new(&self.feeds, topic, slot);
-        session::run(stream, early, &self.feeds.laggards, session::Limits::default(), feed);
+        match format {
+            Format::Events => events::run(&stream, &self.feeds.laggards, feed),
+            Format::Plain | Format::Positioned => {
+                session::run(stream, early, &self.feeds.laggards, session::Limits::default(), feed);
+            }
+        }
     }
 
     fn refuse(&self, problem: &Problem) -> Answer {
@@ -86,13 +100,85 @@ impl Service for OrderService {
 
 impl OrderService {
     /// Hands an order to the ledger, whose thread will write the answer.
-    fn submit(&self, product: ProductIndex, body: &[u8], receipts: &Arc<Receipts>) -> Result<(), Problem> {
+    fn submit(
+        &self,
+        product: ProductIndex,
+        key: Option<Key>,
+        body: &[u8],
+        receipts: &Arc<Receipts>,
+    ) -> Result<(), Problem> {
         let amount = wire::parse_order(body).map_err(body_problem)?;
         receipts.deferred.begin();
         let waiter: Arc<dyn Waiter> = receipts.clone();
-        self.ledger.submit(product, amount, waiter);
+        self.ledger.submit(Order { product, amount, key }, waiter);
         Ok(())
     }
+
+    /// Several orders as one: all are counted, or none is.
+    fn take_batch(&self, body: &[u8], is_ndjson: bool, key: Option<Key>, slot: &Arc<Slot>) -> Result<Answer, Problem> {
+        let lines = match wire::parse_batch(body, is_ndjson) {
+            Ok(lines) => lines,
+            Err(BatchError::Body(error)) => return Err(body_problem(error)),
+            Err(BatchError::Lines(errors)) => return Ok(refused_batch(422, &errors)),
+        };
+        let found: Vec<Option<ProductIndex>> = {
+            let catalog = self.feeds.catalog.read().unwrap_or_else(PoisonError::into_inner);
+            lines.iter().map(|line| catalog.find_product(&line.id)).collect()
+        };
+        if found.iter().any(Option::is_none) {
+            let told = |place: &Option<_>| {
+                place.is_none().then(|| "there is no such product; GET /{category} lists them".to_owned())
+            };
+            return Ok(refused_batch(422, &found.iter().map(told).collect::<Vec<_>>()));
+        }
+        let orders: Vec<Order> = (found.into_iter().flatten().zip(&lines))
+            .map(|(product, line)| Order { product, amount: line.amount, key: line.key.clone() })
+            .collect();
+        match self.ledger.batch(orders, key, slot) {
+            Ok(()) => {
+                let results = wire::order_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
+                let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };
+                Ok(Answer::new(200, media_type, Body::Owned(results.into_bytes())).with("Cache-Control", "no-store"))
+            }
+            Err(Refusal::InBatch(place, refusal)) => {
+                let mut errors = vec![None; lines.len()];
+                errors[place] = Some(refusal.to_string());
+                Ok(refused_batch(refused(&refusal).status(), &errors))
+            }
+            Err(refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    fn log_page(&self, after: u64, limit: usize) -> Result<Answer, Problem> {
+        let page = self.history.page(after, limit).ok_or_else(|| {
+            Problem::new(503, "the log cannot be read now; try again").with("Retry-After", RETRY_AFTER_SECONDS)
+        })?;
+        let mut lines = String::new();
+        for entry in &page {
+            wire::push_log_line(&mut lines, entry);
+        }
+        let answer = Answer::new(200, NDJSON, Body::Owned(lines.into_bytes())).with("Cache-Control", "no-store");
+        // A full page may have a next one (RFC 8288).
+        Ok(match page.last() {
+            Some(last) if page.len() == limit => {
+                let limit = if limit == MAX_LOG_LINES { String::new() } else { format!("&limit={limit}") };
+                answer.with("Link", format!("</log?after={}{limit}>; rel=\"next\"", last.seq))
+            }
+            _ => answer,
+        })
+    }
+}
+
+/// The answer to several orders of which none was counted.
+fn refused_batch(status: u16, errors: &[Option<String>]) -> Answer {
+    let first = errors.iter().enumerate().find_map(|(place, error)| error.as_ref().map(|error| (place, error)));
+    let detail = match first {
+        Some((place, error)) => format!("no order was counted, because of order {}: {error}", place + 1),
+        None => "no order was counted".to_owned(),
+    };
+    let title = tiny_http::StatusCode(status).default_reason_phrase();
+    let body = wire::refused_batch(status, title, &detail, errors);
+    Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 
 /// One connection's answers to orders, written by the ledger thread. See [`Deferred`].
@@ -137,9 +223,11 @@ impl Taken {
 fn refused(refusal: &Refusal) -> Problem {
     let (status, passes) = match refusal {
         Refusal::Stopping => return Problem::stopping(),
-        Refusal::TotalOutOfRange | Refusal::NotInCatalog(_) => (422, false),
+        Refusal::InBatch(_, refusal) => return refused(refusal),
+        Refusal::TotalOutOfRange | Refusal::NotInCatalog(_) | Refusal::KeyReused => (422, false),
+        Refusal::Unknown => (500, false),
         Refusal::StoreFull => (507, true),
-        Refusal::StoreRefused => (503, true),
+        Refusal::StoreRefused | Refusal::StoreHangs => (503, true),
     };
     let problem = Problem::new(status, refusal.to_string());
     if passes { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }

@@ -8,12 +8,13 @@ use tiny_http::Method;
 
 use crate::assets::{Assets, Content};
 use crate::catalog::{CategoryIndex, ProductIndex};
-use crate::fanout::{FanoutHandle, Feed};
-use crate::http::handshake::{self, Handshake};
+use crate::fanout::{FanoutHandle, Feed, Format, Subscription};
+use crate::http::handshake;
 use crate::http::origin::Policy;
 use crate::http::request::{BodyLength, Request};
-use crate::http::response::{Answer, Body, Problem};
-use crate::ledger::SharedCatalog;
+use crate::http::response::{Answer, Body, Problem, RETRY_AFTER_SECONDS, share, switching_protocols};
+use crate::ledger::{LedgerHandle, SharedCatalog, State};
+use crate::order::{Key, MAX_KEY_BYTES};
 use crate::service;
 use crate::tokens::{Access, Denied, Token, Tokens};
 use crate::wire;
@@ -27,6 +28,8 @@ pub struct Routes {
     pub catalog: SharedCatalog,
     /// Where totals are read.
     pub fanout: FanoutHandle,
+    /// Who tells whether orders can be taken.
+    pub ledger: LedgerHandle,
     /// Which names and which web pages are let in.
     pub policy: Policy,
     /// Who may do what.
@@ -72,25 +75,47 @@ pub type Plan = service::Plan<Action, Topic>;
 /// What a session is about, and who leads it.
 #[derive(Debug)]
 pub struct Topic {
-    /// What it follows.
-    pub feed: Feed,
+    /// What it follows, and how.
+    pub subscription: Subscription,
+    /// The position that it goes on from, if it named one.
+    pub since: Option<String>,
     /// The token that was presented, if one was.
     pub token: Option<Token>,
 }
 
-/// What a request with a body changes.
-#[derive(Debug, Clone, Copy)]
+/// What a request asks for that takes more than its head, or more than a moment.
+#[derive(Debug, Clone)]
 pub enum Action {
-    /// An order of this product.
-    Order(ProductIndex),
+    /// An order of this product, under this key.
+    Order(ProductIndex, Option<Key>),
+    /// Several orders as one.
+    Batch {
+        /// One a line, instead of an array.
+        is_ndjson: bool,
+        /// What the client calls them together.
+        key: Option<Key>,
+    },
     /// A new product in this category.
     AddProduct(CategoryIndex),
+    /// A page of the log.
+    Log {
+        /// The number of the order behind which it begins.
+        after: u64,
+        /// How many lines at most.
+        limit: usize,
+    },
 }
+
+/// The most lines in a page of the log, and how many it has unless fewer are asked for: 1,000, some 120 KB.
+pub const MAX_LOG_LINES: usize = 1_000;
 
 /// What a path stands for.
 enum Place {
     Asset,
+    Health,
+    Ready,
     Categories,
+    Log,
     Feed(Feed),
     /// `/orders/{id}`: a product to post to.
     Product(ProductIndex),
@@ -100,9 +125,11 @@ enum Place {
 impl Place {
     fn allow(&self) -> &'static str {
         match self {
-            Self::Asset | Self::Categories | Self::Feed(_) => "GET, HEAD, OPTIONS",
+            Self::Asset | Self::Health | Self::Ready | Self::Categories | Self::Log | Self::Feed(Feed::Category(_)) => {
+                "GET, HEAD, OPTIONS"
+            }
             Self::Product(_) => "POST, OPTIONS",
-            Self::Category(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
         }
     }
 }
@@ -113,8 +140,7 @@ impl Routes {
     pub fn plan(&self, request: Request<'_>) -> Plan {
         let (step, origin) = match self.check_source(request) {
             Ok(origin) => {
-                let handshake = handshake::handshake(request);
-                let step = self.authorize(request).and_then(|token| self.step(request, origin, handshake, token));
+                let step = self.authorize(request).and_then(|token| self.step(request, origin, token));
                 (step.unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin)
             }
             Err(problem) => (Step::Answer(answer(&problem)), None),
@@ -154,13 +180,7 @@ impl Routes {
     }
 
     #[inline(never)]
-    fn step(
-        &self,
-        request: Request<'_>,
-        origin: Option<&str>,
-        handshake: Option<Result<Handshake, Problem>>,
-        token: Option<&str>,
-    ) -> Result<Step, Problem> {
+    fn step(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Step, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
             return Ok(Step::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
@@ -175,17 +195,21 @@ impl Routes {
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
                 Ok(Step::Answer(Answer::json(wire::categories_array(&catalog))))
             }
-            (Method::Get | Method::Head, Place::Feed(feed)) => match handshake {
-                Some(handshake) => Ok(Step::Session(handshake?, Topic { feed, token: token.map(Token::new) })),
-                None => match self.fanout.totals(feed) {
-                    Some(totals) => Ok(Step::Answer(Answer::shared_json(totals))),
-                    None => Err(Problem::stopping()),
-                },
-            },
+            (Method::Get | Method::Head, Place::Health) => Ok(Step::Answer(Answer::json(wire::OK))),
+            (Method::Get | Method::Head, Place::Ready) => self.ready().map(Step::Answer),
+            (Method::Get | Method::Head, Place::Log) => log_page(request).map(Step::Act),
+            (Method::Get | Method::Head, Place::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
-            (Method::Post, Place::Product(index)) => expect_json(request).map(|()| Step::Act(Action::Order(index))),
+            (Method::Post, Place::Product(index)) => {
+                expect_body(request, &[JSON])?;
+                Ok(Step::Act(Action::Order(index, idempotency_key(request)?)))
+            }
+            (Method::Post, Place::Feed(Feed::All)) => {
+                let is_ndjson = expect_body(request, &[JSON, NDJSON, "application/jsonl"])? != JSON;
+                Ok(Step::Act(Action::Batch { is_ndjson, key: idempotency_key(request)? }))
+            }
             (Method::Post, Place::Category(index)) => {
-                expect_json(request).map(|()| Step::Act(Action::AddProduct(index)))
+                expect_body(request, &[JSON]).map(|_| Step::Act(Action::AddProduct(index)))
             }
             (_, place) => {
                 let allow = place.allow();
@@ -218,6 +242,9 @@ impl Routes {
         match path {
             "/orders" => return Ok(Place::Feed(Feed::All)),
             "/categories" => return Ok(Place::Categories),
+            "/log" => return Ok(Place::Log),
+            "/healthz" => return Ok(Place::Health),
+            "/readyz" => return Ok(Place::Ready),
             _ => {}
         }
         if let Some(index) = path.strip_prefix('/').and_then(|name| catalog().find_category(name)) {
@@ -230,6 +257,48 @@ impl Routes {
             return Err(no_category(name));
         }
         Err(Problem::new(404, "there is nothing at this address; GET /categories lists the categories"))
+    }
+
+    /// A feed in the form that the request asks for.
+    #[inline(never)]
+    fn feed(
+        &self,
+        request: Request<'_>,
+        feed: Feed,
+        origin: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Step, Problem> {
+        let named = request.header("Last-Event-ID").or_else(|| request.parameter("since"));
+        let topic = |format| Topic {
+            subscription: Subscription { feed, format },
+            since: named.map(str::to_owned),
+            token: token.map(Token::new),
+        };
+        if let Some(handshake) = handshake::handshake(request) {
+            let format = if named.is_some() { Format::Positioned } else { Format::Plain };
+            return Ok(Step::Session(switching_protocols(&handshake?), topic(format)));
+        }
+        if asks_for_events(request) {
+            let answer = Answer::empty(200).with("Content-Type", EVENTS).with("Cache-Control", "no-store");
+            // nginx would collect events before it passes them on.
+            let answer = answer.with("X-Accel-Buffering", "no");
+            return Ok(match request.head().method {
+                Method::Head => Step::Answer(answer),
+                _ => Step::Session(share(answer, origin.map(str::to_owned)).endless_head(), topic(Format::Events)),
+            });
+        }
+        self.fanout.totals(feed).map(|totals| Step::Answer(Answer::shared_json(totals))).ok_or_else(Problem::stopping)
+    }
+
+    #[inline(never)]
+    fn ready(&self) -> Result<Answer, Problem> {
+        let (status, why) = match self.ledger.health() {
+            State::Ready => return Ok(Answer::json(wire::OK)),
+            State::Failing { full: true } => (503, "no space is left for the data; orders are refused until there is"),
+            State::Failing { full: false } => (503, "the last commit failed; orders are refused until one succeeds"),
+            State::Hangs => (503, "the disk does not come back from a write; orders are refused until it does"),
+        };
+        Err(Problem::new(status, why).with("Retry-After", RETRY_AFTER_SECONDS))
     }
 
     // Not inlined, like the others here: a session that follows keeps every page of stack that was touched before it.
@@ -287,26 +356,31 @@ fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> A
     if origin.is_some() && request.header("Access-Control-Request-Method").is_some() {
         answer
             .with("Access-Control-Allow-Methods", allow)
-            .with("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            .with("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID")
             .with("Access-Control-Max-Age", PREFLIGHT_SECONDS)
     } else {
         answer
     }
 }
 
-/// A request that changes something is JSON, says so, and says how long it is.
-fn expect_json(request: Request<'_>) -> Result<(), Problem> {
+const JSON: &str = "application/json";
+/// One JSON text a line.
+pub const NDJSON: &str = "application/x-ndjson";
+const EVENTS: &str = "text/event-stream";
+
+/// A request that changes something says how long its body is and of which type; returns which of the types.
+fn expect_body(request: Request<'_>, types: &[&'static str]) -> Result<&'static str, Problem> {
     if request.head().body == BodyLength::Absent {
         return Err(Problem::new(411, "send a body with its Content-Length"));
     }
-    let media_type = request.header("Content-Type").and_then(|value| value.split(';').next()).unwrap_or_default();
-    if !media_type.trim().eq_ignore_ascii_case("application/json") {
+    let own = request.header("Content-Type").and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let Some(media_type) = types.iter().find(|known| known.eq_ignore_ascii_case(own)) else {
         return Err(Problem::new(415, "send the body as JSON, with the header Content-Type: application/json")
-            .with("Accept-Post", "application/json"));
-    }
+            .with("Accept-Post", types.join(", ")));
+    };
     match request.header("Content-Encoding") {
-        None => Ok(()),
-        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
+        None => Ok(media_type),
+        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(media_type),
         Some(_) => {
             Err(Problem::new(415, "send the body without a Content-Encoding").with("Accept-Encoding", "identity"))
         }
@@ -318,11 +392,68 @@ fn is_asset(path: &str) -> bool {
     path == "/" || path.contains('.')
 }
 
+/// What tells a supervisor that the server lives, and nothing more.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+/// Whether the client takes server-sent events.
+fn asks_for_events(request: Request<'_>) -> bool {
+    let ranges = request.headers("Accept").flat_map(|line| line.split(','));
+    ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|own| own.eq_ignore_ascii_case(EVENTS))
+}
+
+/// The key of the draft "The Idempotency-Key HTTP Header Field" (IETF httpapi), which is a string in quotes (RFC 8941,
+/// section 3.3.3). Without quotes, as many clients send it, the line is the key.
+fn idempotency_key(request: Request<'_>) -> Result<Option<Key>, Problem> {
+    let mut lines = request.headers("Idempotency-Key");
+    let Some(line) = lines.next() else { return Ok(None) };
+    let key = match line.strip_prefix('"') {
+        None => Key::new(line),
+        Some(rest) => unquoted(rest).and_then(|text| Key::new(&text)),
+    };
+    match (key, lines.next()) {
+        (Some(key), None) => Ok(Some(key)),
+        _ => Err(Problem::new(
+            400,
+            format!("send one Idempotency-Key of 1 to {MAX_KEY_BYTES} bytes, such as \"till-7-0042\""),
+        )),
+    }
+}
+
+/// The text of a string whose opening quote has been read.
+fn unquoted(rest: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = rest.chars();
+    loop {
+        match rest.next()? {
+            '"' => return rest.next().is_none().then_some(text),
+            '\\' => text.push(rest.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            plain => text.push(plain),
+        }
+    }
+}
+
+/// Which page of the log is asked for.
+fn log_page(request: Request<'_>) -> Result<Action, Problem> {
+    let number = |name, default: u64| match request.parameter(name) {
+        None => Ok(default),
+        Some(text) => text.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(name),
+    };
+    let wrong = |name| Problem::new(400, format!("{name} must be a whole number, as in /log?after=0&limit=1000"));
+    let after = number("after", 0).map_err(wrong)?;
+    let limit = number("limit", MAX_LOG_LINES as u64).map_err(wrong)?;
+    if limit == 0 {
+        return Err(wrong("limit"));
+    }
+    Ok(Action::Log { after, limit: limit.min(MAX_LOG_LINES as u64) as usize })
+}
+
 /// What a request needs a token for, if it may need one: the web app's files and preflights tell nothing.
 fn access(request: Request<'_>) -> Option<Access> {
     match request.head().method {
         Method::Options => None,
-        Method::Get | Method::Head if is_asset(request.path()) => None,
+        Method::Get | Method::Head if is_asset(request.path()) || is_probe(request.path()) => None,
         Method::Get | Method::Head => Some(Access::Read),
         _ => Some(Access::Write),
     }

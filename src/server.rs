@@ -26,10 +26,10 @@ use crate::ledger;
 use crate::orders::{OrderService, Taken};
 use crate::routes::{ProductLists, Routes};
 use crate::store::seed;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{DATA_FILE, SqliteStore};
 use crate::store::{StoreError, Stored};
 use crate::tokens::{TokenFileError, Tokens};
-use crate::{limits, log, wire};
+use crate::{history, limits, log, wire};
 
 use front::Front;
 
@@ -169,7 +169,10 @@ impl Server {
     ) -> io::Result<Self> {
         let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (laggards, laggard_setup) = laggards::prepare()?;
-        let (fanout, fanout_thread) = fanout::start(catalog.clone(), &stored.totals)?;
+        let (history, history_setup) = history::prepare();
+        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, file_id: &stored.file_id };
+        let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
+        history_setup.start(config.data.join(DATA_FILE), fanout.clone())?;
         let to_fanout = fanout.clone();
         let laggard_thread = laggard_setup.start(Box::new(move |subscriber| to_fanout.caught_up(subscriber)))?;
         let ledger::Running { handle: ledger, thread: ledger_thread, closed: ledger_closed } =
@@ -177,6 +180,7 @@ impl Server {
         let routes = Routes {
             catalog: catalog.clone(),
             fanout: fanout.clone(),
+            ledger: ledger.clone(),
             policy: Policy::new(front.addresses(), &config.allow_origins, &config.allow_hosts),
             tokens: tokens.clone(),
             assets,
@@ -187,7 +191,7 @@ impl Server {
         let (end_sender, end) = bounded(1);
         Ok(Self {
             front,
-            service: Arc::new(OrderService { routes, ledger, feeds, taken: Arc::<Taken>::default() }),
+            service: Arc::new(OrderService { routes, ledger, history, feeds, taken: Arc::<Taken>::default() }),
             laggards,
             ledger_thread,
             ledger_closed,
@@ -268,7 +272,7 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     };
     let told = |why: String| ServerError::Catalog(format!("{name}: {why}"));
     let wanted = wire::parse_catalog(&file).map_err(told)?;
-    let (mut store, mut stored) = SqliteStore::open(&config.data)?;
+    let (mut store, mut stored) = SqliteStore::open(&config.data, config.keeping)?;
     // The built-in catalogue is a first taste: it must not get into a folder that somebody has filled.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
         let left = seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;

@@ -5,7 +5,6 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use crate::http::handshake::Handshake;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Problem};
 
@@ -15,8 +14,8 @@ pub enum Step<Action, Topic> {
     Answer(Answer),
     /// Read the body, then ask [`Service::act`].
     Act(Action),
-    /// Answer the handshake, and go on as a session about this.
-    Session(Handshake, Topic),
+    /// Send these bytes, the head of an answer without an end, and go on as a session about this.
+    Session(Vec<u8>, Topic),
 }
 
 /// A decision, and the origin to which its answer may be shown.
@@ -54,8 +53,8 @@ pub trait Service: Send + Sync + 'static {
     /// one, after which the connection ends.
     fn settle(&self, client: &Self::Client) -> Option<Vec<u8>>;
 
-    /// Leads a session on this thread until it ends. The handshake has been answered; `early` is what the client has
-    /// sent behind it.
+    /// Leads a session on this thread until it ends. The head of its answer has been sent; `early` is what the
+    /// client has sent behind its request.
     fn converse(&self, client: Self::Client, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
 
     /// A refusal as an answer.

@@ -85,6 +85,14 @@ pub trait Conversation {
     fn end(&self, subscriber: &Arc<Subscriber>);
 }
 
+/// Bounds what the kernel holds of what a client has not taken.
+pub(crate) fn bound_buffers(stream: &TcpStream) {
+    // Without the small buffers the session works all the same, only its lag is seen later.
+    let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+}
+
 /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
 /// behind it.
 #[inline(never)]
@@ -95,10 +103,7 @@ pub fn run<C: Conversation>(
     limits: Limits,
     conversation: C,
 ) {
-    // Without the small buffer the session works all the same, only its lag is seen later.
-    let _ = SockRef::from(&*stream).set_send_buffer_size(SEND_BUFFER_BYTES);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+    bound_buffers(&stream);
     let subscriber = Subscriber::new(stream.clone(), laggards.clone());
     let mut session = Session::boxed(stream, early, subscriber.clone(), limits, conversation);
     session.talk();

@@ -45,7 +45,7 @@ pub struct Buffer {
     /// How many more totals were left out, because a later one of the same product is among them.
     pub merged: u64,
     /// The number of the first publication in it, which a subscriber that has no room for it is caught up from; 0 for
-    /// a snapshot.
+    /// a snapshot. What is counted is up to whoever makes buffers.
     pub first: u64,
 }
 
@@ -168,6 +168,19 @@ impl Subscriber {
     /// what was missed. Returns the [`Buffer::first`] of the first totals that were.
     pub fn resume(&self) -> Option<u64> {
         self.lagging.swap(false, Ordering::Relaxed).then(|| self.missed_from.load(Ordering::Relaxed))
+    }
+
+    /// The [`Buffer::first`] of the first totals that it has missed, if it lags. For the fan-out thread.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        self.is_lagging().then(|| self.missed_from.load(Ordering::Relaxed))
+    }
+
+    /// Makes it lag: from this number on it is due what it has missed. For the fan-out thread.
+    pub fn lag_from(self: &Arc<Self>, number: u64) -> Drained {
+        self.missed_from.store(number, Ordering::Relaxed);
+        self.lagging.store(true, Ordering::Relaxed);
+        self.drain()
     }
 
     /// Puts the session's own bytes in and drains. Blocks while the channel is full, up to [`WRITE_DEADLINE`].

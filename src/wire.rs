@@ -3,6 +3,8 @@
 
 mod catalog_file;
 mod members;
+mod orders;
+mod totals;
 
 use std::fmt;
 
@@ -11,21 +13,17 @@ use serde_json::value::RawValue;
 
 pub use catalog_file::parse_catalog;
 use members::Members;
+pub use orders::{BatchError, BatchLine, order_results, parse_batch, push_log_line, refused_batch};
+pub use totals::{
+    GOODBYE_EVENT, HEARTBEAT_EVENT, going_away_frame, push_event, push_positioned_frame, push_total_frame,
+    total_opening, totals_array,
+};
 
 use crate::catalog::{Catalog, CategoryIndex, Details};
-use crate::order::{Amount, AmountError, Total};
+use crate::order::{Amount, AmountError, Key, MAX_KEY_BYTES};
 
-/// The first byte of an unfragmented text frame (RFC 6455, section 5.2): FIN and opcode 1.
-const TEXT_FRAME: u8 = 0x81;
-/// The first byte of a close frame: FIN and opcode 8.
+/// The first byte of a close frame (RFC 6455, section 5.2): FIN and opcode 8.
 pub const CLOSE_FRAME: u8 = 0x88;
-/// The status of an endpoint that goes away (RFC 6455, section 7.4.1).
-const GOING_AWAY: u16 = 1001;
-/// The longest payload that a frame's second byte can tell by itself.
-const SHORT_PAYLOAD: usize = 125;
-/// The longest idempotency key, in bytes: room for a UUID with words around it.
-pub const MAX_KEY_BYTES: usize = 255;
-
 /// The answer to an order that is on disk.
 pub const OK: &str = r#"{"ok":true}"#;
 
@@ -79,6 +77,13 @@ fn amount(members: &Members) -> Result<Amount, BodyError> {
     Amount::from_json_number(raw.get()).map_err(|error: AmountError| BodyError::Wrong(error.to_string()))
 }
 
+/// The member `key` of an order.
+fn key(members: &Members) -> Result<Option<Key>, BodyError> {
+    let Some(text) = text(members, "key")? else { return Ok(None) };
+    let told = || format!("key must have 1 to {MAX_KEY_BYTES} bytes and no control characters");
+    Key::new(&text).map(Some).ok_or_else(|| BodyError::Wrong(told()))
+}
+
 /// Reads the body of an order: `{"amount":10}`.
 ///
 /// # Errors
@@ -116,8 +121,8 @@ pub enum Command {
         id: String,
         /// How many.
         amount: Amount,
-        /// What the answer repeats, so that the client can match it.
-        key: Option<String>,
+        /// What the client calls it, and the answer repeats.
+        key: Option<Key>,
     },
 }
 
@@ -152,10 +157,7 @@ pub fn parse_command(message: &str) -> Result<Command, CommandError> {
             None => Err(CommandError { why: format!("payload.category is missing, as in {EXAMPLE}"), key: None }),
         },
         "add-order" => {
-            let key = text(&payload, "key").map_err(refuse)?;
-            if key.as_ref().is_some_and(|key| key.len() > MAX_KEY_BYTES) {
-                return Err(CommandError { why: format!("key must be at most {MAX_KEY_BYTES} bytes"), key: None });
-            }
+            let key = key(&payload).map_err(refuse)?;
             let order = || -> Result<(String, Amount), BodyError> {
                 let id = text(&payload, "id")?.ok_or_else(|| {
                     BodyError::Wrong(r#"payload.id is missing; send a product id such as "A1""#.to_owned())
@@ -164,7 +166,7 @@ pub fn parse_command(message: &str) -> Result<Command, CommandError> {
             };
             match order() {
                 Ok((id, amount)) => Ok(Command::AddOrder { id, amount, key }),
-                Err(error) => Err(CommandError { why: error.to_string(), key }),
+                Err(error) => Err(CommandError { why: error.to_string(), key: key.map(|key| key.as_str().to_owned()) }),
             }
         }
         _ => Err(CommandError {
@@ -226,55 +228,9 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// The part of a total's message that comes before the number, for [`push_total_frame`] and [`totals_array`].
-#[must_use]
-pub fn total_opening(id: &str) -> Vec<u8> {
-    format!(r#"{{"id":{},"total":"#, quoted(id)).into_bytes()
-}
-
-/// Appends one total as a WebSocket text frame: `{"id":"A1","total":13}`.
-pub fn push_total_frame(frames: &mut Vec<u8>, opening: &[u8], total: Total) {
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(total.get());
-    // An id has at most 64 plain bytes and a total at most 17, so the payload is always a short one.
-    let payload = opening.len() + digits.len() + 1;
-    debug_assert!(payload <= SHORT_PAYLOAD);
-    frames.extend_from_slice(&[TEXT_FRAME, payload as u8]);
-    frames.extend_from_slice(opening);
-    frames.extend_from_slice(digits.as_bytes());
-    frames.push(b'}');
-}
-
-/// Totals as one JSON array.
-pub fn totals_array<'a>(totals: impl Iterator<Item = (&'a [u8], Total)>) -> Vec<u8> {
-    let mut array = vec![b'['];
-    for (opening, total) in totals {
-        if array.len() > 1 {
-            array.push(b',');
-        }
-        array.extend_from_slice(opening);
-        array.extend_from_slice(itoa::Buffer::new().format(total.get()).as_bytes());
-        array.push(b'}');
-    }
-    array.push(b']');
-    array
-}
-
-/// The close frame of a server that shuts down.
-#[must_use]
-pub fn going_away_frame() -> Vec<u8> {
-    let reason = b"the server is shutting down";
-    let mut frame = vec![CLOSE_FRAME, 2 + reason.len() as u8];
-    frame.extend_from_slice(&GOING_AWAY.to_be_bytes());
-    frame.extend_from_slice(reason);
-    frame
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::MAX_ID_BYTES;
-    use crate::order::MAX_TOTAL;
 
     fn is_malformed(body: &str) -> bool {
         matches!(parse_order(body.as_bytes()), Err(BodyError::Malformed(_)))
@@ -311,17 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn a_total_frame_is_exact_and_short_at_its_longest() {
-        let mut frames = Vec::new();
-        push_total_frame(&mut frames, &total_opening("A1"), Total::new(13).unwrap());
-        assert_eq!(frames, b"\x81\x16{\"id\":\"A1\",\"total\":13}");
-        frames.clear();
-        push_total_frame(&mut frames, &total_opening(&"x".repeat(MAX_ID_BYTES)), Total::new(-MAX_TOTAL).unwrap());
-        assert_eq!(usize::from(frames[1]), frames.len() - 2);
-        assert!(frames.len() - 2 <= SHORT_PAYLOAD);
-    }
-
-    #[test]
     fn commands_are_read_and_their_errors_carry_the_key() {
         assert_eq!(
             parse_command(r#"{"cmd":"update-category","payload":{"category":"confectionery"}}"#),
@@ -329,10 +274,11 @@ mod tests {
         );
         assert_eq!(
             parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":2,"key":"k"}}"#),
-            Ok(Command::AddOrder { id: "A1".into(), amount: Amount::new(2).unwrap(), key: Some("k".into()) })
+            Ok(Command::AddOrder { id: "A1".into(), amount: Amount::new(2).unwrap(), key: Key::new("k") })
         );
         let error = parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":"2","key":"k"}}"#).unwrap_err();
         assert_eq!(error.key.as_deref(), Some("k"));
+        assert!(parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":2,"key":""}}"#).is_err());
         for message in ["", "7", "{}", r#"{"cmd":1}"#, r#"{"cmd":"x"}"#, r#"{"cmd":"update-category"}"#] {
             assert!(!parse_command(message).unwrap_err().why.is_empty(), "{message}");
         }

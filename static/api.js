@@ -1,7 +1,12 @@
-// Owns the HTTP side: addresses relative to the page, JSON both ways, and one kind of error with words fit to show.
+// Owns the HTTP side: addresses relative to the page, JSON both ways, the lines that carry a token, and one kind of
+// error with words fit to show.
+
+import { ADD, ORDER, READ, access } from './token.js';
 
 /** A request that has no answer by then counts as failed. */
 const REQUEST_DEADLINE_MS = 8_000;
+/** What a proxy says for a server that did not answer it (502, 504): no answer of the server's either. */
+const UNANSWERED = [502, 504];
 
 /** A refusal of the server (its `detail`, its `status`), or no answer at all (`status` 0). */
 export class Problem extends Error {
@@ -12,39 +17,34 @@ export class Problem extends Error {
   }
 }
 
-export const categories = () => request('categories');
+export const categories = () => request(READ, 'categories');
 
-export const products = (category) => request(encodeURIComponent(category));
+export const products = (category) => request(READ, encodeURIComponent(category));
 
 /** Adds a product; resolves to the category's updated list. */
-export const addProduct = (category, product) => request(encodeURIComponent(category), product);
+export const addProduct = (category, product) => request(ADD, encodeURIComponent(category), product);
 
 /** Adds to a product's tally; resolves once the order is on the server's disk. */
-export const addOrder = (id, amount) => request(`orders/${encodeURIComponent(id)}`, { amount });
+export const addOrder = (id, amount) => request(ORDER, `orders/${encodeURIComponent(id)}`, { amount });
 
-/** The address of a category's live feed. */
-export function feedAddress(category) {
+/** Opens a category's live feed. A page cannot set the lines of a handshake, so a token goes as a subprotocol's name. */
+export function openFeed(category) {
   const address = new URL(`orders/${encodeURIComponent(category)}`, document.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');
   address.hash = '';
-  return address.href;
+  return new WebSocket(address, access.token === null ? [] : ['bearer', access.token]);
 }
 
-async function request(path, body) {
-  const options = { cache: 'no-store', signal: AbortSignal.timeout(REQUEST_DEADLINE_MS) };
-  if (body !== undefined) {
-    options.method = 'POST';
-    options.headers = { 'Content-Type': 'application/json' };
-    options.body = JSON.stringify(body);
-  }
+async function request(need, path, body) {
   let response;
   let answer;
   try {
-    response = await fetch(new URL(path, document.baseURI), options);
+    response = await access.request((token) => send(path, body, token), need);
     answer = await response.text();
   } catch {
     throw new Problem('The server does not answer.', 0);
   }
+  if (UNANSWERED.includes(response.status)) throw new Problem('The server does not answer.', 0);
   let value;
   try {
     value = JSON.parse(answer);
@@ -55,4 +55,16 @@ async function request(path, body) {
     throw new Problem(value?.detail ?? `The server answered with status ${response.status}.`, response.status);
   }
   return value;
+}
+
+function send(path, body, token) {
+  const headers = new Headers();
+  if (token !== null) headers.set('Authorization', `Bearer ${token}`);
+  const options = { headers, cache: 'no-store', signal: AbortSignal.timeout(REQUEST_DEADLINE_MS) };
+  if (body !== undefined) {
+    headers.set('Content-Type', 'application/json');
+    options.method = 'POST';
+    options.body = JSON.stringify(body);
+  }
+  return fetch(new URL(path, document.baseURI), options);
 }

@@ -1,12 +1,17 @@
 // Owns the page: the chosen category (kept in the address as #category, so that a board on a wall survives a reload),
-// the state in words, the problems, and the form. What moves over the network is api.js and feed.js; what is drawn, board.js.
+// the state in words, the problems, and the form. What moves over the network is api.js and feed.js; what is drawn, board.js;
+// who may, token.js.
 
 import * as api from './api.js';
 import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Feed } from './feed.js';
+import { access } from './token.js';
+import { TokenForm } from './token-form.js';
 
 const NO_ANSWER = 0;
+const UNAUTHORISED = 401;
+const FORBIDDEN = 403;
 const NOT_FOUND = 404;
 /** A problem that is over once the board is live, and one that a visitor's own action has met. */
 const PASSING = 'passing';
@@ -30,6 +35,8 @@ const homes = new Map();
 const asked = new Set();
 let lookingForNew = false;
 let lookAgain = false;
+/** What the feed says, as opposed to what is shown while a token is needed. */
+let feedState = 'idle';
 
 const feed = new Feed({
   load: api.products,
@@ -47,7 +54,7 @@ const feed = new Feed({
   },
   onProblem(error) {
     if (error.status === NOT_FOUND) open('');
-    if (error.status !== NO_ANSWER) showProblem(error.message, PASSING);
+    showReadProblem(error);
   },
   onState: showState,
 });
@@ -87,7 +94,7 @@ async function lookFor(id) {
       showProducts(of, await api.products(of));
     }
   } catch (error) {
-    showProblem(error.message, PASSING);
+    showReadProblem(error);
   } finally {
     lookingForNew = false;
   }
@@ -99,7 +106,8 @@ async function loadCategories() {
   try {
     names = await api.categories();
   } catch (error) {
-    if (error.status !== NO_ANSWER) showProblem(error.message, PASSING);
+    showReadProblem(error);
+    if (error.status === UNAUTHORISED) return;
     if (category === '') showState('lost');
     clearTimeout(categoriesRetry);
     categoriesRetry = setTimeout(loadCategories, categoriesBackoff.next());
@@ -121,7 +129,7 @@ async function addOrder(item, { id, amount }) {
     hideProblem();
   } catch (error) {
     const doubt = error.status === NO_ANSWER ? ' The order may or may not be counted: check the total first.' : '';
-    showProblem(`${name}: ${error.message}${doubt}`, LASTING);
+    showProblem(`${name}: ${withoutToken(error, 'ordered') ?? error.message}${doubt}`, LASTING);
   }
 }
 
@@ -134,11 +142,19 @@ async function addProduct(form) {
     form.reset();
     form.elements.name.focus();
   } catch (error) {
-    showProblem(`${name}: ${error.message}`, LASTING);
+    showProblem(`${name}: ${withoutToken(error, 'added') ?? error.message}`, LASTING);
   }
 }
 
+/** What the server says to a program that has no token is not for a visitor, who was asked for one. */
+function withoutToken(error, done) {
+  const refused = error.status === UNAUTHORISED || (error.status === FORBIDDEN && access.token !== null);
+  return refused ? `not ${done}, because no valid token was given.` : null;
+}
+
 function showState(state) {
+  feedState = state;
+  if (access.isLocked) state = 'locked';
   if (state === 'lost' && page.state.dataset.state === 'live') currentAt = feed.heardOn;
   if (state === 'live' && page.problem.dataset.kind === PASSING) hideProblem();
   document.body.dataset.state = state;
@@ -153,6 +169,8 @@ function words(state) {
       return 'Live';
     case 'connecting':
       return 'Connecting…';
+    case 'locked':
+      return 'A token is needed';
     case 'lost':
       return currentAt === null
         ? 'No connection. Trying again.'
@@ -165,7 +183,9 @@ function words(state) {
 function showHint() {
   const state = page.state.dataset.state;
   let hint = '';
-  if (category === '') {
+  if (state === 'locked') {
+    hint = 'This board is shown to those who have a token.';
+  } else if (category === '') {
     hint = 'Choose a category to see its orders.';
   } else if (state === 'live' && board.isEmpty) {
     hint = 'No products here yet. Add the first one below.';
@@ -173,6 +193,11 @@ function showHint() {
   page.hint.textContent = hint;
   page.hint.hidden = hint === '';
   page.board.hidden = hint !== '';
+}
+
+/** No answer shows in the state, a missing token in the hint. */
+function showReadProblem(error) {
+  if (error.status !== NO_ANSWER && error.status !== UNAUTHORISED) showProblem(error.message, PASSING);
 }
 
 function showProblem(text, kind) {
@@ -210,6 +235,17 @@ page['product-form'].addEventListener('submit', (event) => {
   addProduct(event.target);
 });
 page['problem-close'].addEventListener('click', hideProblem);
+
+new TokenForm({
+  onChange: () => showState(feedState),
+  // With another token, or none, the server decides anew what may be seen.
+  onAgain() {
+    loadCategories();
+    feed.resume();
+  },
+  // What only a token lets see goes with it.
+  onForget: () => board.clear(),
+});
 
 showHint();
 loadCategories();

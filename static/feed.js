@@ -1,7 +1,7 @@
 // Owns the live subscription: one WebSocket, its reconnection, and the check that it is not silently dead. It loads the
 // product list before it subscribes, so that totals arrive for products that are known. Knows nothing of the page.
 
-import { feedAddress } from './api.js';
+import { openFeed } from './api.js';
 import { Backoff } from './backoff.js';
 
 /** No total for so long: ask the server for a new snapshot, which also shows whether the socket is still alive. */
@@ -15,7 +15,8 @@ const LOOK_MS = 1_000;
 
 /**
  * Calls back with
- * - `load(category)`: to fetch the product list (a promise; a rejection with `status` 404 ends the subscription),
+ * - `load(category)`: to fetch the product list (a promise; a rejection with `status` 404 ends the subscription, and one
+ *   with 401 suspends it until `resume()`),
  * - `onProducts(products)`: the list, before the first total,
  * - `onTotal(id, total)`: each total, in order; it says whether the total is one of the present category,
  * - `onProblem(error)`: a failed load, or an error message on the feed,
@@ -65,6 +66,12 @@ export class Feed {
     }
   }
 
+  /** Tries at once what is wanted, on a new socket. */
+  resume() {
+    this.#close();
+    this.watch(this.#category);
+  }
+
   async #connect() {
     const attempt = this.#begin();
     const category = this.#category;
@@ -87,7 +94,7 @@ export class Feed {
 
   #open() {
     this.#close();
-    const socket = new WebSocket(feedAddress(this.#category));
+    const socket = openFeed(this.#category);
     const current = () => socket === this.#socket;
     socket.onopen = () => current() && this.#subscribed();
     socket.onmessage = ({ data }) => current() && this.#receive(data);
@@ -141,6 +148,9 @@ export class Feed {
   #loadFailed(error) {
     if (error.status === 404) {
       this.#category = '';
+      this.#stop();
+    } else if (error.status === 401) {
+      // Whoever was asked for a token has given none: asking again and again would not help.
       this.#stop();
     } else {
       this.#lost();

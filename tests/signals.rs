@@ -25,15 +25,18 @@ fn sessions_that_send_orders_while_the_server_stops_are_answered_or_closed_and_h
             (0..SESSIONS).map(|_| WebSocket::open(server.addr(), "/orders/confectionery")).collect();
         let (sent, taken) = (AtomicI64::new(0), AtomicI64::new(0));
         let ended_after = thread::scope(|scope| {
-            for mut session in sessions {
+            for (number, mut session) in sessions.into_iter().enumerate() {
                 let (sent, taken) = (&sent, &taken);
                 spawn(scope, move || {
                     session.texts(1);
-                    for _ in 0..ORDERS {
+                    for order in 0..ORDERS {
                         sent.fetch_add(1, Ordering::Relaxed);
-                        session.send("{\"cmd\":\"add-order\",\"payload\":{\"id\":\"A1\",\"amount\":1,\"key\":\"k\"}}");
+                        let key = format!("{number}-{order}");
+                        session.send(&format!(
+                            "{{\"cmd\":\"add-order\",\"payload\":{{\"id\":\"A1\",\"amount\":1,\"key\":\"{key}\"}}}}"
+                        ));
                         match session.next() {
-                            Message::Text(text) if text == "{\"ok\":true,\"key\":\"k\"}" => {
+                            Message::Text(text) if text == format!("{{\"ok\":true,\"key\":\"{key}\"}}") => {
                                 taken.fetch_add(1, Ordering::Relaxed);
                             }
                             Message::Text(text) => assert!(text.contains("shutting down"), "{text}"),

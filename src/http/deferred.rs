@@ -3,6 +3,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::net::send_now;
 
@@ -14,6 +15,8 @@ enum State {
     Due,
     /// The socket did not take all of it: this is left.
     Left(Vec<u8>),
+    /// Nobody waits for it any more.
+    Abandoned,
 }
 
 /// At most one answer of one connection at a time. See the module's head.
@@ -41,6 +44,9 @@ impl Deferred {
     /// client that sends requests and reads no answers, is left to the connection's thread.
     pub fn send(&self, answer: &[u8]) {
         let mut state = self.state();
+        if matches!(*state, State::Abandoned) {
+            return;
+        }
         let sent = send_now(&self.stream, answer).unwrap_or(0);
         *state = if sent == answer.len() {
             State::Idle
@@ -53,17 +59,24 @@ impl Deferred {
         self.settled.notify_one();
     }
 
-    /// Waits until no answer is due. Returns what has to be written still, after which the connection must end.
+    /// Waits until no answer is due. Returns what has to be written still, after which the connection must end; that is
+    /// nothing when the deadline has passed, because nobody knows the answer then.
     #[must_use]
-    pub fn settle(&self) -> Option<Vec<u8>> {
+    pub fn settle(&self, deadline: Duration) -> Option<Vec<u8>> {
+        let begun = Instant::now();
         let mut state = self.state();
         loop {
             match std::mem::replace(&mut *state, State::Idle) {
                 State::Idle => return None,
                 State::Left(answer) => return Some(answer),
-                State::Due => {
+                State::Due | State::Abandoned => {
+                    let left = deadline.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        *state = State::Abandoned;
+                        return Some(Vec::new());
+                    }
                     *state = State::Due;
-                    state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         }

@@ -101,6 +101,18 @@ impl Answer {
         printed
     }
 
+    /// Prints the head of an answer that ends with its connection (RFC 9112, section 6.3, item 8); what follows is up to
+    /// the caller.
+    #[must_use]
+    pub fn endless_head(&self) -> Vec<u8> {
+        const LENGTH: &[u8] = b"Content-Length: 0\r\n";
+        let mut head = self.head(HTTPVersion(1, 1), Some("close"));
+        if let Some(at) = head.windows(LENGTH.len()).position(|line| line == LENGTH) {
+            head.drain(at..at + LENGTH.len());
+        }
+        head
+    }
+
     /// Prints the head. The body follows unless the request was a HEAD or the status is 304.
     #[must_use]
     pub fn head(&self, version: HTTPVersion, connection: Option<&'static str>) -> Vec<u8> {
@@ -244,6 +256,13 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"), "{head}");
         assert!(head.contains("\r\nContent-Length: 2\r\n") && head.ends_with("\r\n\r\n"), "{head}");
         assert!(!text(&Answer::json("{}").head(HTTPVersion(1, 1), None)).contains("Connection"));
+    }
+
+    #[test]
+    fn an_endless_answer_has_no_length_and_ends_with_its_connection() {
+        let head = text(&Answer::empty(200).with("Content-Type", "text/event-stream").endless_head());
+        assert!(head.contains("Connection: close\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
     }
 
     #[test]

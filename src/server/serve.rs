@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::census::{Census, Permit};
 use crate::http::connection::{Connection, ReadError, write_all};
-use crate::http::handshake::Handshake;
 use crate::http::response::{self, Problem};
 use crate::service::{Call, Plan, Service, Step};
 
@@ -20,16 +19,16 @@ struct Serving<'a, S: Service> {
 /// What comes after a request.
 enum Next<Topic> {
     Request,
-    Session(Handshake, Topic),
+    Session(Vec<u8>, Topic),
     End,
 }
 
 /// A connection that asks to become a session.
 struct Session<S: Service> {
     stream: Arc<TcpStream>,
-    /// What the client has sent behind its handshake.
+    /// What the client has sent behind its request.
     early: Vec<u8>,
-    handshake: Handshake,
+    opening: Vec<u8>,
     topic: S::Topic,
     client: S::Client,
 }
@@ -37,7 +36,7 @@ struct Session<S: Service> {
 /// Serves one connection on this thread until it ends.
 pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, census: &Census, permit: &Permit) {
     if let Some(session) = serve_requests(service, stream, census)
-        && write_all(&session.stream, &[&response::switching_protocols(&session.handshake)]).is_ok()
+        && write_all(&session.stream, &[&session.opening]).is_ok()
     {
         permit.becomes_session();
         let Session { stream, early, topic, client, .. } = *session;
@@ -53,10 +52,10 @@ fn serve_requests<S: Service>(service: &S, stream: Arc<TcpStream>, census: &Cens
         match serving.serve_one() {
             Next::Request => {}
             Next::End => return None,
-            Next::Session(handshake, topic) => {
+            Next::Session(opening, topic) => {
                 let Serving { mut connection, client, .. } = *serving;
                 let (stream, early) = connection.take_parts();
-                return Some(Box::new(Session { stream, early, handshake, topic, client }));
+                return Some(Box::new(Session { stream, early, opening, topic, client }));
             }
         }
     }
@@ -90,7 +89,7 @@ impl<'a, S: Service> Serving<'a, S> {
         };
         let answer = match step {
             Step::Answer(answer) => answer,
-            Step::Session(handshake, topic) => return Next::Session(handshake, topic),
+            Step::Session(opening, topic) => return Next::Session(opening, topic),
             Step::Act(action) => {
                 if let Err(error) = self.connection.read_body() {
                     return self.refuse(error);

@@ -1,13 +1,15 @@
 //! What makes the tally durable. Owns the trait that every store fulfils and the errors it may give; knows orders and
 //! the catalogue, not who asks for them. [`sqlite`] is the store that ships.
 
+pub mod log;
+pub mod schema;
 pub mod seed;
 pub mod sqlite;
 
 use std::fmt;
 
 use crate::catalog::{Catalog, Category, Product, ProductIndex};
-use crate::order::{Amount, Total};
+use crate::order::{Amount, Key, Total};
 
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
@@ -28,10 +30,30 @@ pub enum Change {
         amount: Amount,
         /// The product's total with this order in it.
         total: Total,
+        /// What the client calls it.
+        key: Option<Key>,
+    },
+    /// The key of several orders that came as one.
+    BatchKey {
+        /// What the client calls them.
+        key: Key,
+        /// When they were taken, in milliseconds since 1970 (UTC).
+        at_ms: u64,
+        /// What tells them from others under the same key.
+        digest: i64,
     },
 }
 
-/// Everything that a store holds when it is opened.
+/// What a key was used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// One order.
+    Order(ProductIndex, Amount),
+    /// Several orders as one, with this digest.
+    Batch(i64),
+}
+
+/// Everything that a store holds when it is opened, but for the log.
 #[derive(Debug, Default)]
 pub struct Stored {
     /// All categories and products.
@@ -40,15 +62,25 @@ pub struct Stored {
     pub totals: Vec<Total>,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
+    /// What tells this file from every other, and from its backups: positions carry it.
+    pub file_id: String,
 }
 
 /// Keeps what the ledger commits.
 pub trait Store: Send {
-    /// Writes all of `changes` and syncs them to the disk; nothing of them is kept on an error.
+    /// Writes all of `changes` and syncs them to the disk. On an error nothing of them is kept, neither now nor after a
+    /// crash, unless it is [`StoreError::Unknown`]. Without changes it writes and syncs something that does not matter, to
+    /// find out whether it could.
     ///
     /// # Errors
     /// [`StoreError`] says whether the operator has to make room or to repair something.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// What the key was used for, unless that is too long ago at `now_ms` (milliseconds since 1970, UTC).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when that cannot be read.
+    fn find_key(&mut self, key: &Key, now_ms: u64) -> Result<Option<KeyUse>, StoreError>;
 }
 
 /// Why a store could not be opened or did not commit.
@@ -58,6 +90,9 @@ pub enum StoreError {
     Full(String),
     /// The disk or the file refused: the next commit tries again.
     Refused(String),
+    /// The disk failed when the changes were written already, and again when they were to be taken back. They do not count
+    /// now, nor once another commit has succeeded; but if the server or the machine stops before, they may.
+    Unknown(String),
     /// The folder belongs to another server that runs: stop that one, or name another folder.
     InUse(String),
     /// The file cannot be used as it is: the text says what to do.
@@ -68,7 +103,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(why) => write!(f, "no space left for the data: {why}"),
-            Self::Refused(why) => write!(f, "the data could not be written: {why}"),
+            Self::Refused(why) | Self::Unknown(why) => write!(f, "the data could not be written: {why}"),
             Self::InUse(why) | Self::Unusable(why) => f.write_str(why),
         }
     }

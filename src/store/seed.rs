@@ -85,6 +85,8 @@ pub fn plant(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Key;
+    use crate::store::KeyUse;
 
     #[derive(Default)]
     struct Counted(usize);
@@ -93,6 +95,10 @@ mod tests {
         fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
             self.0 += changes.len();
             Ok(())
+        }
+
+        fn find_key(&mut self, _key: &Key, _now_ms: u64) -> Result<Option<KeyUse>, StoreError> {
+            Ok(None)
         }
     }
 

@@ -1,0 +1,119 @@
+//! The history thread: reads the log for those who ask, a page at a time, so that no connection's thread needs a database's
+//! stack and no reader keeps the log from being tidied. Owns the reader; knows neither formats nor connections.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::fanout::{FanoutHandle, Page};
+use crate::log;
+use crate::store::StoreError;
+use crate::store::log::{Entry, LogReader};
+use crate::subscriber::Subscriber;
+
+/// Orders that are read at once for a subscriber: 1,024, some 50 KB on the wire. The others that wait come in between.
+const REPLAY_PAGE: usize = 1_024;
+/// How long somebody waits for a page: 10 s.
+const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a log that cannot be read is logged: once a minute.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+/// The thread's stack, as the ledger's.
+const STACK_BYTES: usize = 512 * 1024;
+
+enum Request {
+    Replay(Arc<Subscriber>, u64),
+    Page { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
+}
+
+/// Asks for parts of the log; cheap to clone.
+#[derive(Clone)]
+pub struct History {
+    /// Never holds more than a few entries a connection: each waits for its page before it asks for the next.
+    requests: Sender<Request>,
+}
+
+/// What the thread will run on; the handle works before the thread does.
+pub struct Setup {
+    requests: Receiver<Request>,
+}
+
+/// Prepares the history thread.
+#[must_use]
+pub fn prepare() -> (History, Setup) {
+    let (sender, requests) = unbounded();
+    (History { requests: sender }, Setup { requests })
+}
+
+impl History {
+    /// Asks for the orders behind the one with number `after`; they come to the fan-out thread as a [`Page`].
+    pub fn replay(&self, subscriber: Arc<Subscriber>, after: u64) {
+        let _ = self.requests.send(Request::Replay(subscriber, after));
+    }
+
+    /// The first orders behind the one with number `after`, oldest first, at most `limit`. `None` when the log cannot be
+    /// read.
+    #[must_use]
+    pub fn page(&self, after: u64, limit: usize) -> Option<Vec<Entry>> {
+        let (reply, page) = bounded(1);
+        self.requests.send(Request::Page { after, limit, reply }).ok()?;
+        page.recv_timeout(PAGE_DEADLINE).ok()
+    }
+}
+
+impl Setup {
+    /// Starts the thread on this data file. It ends when the last [`History`] is gone.
+    ///
+    /// # Errors
+    /// When the system refuses another thread.
+    pub fn start(self, path: PathBuf, fanout: FanoutHandle) -> io::Result<JoinHandle<()>> {
+        let mut reading = Reading { path, reader: None, last_logged: None };
+        thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
+            for request in self.requests {
+                match request {
+                    Request::Replay(subscriber, _) if subscriber.is_closed() => {}
+                    Request::Replay(subscriber, after) => {
+                        let steps = reading.read(|reader| reader.steps(after, REPLAY_PAGE)).flatten();
+                        fanout.page(Page { subscriber, after, steps });
+                    }
+                    Request::Page { after, limit, reply } => {
+                        if let Some(page) = reading.read(|reader| reader.page(after, limit)) {
+                            let _ = reply.send(page);
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+struct Reading {
+    path: PathBuf,
+    /// Opened with the first request.
+    reader: Option<LogReader>,
+    last_logged: Option<Instant>,
+}
+
+impl Reading {
+    fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Option<T> {
+        let result = match &self.reader {
+            Some(reader) => read(reader).map_err(|error| StoreError::Refused(error.to_string())),
+            None => LogReader::open(&self.path).and_then(|reader| {
+                let result = read(&reader).map_err(|error| StoreError::Refused(error.to_string()));
+                self.reader = Some(reader);
+                result
+            }),
+        };
+        result
+            .inspect_err(|error| {
+                if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
+                    log::line(&format!("the log of orders cannot be read: {error}"));
+                    self.last_logged = Some(Instant::now());
+                }
+            })
+            .ok()
+    }
+}

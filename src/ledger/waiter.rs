@@ -1,0 +1,116 @@
+//! Who is told an outcome, and the duty to tell it. Owns that everybody who asks is answered, whatever becomes of the
+//! request.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Outcome, Refusal};
+
+/// Somebody who is told the outcome of one request at a time.
+pub trait Waiter: Send + Sync {
+    /// Takes the outcome. Called by the ledger thread, which must not be held up.
+    fn tell(&self, outcome: Outcome);
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    outcome: Option<Outcome>,
+    /// How many outcomes nobody waits for any more. They come in the order of their requests, before any other.
+    abandoned: usize,
+}
+
+/// Where one requester waits for one outcome at a time. It is made once a connection and used for all its requests.
+#[derive(Debug, Default)]
+pub struct Slot {
+    place: Mutex<Place>,
+    arrived: Condvar,
+}
+
+impl Waiter for Slot {
+    fn tell(&self, outcome: Outcome) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.abandoned > 0 {
+            place.abandoned -= 1;
+            return;
+        }
+        place.outcome = Some(outcome);
+        self.arrived.notify_one();
+    }
+}
+
+impl Slot {
+    /// Waits for the outcome; when the deadline has passed it is [`Refusal::Unknown`].
+    pub(super) fn take(&self, deadline: Duration) -> Outcome {
+        let begun = Instant::now();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(outcome) = place.outcome.take() {
+                return outcome;
+            }
+            let left = deadline.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                place.abandoned += 1;
+                return Err(Refusal::Unknown);
+            }
+            place = self.arrived.wait_timeout(place, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The duty to answer one requester. It is fulfilled even when the request is dropped unseen.
+pub(super) struct Reply {
+    waiter: Option<Arc<dyn Waiter>>,
+    /// Whether its commit has begun: what is dropped after that may have been counted.
+    begun: bool,
+}
+
+impl Reply {
+    pub(super) fn new(waiter: Arc<dyn Waiter>) -> Self {
+        Self { waiter: Some(waiter), begun: false }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    pub(super) fn send(mut self, outcome: Outcome) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.tell(outcome);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.tell(Err(if self.begun { Refusal::Unknown } else { Refusal::Stopping }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_comes_too_late_is_not_taken_for_the_next_one() {
+        let slot = Slot::default();
+        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Unknown));
+        slot.tell(Ok(()));
+        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Unknown));
+        slot.tell(Err(Refusal::StoreFull));
+        slot.tell(Ok(()));
+        assert_eq!(slot.take(Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_is_answered() {
+        let slot = Arc::new(Slot::default());
+        let mut reply = Reply::new(slot.clone());
+        drop(Reply::new(slot.clone()));
+        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Stopping));
+        reply.begin();
+        drop(reply);
+        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Unknown));
+    }
+}

@@ -1,0 +1,200 @@
+//! The tables of the data file: how they are made, brought up to date, and read when a server starts. Owns the schema and
+//! the check that a file is ours; knows nothing of commits.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{StoreError, Stored};
+use crate::catalog::{CategoryIndex, Details};
+use crate::order::Total;
+
+/// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
+const APPLICATION_ID: i32 = 0x4f72_6443;
+
+/// The steps from an empty file to the present schema. A file's version (SQLite's `user_version`) is the number of steps
+/// that it has gone. Steps are only ever added.
+///
+/// Row ids of categories and products start at 1 and follow the places of the catalogue. Keys are numbered in the order of
+/// their use, so that the oldest are found without another index; `product` 0 stands for several orders as one, whose
+/// digest is in `amount`.
+const STEPS: &[&str] = &[
+    "
+    CREATE TABLE categories (
+        row INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, prefix TEXT NOT NULL) STRICT;
+    CREATE TABLE products (
+        row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, category INTEGER NOT NULL REFERENCES categories,
+        name TEXT NOT NULL, rrp TEXT NOT NULL, info TEXT NOT NULL, total INTEGER NOT NULL) STRICT;
+    CREATE TABLE orders (
+        seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, product INTEGER NOT NULL REFERENCES products,
+        amount INTEGER NOT NULL, total INTEGER NOT NULL) STRICT;
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('file_id', lower(hex(randomblob(8))));
+    ",
+    "
+    ALTER TABLE orders ADD COLUMN key TEXT;
+    CREATE TABLE keys (
+        n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL, product INTEGER NOT NULL,
+        amount INTEGER NOT NULL) STRICT;
+    INSERT INTO meta VALUES ('probe', '');
+    ",
+];
+
+/// Refuses a file of another program or of a newer version before anything is written to it.
+///
+/// # Errors
+/// [`StoreError::Unusable`] says what to do.
+pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let describe = |error| describe_open(path, &error);
+    let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(describe)?;
+    if tables == 0 {
+        return Ok(());
+    }
+    if pragma("application_id").map_err(describe)? != APPLICATION_ID {
+        return Err(StoreError::Unusable(format!(
+            "{} is a SQLite file of another program; choose another folder with --data",
+            path.display()
+        )));
+    }
+    let (version, known) = (pragma("user_version").map_err(describe)?, STEPS.len());
+    if usize::try_from(version).is_ok_and(|version| version <= known) {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "{} was written by a newer ordercast (schema {version}, this one knows {known}); run that version, or choose \
+         another folder with --data",
+        path.display()
+    )))
+}
+
+/// Goes the steps that the file has not gone yet, in one transaction.
+///
+/// # Errors
+/// What SQLite says; the file is then as it was.
+pub fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let missing = STEPS.get(version as usize..).unwrap_or_default();
+    for step in missing {
+        transaction.execute_batch(step)?;
+    }
+    if !missing.is_empty() {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        write_version(&transaction)?;
+    }
+    transaction.commit()
+}
+
+/// Writes the present schema's version into the file.
+///
+/// # Errors
+/// What SQLite says.
+pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", STEPS.len() as i32)
+}
+
+/// Reads everything but the log.
+///
+/// # Errors
+/// [`StoreError::Unusable`] when a rule of the catalogue or of the totals is broken, or SQLite cannot read a table.
+pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> {
+    let mut stored = Stored::default();
+    match read(connection, &mut stored) {
+        Ok(Ok(())) => Ok(stored),
+        Ok(Err(why)) => {
+            Err(StoreError::Unusable(format!("{} is damaged: {why}; {WHAT_TO_DO_WITH_DAMAGE}", path.display())))
+        }
+        Err(error) => Err(describe_open(path, &error)),
+    }
+}
+
+/// SQLite's errors are the outer ones, broken rules the inner ones.
+fn read(connection: &Connection, stored: &mut Stored) -> rusqlite::Result<Result<(), String>> {
+    let mut statement = connection.prepare("SELECT row, name, prefix FROM categories ORDER BY row")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, prefix): (String, String) = (row.get(1)?, row.get(2)?);
+        match stored.catalog.add_category(&name, &prefix) {
+            Ok(index) if i64::from(index.0) + 1 == row.get::<_, i64>(0)? => {}
+            Ok(_) => return Ok(Err("a category is missing".into())),
+            Err(error) => return Ok(Err(error.to_string())),
+        }
+    }
+    let mut statement =
+        connection.prepare("SELECT row, id, category, name, rrp, info, total FROM products ORDER BY row")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(1)?;
+        let details = Details { name: row.get(3)?, rrp: row.get(4)?, info: row.get(5)? };
+        let category: u32 = row.get(2)?;
+        let Some(total) = Total::new(row.get(6)?) else {
+            return Ok(Err(format!("the total of {id} is out of range")));
+        };
+        if category < 1 || category as usize > stored.catalog.categories().len() {
+            return Ok(Err(format!("{id} belongs to no category")));
+        }
+        match stored.catalog.add_product(CategoryIndex(category - 1), &id, details) {
+            Ok(index) if i64::from(index.0) + 1 == row.get::<_, i64>(0)? => stored.totals.push(total),
+            Ok(_) => return Ok(Err("a product is missing".into())),
+            Err(error) => return Ok(Err(error.to_string())),
+        }
+    }
+    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
+    stored.last_seq = last.unwrap_or(0).cast_unsigned();
+    stored.file_id = connection.query_row("SELECT value FROM meta WHERE key = 'file_id'", [], |row| row.get(0))?;
+    Ok(Ok(()))
+}
+
+/// What stands behind every word of damage.
+const WHAT_TO_DO_WITH_DAMAGE: &str = "restore a backup, or see with `ordercast check` how much is readable and let \
+                                      `ordercast repair` write a fresh file from it";
+
+/// An error of SQLite's while a file is opened, with what to do.
+#[must_use]
+pub fn describe_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let path = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Unusable(format!("{path} is damaged or no SQLite file ({error}); {WHAT_TO_DO_WITH_DAMAGE}"))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unusable(format!(
+            "{path} is locked by another program ({error}); close that program and start again"
+        )),
+        Some(ErrorCode::DiskFull) => StoreError::Full(format!("{path}: {error}")),
+        _ => StoreError::Unusable(format!("cannot open {path}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> i32 {
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn every_older_schema_is_brought_up_to_date_with_its_orders() {
+        for steps in 0..=STEPS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            STEPS[..steps].iter().for_each(|step| connection.execute_batch(step).unwrap());
+            if steps > 0 {
+                connection
+                    .execute_batch(
+                        "INSERT INTO categories VALUES (1, 'tools', 'T');
+                         INSERT INTO products VALUES (1, 'T1', 1, 'Saw', '', '', 5);
+                         INSERT INTO orders (seq, at_ms, product, amount, total) VALUES (1, 7, 1, 5, 5);",
+                    )
+                    .unwrap();
+                connection.pragma_update(None, "user_version", steps as i32).unwrap();
+            }
+            bring_up_to_date(&mut connection).unwrap();
+            assert_eq!(version(&connection), STEPS.len() as i32);
+            let stored = load(&connection, Path::new("x")).unwrap();
+            assert_eq!((stored.totals.len(), stored.last_seq), (steps.min(1), steps.min(1) as u64));
+            assert_eq!(stored.file_id.len(), 16);
+        }
+    }
+}
