@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check bench bench-peers deps clean
+.PHONY: run echo build test check fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -24,6 +24,10 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+
+# Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
+fuzz:
+	fuzz/run.sh
 
 # The load generator against this build alone, and beside other servers (needs node, npm, nginx with nchan).
 bench:

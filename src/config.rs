@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 
 use crate::store::sqlite::Keeping;
 
@@ -210,7 +210,7 @@ pub fn parse(
             }
             Arg::Short(letter) => return Err(UsageError(format!("unknown option -{letter}; see ordercast --help"))),
             Arg::Value(word) => {
-                let word = word.string().unwrap_or_default();
+                let word = word.to_string_lossy();
                 return Err(UsageError(format!("unknown argument {word:?}; see ordercast --help")));
             }
         }
@@ -299,6 +299,7 @@ fn number(value: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     fn parse_words(words: &[&str], environment: &[(&str, &str)]) -> Result<Command, UsageError> {
         let find =
@@ -361,6 +362,8 @@ mod tests {
             let error = parse_words(words, &[]).unwrap_err().to_string();
             assert!(error.contains(told), "{words:?}: {error}");
         }
+        let error = parse([OsString::from_vec(b"x\xff".to_vec())], |_| None).unwrap_err().to_string();
+        assert!(error.contains('x'), "{error}");
         let error = parse_words(&[], &[("ORDERCAST_MAX_CONNECTIONS", "many")]).unwrap_err().to_string();
         assert!(error.contains("ORDERCAST_MAX_CONNECTIONS=many"), "{error}");
     }

@@ -182,6 +182,12 @@ impl<C: Conversation> Session<C> {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::QuotaExceeded => {
                     Goodbye(CloseCode::Policy, "too many frames; slow down")
                 }
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    match self.socket.get_ref().conversation.check() {
+                        Ok(()) => continue,
+                        Err(goodbye) => goodbye,
+                    }
+                }
                 Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return,
                 Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
                 Err(Error::Utf8(_)) => return self.fail(CloseCode::Invalid, "text must be UTF-8"),
@@ -276,7 +282,7 @@ struct Wire<C> {
     allowance: Option<Allowance>,
 }
 
-impl<C> Read for Wire<C> {
+impl<C: Conversation> Read for Wire<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = loop {
             if let Some(deadline) = self.deadline {
@@ -295,6 +301,11 @@ impl<C> Read for Wire<C> {
         let is_open = self.deadline.is_none();
         if is_open && self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
             return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
+        // being silent, and would keep one open that may not go on.
+        if is_open && self.conversation.check().is_err() {
+            return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(read)
     }

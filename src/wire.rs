@@ -8,7 +8,6 @@ mod totals;
 
 use std::fmt;
 
-use serde_json::error::Category as JsonError;
 use serde_json::value::RawValue;
 
 pub use catalog_file::parse_catalog;
@@ -47,15 +46,12 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 fn members<'a>(json: &'a [u8], example: &str) -> Result<Members<'a>, BodyError> {
-    match serde_json::from_slice::<Members>(json) {
-        Ok(members) => Ok(members),
-        Err(error) if error.classify() == JsonError::Data => {
-            // A wrong shape may be noticed before bad syntax behind it: malformed comes first.
-            serde_json::from_slice::<&RawValue>(json).map_err(|error| malformed(&error, example))?;
-            Err(BodyError::Wrong(format!("the body must be a JSON object such as {example}")))
-        }
-        Err(error) => Err(malformed(&error, example)),
-    }
+    serde_json::from_slice::<Members>(json).or_else(|_| {
+        // Whether it is JSON at all is asked apart: a wrong shape may be noticed before bad syntax behind it, and what is
+        // no object may hold a number that no double holds, such as 1e400, which is valid all the same.
+        serde_json::from_slice::<&RawValue>(json).map_err(|error| malformed(&error, example))?;
+        Err(BodyError::Wrong(format!("the body must be a JSON object such as {example}")))
+    })
 }
 
 fn malformed(error: &serde_json::Error, example: &str) -> BodyError {
@@ -254,7 +250,17 @@ mod tests {
             assert!(is_malformed(body), "{body}");
         }
         assert!(matches!(parse_order(b"{\"a\xff\":1}"), Err(BodyError::Malformed(_))));
-        for body in ["[]", "1", "null", "{}", r#"{"amount":"10"}"#, r#"{"amount":null}"#, r#"{"amount":1.5}"#] {
+        for body in [
+            "[]",
+            "1",
+            "1e400",
+            r#""\ud800""#,
+            "null",
+            "{}",
+            r#"{"amount":"10"}"#,
+            r#"{"amount":null}"#,
+            r#"{"amount":1.5}"#,
+        ] {
             assert!(is_wrong(body), "{body}");
         }
         assert!(is_wrong(r#"{"amount":[10]}"#) && is_wrong(r#"{"amount":true}"#) && is_wrong(r#"{"amount":1e400}"#));

@@ -31,8 +31,10 @@ pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
 /// The token of a handshake that offers the pair `bearer, TOKEN`.
 #[must_use]
 pub fn offered_token<'a>(request: Request<'a>) -> Option<&'a str> {
-    let mut offered =
-        request.headers("Sec-WebSocket-Protocol").flat_map(|line: &'a str| line.split(',')).map(str::trim);
+    let mut offered = request
+        .headers("Sec-WebSocket-Protocol")
+        .flat_map(|line: &'a str| line.split(','))
+        .map(|name| name.trim_matches([' ', '\t']));
     match (offered.next(), offered.next(), offered.next()) {
         (Some(BEARER), Some(token), None) => Some(token),
         _ => None,
@@ -58,7 +60,12 @@ fn check(request: Request<'_>) -> Result<Handshake, Problem> {
         (Some(key), None) if is_key(key) => key.to_owned(),
         _ => return Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
     };
-    let offered = || request.headers("Sec-WebSocket-Protocol").flat_map(|line| line.split(',')).map(str::trim);
+    let offered = || {
+        request
+            .headers("Sec-WebSocket-Protocol")
+            .flat_map(|line| line.split(','))
+            .map(|name| name.trim_matches([' ', '\t']))
+    };
     if !offered().all(is_protocol_name) {
         return Err(Problem::new(400, "Sec-WebSocket-Protocol lists names, separated by commas"));
     }

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as far as this server speaks it (RFC 9110, RFC 9112). Owns bounded reading, framing, answers and the rules
 //! of origin; knows nothing of orders. tiny_http's types are the vocabulary, and its `Response` prints every answer.
 
-mod chunked;
+pub mod chunked;
 pub mod connection;
 pub mod deferred;
 pub mod handshake;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use tiny_http::{HTTPVersion, Method};
 
+use super::origin::host_name;
 use super::response::Problem;
 
 /// The longest request head, in bytes: 16 KiB, room for any browser's cookies.
@@ -66,13 +67,18 @@ impl Head {
         // On the heap: 2 KiB of stack, touched once, would stay with a session for as long as it lives.
         let mut storage = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut storage);
-        let length = match parsed.parse(&bytes[..bytes.len().min(MAX_HEAD_BYTES)]) {
+        let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+        let length = match parsed.parse(window) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD_BYTES => return Ok(None),
             Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
                 return Err(Problem::head_too_large());
             }
-            Err(httparse::Error::Version) if names_version(bytes) => return Err(Problem::new(505, "speak HTTP/1.1")),
+            Err(httparse::Error::Version) => match names_version(window) {
+                Some(true) => return Err(Problem::new(505, "speak HTTP/1.1")),
+                None if bytes.len() < MAX_HEAD_BYTES => return Ok(None),
+                _ => return Err(Problem::new(400, "the request line must end in a version, such as HTTP/1.1")),
+            },
             Err(error) => return Err(Problem::new(400, format!("the request head is malformed: {error}"))),
         };
         if has_bare_line_feed(&bytes[..length]) {
@@ -170,7 +176,9 @@ impl<'a> Request<'a> {
     /// Whether a line of this name lists the token, in any case (RFC 9110, section 5.6.1).
     #[must_use]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.headers(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+        self.headers(name)
+            .flat_map(|value| value.split(','))
+            .any(|item| item.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
     }
 
     fn text(&self, place: &Range<usize>) -> &'a str {
@@ -223,12 +231,15 @@ fn check_escapes(path: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether the request line ends in a well-formed version; httparse tells only that it is none that it knows.
-fn names_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-    let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    matches!(parts[..], [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+/// Whether the request line ends in a well-formed version, `None` while its end has not come in; httparse tells only that
+/// it is none that it knows, and tells that before the version is whole.
+fn names_version(bytes: &[u8]) -> Option<bool> {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let start = bytes.iter().position(|byte| !is_end(byte))?;
+    let end = start + bytes[start..].iter().position(is_end)?;
+    let parts: Vec<&[u8]> = bytes[start..end].split(|byte| *byte == b' ').collect();
+    Some(matches!(parts[..], [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
+        if major.is_ascii_digit() && minor.is_ascii_digit()))
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
@@ -241,14 +252,22 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     })
 }
 
-/// One `Host` line, no more and (in HTTP/1.1) no less (RFC 9112, section 3.2).
+/// One `Host` line, no more and (in HTTP/1.1) no less, with a name in it (RFC 9112, section 3.2).
 fn check_host(request: Request<'_>) -> Result<(), Problem> {
     match request.headers("Host").count() {
-        1 => Ok(()),
+        1 if request.host().and_then(host_name).is_some() => Ok(()),
+        1 => Err(Problem::new(400, "the Host line must be a name or an address, and a port if need be")),
         0 if request.head.version < HTTPVersion(1, 1) => Ok(()),
         0 => Err(Problem::new(400, "an HTTP/1.1 request needs a Host line")),
         _ => Err(Problem::new(400, "a request has one Host line, not several")),
     }
+}
+
+/// Whether a line of this name has a tab behind its colon; the values have lost those around them.
+fn has_tab(request: Request<'_>, name: &str) -> bool {
+    let lines = request.head.lines.iter().map(|(own, _)| own.clone());
+    let mut named = lines.filter(|own| request.bytes[own.clone()].eq_ignore_ascii_case(name.as_bytes()));
+    named.any(|own| request.bytes[own.end..].iter().take_while(|byte| **byte != b'\r').any(|byte| *byte == b'\t'))
 }
 
 fn body_length(request: Request<'_>) -> Result<BodyLength, Problem> {
@@ -257,6 +276,10 @@ fn body_length(request: Request<'_>) -> Result<BodyLength, Problem> {
     let length = lengths.next();
     if lengths.next().is_some() {
         return Err(Problem::new(400, "a request has one Content-Length line, not several"));
+    }
+    // White space by the letter (RFC 9110, section 5.6.3), but some servers take it for part of the value.
+    if has_tab(request, "Content-Length") || has_tab(request, "Transfer-Encoding") {
+        return Err(Problem::new(400, "send no tab in the lines that say how long the body is"));
     }
     match (encodings.next(), length) {
         (None, None) => Ok(BodyLength::Absent),
@@ -352,6 +375,8 @@ mod tests {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true),
             ("GET / HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n", false),
+            // No white space that HTTP knows.
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: \u{a0}close\r\n\r\n", true),
             ("GET / HTTP/1.0\r\n\r\n", false),
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {
@@ -402,6 +427,16 @@ mod tests {
         assert_eq!(status("GET / HTTP/x\r\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("GET /\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_version_is_judged_when_it_is_whole() {
+        for (line, expected) in [("GET / HTTP/2.0", 505), ("GET / HTTP/x", 400), ("GET / FTP/1.1", 400)] {
+            for end in 0..line.len() {
+                assert!(parse(&line[..end]).unwrap().is_none(), "{}", &line[..end]);
+            }
+            assert_eq!(status(&format!("{line}\r\n")), expected, "{line}");
+        }
     }
 
     #[test]

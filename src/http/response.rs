@@ -130,7 +130,18 @@ impl Answer {
         let length = self.body.bytes().len();
         let response = Response::new(StatusCode(self.status), headers, std::io::empty(), Some(length), None)
             .with_chunked_threshold(usize::MAX);
-        print(response, version, None, connection)
+        // tiny_http drops this line too; who sends it lists it as a connection option (RFC 9110, section 7.8).
+        let upgrade = self.headers.iter().find(|(name, _)| *name == "Upgrade");
+        let connection = match (upgrade, connection) {
+            (None, connection) => connection,
+            (Some(_), Some("close")) => Some("close, upgrade"),
+            (Some(_), _) => Some("upgrade"),
+        };
+        let mut head = print(response, version, None, connection);
+        if let Some((name, value)) = upgrade {
+            insert_line(&mut head, name, value);
+        }
+        head
     }
 }
 
@@ -167,7 +178,7 @@ fn print(
     // Writing to a Vec does not fail.
     let _ = response.raw_print(&mut head, version, &[], true, upgrade);
     if let Some(value) = connection {
-        insert_connection(&mut head, value);
+        insert_line(&mut head, "Connection", value);
     }
     head
 }
@@ -175,9 +186,9 @@ fn print(
 /// tiny_http drops a `Connection` line that is set on a response, so it goes in behind the status line.
 // Not inlined: it would make the frame larger from which tiny_http prints (see ARCHITECTURE.md on stacks).
 #[inline(never)]
-fn insert_connection(head: &mut Vec<u8>, value: &str) {
+fn insert_line(head: &mut Vec<u8>, name: &str, value: &str) {
     if let Some(at) = head.windows(2).position(|pair| pair == b"\r\n") {
-        let line = format!("\r\nConnection: {value}");
+        let line = format!("\r\n{name}: {value}");
         head.splice(at..at, line.bytes());
     }
 }

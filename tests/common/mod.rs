@@ -10,7 +10,10 @@
     reason = "each integration test compiles this module for itself and uses a part of it"
 )]
 
+pub mod guarded;
+pub mod hostile;
 pub mod http;
+pub mod limits;
 pub mod load;
 pub mod server;
 pub mod temp;

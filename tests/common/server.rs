@@ -201,6 +201,11 @@ impl Server {
         self.status_number("VmRSS:")
     }
 
+    /// The most resident memory that there has been, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        self.status_number("VmHWM:")
+    }
+
     pub fn threads(&self) -> u64 {
         self.status_number("Threads:")
     }

@@ -86,6 +86,11 @@ impl WebSocket {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
+    /// Sends bytes as they are; a server that has closed already is no failure.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
     /// The next message of any kind, within `deadline`; end of stream is `UnexpectedEof`.
     pub fn next_within(&mut self, deadline: Duration) -> io::Result<Message> {
         let end = Instant::now() + deadline;

@@ -1,0 +1,186 @@
+//! Catalogue files, and the catalogue that one grows into.
+
+use std::collections::HashSet;
+
+use ordercast::catalog::{
+    Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
+};
+use ordercast::order::{Key, MAX_TOTAL, Total};
+use ordercast::store::seed::{SeedCategory, SeedProduct, plant};
+use ordercast::store::{Change, KeyUse, Store, StoreError, Stored};
+use ordercast::wire;
+
+use super::command::{amount, keeps_bounds};
+use super::json;
+
+/// The longest payload of a frame whose length is one byte (RFC 6455, section 5.2).
+const SHORT_PAYLOAD: usize = 125;
+
+/// The fuzz target `catalog`.
+///
+/// # Panics
+/// When the file is not read as the strict reader reads it, or a catalogue grows beyond its bounds.
+pub fn check(input: &[u8]) {
+    let expected = std::str::from_utf8(input).ok().and_then(json::value).and_then(categories);
+    let seed = match wire::parse_catalog(input) {
+        Ok(seed) => {
+            assert_eq!(Some(&seed), expected.as_ref());
+            seed
+        }
+        Err(why) => {
+            assert_eq!(expected, None, "{why}");
+            assert!(why.contains("category") || why.contains("JSON object"), "{why}");
+            return;
+        }
+    };
+    let (mut store, mut stored) = (Counted(0), Stored::default());
+    match plant(&mut store, &mut stored, &seed).expect("the store takes everything") {
+        Ok(left) => {
+            assert_eq!(left, 0, "nothing was there before");
+            assert!(is_right(&seed));
+            check_catalog(&stored, &seed);
+            let changes = store.0;
+            assert_eq!(changes, seed.len() + stored.totals.len());
+            let again = plant(&mut store, &mut stored, &seed).expect("the store takes everything");
+            assert_eq!((again, store.0), (Ok(0), changes), "a second start changes nothing");
+        }
+        Err(error) => {
+            assert!(!is_right(&seed) && !error.to_string().is_empty(), "{error}");
+            assert_eq!((store.0, stored.catalog.products().len(), stored.totals.len()), (0, 0, 0));
+        }
+    }
+}
+
+/// A store that takes everything and keeps its number.
+struct Counted(usize);
+
+impl Store for Counted {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.0 += changes.len();
+        Ok(())
+    }
+
+    fn find_key(&mut self, _key: &Key, _now_ms: u64) -> Result<Option<KeyUse>, StoreError> {
+        Ok(None)
+    }
+}
+
+fn categories(file: &str) -> Option<Vec<SeedCategory>> {
+    let mut names = HashSet::new();
+    let mut ids = HashSet::new();
+    let mut categories = Vec::new();
+    for (name, value) in json::members(file)? {
+        let members = object(value, &["prefix", "products"])?;
+        let name = name?;
+        let prefix = json::string(members[0]?)?;
+        let mut products = Vec::new();
+        for item in json::items(members[1].unwrap_or("[]"))? {
+            let product = product(item)?;
+            if !ids.insert(product.id.clone()) {
+                return None;
+            }
+            products.push(product);
+        }
+        if !names.insert(name.clone()) {
+            return None;
+        }
+        categories.push(SeedCategory { name, prefix, products });
+    }
+    Some(categories)
+}
+
+fn product(value: &str) -> Option<SeedProduct> {
+    let members = object(value, &["id", "name", "rrp", "info", "total"])?;
+    let text = |place: usize| members[place].map_or(Some(String::new()), json::string);
+    let (Some(_), Some(_)) = (members[0], members[1]) else { return None };
+    let total = members[4].map_or(Ok(0), amount).ok()?;
+    let details = Details { name: text(1)?, rrp: text(2)?, info: text(3)? };
+    Some(SeedProduct { id: text(0)?, details, total: Total::new(total)? })
+}
+
+/// The values of the object's members in the order of `known`; `None` when there are others.
+fn object<'a>(value: &'a str, known: &[&str]) -> Option<Vec<Option<&'a str>>> {
+    let mut values = vec![None; known.len()];
+    for (name, value) in json::members(value)? {
+        let name = name?;
+        values[known.iter().position(|known| *known == name)?] = Some(value);
+    }
+    Some(values)
+}
+
+fn is_plain(name: &str, limit: usize) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    (1..=limit).contains(&name.len()) && name.chars().all(plain)
+}
+
+/// Whether the seed keeps all rules of the catalogue.
+fn is_right(seed: &[SeedCategory]) -> bool {
+    let names = seed.iter().all(|SeedCategory { name, prefix, .. }| {
+        let small = !name.contains(|letter: char| letter.is_ascii_uppercase());
+        small
+            && is_plain(name, MAX_ID_BYTES)
+            && is_plain(prefix, MAX_ID_BYTES / 2)
+            && !RESERVED_NAMES.contains(&name.as_str())
+    });
+    let mut products = seed.iter().flat_map(|category| &category.products);
+    let bytes = |SeedProduct { details, .. }: &SeedProduct| details.name.len() + details.rrp.len() + details.info.len();
+    names
+        && products.clone().count() <= MAX_PRODUCTS
+        && products.clone().map(bytes).sum::<usize>() <= MAX_TEXT_BYTES
+        && products.all(|product| is_plain(&product.id, MAX_ID_BYTES) && keeps_bounds(&product.details))
+}
+
+fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
+    let Stored { catalog, totals, .. } = stored;
+    assert_eq!(totals.len(), catalog.products().len());
+    let mut totals = totals.iter();
+    let mut place = 0;
+    for (at, SeedCategory { name, products, .. }) in (0..).zip(seed) {
+        let index = CategoryIndex(at);
+        assert_eq!(catalog.find_category(name), Some(index));
+        assert_eq!(catalog.category(index).products.len(), products.len());
+        for product in products {
+            let index = ProductIndex(place);
+            place += 1;
+            assert_eq!(catalog.find_product(&product.id), Some(index));
+            assert_eq!((&catalog.product(index).id, &catalog.product(index).details), (&product.id, &product.details));
+            let total = totals.next().expect("a total for each product");
+            assert_eq!(*total, product.total);
+            check_frame(&product.id, *total);
+        }
+        check_lists(catalog, index);
+        let id = catalog.next_id(index);
+        assert!(is_plain(&id, MAX_ID_BYTES) && catalog.find_product(&id).is_none(), "the next id is {id}");
+    }
+    assert_eq!(catalog.categories().len(), seed.len());
+}
+
+/// The total's message: a short frame, and within it an object of two members.
+fn check_frame(id: &str, total: Total) {
+    assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
+    let opening = wire::total_opening(id);
+    let mut frame = Vec::new();
+    wire::push_total_frame(&mut frame, &opening, total);
+    let [0x81, length, payload @ ..] = frame.as_slice() else { panic!("{frame:?} is no text frame") };
+    assert!(usize::from(*length) == payload.len() && payload.len() <= SHORT_PAYLOAD);
+    let array = wire::totals_array([(opening.as_slice(), total)].into_iter());
+    assert_eq!(array, [b"[", payload, b"]"].concat());
+    let members = std::str::from_utf8(payload).ok().and_then(json::value).and_then(json::members);
+    let [(_, own), (_, number)] = &members.expect("a total is an object")[..] else { panic!("two members") };
+    assert_eq!((json::string(own).as_deref(), amount(number)), (Some(id), Ok(total.get())));
+}
+
+/// What is listed is JSON, and names every product and every category as it is.
+fn check_lists(catalog: &Catalog, index: CategoryIndex) {
+    let products = wire::products_array(catalog, index);
+    let products = json::value(&products).and_then(json::items).expect("products are an array");
+    assert_eq!(products.len(), catalog.category(index).products.len());
+    for (listed, own) in products.into_iter().zip(&catalog.category(index).products) {
+        let own = catalog.product(*own);
+        let listed = product(listed).expect("a product is listed as a catalogue has it");
+        assert_eq!((&listed.id, &listed.details), (&own.id, &own.details));
+    }
+    let names = wire::categories_array(catalog);
+    let names = json::value(&names).and_then(json::items).expect("categories are an array");
+    assert!(names.into_iter().map(json::string).eq(catalog.categories().iter().map(|own| Some(own.name.clone()))));
+}

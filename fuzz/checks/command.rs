@@ -1,0 +1,213 @@
+//! What clients send as JSON: messages over a WebSocket, orders, new products, and the numbers in them.
+
+use ordercast::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
+use ordercast::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
+use ordercast::wire::{self, BatchError, BatchLine, BodyError, Command, CommandError};
+
+use super::json;
+
+/// The fuzz target `command`: every reader gets the same bytes.
+///
+/// # Panics
+/// When a reader takes what the strict one refuses, refuses what that takes, or finds another value.
+pub fn check(input: &[u8]) {
+    check_order(input);
+    check_batch(input);
+    check_details(input);
+    if let Ok(text) = std::str::from_utf8(input) {
+        check_amount(text);
+        check_command(text);
+    }
+}
+
+/// An object as the server sees it: the last member of a name counts.
+struct Object<'a>(Vec<(Option<String>, &'a str)>);
+
+impl<'a> Object<'a> {
+    /// `None` when the text is no object, or has a name that no text has.
+    fn read(value: &'a str) -> Option<Self> {
+        json::members(value).filter(|members| members.iter().all(|(name, _)| name.is_some())).map(Self)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|(own, _)| own.as_deref() == Some(name)).map(|(_, value)| *value)
+    }
+
+    /// `Err` when it is there and no string.
+    fn text(&self, name: &str) -> Result<Option<String>, ()> {
+        self.get(name).map(|value| json::string(value).ok_or(())).transpose()
+    }
+
+    /// `Err` when it is there and none that an order may have.
+    fn key(&self) -> Result<Option<Key>, ()> {
+        let Some(text) = self.text("key")? else { return Ok(None) };
+        let fits = !text.is_empty() && text.len() <= MAX_KEY_BYTES && !text.contains(char::is_control);
+        if fits { Ok(Key::new(&text)) } else { Err(()) }
+    }
+
+    fn amount(&self) -> Option<i64> {
+        amount(self.get("amount")?).ok()
+    }
+}
+
+fn check_order(body: &[u8]) {
+    let taken = wire::parse_order(body);
+    let value = std::str::from_utf8(body).ok().and_then(json::value);
+    let expected = value.and_then(Object::read).and_then(|order| order.amount());
+    assert_eq!(taken.as_ref().ok().map(|amount| amount.get()), expected);
+    check_body_error(taken.err(), value);
+}
+
+/// Several orders, as an array and one a line.
+fn check_batch(body: &[u8]) {
+    let line = |value: &str| {
+        let order = json::value(value).and_then(Object::read)?;
+        let (id, amount) = (order.text("id").ok()??, Amount::new(order.amount()?)?);
+        Some(BatchLine { id, amount, key: order.key().ok()? })
+    };
+    let items = std::str::from_utf8(body).ok().and_then(json::value).and_then(json::items);
+    let expected = items.map(|items| items.into_iter().map(line).collect::<Vec<_>>());
+    compare_batch(&wire::parse_batch(body, false), expected);
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let expected = lines.map(|value| std::str::from_utf8(value).ok().and_then(line)).collect();
+    compare_batch(&wire::parse_batch(body, true), Some(expected));
+}
+
+fn compare_batch(taken: &Result<Vec<BatchLine>, BatchError>, expected: Option<Vec<Option<BatchLine>>>) {
+    let expected = expected.filter(|lines| (1..=1_000).contains(&lines.len()));
+    match (taken, expected) {
+        (Ok(lines), Some(expected)) => assert_eq!(lines.iter().cloned().map(Some).collect::<Vec<_>>(), expected),
+        (Err(BatchError::Lines(errors)), Some(expected)) => {
+            let wrong: Vec<bool> = expected.iter().map(Option::is_none).collect();
+            assert_eq!(errors.iter().map(Option::is_some).collect::<Vec<_>>(), wrong);
+            assert!(wrong.contains(&true));
+        }
+        (Err(BatchError::Body(error)), None) => assert!(!error.to_string().is_empty()),
+        (taken, expected) => panic!("{taken:?} instead of {expected:?}"),
+    }
+}
+
+fn check_details(body: &[u8]) {
+    let taken = wire::parse_details(body);
+    let value = std::str::from_utf8(body).ok().and_then(json::value);
+    let expected = value.and_then(Object::read).and_then(|details| {
+        let [name, rrp, info] = ["name", "rrp", "info"].map(|name| details.text(name));
+        Some(Details { name: name.ok()??, rrp: rrp.ok()?.unwrap_or_default(), info: info.ok()?.unwrap_or_default() })
+    });
+    assert_eq!(taken.as_ref().ok(), expected.filter(keeps_bounds).as_ref());
+    check_body_error(taken.err(), value);
+}
+
+/// The bounds of a product's texts.
+#[must_use]
+pub fn keeps_bounds(details: &Details) -> bool {
+    let Details { name, rrp, info } = details;
+    let short = name.len() <= MAX_NAME_BYTES && rrp.len() <= MAX_NAME_BYTES && info.len() <= MAX_INFO_BYTES;
+    let plain = [name, rrp, info].iter().all(|text| !text.contains(char::is_control));
+    short && plain && name.chars().any(|letter| !letter.is_whitespace())
+}
+
+/// No JSON is malformed, anything else is wrong.
+fn check_body_error(error: Option<BodyError>, value: Option<&str>) {
+    match error {
+        None => assert!(value.is_some()),
+        Some(BodyError::Wrong(why)) => assert!(value.is_some() && !why.is_empty(), "{why}"),
+        Some(BodyError::Malformed(why)) => assert!(value.is_none() && !why.is_empty(), "{why}"),
+    }
+}
+
+fn check_command(message: &str) {
+    let taken = wire::parse_command(message);
+    assert_eq!(taken.as_ref().map_err(|error| &error.key), command(message).as_ref());
+    let key = match &taken {
+        Ok(Command::UpdateCategory(_)) => None,
+        Ok(Command::AddOrder { key, .. }) => key.as_ref().map(|key| key.as_str().to_owned()),
+        Err(CommandError { key, .. }) => key.clone(),
+    };
+    assert!(key.as_ref().is_none_or(|key| key.len() <= MAX_KEY_BYTES));
+    if let Err(CommandError { why, .. }) = &taken {
+        assert!(!why.is_empty());
+        check_answer(&wire::error_message(why, key.as_deref()), "error", why, key.as_deref());
+    }
+    check_answer(&wire::error_message(message, Some(message)), "error", message, Some(message));
+    let taken = wire::order_taken(key.as_deref());
+    let object = json::value(&taken).and_then(Object::read).expect("the answer is an object");
+    assert_eq!(object.get("ok"), Some("true"));
+    assert_eq!(object.text("key"), Ok(key));
+}
+
+fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {
+    let object = json::value(answer).and_then(Object::read).expect("the answer is an object");
+    assert_eq!(object.text(name), Ok(Some(text.to_owned())), "{answer}");
+    assert_eq!(object.text("key"), Ok(key.map(str::to_owned)), "{answer}");
+    assert_eq!(object.0.len(), 1 + usize::from(key.is_some()), "{answer}");
+}
+
+/// The command that a message stands for, or the key that the refusal repeats.
+fn command(message: &str) -> Result<Command, Option<String>> {
+    let envelope = json::value(message).and_then(Object::read).ok_or(None)?;
+    let cmd = envelope.text("cmd").ok().flatten().ok_or(None)?;
+    let payload = Object::read(envelope.get("payload").unwrap_or("{}")).ok_or(None)?;
+    match cmd.as_str() {
+        "update-category" => payload.text("category").ok().flatten().map(Command::UpdateCategory).ok_or(None),
+        "add-order" => {
+            let key = payload.key().map_err(|()| None)?;
+            let id = payload.text("id").ok().flatten();
+            match id.zip(payload.amount().and_then(Amount::new)) {
+                Some((id, amount)) => Ok(Command::AddOrder { id, amount, key }),
+                None => Err(key.map(|key| key.as_str().to_owned())),
+            }
+        }
+        _ => Err(None),
+    }
+}
+
+fn check_amount(text: &str) {
+    let taken = Amount::from_json_number(text).map(Amount::get);
+    assert_eq!(taken, amount(text), "{text}");
+    if let Ok(pieces) = taken {
+        // Every integer of the range is a binary double, and reading one rounds correctly: so none other can come out.
+        assert_eq!(text.parse(), Ok(double(pieces)), "{text}");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the range ends where integers stop being exact")]
+fn double(pieces: i64) -> f64 {
+    assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&pieces));
+    pieces as f64
+}
+
+/// The value of a JSON number, found by moving its decimal point over its digits.
+///
+/// # Errors
+/// The rule that the number breaks.
+pub fn amount(text: &str) -> Result<i64, AmountError> {
+    if !json::is_number(text) {
+        return Err(AmountError::NotANumber);
+    }
+    let text = text.to_ascii_lowercase();
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let unsigned = mantissa.trim_start_matches('-');
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    // Beyond what an i64 holds, only the sign matters: no text has that many digits.
+    let limit = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+    let exponent = exponent.parse::<i64>().map_or(limit, |exponent| exponent.clamp(i64::MIN / 2, i64::MAX / 2));
+    let digits = format!("{whole}{fraction}");
+    let zeros = digits.len() - digits.trim_start_matches('0').len();
+    let digits = digits.trim_matches('0');
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    // How many digits stand before the point, once the point has been moved.
+    let before = i64::try_from(whole.len()).unwrap_or(i64::MAX) + exponent - i64::try_from(zeros).unwrap_or(0);
+    let integer = usize::try_from(before).ok().filter(|before| *before >= digits.len());
+    let width = integer.ok_or(AmountError::NotAnInteger)?;
+    if width > 16 {
+        return Err(AmountError::OutOfRange);
+    }
+    let value: i64 = format!("{digits:0<width$}").parse().map_err(|_| AmountError::OutOfRange)?;
+    if value > MAX_TOTAL {
+        return Err(AmountError::OutOfRange);
+    }
+    Ok(if mantissa.starts_with('-') { -value } else { value })
+}

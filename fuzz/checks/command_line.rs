@@ -1,0 +1,160 @@
+//! Arguments and environment.
+//!
+//! An input is a list of words, separated by NUL as in `/proc/self/cmdline`. A word such as `ORDERCAST_DATA=x` stands in
+//! the environment, every other one is an argument. Words need not be UTF-8.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use ordercast::Config;
+use ordercast::config::{self, Command};
+
+/// The options with their environment twins.
+const OPTIONS: [(&str, &str); 13] = [
+    ("--listen", "ORDERCAST_LISTEN"),
+    ("--data", "ORDERCAST_DATA"),
+    ("--catalog", "ORDERCAST_CATALOG"),
+    ("--static-dir", "ORDERCAST_STATIC_DIR"),
+    ("--allow-origin", "ORDERCAST_ALLOW_ORIGIN"),
+    ("--allow-host", "ORDERCAST_ALLOW_HOST"),
+    ("--token-file", "ORDERCAST_TOKEN_FILE"),
+    ("--read-token-file", "ORDERCAST_READ_TOKEN_FILE"),
+    ("--keep-keys", "ORDERCAST_KEEP_KEYS"),
+    ("--keep-orders", "ORDERCAST_KEEP_ORDERS"),
+    ("--max-data-bytes", "ORDERCAST_MAX_DATA_BYTES"),
+    ("--max-connections", "ORDERCAST_MAX_CONNECTIONS"),
+    ("--max-connections-per-ip", "ORDERCAST_MAX_CONNECTIONS_PER_IP"),
+];
+
+/// The fuzz target `command_line`.
+///
+/// # Panics
+/// When an error names nothing that was written, or what is accepted is out of range or reads differently when it is
+/// written down again.
+pub fn check(input: &[u8]) {
+    let (mut arguments, mut environment) = (Vec::new(), Vec::new());
+    for word in input.split(|byte| *byte == 0).filter(|_| !input.is_empty()) {
+        let equals = word.iter().position(|byte| *byte == b'=').filter(|_| word.starts_with(b"ORDERCAST_"));
+        match equals {
+            Some(at) => environment.push((&word[..at], &word[at + 1..])),
+            None => arguments.push(word),
+        }
+    }
+    if asks_for_names(&arguments, &environment) {
+        return;
+    }
+    match parse(&arguments, &environment) {
+        Ok(Command::Help | Command::Version) => {
+            assert!(arguments.iter().any(|word| word.starts_with(b"-")), "nobody has asked for help");
+        }
+        Ok(Command::Serve(config)) => {
+            check_ranges(&config);
+            check_round_trip(&config);
+        }
+        Err(error) => check_error(&error.to_string(), &arguments, &environment),
+    }
+}
+
+fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, config::UsageError> {
+    let words = arguments.iter().map(|word| OsString::from_vec(word.to_vec()));
+    config::parse(words, |name| {
+        let found = environment.iter().find(|(own, _)| *own == name.as_bytes());
+        found.map(|(_, value)| OsStr::from_bytes(value).to_owned())
+    })
+}
+
+/// Whether reading this could ask a name server: a fuzzer must not. Takes more words for addresses than `parse` does.
+fn asks_for_names(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> bool {
+    let follows = arguments.windows(2).filter(|pair| pair[0] == b"--listen").map(|pair| pair[1]);
+    let joined = arguments.iter().filter_map(|word| word.strip_prefix(b"--listen="));
+    let listed = environment.iter().filter(|(name, _)| *name == b"ORDERCAST_LISTEN").map(|(_, value)| *value);
+    let listed = listed.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(','));
+    let words = follows.chain(joined).filter_map(|value| std::str::from_utf8(value).ok());
+    words.chain(listed.map(str::trim)).any(|value| {
+        let plain = value.parse::<SocketAddr>().is_ok();
+        let name = value.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        !plain && name.is_some_and(|(host, _)| host != "localhost")
+    })
+}
+
+fn check_ranges(config: &Config) {
+    assert!(!config.listen.is_empty() && config.max_connections >= 1);
+    let mut fixed: Vec<_> = config.listen.iter().filter(|address| address.port() != 0).collect();
+    let all = fixed.len();
+    fixed.sort_unstable();
+    fixed.dedup();
+    assert_eq!(fixed.len(), all, "an address is there twice: {:?}", config.listen);
+    assert!(config.max_connections_per_ip.is_none_or(|number| number >= 1));
+    assert!(config.read_token_file.is_none() || config.token_file.is_some(), "who may not read may write");
+    let Config { data, catalog, static_dir, token_file, read_token_file, .. } = config;
+    for path in [catalog, static_dir, token_file, read_token_file].into_iter().flatten().chain([data]) {
+        assert!(!path.as_os_str().is_empty(), "a path is empty");
+    }
+    for host in &config.allow_hosts {
+        assert!(!host.is_empty() && !host.contains(['/', '*']), "host {host:?}");
+    }
+    for origin in &config.allow_origins {
+        let host = origin.split_once("://").map(|(_, host)| host.trim_end_matches('/'));
+        assert!(origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/')), "origin {origin:?}");
+    }
+}
+
+/// What was understood, written as flags and (where commas allow it) as environment, is understood as the same.
+fn check_round_trip(config: &Config) {
+    let path = |path: &Option<PathBuf>| path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+    let texts = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
+    let number = |number: Option<u64>| number.iter().map(|number| number.to_string().into_bytes()).collect();
+    // In the order of OPTIONS.
+    let lists: [Vec<Vec<u8>>; OPTIONS.len()] = [
+        config.listen.iter().map(|address| address.to_string().into_bytes()).collect(),
+        path(&Some(config.data.clone())),
+        path(&config.catalog),
+        path(&config.static_dir),
+        texts(&config.allow_origins),
+        texts(&config.allow_hosts),
+        path(&config.token_file),
+        path(&config.read_token_file),
+        number(Some(config.keeping.keys.as_secs() / 3_600)),
+        number(config.keeping.orders),
+        number(config.keeping.data_bytes),
+        number(Some(config.max_connections as u64)),
+        number(config.max_connections_per_ip.map(|number| number as u64)),
+    ];
+    let (mut joined, mut apart, mut twins) = (vec![b"serve".to_vec()], Vec::new(), Vec::new());
+    for ((flag, twin), values) in OPTIONS.into_iter().zip(&lists) {
+        for value in values {
+            joined.push([flag.as_bytes(), b"=", value].concat());
+            apart.extend([flag.as_bytes().to_vec(), value.clone()]);
+        }
+        twins.push((twin.as_bytes(), values.join(&b','), values));
+    }
+    for arguments in [joined, apart] {
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        assert_eq!(parse(&arguments, &[]), Ok(Command::Serve(Box::new(config.clone()))), "{arguments:?}");
+    }
+    // Paths are taken whole, lists are taken apart at commas.
+    let is_list =
+        |name: &[u8]| [&b"ORDERCAST_LISTEN"[..], b"ORDERCAST_ALLOW_ORIGIN", b"ORDERCAST_ALLOW_HOST"].contains(&name);
+    let fits =
+        |value: &Vec<u8>| std::str::from_utf8(value).is_ok_and(|text| text.trim() == text && !text.contains(','));
+    if twins.iter().all(|(name, _, values)| !is_list(name) || values.iter().all(fits)) {
+        let environment: Vec<(&[u8], &[u8])> = twins.iter().map(|(name, value, _)| (*name, value.as_slice())).collect();
+        assert_eq!(parse(&[], &environment), Ok(Command::Serve(Box::new(config.clone()))), "{environment:?}");
+    }
+}
+
+/// An error says which word or which variable is meant.
+fn check_error(error: &str, arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) {
+    let option = OPTIONS.iter().any(|(flag, _)| error.contains(flag));
+    let twin = environment.iter().any(|(name, _)| error.contains(&*String::from_utf8_lossy(name)));
+    let word = arguments.iter().any(|word| {
+        let word = String::from_utf8_lossy(word);
+        // Words are shown as they were written or in quotes, options without their value, letters one by one.
+        let name = word.split('=').next().unwrap_or_default();
+        let letter = word.chars().skip(1).any(|letter| error.contains(&format!("-{letter}")));
+        (!name.is_empty() && error.contains(name)) || error.contains(&format!("{word:?}")) || letter
+    });
+    assert!(option || twin || word, "{error}");
+}

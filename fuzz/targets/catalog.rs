@@ -1,0 +1,4 @@
+#![no_main]
+#![warn(clippy::pedantic)]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::catalog::check(input));
