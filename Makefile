@@ -29,9 +29,10 @@ check:
 fuzz:
 	fuzz/run.sh
 
-# The load generator against this build alone, and beside other servers (needs node, npm, nginx with nchan).
+# The load generator against this build alone, what an order costs on the disk, and the load generator beside other servers (needs node, npm, nginx with nchan).
 bench:
 	$(CARGO) bench --bench load
+	$(CARGO) bench --bench disk
 
 bench-peers:
 	benches/peers/run.sh --markdown target/peers.md
