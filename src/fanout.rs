@@ -189,7 +189,7 @@ impl FanoutHandle {
         let _ = self.events.send(Event::Finish);
     }
 
-    /// Ends the relaying. The thread goes on refusing until the last handle is gone.
+    /// Ends the relaying and closes whoever is still subscribed. The thread goes on refusing until the last handle is gone.
     pub fn stop(&self) {
         let _ = self.events.send(Event::Stop);
     }
@@ -309,7 +309,10 @@ impl Fanout {
                     let _ = sender.send(self.totals_json(feed));
                 }
                 Event::Finish => self.finish(),
-                Event::Stop => return,
+                Event::Stop => {
+                    let listed = self.groups.iter().flat_map(|group| &group.subscribers);
+                    return listed.for_each(|subscriber| subscriber.close());
+                }
             }
         }
     }

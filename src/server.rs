@@ -38,6 +38,8 @@ pub use census::Caps;
 /// How long the end may take: requests in flight are answered, sessions told and heard, within 5 s. Half a second of
 /// them is left for the process's own end.
 pub const DRAIN: Duration = Duration::from_millis(4_500);
+/// How long sessions have to take their last totals and to answer the close frame: 3 s. Whoever is silent then is closed.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// How often the server's own threads are looked after: once a second.
 const SUPERVISION: Duration = Duration::from_secs(1);
 /// The built-in catalogue.
@@ -254,8 +256,9 @@ impl Server {
         // Not for ever: a disk may hang.
         let _ = self.ledger_closed.recv_deadline(deadline);
         self.service.feeds.fanout.finish();
-        self.front.wait_for_all(deadline);
+        self.front.wait_for_all(deadline.min(Instant::now() + FAREWELL));
         self.service.feeds.fanout.stop();
+        self.front.wait_for_all(deadline);
         self.laggards.stop();
         self.front.join(deadline);
     }

@@ -284,6 +284,12 @@ struct Wire<C> {
 
 impl<C: Conversation> Read for Wire<C> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
+        // being silent, and would keep one open that may not go on. Before the bytes are taken, so that none are lost
+        // if it may go on again.
+        if self.deadline.is_none() && self.conversation.check().is_err() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let read = loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -301,11 +307,6 @@ impl<C: Conversation> Read for Wire<C> {
         let is_open = self.deadline.is_none();
         if is_open && self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
             return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
-        // being silent, and would keep one open that may not go on.
-        if is_open && self.conversation.check().is_err() {
-            return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(read)
     }

@@ -181,7 +181,6 @@ fn an_encoding_that_is_not_plain_chunked_is_refused() {
 }
 
 /// A tab is white space to RFC 9110, section 5.6.3, and part of the value to some servers: this one takes neither side.
-// FINDING (open): src/http/request.rs takes these, because httparse strips tabs as it strips spaces.
 #[test]
 fn a_tab_around_the_value_of_a_framing_line_is_refused() {
     let mut shapes = Vec::new();

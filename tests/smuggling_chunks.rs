@@ -97,7 +97,6 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
     expect_all_refused("chunks", &shapes);
 }
 
-// FINDING (open): src/http/chunked.rs passes over trailer lines whatever is in them.
 #[test]
 fn trailers_that_are_none_are_refused() {
     let mut shapes = Vec::new();

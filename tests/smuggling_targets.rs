@@ -40,7 +40,6 @@ fn a_host_that_is_missing_or_there_several_times_is_refused() {
 }
 
 /// RFC 9112, section 3.2: an invalid `Host` is answered with 400.
-// FINDING (open): src/routes.rs answers these with 421 and goes on reading, so that what follows counts.
 #[test]
 fn a_host_that_is_none_is_refused() {
     let hosts = [
