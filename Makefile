@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check fuzz bench bench-peers deps clean
+.PHONY: run echo build test check model power fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -25,11 +25,24 @@ check:
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 
+# Every interleaving of the threads around one subscriber's outbox, up to a number of preemptions that each model names
+# (LOOM_MAX_PREEMPTIONS sets another one): two to three minutes on two cores. In a directory of its own, because the flag
+# would rebuild everything else.
+model:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --quiet --lib --target-dir target/model subscriber::model -- --nocapture
+
+# Power cuts, simulated under SQLite: RUNS images of what a disk may hold after one, each opened by the server. Every
+# test run opens some.
+RUNS ?= 1000
+power:
+	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test power_loss -- --nocapture
+
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
 fuzz:
 	fuzz/run.sh
 
-# The load generator against this build alone, what an order costs on the disk, and the load generator beside other servers (needs node, npm, nginx with nchan).
+# The load generator against this build alone, and what an order costs on the disk. `bench-peers`: the load generator beside
+# other servers (needs node, npm, nginx with nchan).
 bench:
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench disk

@@ -55,6 +55,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod subscriber;
+mod sync;
 pub mod tokens;
 mod turnaway;
 pub mod wire;

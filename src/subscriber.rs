@@ -13,25 +13,27 @@
 //! - `lagging`: the channel was full; the fan-out thread puts nothing in until it has been told [`Drained::CaughtUp`].
 //! - `closed`: nothing is sent any more.
 
+#[cfg(all(test, loom))]
+mod model;
+
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::laggards::Laggards;
 use crate::net::send_now;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Receiver, Sender, bounded, fence};
 
-/// Buffers that a subscriber's channel holds.
-const CHANNEL_BUFFERS: usize = 64;
+/// Buffers that a subscriber's channel holds; few in the model, where it has to be full soon.
+const CHANNEL_BUFFERS: usize = if cfg!(all(test, loom)) { 3 } else { 64 };
 /// Buffers of the channel that are kept for the session's own words (pongs, answers, close), which must not be crowded
 /// out by totals.
-const RESERVED_BUFFERS: usize = 8;
+const RESERVED_BUFFERS: usize = if cfg!(all(test, loom)) { 1 } else { 8 };
 /// Bytes that may wait in a subscriber's channel beside the one that is being sent: 8 KiB, some 250 totals.
 /// More would only make the subscriber see older ones.
-const CHANNEL_BYTES: usize = 8 * 1024;
+const CHANNEL_BYTES: usize = if cfg!(all(test, loom)) { 8 } else { 8 * 1024 };
 /// How long a socket may accept nothing before its session is closed: 10 s.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -49,11 +51,20 @@ pub struct Buffer {
     pub first: u64,
 }
 
+/// Stands in [`Buffer::first`] of last words, after which nothing is sent. No publication has this number.
+const LAST_WORDS: u64 = u64::MAX;
+/// Where a lag begins that has missed nothing yet: after every publication.
+const NOTHING_MISSED: u64 = u64::MAX;
+
 impl Buffer {
     /// Bytes without totals: a session's own words.
     #[must_use]
     pub fn words(bytes: Vec<u8>) -> Self {
         Self { bytes, totals: 0, merged: 0, first: 0 }
+    }
+
+    fn last_words(bytes: Vec<u8>) -> Self {
+        Self { first: LAST_WORDS, ..Self::words(bytes) }
     }
 }
 
@@ -72,11 +83,19 @@ pub enum Drained {
 /// The socket's side: what is being sent. Only its lock's holder sends.
 #[derive(Debug)]
 struct Outbox {
+    /// Last words stay here when they have been sent, so that nobody finds the outbox free again.
     current: Option<Arc<Buffer>>,
     /// How much of `current` the socket has taken.
     sent: usize,
     /// When the socket last took something; `None` while it is not blocked.
     blocked_since: Option<Instant>,
+}
+
+impl Outbox {
+    /// Whether the last words have been sent.
+    fn has_ended(&self) -> bool {
+        self.current.as_ref().is_some_and(|buffer| buffer.first == LAST_WORDS && self.sent == buffer.bytes.len())
+    }
 }
 
 enum Sent {
@@ -85,10 +104,44 @@ enum Sent {
     Failed,
 }
 
-/// See the module's head.
+/// Where a subscriber's bytes go: a socket, and in the model something that has little room and remembers all.
+pub trait Wire {
+    /// Takes what there is room for, without blocking.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room now; otherwise what the system says.
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends both directions, so that nothing more is taken and a reader wakes up.
+    fn shut(&self);
+}
+
+impl Wire for TcpStream {
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        send_now(self, bytes)
+    }
+
+    fn shut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+/// Who drains a subscriber whose wire is full, by [`Subscriber::drain_blocked`].
+pub trait Watch<W>: Sized {
+    /// Takes over.
+    fn watch(&self, subscriber: Arc<Subscriber<W, Self>>);
+}
+
+impl Watch<TcpStream> for Laggards {
+    fn watch(&self, subscriber: Arc<Subscriber>) {
+        Laggards::watch(self, subscriber);
+    }
+}
+
+/// See the module's head. Generic only for the model: the server has one kind.
 #[derive(Debug)]
-pub struct Subscriber {
-    stream: Arc<TcpStream>,
+pub struct Subscriber<W = TcpStream, L = Laggards> {
+    stream: Arc<W>,
     sender: Sender<Arc<Buffer>>,
     receiver: Receiver<Arc<Buffer>>,
     queued_bytes: AtomicUsize,
@@ -107,13 +160,13 @@ pub struct Subscriber {
     pub(crate) listed_in: AtomicUsize,
     /// The place in that list.
     pub(crate) listed_at: AtomicUsize,
-    laggards: Laggards,
+    laggards: L,
 }
 
-impl Subscriber {
+impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
     /// A subscriber that sends to `stream`, which stays in blocking mode for its reader.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>, laggards: Laggards) -> Arc<Self> {
+    pub fn new(stream: Arc<W>, laggards: L) -> Arc<Self> {
         let (sender, receiver) = bounded(CHANNEL_BUFFERS);
         Arc::new(Self {
             stream,
@@ -144,20 +197,19 @@ impl Subscriber {
         if !lags && let Some(drained) = self.pass(buffer) {
             return drained;
         }
-        let queued = !lags && self.has_room(buffer.bytes.len());
+        let queued = !lags && self.has_room(buffer.bytes.len()) && self.put(buffer);
         let skipped = if queued { buffer.merged } else { buffer.totals + buffer.merged };
         if skipped > 0 {
             self.skipped.fetch_add(skipped, Ordering::Relaxed);
         }
-        if queued {
-            self.put(buffer.clone());
-        } else if lags {
+        if lags {
             if buffer.first == 0 {
                 // A snapshot that it missed, because it has moved: it is due all of it, not what changed since.
                 self.missed_from.store(0, Ordering::Relaxed);
             }
             return Drained::Done;
-        } else {
+        }
+        if !queued {
             self.missed_from.store(buffer.first, Ordering::Relaxed);
             self.lagging.store(true, Ordering::Relaxed);
         }
@@ -194,13 +246,13 @@ impl Subscriber {
         if self.finished.load(Ordering::Relaxed) {
             return Ok(Drained::Done);
         }
-        self.send_words(bytes)
+        self.send_words(Buffer::words(bytes))
     }
 
-    fn send_words(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<Drained> {
-        let length = bytes.len();
+    fn send_words(self: &Arc<Self>, words: Buffer) -> io::Result<Drained> {
+        let length = words.bytes.len();
         self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if self.sender.send_timeout(Arc::new(Buffer::words(bytes)), WRITE_DEADLINE).is_err() {
+        if self.sender.send_timeout(Arc::new(words), WRITE_DEADLINE).is_err() {
             self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -215,22 +267,36 @@ impl Subscriber {
         if self.finished.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.send_words(bytes).map(|_| ())
+        self.send_words(Buffer::last_words(bytes)).map(|_| ())
     }
 
-    /// Puts the last bytes in (a close frame) and drains: for the fan-out thread. Nothing follows them.
+    /// Puts the last bytes in (a close frame) and drains: for the fan-out thread. Nothing follows them. When the channel
+    /// is full the subscriber lags, with no total missed; who catches it up then calls this again.
     pub fn finish(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Drained {
-        if self.is_closed() || self.finished.swap(true, Ordering::Relaxed) {
-            return Drained::Done;
+        let last = Arc::new(Buffer::last_words(buffer.bytes.clone()));
+        loop {
+            if self.is_closed() || self.finished.load(Ordering::Relaxed) {
+                return Drained::Done;
+            }
+            if self.put(&last) {
+                self.finished.store(true, Ordering::Relaxed);
+                return self.drain();
+            }
+            self.missed_from.store(NOTHING_MISSED, Ordering::Relaxed);
+            self.lagging.store(true, Ordering::Relaxed);
+            let drained = self.drain();
+            if drained != Drained::CaughtUp {
+                return drained;
+            }
+            // Emptied meanwhile.
+            self.resume();
         }
-        self.put(buffer.clone());
-        self.drain()
     }
 
     /// Ends the subscriber: nothing more is sent, the reader wakes up, and the other side sees the end.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.stream.shut();
     }
 
     /// Whether [`Self::close`] was called or the socket failed.
@@ -240,21 +306,20 @@ impl Subscriber {
     }
 
     /// Sends what waits, waiting for whoever sends just now: for the session's last words, after which the socket is
-    /// closed. Returns whether the socket has taken all; it has not when it is full.
+    /// closed. Returns whether the socket has taken all; when it is full the laggard thread goes on.
     #[must_use]
-    pub fn flush(&self) -> bool {
+    pub fn flush(self: &Arc<Self>) -> bool {
         loop {
-            let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
             if self.blocked.load(Ordering::Relaxed) || self.is_closed() {
                 return false;
             }
-            if !matches!(self.send_all(&mut outbox), Sent::All) {
-                return false;
-            }
-            drop(outbox);
-            // Somebody may have put something in, found the lock taken, and left it to this thread.
-            if self.look_again().is_some() {
-                return true;
+            match self.drain_holding(outbox) {
+                // Somebody has put something in, found the lock taken, and left it to this thread.
+                None => {}
+                Some(Drained::Blocked) => return false,
+                // Who says its last words, or closes, is due no totals any more.
+                Some(Drained::Done | Drained::CaughtUp) => return !self.is_closed(),
             }
         }
     }
@@ -280,7 +345,7 @@ impl Subscriber {
 
     /// The socket, for the laggard thread's poll.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &W {
         &self.stream
     }
 
@@ -291,19 +356,26 @@ impl Subscriber {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        let queued = self.queued_bytes.load(Ordering::Relaxed);
-        // An empty channel takes a buffer of any size: a snapshot may be larger than the bound.
-        self.receiver.len() < CHANNEL_BUFFERS - RESERVED_BUFFERS && (queued == 0 || queued + bytes <= CHANNEL_BYTES)
+        let waiting = self.receiver.len();
+        // An empty channel takes a buffer of any size: a snapshot may be larger than the bound. It is the channel that
+        // is asked, and not the count: the count may be of words whose place is still empty, and the offer would be
+        // refused, and its lag be over at once, again and again until they are put in.
+        waiting == 0
+            || (waiting < CHANNEL_BUFFERS - RESERVED_BUFFERS
+                && self.queued_bytes.load(Ordering::Relaxed) + bytes <= CHANNEL_BYTES)
     }
 
-    fn put(&self, buffer: Arc<Buffer>) {
+    /// Puts a buffer in, if there is a place for it. A place that [`Self::has_room`] has seen may be gone: meanwhile the
+    /// session's words may have taken it and the reserve.
+    #[must_use]
+    fn put(&self, buffer: &Arc<Buffer>) -> bool {
         let length = buffer.bytes.len();
         self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        // Full only while the session fills the reserve and its client reads nothing; then its own send runs into the
-        // deadline, and nobody waits for this buffer any more.
-        if self.sender.try_send(buffer).is_err() {
+        let put = self.sender.try_send(buffer.clone()).is_ok();
+        if !put {
             self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
         }
+        put
     }
 
     /// The common case, in which nothing waits and nobody else sends: the buffer goes straight to the socket. `None`:
@@ -324,7 +396,7 @@ impl Subscriber {
         if buffer.merged > 0 {
             self.skipped.fetch_add(buffer.merged, Ordering::Relaxed);
         }
-        let sent = send_now(&self.stream, &buffer.bytes).unwrap_or(0);
+        let sent = self.stream.send_now(&buffer.bytes).unwrap_or(0);
         if sent < buffer.bytes.len() {
             outbox.current = Some(buffer.clone());
             outbox.sent = sent;
@@ -425,6 +497,13 @@ impl Subscriber {
 
     fn send_all(&self, outbox: &mut Outbox) -> Sent {
         loop {
+            if outbox.has_ended() {
+                // Whoever was late to see `finished`: what it has put in is not sent.
+                while let Ok(late) = self.receiver.try_recv() {
+                    self.queued_bytes.fetch_sub(late.bytes.len(), Ordering::Relaxed);
+                }
+                return Sent::All;
+            }
             let buffer = match &outbox.current {
                 Some(buffer) => buffer,
                 None if self.is_empty() => return Sent::All,
@@ -437,10 +516,10 @@ impl Subscriber {
                     Err(_) => return Sent::All,
                 },
             };
-            match send_now(&self.stream, &buffer.bytes[outbox.sent..]) {
+            match self.stream.send_now(&buffer.bytes[outbox.sent..]) {
                 Ok(taken) => {
                     outbox.sent += taken;
-                    if outbox.sent == buffer.bytes.len() {
+                    if outbox.sent == buffer.bytes.len() && buffer.first != LAST_WORDS {
                         outbox.current = None;
                     }
                     if let Some(since) = &mut outbox.blocked_since {
