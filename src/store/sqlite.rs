@@ -185,7 +185,7 @@ fn rewrite_log(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
     let _transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|error| describe_open(path, &error))?;
-    let rewrite = |file: &mut File| {
+    let rewrite = |file: &mut File| -> io::Result<()> {
         let mut bytes = vec![0; REWRITE_BYTES];
         let mut place = 0;
         loop {
@@ -201,13 +201,17 @@ fn rewrite_log(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
     let result = match OpenOptions::new().read(true).write(true).open(&log) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(mut file) => {
+        Ok(mut file) => match rewrite(&mut file) {
             // A disk without room may refuse even this; what was written before can be synced all the same.
-            let _: io::Result<()> = rewrite(&mut file);
-            file.sync_all()
-        }
+            Err(error) if !lacks_room(&error) => Err(error),
+            _ => file.sync_all(),
+        },
     };
     result.map_err(|error| StoreError::Refused(format!("{}: {error}", log.display())))
+}
+
+fn lacks_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 /// What a transaction has added.

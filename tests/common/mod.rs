@@ -10,15 +10,21 @@
     reason = "each integration test compiles this module for itself and uses a part of it"
 )]
 
+pub mod disk;
 pub mod guarded;
 pub mod hostile;
 pub mod http;
 pub mod limits;
 pub mod load;
+pub mod promises;
+pub mod replay;
 pub mod server;
+pub mod shop;
 pub mod temp;
+pub mod trace;
 pub mod websocket;
 
+pub use disk::{Disk, Fault};
 pub use http::{Client, Reply, exchange};
 pub use server::{Builder, Finished, Server, ordercast};
 pub use temp::TempDir;

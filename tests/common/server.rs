@@ -82,10 +82,15 @@ impl Builder {
     /// Starts the server and waits until it says that it listens.
     #[track_caller]
     pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Like [`Builder::start`]; a server that ends instead of listening is an error that tells what it wrote.
+    pub fn try_start(self) -> Result<Server, String> {
         let mut server =
             Server { temp: TempDir::new(), builder: self, child: None, addrs: Vec::new(), log: Arc::default() };
-        server.launch();
-        server
+        server.try_launch()?;
+        Ok(server)
     }
 }
 
@@ -225,6 +230,10 @@ impl Server {
 
     #[track_caller]
     fn launch(&mut self) {
+        self.try_launch().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn try_launch(&mut self) -> Result<(), String> {
         let mut listen = self.builder.listen.clone();
         if listen.is_empty() {
             listen.push("127.0.0.1:0".to_owned());
@@ -260,27 +269,33 @@ impl Server {
             .stderr(stream_or_pipe(self.builder.stderr.as_deref()));
         let mut child = command.spawn().expect("the server can be started");
 
-        if let Some(stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|stderr| {
             let log = Arc::clone(&self.log);
             thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     log.lock().expect("no reader panicked").push(line);
                 }
-            });
-        }
+            })
+        });
         let stdout = child.stdout.take();
         self.child = Some(child);
         let Some(stdout) = stdout else {
             self.addrs = listen.iter().map(|addr| addr.parse().expect("an address")).collect();
-            return wait_until(DEADLINE, "the server listens", || Client::try_connect(self.addr()).is_ok());
+            wait_until(DEADLINE, "the server listens", || Client::try_connect(self.addr()).is_ok());
+            return Ok(());
         };
         let lines = lines_of(stdout);
-        self.addrs = (listen.iter())
-            .map(|_| match lines.recv_timeout(DEADLINE) {
-                Ok(line) => address_of(&line),
-                Err(_) => panic!("the server did not start; it wrote:\n{}", self.log()),
-            })
-            .collect();
+        self.addrs.clear();
+        for _ in &listen {
+            let Ok(line) = lines.recv_timeout(DEADLINE) else {
+                // All that it has written, once it is gone.
+                self.kill();
+                let _ = reader.map(thread::JoinHandle::join);
+                return Err(format!("the server did not start; it wrote:\n{}", self.log()));
+            };
+            self.addrs.push(address_of(&line));
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,106 @@
+//! What a disk was asked to do: the reader of the shim's trace. And random numbers that a seed repeats.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The shim's `struct record`.
+const RECORD_BYTES: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Open,
+    Write,
+    Truncate,
+    Sync,
+    Unlink,
+    Rename,
+    /// Bytes to a socket; the result is the port of the peer.
+    Send,
+    /// The end of the call of that number.
+    Done,
+    Close,
+}
+
+/// One record of the trace.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub kind: Kind,
+    pub target: u32,
+    pub fd: i32,
+    pub result: i32,
+    pub offset: u64,
+    pub number: u32,
+    pub data: Vec<u8>,
+}
+
+/// Reads a trace while it is written.
+#[derive(Debug)]
+pub struct Trace {
+    file: File,
+    rest: Vec<u8>,
+}
+
+impl Trace {
+    /// # Panics
+    /// When no server with the shim has begun to write it.
+    #[track_caller]
+    pub fn open(path: &Path) -> Trace {
+        Trace { file: File::open(path).expect("the shim is preloaded and writes a trace"), rest: Vec::new() }
+    }
+
+    /// What has come since the last call.
+    pub fn more(&mut self) -> Vec<Record> {
+        self.file.read_to_end(&mut self.rest).expect("the trace can be read");
+        let mut records = Vec::new();
+        let mut used = 0;
+        while let Some(record) = record(&self.rest[used..]) {
+            used += RECORD_BYTES + record.data.len();
+            records.push(record);
+        }
+        self.rest.drain(..used);
+        records
+    }
+}
+
+fn record(bytes: &[u8]) -> Option<Record> {
+    let number = |at: usize| bytes.get(at..at + 4).map(|four| u32::from_ne_bytes(four.try_into().expect("four bytes")));
+    let length = number(28)? as usize;
+    let data = bytes.get(RECORD_BYTES..RECORD_BYTES + length)?.to_vec();
+    use Kind::{Close, Done, Open, Rename, Send, Sync, Truncate, Unlink, Write};
+    Some(Record {
+        kind: [Open, Write, Truncate, Sync, Unlink, Rename, Send, Done, Close][number(0)? as usize - 1],
+        target: number(4)?,
+        fd: number(8)?.cast_signed(),
+        result: number(12)?.cast_signed(),
+        offset: u64::from_ne_bytes(bytes[16..24].try_into().expect("eight bytes")),
+        number: number(24)?,
+        data,
+    })
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut it = self.0;
+        it = (it ^ (it >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        it = (it ^ (it >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        it ^ (it >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
