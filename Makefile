@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check model power fuzz bench bench-peers deps clean
+.PHONY: run echo build test check model power torture fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -36,6 +36,11 @@ model:
 RUNS ?= 1000
 power:
 	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test power_loss -- --nocapture
+
+# ROUNDS of kill -9 under posters that repeat until they are answered. Every test run does some.
+ROUNDS ?= 200
+torture:
+	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test torture -- --nocapture
 
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
 fuzz:

@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::catalog::{CategoryIndex, ProductIndex};
-use crate::history::History;
+use crate::history::{History, REPLAY_PAGE};
 use crate::ledger::SharedCatalog;
 use crate::log;
 use crate::order::Total;
@@ -411,7 +411,9 @@ impl Fanout {
     fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
         let at = subscriber.listed_in.swap(usize::MAX, Ordering::Relaxed);
         let Some(group) = self.groups.get_mut(at) else { return };
-        self.skipped += subscriber.take_skipped();
+        let skipped = subscriber.take_skipped();
+        // Who is due every order gets from the log what it was not sent.
+        self.skipped += if group.has_positions() { 0 } else { skipped };
         self.listed -= 1;
         if self.listed == 0 {
             self.shared.wanted.store(false, Ordering::Release);
@@ -436,7 +438,14 @@ impl Fanout {
             } else if !self.groups[at].has_positions() {
                 self.latest_since(at, missed)
             } else if let Some(steps) = self.recent.since(missed - 1) {
-                self.groups[at].encode(steps, &self.products, missed).map(Arc::new)
+                let page: Vec<Step> = steps.take(REPLAY_PAGE).copied().collect();
+                if page.last().is_some_and(|last| last.seq < self.last_seq) {
+                    if self.offer_page(subscriber, at, missed - 1, &page) == Drained::CaughtUp {
+                        continue;
+                    }
+                    return;
+                }
+                self.groups[at].encode(page.iter(), &self.products, missed).map(Arc::new)
             } else {
                 // It goes on lagging until the page has come.
                 return self.history.replay(subscriber.clone(), missed - 1);
@@ -460,23 +469,32 @@ impl Fanout {
             return;
         }
         // What is in the log but has not come by will come by.
-        let last_seq = self.last_seq;
-        let steps = steps.as_ref().map(|steps| steps.iter().filter(move |step| step.seq <= last_seq));
-        let Some(last) = steps.clone().and_then(Iterator::last) else {
+        let steps = steps.as_deref().unwrap_or_default();
+        let steps = &steps[..steps.partition_point(|step| step.seq <= self.last_seq)];
+        if steps.is_empty() {
             let _ = subscriber.resume();
-            return self.offer_snapshot(subscriber, at);
-        };
-        if steps.clone().into_iter().flatten().any(|step| step.product.0 as usize >= self.products.len()) {
+            self.offer_snapshot(subscriber, at);
+            if self.finishing {
+                finish_one(subscriber, self.groups[at].format());
+            }
+            return;
+        }
+        if steps.iter().any(|step| step.product.0 as usize >= self.products.len()) {
             self.learn_products();
         }
-        let buffer = self.groups[at].encode(steps.into_iter().flatten(), &self.products, after + 1);
-        let _ = subscriber.resume();
-        let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&Arc::new(buffer)));
-        // Unless the page found no room: then it is due the same page again.
-        let drained = if subscriber.is_lagging() { drained } else { subscriber.lag_from(last.seq + 1) };
-        if drained == Drained::CaughtUp {
+        if self.offer_page(subscriber, at, *after, steps) == Drained::CaughtUp {
             self.catch_up(subscriber);
         }
+    }
+
+    /// Gives a lagging subscriber these orders, which begin behind the one with number `after`. Then it lags from their end
+    /// on; or, when they found no room, from where it did: it is due them again.
+    fn offer_page(&self, subscriber: &Arc<Subscriber>, at: usize, after: u64, steps: &[Step]) -> Drained {
+        let Some(last) = steps.last() else { return Drained::Done };
+        let buffer = self.groups[at].encode(steps.iter(), &self.products, after + 1);
+        let _ = subscriber.resume();
+        let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&Arc::new(buffer)));
+        if subscriber.is_lagging() { drained } else { subscriber.lag_from(last.seq + 1) }
     }
 
     fn offer_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
@@ -521,7 +539,7 @@ impl Fanout {
 
     /// Tells the operator, once, whether some readers were too slow for every total.
     fn report_skipped(&self) {
-        let listed = self.groups.iter().flat_map(|group| &group.subscribers);
+        let listed = self.groups.iter().filter(|group| !group.has_positions()).flat_map(|group| &group.subscribers);
         let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
         if skipped > 0 {
             log::line(&format!("subscribers skipped {skipped} totals, each because a later one followed too closely"));

@@ -15,8 +15,9 @@ use crate::store::StoreError;
 use crate::store::log::{Entry, LogReader};
 use crate::subscriber::Subscriber;
 
-/// Orders that are read at once for a subscriber: 1,024, some 50 KB on the wire. The others that wait come in between.
-const REPLAY_PAGE: usize = 1_024;
+/// Orders that a subscriber is given at once of those that it has missed: 256, some 20 KB on the wire. They are made for it
+/// alone and stay in memory until its socket has taken them; the others that wait come in between.
+pub const REPLAY_PAGE: usize = 256;
 /// How long somebody waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a log that cannot be read is logged: once a minute.

@@ -39,6 +39,7 @@ pub mod config;
 pub mod events;
 pub mod fanout;
 pub mod feed;
+mod guard;
 pub mod history;
 pub mod http;
 pub mod laggards;

@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -13,9 +14,10 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
+use crate::guard::{Guard, Violation};
 use crate::laggards::Laggards;
 use crate::net::is_timeout;
-use crate::subscriber::{Drained, Subscriber};
+use crate::subscriber::{Drained, Subscriber, WRITE_DEADLINE};
 use crate::wire::CLOSE_FRAME;
 
 /// The longest inbound message, in bytes: 16 KiB, a hundred times a command.
@@ -30,6 +32,8 @@ pub const PING_AFTER: Duration = Duration::from_secs(25);
 pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// How long a session waits for the other side to close after it has closed itself: 2 s.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How often a session that has ended looks whether its slow client has taken all of it: 50 ms.
+const PART_TICK: Duration = Duration::from_millis(50);
 /// What the kernel may hold of what a client has not taken, in bytes; Linux doubles the number for its own books, to
 /// 128 KiB. Small, so that a slow client is noticed early and given the latest totals instead of old ones.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -137,8 +141,17 @@ impl<C: Conversation> Session<C> {
         let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
         let allowance =
             limits.messages_per_second.map(|messages| Allowance::new(messages.saturating_mul(message_bytes)));
-        let wire = Wire { stream, subscriber, conversation, deadline: None, allowance };
-        let socket = WebSocket::from_partially_read(wire, early, Role::Server, Some(config));
+        let wire = Wire {
+            stream,
+            early,
+            guard: Guard::default(),
+            violation: None,
+            subscriber,
+            conversation,
+            deadline: None,
+            allowance,
+        };
+        let socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
         Box::new(Self { socket, limits, allowance: limits.messages_per_second.map(Allowance::new) })
     }
 
@@ -188,6 +201,14 @@ impl<C: Conversation> Session<C> {
                         Err(goodbye) => goodbye,
                     }
                 }
+                Err(Error::Io(_)) if self.violation() == Some(Violation::Protocol) => {
+                    return self.fail(CloseCode::Protocol, "protocol error");
+                }
+                Err(Error::Io(_)) if self.violation() == Some(Violation::Utf8) => {
+                    return self.fail(CloseCode::Invalid, "text must be UTF-8");
+                }
+                // The client has said goodbye, and its farewell has been returned.
+                Err(Error::ConnectionClosed) => return self.part(),
                 Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return,
                 Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
                 Err(Error::Utf8(_)) => return self.fail(CloseCode::Invalid, "text must be UTF-8"),
@@ -245,14 +266,31 @@ impl<C: Conversation> Session<C> {
     /// Fails the connection (RFC 6455, section 7.1.7): what follows in the stream has lost its meaning.
     #[inline(never)]
     fn fail(&mut self, code: CloseCode, reason: &str) {
-        if self.socket.close(Some(CloseFrame { code, reason: reason.to_owned().into() })).is_err() {
-            return;
+        if self.socket.close(Some(CloseFrame { code, reason: reason.to_owned().into() })).is_ok() {
+            self.part();
         }
-        let wire = self.socket.get_ref();
-        if wire.subscriber.flush() {
-            let _ = wire.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection once the client has been sent all that was said to it, the close frame at last (RFC 6455,
+    /// section 5.5.1). A slow client is given as long as any write.
+    #[inline(never)]
+    fn part(&mut self) {
+        let give_up = Instant::now() + WRITE_DEADLINE;
+        while !self.socket.get_ref().subscriber.flush() {
+            // The laggard thread sends on.
+            let now = Instant::now();
+            if now >= give_up || self.socket.get_ref().subscriber.is_closed() {
+                return;
+            }
+            self.drop_input(now + PART_TICK);
+            thread::sleep((now + PART_TICK).saturating_duration_since(Instant::now()));
         }
+        let _ = self.socket.get_ref().stream.shutdown(Shutdown::Write);
         self.drop_input(Instant::now() + CLOSE_WAIT);
+    }
+
+    fn violation(&self) -> Option<Violation> {
+        self.socket.get_ref().violation
     }
 
     /// Reads what still comes and forgets it: closing a socket with unread input would reset it, and the reset would
@@ -275,6 +313,11 @@ impl<C: Conversation> Session<C> {
 /// gets in between the parts of another.
 struct Wire<C> {
     stream: Arc<TcpStream>,
+    /// What the client has sent behind its handshake and was not read yet.
+    early: Vec<u8>,
+    guard: Guard,
+    /// What the client has done wrong, behind all that has been read here.
+    violation: Option<Violation>,
     subscriber: Arc<Subscriber>,
     conversation: C,
     /// When reading ends for good, however much still comes; `None` while the session is open.
@@ -282,15 +325,19 @@ struct Wire<C> {
     allowance: Option<Allowance>,
 }
 
-impl<C: Conversation> Read for Wire<C> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
-        // being silent, and would keep one open that may not go on. Before the bytes are taken, so that none are lost
-        // if it may go on again.
-        if self.deadline.is_none() && self.conversation.check().is_err() {
-            return Err(io::ErrorKind::PermissionDenied.into());
+impl<C> Wire<C> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.early[..length]);
+            self.early.drain(..length);
+            if self.early.is_empty() {
+                // Its room would stay with the session for as long as it lives.
+                self.early = Vec::new();
+            }
+            return Ok(length);
         }
-        let read = loop {
+        loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -301,14 +348,35 @@ impl<C: Conversation> Read for Wire<C> {
             match (&*self.stream).read(buffer) {
                 // A read with a timeout is interrupted when a stopped process goes on.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
+                read => return read,
             }
-        };
-        let is_open = self.deadline.is_none();
-        if is_open && self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
+        }
+    }
+}
+
+impl<C: Conversation> Read for Wire<C> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.deadline.is_some() {
+            // It is closing: what still comes is dropped, whatever it is.
+            return self.receive(buffer);
+        }
+        if self.violation.is_some() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
+        // being silent, and would keep one open that may not go on. Before the bytes are taken, so that none are lost
+        // if it may go on again.
+        if self.conversation.check().is_err() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let read = self.receive(buffer)?;
+        if self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        Ok(read)
+        let Err((right, violation)) = self.guard.follow(&buffer[..read]) else { return Ok(read) };
+        self.violation = Some(violation);
+        // What is right is heard first.
+        if right > 0 { Ok(right) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 }
 

@@ -204,8 +204,10 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
         }
         if lags {
             if buffer.first == 0 {
-                // A snapshot that it missed, because it has moved: it is due all of it, not what changed since.
+                // A snapshot that it missed, because it has moved: it is due all of it, not what changed since. It may have
+                // waited for a page of the log, with nothing left to send whose end would tell that it has caught up.
                 self.missed_from.store(0, Ordering::Relaxed);
+                return self.drain();
             }
             return Drained::Done;
         }

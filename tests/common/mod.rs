@@ -11,12 +11,18 @@
 )]
 
 pub mod disk;
+pub mod echo;
+pub mod forgeries;
 pub mod guarded;
 pub mod hostile;
 pub mod http;
 pub mod limits;
+pub mod linear;
 pub mod load;
+pub mod order_log;
+pub mod positions;
 pub mod promises;
+pub mod random;
 pub mod replay;
 pub mod server;
 pub mod shop;
@@ -26,6 +32,9 @@ pub mod websocket;
 
 pub use disk::{Disk, Fault};
 pub use http::{Client, Reply, exchange};
+pub use order_log::Line;
+pub use positions::{Form, Positional, Step};
+pub use random::{Random, seed};
 pub use server::{Builder, Finished, Server, ordercast};
 pub use temp::TempDir;
 pub use websocket::{Message, WebSocket};

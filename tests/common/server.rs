@@ -372,7 +372,7 @@ fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
 }
 
 /// The lines of a stream as they come; read to its end, so that the writer never blocks or fails.
-fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub(super) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -391,7 +391,7 @@ fn text_of(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String>
 }
 
 #[track_caller]
-fn address_of(line: &str) -> SocketAddr {
+pub(super) fn address_of(line: &str) -> SocketAddr {
     let addr = line.strip_prefix("listening on http://");
     let addr: Option<SocketAddr> = addr.and_then(|addr| addr.parse().ok());
     let mut addr = addr.unwrap_or_else(|| panic!("not a line that names an address: {line:?}"));
