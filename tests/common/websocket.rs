@@ -65,6 +65,22 @@ impl WebSocket {
         Ok(WebSocket::from_parts(stream, buffer))
     }
 
+    /// Opens over this connection, unless the server is gone meanwhile.
+    pub fn try_upgrade(mut client: Client, path: &str) -> io::Result<WebSocket> {
+        let headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", KEY),
+        ];
+        let reply = client.try_request("GET", path, &headers, b"")?;
+        if reply.status != 101 {
+            return Err(io::Error::other(format!("the upgrade was refused: {reply:?}")));
+        }
+        let (stream, buffer) = client.into_parts();
+        Ok(WebSocket::from_parts(stream, buffer))
+    }
+
     /// Goes on with a socket, and with what has come over it already.
     pub fn from_parts(stream: TcpStream, buffer: Vec<u8>) -> WebSocket {
         WebSocket { stream, buffer, used: 0 }
@@ -78,6 +94,23 @@ impl WebSocket {
     #[track_caller]
     pub fn send(&mut self, text: &str) {
         self.send_raw(&frame(TEXT, true, text.as_bytes()));
+    }
+
+    /// Sends a text message, unless the server is gone.
+    pub fn try_send(&mut self, text: &str) -> io::Result<()> {
+        self.stream.write_all(&frame(TEXT, true, text.as_bytes()))
+    }
+
+    /// The next text, if one comes before the end. Pings before it are answered.
+    pub fn try_text(&mut self) -> io::Result<String> {
+        loop {
+            match self.next_within(DEADLINE)? {
+                Message::Text(text) => return Ok(text),
+                Message::Ping(payload) => self.stream.write_all(&frame(PONG, true, &payload))?,
+                Message::Pong(_) => {}
+                Message::Close(..) => return Err(ErrorKind::UnexpectedEof.into()),
+            }
+        }
     }
 
     /// Sends bytes as they are.
