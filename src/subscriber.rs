@@ -12,6 +12,11 @@
 //! - `blocked`: the socket took no more; only the laggard thread drains, until the channel is empty again.
 //! - `lagging`: the channel was full; the fan-out thread puts nothing in until it has been told [`Drained::CaughtUp`].
 //! - `closed`: nothing is sent any more.
+//!
+//! That nothing follows last words needs no flag to be seen in time: they stay in the outbox when they have been sent,
+//! and whoever drains next throws away what waits. `finished` only saves the work.
+//!
+//! `model.rs` explores all of this with loom, and notices each fence and each look when it is missing.
 
 #[cfg(all(test, loom))]
 mod model;
