@@ -1,15 +1,20 @@
 //! The command line, its environment twins, and the defaults. Owns what can be configured and how it is written down.
 //! Imports nothing of ours but what a store is told to keep, and reads neither the real arguments nor the real environment: `main` hands them in.
 
-use std::ffi::{OsStr, OsString};
+mod setting;
+mod tools;
+
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser};
+use lexopt::Parser;
 
 use crate::store::sqlite::Keeping;
+use setting::{Setting, put, text};
+pub use tools::{Backup, Check, Export, Format, Repair};
 
 /// Connections at a time, unless told otherwise: 10,000.
 pub const MAX_CONNECTIONS: usize = 10_000;
@@ -17,6 +22,8 @@ pub const MAX_CONNECTIONS: usize = 10_000;
 const MAX_KEY_HOURS: u64 = 366 * 24;
 /// The least that a data file can be limited to: 1 MiB, room for a catalogue and some thousand orders.
 const MIN_DATA_BYTES: u64 = 1024 * 1024;
+/// The data folder, unless told otherwise.
+const DATA: &str = "data";
 /// The customary ports of the API and of the web app.
 const PORTS: [u16; 2] = [3000, 5050];
 
@@ -25,6 +32,10 @@ pub const HELP: &str = "\
 Ordercast keeps a durable tally of orders and shows every change, live.
 
 Usage: ordercast [serve] [options]
+       ordercast export [--data DIR] [--format ndjson|csv]   Print the log of orders
+       ordercast check [--data DIR]                          Tell whether the data file is sound
+       ordercast backup FILE [--data DIR]                    Copy the data file, also while a server runs
+       ordercast repair [--data DIR] [--output DIR]          Save what is readable of a damaged file into another folder
 
 Options (each with its environment twin):
   --listen ADDR          Address to serve on, such as 127.0.0.1:3000; may be repeated (port 0: any free port)
@@ -48,6 +59,8 @@ Options (each with its environment twin):
   --max-connections-per-ip N
                          Connections at a time from one client address [default: no cap]
                          [ORDERCAST_MAX_CONNECTIONS_PER_IP]
+  --format FORMAT        How export writes the log: ndjson or csv [default: ndjson] [ORDERCAST_FORMAT]
+  --output DIR           Folder that repair writes [default: the data folder's name with -repaired] [ORDERCAST_OUTPUT]
   --help                 Print this
   --version              Print the version
 
@@ -87,7 +100,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
-            data: PathBuf::from("data"),
+            data: PathBuf::from(DATA),
             keeping: Keeping::default(),
             catalog: None,
             static_dir: None,
@@ -106,6 +119,14 @@ impl Default for Config {
 pub enum Command {
     /// Run a server.
     Serve(Box<Config>),
+    /// Print the log of orders.
+    Export(Export),
+    /// Tell whether the data file is sound.
+    Check(Check),
+    /// Save what is readable of a damaged data file.
+    Repair(Repair),
+    /// Copy the data file.
+    Backup(Backup),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -130,15 +151,7 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-/// One option: its flag, and how its value goes into the configuration. The environment twin follows from the flag.
-struct Setting {
-    flag: &'static str,
-    /// Whether it may be repeated; the environment separates the values with commas.
-    many: bool,
-    set: fn(&mut Config, &OsStr) -> Result<(), String>,
-}
-
-const SETTINGS: &[Setting] = &[
+const SETTINGS: &[Setting<Config>] = &[
     Setting { flag: "listen", many: true, set: |config, value| add_addresses(&mut config.listen, text(value)?) },
     Setting { flag: "data", many: false, set: |config, value| put(&mut config.data, value.into()) },
     Setting { flag: "catalog", many: false, set: |config, value| put(&mut config.catalog, Some(value.into())) },
@@ -170,12 +183,6 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
-impl Setting {
-    fn twin(&self) -> String {
-        format!("ORDERCAST_{}", self.flag.replace('-', "_").to_ascii_uppercase())
-    }
-}
-
 /// Reads the arguments (without the program's name) and, for what they leave open, the environment.
 ///
 /// # Errors
@@ -184,50 +191,15 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
-    let mut config = Config { listen: Vec::new(), ..Config::default() };
-    let mut seen = Vec::new();
+    let mut arguments = arguments.into_iter().peekable();
+    let first = arguments.next_if(|word| word == "serve" || tools::COMMANDS.iter().any(|(name, _)| word == name));
     let mut parser = Parser::from_args(arguments);
-    let mut first = true;
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
-            Arg::Value(word) if first && word == "serve" => {}
-            Arg::Long(name) => {
-                let Some(setting) = SETTINGS.iter().find(|setting| setting.flag == name) else {
-                    return Err(UsageError(format!("unknown option --{name}; see ordercast --help")));
-                };
-                if !setting.many && seen.contains(&setting.flag) {
-                    return Err(UsageError(format!("--{} is given twice", setting.flag)));
-                }
-                seen.push(setting.flag);
-                let value = parser.value()?;
-                if value.is_empty() {
-                    return Err(UsageError(format!("--{} needs a value; see ordercast --help", setting.flag)));
-                }
-                (setting.set)(&mut config, &value)
-                    .map_err(|why| UsageError(format!("--{} {}: {why}", setting.flag, value.to_string_lossy())))?;
-            }
-            Arg::Short(letter) => return Err(UsageError(format!("unknown option -{letter}; see ordercast --help"))),
-            Arg::Value(word) => {
-                let word = word.to_string_lossy();
-                return Err(UsageError(format!("unknown argument {word:?}; see ordercast --help")));
-            }
-        }
-        first = false;
+    if let Some((name, settings)) = first.and_then(|first| tools::COMMANDS.iter().find(|(name, _)| first == *name)) {
+        return tools::parse(name, settings, &mut parser, environment);
     }
-    for setting in SETTINGS.iter().filter(|setting| !seen.contains(&setting.flag)) {
-        let twin = setting.twin();
-        let Some(value) = environment(&twin).filter(|value| !value.is_empty()) else { continue };
-        let told = |why| UsageError(format!("{twin}={}: {why}", value.to_string_lossy()));
-        if setting.many {
-            let list = text(&value).map_err(told)?;
-            for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-                (setting.set)(&mut config, OsStr::new(item)).map_err(told)?;
-            }
-        } else {
-            (setting.set)(&mut config, &value).map_err(told)?;
-        }
+    let mut config = Config { listen: Vec::new(), ..Config::default() };
+    if let Some(command) = setting::read(&mut parser, environment, SETTINGS, &mut config, |_, _| false)? {
+        return Ok(command);
     }
     if config.listen.is_empty() {
         config.listen = Config::default().listen;
@@ -240,10 +212,6 @@ pub fn parse(
     Ok(Command::Serve(Box::new(config)))
 }
 
-fn text(value: &OsStr) -> Result<&str, String> {
-    value.to_str().ok_or_else(|| "must be UTF-8 text".to_owned())
-}
-
 /// A name such as `localhost` may stand for several addresses: all are listened on.
 fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), String> {
     let addresses = value
@@ -254,12 +222,6 @@ fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), String
             listen.push(address);
         }
     }
-    Ok(())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "every setting may fail, so all have the same shape")]
-fn put<T>(place: &mut T, value: T) -> Result<(), String> {
-    *place = value;
     Ok(())
 }
 
@@ -340,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn each_command_takes_its_own_options() {
+        let environment = [("ORDERCAST_DATA", "d/"), ("ORDERCAST_FORMAT", "csv"), ("ORDERCAST_LISTEN", "nonsense")];
+        let command = |words: &[&str]| parse_words(words, &environment);
+        let data = || PathBuf::from("d/");
+        assert_eq!(command(&["export"]), Ok(Command::Export(Export { data: data(), format: Format::Csv })));
+        let export = Export { data: "e".into(), format: Format::Ndjson };
+        assert_eq!(command(&["export", "--format=ndjson", "--data", "e"]), Ok(Command::Export(export)));
+        assert_eq!(command(&["check"]), Ok(Command::Check(Check { data: data() })));
+        assert_eq!(command(&["repair"]), Ok(Command::Repair(Repair { data: data(), output: "d-repaired".into() })));
+        let backup = Backup { data: data(), file: "f".into() };
+        assert_eq!(command(&["backup", "f"]), Ok(Command::Backup(backup)));
+        assert_eq!(parse_words(&["check"], &[]), Ok(Command::Check(Check { data: "data".into() })));
+        assert_eq!(command(&["backup", "--help"]), Ok(Command::Help));
+    }
+
+    #[test]
     fn each_mistake_names_its_option() {
         for (words, told) in [
             (&["--lisen", "x"][..], "--lisen"),
@@ -356,6 +334,14 @@ mod tests {
             (&["--read-token-file", "a"], "--token-file too"),
             (&["--allow-origin", "shop.example"], "scheme"),
             (&["start"], "start"),
+            (&["export", "--format", "xml"], "ndjson or csv"),
+            (&["export", "--output", "x"], "--output"),
+            (&["check", "x"], "unknown argument \"x\""),
+            (&["repair", "--data", ""], "--data needs a value"),
+            (&["repair", "--data", "."], "repair needs --output"),
+            (&["backup"], "backup needs a file"),
+            (&["backup", ""], "unknown argument"),
+            (&["backup", "a", "b"], "unknown argument \"b\""),
             (&["--data", "a", "serve"], "serve"),
             (&["-x"], "-x"),
         ] {
@@ -370,12 +356,13 @@ mod tests {
 
     #[test]
     fn the_help_names_every_option_and_twin() {
-        for setting in SETTINGS {
-            assert!(
-                HELP.contains(&format!("--{} ", setting.flag)) && HELP.contains(&setting.twin()),
-                "{}",
-                setting.flag
-            );
+        let served = SETTINGS.iter().map(|setting| (setting.flag, setting.twin()));
+        let tools = tools::COMMANDS.iter().flat_map(|(_, settings)| *settings);
+        for (flag, twin) in served.chain(tools.map(|setting| (setting.flag, setting.twin()))) {
+            assert!(HELP.contains(&format!("--{flag} ")) && HELP.contains(&twin), "{flag}");
+        }
+        for (name, _) in tools::COMMANDS {
+            assert!(HELP.contains(&format!("ordercast {name} ")), "{name}");
         }
     }
 }

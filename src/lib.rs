@@ -22,6 +22,7 @@
 //! - [`http`]: bounded requests, deadlines, origins. [`routes`]: from a request to its answer. [`session`]: one live
 //!   feed's life.
 //! - [`server`]: listeners, threads, the orderly end. [`config`]: flags, environment, defaults.
+//! - [`tools`]: the commands for a data folder beside the server.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -58,6 +59,7 @@ pub mod store;
 pub mod subscriber;
 mod sync;
 pub mod tokens;
+pub mod tools;
 mod turnaway;
 pub mod wire;
 

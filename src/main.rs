@@ -4,13 +4,14 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use ordercast::config::{self, Command, Config, HELP};
 use ordercast::server::{Handle, Server};
+use ordercast::tools;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -22,18 +23,38 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let result = match command {
-        Command::Help => say(HELP),
-        Command::Version => say(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Serve(config) => serve(&config),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(command) {
+        Ok(code) => code,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    // A file that reaches the limit on file sizes makes a write fail; without a handler it would end the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    match command {
+        Command::Help => say(HELP)?,
+        Command::Version => say(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Command::Serve(config) => serve(&config)?,
+        Command::Export(options) => {
+            // Standard output by itself would be written line by line.
+            if let Some(remark) = tools::export::run(&options, &mut BufWriter::new(io::stdout().lock()))? {
+                let _ = writeln!(io::stderr().lock(), "ordercast: {remark}");
+            }
+        }
+        Command::Check(options) => {
+            let report = tools::check::run(&options)?;
+            // Whoever reads the exit code alone need not read this, nor what follows for the other commands.
+            let _ = say(&report.text);
+            return Ok(if report.is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Repair(options) => drop(say(&tools::repair::run(&options)?)),
+        Command::Backup(options) => drop(say(&tools::backup::run(&options)?)),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
@@ -51,8 +72,6 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
 /// The first signal ends the server in order, the second at once. SIGHUP reads the token files again if there are any;
 /// otherwise it means what it means to every program, that its terminal has gone.
 fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
-    // A data file that reaches the limit on file sizes makes a write fail; without a handler it would end the process.
-    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     if has_tokens {
         signals.add_signal(SIGHUP)?;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use ordercast::Config;
-use ordercast::config::{self, Command};
+use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
 
 /// The options with their environment twins.
 const OPTIONS: [(&str, &str); 13] = [
@@ -53,8 +53,37 @@ pub fn check(input: &[u8]) {
             check_ranges(&config);
             check_round_trip(&config);
         }
+        Ok(command) => check_tool(&command, arguments[0]),
         Err(error) => check_error(&error.to_string(), &arguments, &environment),
     }
+}
+
+/// A command for a data folder is named first, has its paths, and is understood as the same when it is written out.
+fn check_tool(command: &Command, name: &[u8]) {
+    let format = |format| match format {
+        Format::Ndjson => "ndjson",
+        Format::Csv => "csv",
+    };
+    let (own, mut words): (&[u8], Vec<&[u8]>) = match command {
+        Command::Export(Export { format: told, .. }) => (b"export", vec![b"--format", format(*told).as_bytes()]),
+        Command::Check(_) => (b"check", Vec::new()),
+        Command::Repair(Repair { output, .. }) => (b"repair", vec![b"--output", output.as_os_str().as_bytes()]),
+        // Behind the dashes, a file may begin with one.
+        Command::Backup(Backup { file, .. }) => (b"backup", vec![b"--", file.as_os_str().as_bytes()]),
+        Command::Serve(_) | Command::Help | Command::Version => unreachable!("{command:?}"),
+    };
+    let (Command::Export(Export { data, .. })
+    | Command::Check(Check { data })
+    | Command::Repair(Repair { data, .. })
+    | Command::Backup(Backup { data, .. })) = command
+    else {
+        unreachable!("{command:?}")
+    };
+    assert_eq!(name, own);
+    let start: [&[u8]; 3] = [own, b"--data", data.as_os_str().as_bytes()];
+    words.splice(0..0, start);
+    assert!(words.iter().all(|word| !word.is_empty()), "{words:?}");
+    assert_eq!(parse(&words, &[]).as_ref(), Ok(command), "{words:?}");
 }
 
 fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, config::UsageError> {

@@ -145,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_trailer_at_its_bound_may_be_cut_within_its_line_end() {
-        let bytes = format!("0\r\n{}\r\n\r\n", "a".repeat(MAX_LINE_BYTES));
+        let bytes = format!("0\r\na:{}\r\n\r\n", "a".repeat(MAX_LINE_BYTES - 2));
         for cut in 0..bytes.len() {
             let mut chunked = Chunked::default();
             let used = chunked.feed(&bytes.as_bytes()[..cut]).unwrap();
             chunked.feed(&bytes.as_bytes()[used..]).unwrap();
             assert_eq!(chunked.finish(), Some(Vec::new()), "{cut}");
         }
-        assert_eq!(read(format!("0\r\n{}\r\n", "a".repeat(MAX_LINE_BYTES + 1)).as_bytes()), Err(400));
+        assert_eq!(read(format!("0\r\na:{}\r\n", "a".repeat(MAX_LINE_BYTES - 1)).as_bytes()), Err(400));
     }
 
     #[test]

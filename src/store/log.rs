@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::StoreError;
 use super::schema::{self, describe_open};
@@ -61,26 +61,12 @@ impl LogReader {
         Ok(Self { connection })
     }
 
-    /// The first orders behind the one with number `after`, oldest first, at most `limit`.
+    /// See [`page`].
     ///
     /// # Errors
     /// What SQLite says.
     pub fn page(&self, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
-        let mut statement = self.prepare(
-            "SELECT seq, strftime('%Y-%m-%dT%H:%M:%fZ', orders.at_ms / 1000.0, 'unixepoch'), id, amount, orders.total, key
-             FROM orders JOIN products ON products.row = orders.product WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
-            Ok(Entry {
-                seq: row.get::<_, i64>(0)?.cast_unsigned(),
-                time: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
-                id: row.get(2)?,
-                amount: row.get(3)?,
-                total: row.get(4)?,
-                key: row.get(5)?,
-            })
-        })?;
-        rows.collect()
+        page(&self.connection, after, limit)
     }
 
     /// The same for a live feed. `None` when orders between `after` and the first of them are no longer there.
@@ -88,8 +74,9 @@ impl LogReader {
     /// # Errors
     /// What SQLite says.
     pub fn steps(&self, after: u64, limit: usize) -> rusqlite::Result<Option<Vec<Step>>> {
-        let mut statement =
-            self.prepare("SELECT seq, product, total FROM orders WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT seq, product, total FROM orders WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
         let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
             let product: u32 = row.get(1)?;
             Ok(Step {
@@ -105,8 +92,40 @@ impl LogReader {
         // Sequence numbers have no gaps, so the first one tells whether something was taken away before it.
         Ok(steps.first().is_none_or(|first| first.seq == after + 1).then_some(steps))
     }
+}
 
-    fn prepare(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.prepare_cached(sql)
-    }
+/// The first orders behind the one with number `after`, oldest first, at most `limit`.
+///
+/// # Errors
+/// What SQLite says.
+pub fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
+    let of_keys = |key: &str| {
+        format!(
+            "SELECT seq, strftime('%Y-%m-%dT%H:%M:%fZ', orders.at_ms / 1000.0, 'unixepoch'), id, amount, orders.total, {key}
+             FROM orders JOIN products ON products.row = orders.product WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+        )
+    };
+    // The log of the first schema has no keys; a server brings it up to date, but a reader may come before.
+    let mut statement =
+        connection.prepare_cached(&of_keys("orders.key")).or_else(|_| connection.prepare_cached(&of_keys("NULL")))?;
+    let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
+        Ok(Entry {
+            seq: row.get::<_, i64>(0)?.cast_unsigned(),
+            time: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+            id: row.get(2)?,
+            amount: row.get(3)?,
+            total: row.get(4)?,
+            key: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The number of the last order, 0 before the first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn last(connection: &Connection) -> rusqlite::Result<u64> {
+    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
+    Ok(last.unwrap_or(0).cast_unsigned())
 }

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
-use super::{StoreError, Stored};
+use super::{StoreError, Stored, log};
 use crate::catalog::{CategoryIndex, Details};
 use crate::order::Total;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
-const APPLICATION_ID: i32 = 0x4f72_6443;
+pub const APPLICATION_ID: i32 = 0x4f72_6443;
 
 /// The steps from an empty file to the present schema. A file's version (SQLite's `user_version`) is the number of steps
 /// that it has gone. Steps are only ever added.
@@ -58,7 +58,15 @@ pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreErr
             path.display()
         )));
     }
-    let (version, known) = (pragma("user_version").map_err(describe)?, STEPS.len());
+    check_version(pragma("user_version").map_err(describe)?, path)
+}
+
+/// Refuses a file of a newer version.
+///
+/// # Errors
+/// [`StoreError::Unusable`] says what to do.
+pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
+    let known = STEPS.len();
     if usize::try_from(version).is_ok_and(|version| version <= known) {
         return Ok(());
     }
@@ -84,7 +92,45 @@ pub fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         write_version(&transaction)?;
     }
+    // A backup becomes a file of its own where a server takes it into use, not when it is made: it may be taken twice.
+    if transaction.execute("DELETE FROM meta WHERE key = 'copied'", [])? > 0 {
+        renew_file_id(&transaction)?;
+    }
     transaction.commit()
+}
+
+/// Makes the file another one, in which no position of before is known.
+///
+/// # Errors
+/// What SQLite says.
+pub fn renew_file_id(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'file_id'", []).map(drop)
+}
+
+/// Marks a copy, so that the server which takes it into use renews its id.
+///
+/// # Errors
+/// What SQLite says.
+pub fn mark_as_copy(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('copied', '')", []).map(drop)
+}
+
+/// Notes that the orders up to this number were saved from a damaged file, so that some may be missing among them.
+///
+/// # Errors
+/// What SQLite says.
+pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('repaired', ?1)", [last_seq.to_string()]).map(drop)
+}
+
+/// The number of the last order that was saved from a damaged file; 0 if the file never was damaged.
+///
+/// # Errors
+/// What SQLite says.
+pub fn repaired_up_to(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT value FROM meta WHERE key = 'repaired'";
+    let number: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 /// Writes the present schema's version into the file.
@@ -100,9 +146,8 @@ pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
 /// # Errors
 /// [`StoreError::Unusable`] when a rule of the catalogue or of the totals is broken, or SQLite cannot read a table.
 pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> {
-    let mut stored = Stored::default();
-    match read(connection, &mut stored) {
-        Ok(Ok(())) => Ok(stored),
+    match read(connection) {
+        Ok(Ok(stored)) => Ok(stored),
         Ok(Err(why)) => {
             Err(StoreError::Unusable(format!("{} is damaged: {why}; {WHAT_TO_DO_WITH_DAMAGE}", path.display())))
         }
@@ -110,8 +155,13 @@ pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> 
     }
 }
 
-/// SQLite's errors are the outer ones, broken rules the inner ones.
-fn read(connection: &Connection, stored: &mut Stored) -> rusqlite::Result<Result<(), String>> {
+/// The same as [`load`], with what is wrong and nothing else: SQLite's errors are the outer ones, broken rules the inner
+/// ones.
+///
+/// # Errors
+/// What SQLite says.
+pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>> {
+    let mut stored = Stored::default();
     let mut statement = connection.prepare("SELECT row, name, prefix FROM categories ORDER BY row")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -141,10 +191,9 @@ fn read(connection: &Connection, stored: &mut Stored) -> rusqlite::Result<Result
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
-    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
-    stored.last_seq = last.unwrap_or(0).cast_unsigned();
+    stored.last_seq = log::last(connection)?;
     stored.file_id = connection.query_row("SELECT value FROM meta WHERE key = 'file_id'", [], |row| row.get(0))?;
-    Ok(Ok(()))
+    Ok(Ok(stored))
 }
 
 /// What stands behind every word of damage.

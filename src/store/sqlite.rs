@@ -320,7 +320,10 @@ fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
 }
 
 /// Takes the folder's lock for this process and writes its id into it.
-fn lock(folder: &Path) -> Result<File, StoreError> {
+///
+/// # Errors
+/// [`StoreError::InUse`] when another process holds it.
+pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join(LOCK_FILE);
     let unusable = |error| StoreError::Unusable(format!("cannot use the data folder: {}: {error}", path.display()));
     let mut file =
@@ -348,13 +351,14 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
+/// Makes the names of files in it survive a power cut.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(_folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

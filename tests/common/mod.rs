@@ -12,6 +12,7 @@
 
 pub mod disk;
 pub mod echo;
+pub mod folder;
 pub mod forgeries;
 pub mod guarded;
 pub mod hostile;

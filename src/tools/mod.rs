@@ -1,0 +1,79 @@
+//! The commands for a data folder beside the server: printing the log, telling whether the file is sound, copying it, and
+//! saving what is readable of a damaged one. Owns what they share; each command has a file. None of them writes to the
+//! folder that it reads.
+
+pub mod backup;
+pub mod check;
+pub mod export;
+mod pages;
+pub mod repair;
+mod salvage;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use crate::store::StoreError;
+use crate::store::sqlite::DATA_FILE;
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub enum ToolError {
+    /// The data folder cannot be used, or its file cannot be read.
+    Data(StoreError),
+    /// What was asked for cannot be done as it is; the text says what to do.
+    Refused(String),
+    /// Standard output takes no more.
+    Output(io::Error),
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(error) => error.fmt(f),
+            Self::Refused(why) => f.write_str(why),
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ToolError {}
+
+impl From<StoreError> for ToolError {
+    fn from(error: StoreError) -> Self {
+        Self::Data(error)
+    }
+}
+
+/// A refusal because of what the system says about a file.
+fn at(path: &Path, error: &io::Error) -> ToolError {
+    ToolError::Refused(format!("{}: {error}", path.display()))
+}
+
+/// The data file of a folder, which has to be there.
+fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
+    let path = folder.join(DATA_FILE);
+    match path.metadata() {
+        Ok(_) => Ok(path),
+        Err(error) => Err(StoreError::Unusable(format!(
+            "cannot read {} ({error}); name the data folder with --data",
+            path.display()
+        ))),
+    }
+}
+
+/// The file's name with something behind it, as SQLite names what belongs to a file.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A number with its noun: `1 order`, `2 orders`.
+fn counted(number: u64, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) if !noun.ends_with("ey") => format!("{number} {stem}ies"),
+        _ => format!("{number} {noun}s"),
+    }
+}

@@ -1,0 +1,53 @@
+//! Data folders: filling one with many orders, and looking whether anything in it has changed.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Server, ordercast};
+
+/// Orders in one body; the server takes as many.
+const BATCH: usize = 500;
+
+/// Posts that many orders of one piece, by turns of each of the built-in products, each with a key of its own.
+#[track_caller]
+pub fn fill(server: &Server, count: usize) {
+    const IDS: [&str; 3] = ["A1", "A2", "B1"];
+    let line = |number: usize| format!("{{\"id\":\"{}\",\"amount\":1,\"key\":\"till-{number}\"}}\n", IDS[number % 3]);
+    let lines: Vec<String> = (0..count).map(line).collect();
+    let mut client = server.client();
+    for batch in lines.chunks(BATCH) {
+        let headers = [("Content-Type", "application/x-ndjson")];
+        let reply = client.request("POST", "/orders", &headers, batch.concat().as_bytes());
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}
+
+/// Every file in a folder with its bytes. The lock file says who was there last and is left out.
+#[track_caller]
+pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file")))
+        .filter(|(name, _)| name != "ordercast.lock")
+        .collect();
+    files.sort();
+    files
+}
+
+/// The orders that `ordercast export` prints.
+#[track_caller]
+pub fn exported(folder: &Path) -> Vec<Value> {
+    let run = ordercast(folder, &["export", "--data", "."], &[]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    run.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// The products' totals as the server tells them: id and total.
+#[track_caller]
+pub fn totals(server: &Server) -> Vec<(String, i64)> {
+    let list = server.client().get("/orders").json();
+    let list = list.as_array().expect("an array").iter();
+    list.map(|it| (it["id"].as_str().expect("an id").to_owned(), it["total"].as_i64().expect("an integer"))).collect()
+}
