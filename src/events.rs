@@ -50,7 +50,8 @@ fn listen<C: Conversation>(mut stream: &TcpStream, subscriber: &Arc<Subscriber>,
             Ok(0) => return,
             Ok(read) => {
                 ignored += read;
-                if ignored > IGNORED_BYTES {
+                // Whoever drips is never silent, and would keep a stream open that may not go on.
+                if ignored > IGNORED_BYTES || conversation.check().is_err() {
                     return;
                 }
             }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
@@ -35,6 +35,8 @@ const QUEUE: usize = 1_024;
 pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end waits for room in the queue: half a second.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
+/// How often failing commits are logged: once a minute, since orders too large for what is left could come between others.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// How often a store that refuses is tried without an order: twice a second.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The ledger thread's stack: SQLite is the deepest that runs on it.
@@ -204,6 +206,8 @@ struct Ledger<S> {
     /// The commit in the making.
     pending: Pending,
     publications: Vec<Publication>,
+    failure_is_logged: bool,
+    last_logged: Option<Instant>,
 }
 
 /// A ledger that runs.
@@ -231,7 +235,19 @@ pub fn start(
     let health = Arc::<Health>::default();
     let handle = LedgerHandle { requests: sender, health: health.clone() };
     let (pending, publications) = (Pending::default(), Vec::new());
-    let mut ledger = Ledger { store, totals, last_seq, catalog, fanout, requests, health, pending, publications };
+    let mut ledger = Ledger {
+        store,
+        totals,
+        last_seq,
+        catalog,
+        fanout,
+        requests,
+        health,
+        pending,
+        publications,
+        failure_is_logged: false,
+        last_logged: None,
+    };
     let (closed_sender, closed) = bounded(0);
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
         ledger.run();
@@ -329,6 +345,12 @@ impl<S: Store> Ledger<S> {
         {
             return if used == KeyUse::Batch(digest) { Ok(counted) } else { Err(Refusal::KeyReused) };
         }
+        // One name for two things would let the later use hide the earlier.
+        if key.is_some()
+            && let Some(place) = orders.iter().position(|order| order.key == key)
+        {
+            return Err(Refusal::InBatch(place, Box::new(Refusal::KeyReused)));
+        }
         let begun = self.pending.changes.len();
         let mut all = Counted::OnDisk;
         for (place, order) in orders.into_iter().enumerate() {
@@ -421,8 +443,14 @@ impl<S: Store> Ledger<S> {
         let result = self.store.commit(changes);
         let was_failing = self.health.end(&result);
         match &result {
-            Ok(()) if was_failing => log::line("commits succeed again"),
-            Err(error) if !was_failing => log::line(&format!("a commit failed, orders are refused: {error}")),
+            Ok(()) if was_failing && self.failure_is_logged => {
+                log::line("commits succeed again");
+                self.failure_is_logged = false;
+            }
+            Err(error) if !was_failing && self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) => {
+                log::line(&format!("a commit failed, orders are refused: {error}"));
+                (self.failure_is_logged, self.last_logged) = (true, Some(Instant::now()));
+            }
             _ => {}
         }
         result.map_err(|error| refusal(&error))

@@ -61,9 +61,8 @@ impl Service for OrderService {
                     Err(problem) => Err(problem),
                 }
             }
-            (Action::Order(product, key), None) => wire::parse_order(call.body)
-                .map_err(body_problem)
-                .and_then(|amount| done(self.ledger.order(Order { product, amount, key }, &client.slot)))
+            (Action::Order(product, key), None) => order(product, key, call.body)
+                .and_then(|order| done(self.ledger.order(order, &client.slot)))
                 .map(|()| Answer::json(wire::OK)),
             (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key, &client.slot),
             (Action::AddProduct(category), _) => wire::parse_details(call.body)
@@ -107,10 +106,10 @@ impl OrderService {
         body: &[u8],
         receipts: &Arc<Receipts>,
     ) -> Result<(), Problem> {
-        let amount = wire::parse_order(body).map_err(body_problem)?;
+        let order = order(product, key, body)?;
         receipts.deferred.begin();
         let waiter: Arc<dyn Waiter> = receipts.clone();
-        self.ledger.submit(Order { product, amount, key }, waiter);
+        self.ledger.submit(order, waiter);
         Ok(())
     }
 
@@ -167,6 +166,12 @@ impl OrderService {
             _ => answer,
         })
     }
+}
+
+/// The order that a request asks for. The key is the head's or, if that has none, the body's.
+fn order(product: ProductIndex, key: Option<Key>, body: &[u8]) -> Result<Order, Problem> {
+    let (amount, own_key) = wire::parse_order(body).map_err(body_problem)?;
+    Ok(Order { product, amount, key: key.or(own_key) })
 }
 
 /// The answer to several orders of which none was counted.

@@ -185,6 +185,10 @@ impl Routes {
         if *method == Method::Options && request.path() == "*" {
             return Ok(Step::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
         }
+        // A preflight brings no token, so where one is needed to read it must not tell what there is.
+        if *method == Method::Options && self.tokens.check(None, Access::Read).is_err() {
+            return Ok(Step::Answer(options(request, origin, "GET, HEAD, POST, OPTIONS")));
+        }
         let place = self.find(request)?;
         if *method == Method::Options {
             return Ok(Step::Answer(options(request, origin, place.allow())));

@@ -80,12 +80,13 @@ fn key(members: &Members) -> Result<Option<Key>, BodyError> {
     Key::new(&text).map(Some).ok_or_else(|| BodyError::Wrong(told()))
 }
 
-/// Reads the body of an order: `{"amount":10}`.
+/// Reads the body of an order: `{"amount":10}`, and perhaps `"key"`.
 ///
 /// # Errors
 /// [`BodyError`] tells what to send instead.
-pub fn parse_order(body: &[u8]) -> Result<Amount, BodyError> {
-    amount(&members(body, r#"{"amount":10}"#)?)
+pub fn parse_order(body: &[u8]) -> Result<(Amount, Option<Key>), BodyError> {
+    let members = members(body, r#"{"amount":10}"#)?;
+    Ok((amount(&members)?, key(&members)?))
 }
 
 /// Reads the body of a new product: `{"name":"…","rrp":"…","info":"…"}`; `rrp` and `info` may be missing.
@@ -239,9 +240,9 @@ mod tests {
     #[test]
     fn an_order_is_an_object_with_an_integer_amount() {
         for body in [r#"{"amount":10}"#, r#" { "amount" : 10.0 , "other": [1,{"a":null}] } "#, r#"{"amount":1e1}"#] {
-            assert_eq!(parse_order(body.as_bytes()).map(Amount::get), Ok(10), "{body}");
+            assert_eq!(parse_order(body.as_bytes()).map(|(amount, _)| amount.get()), Ok(10), "{body}");
         }
-        assert_eq!(parse_order(br#"{"amount":1,"amount":2}"#).map(Amount::get), Ok(2));
+        assert_eq!(parse_order(br#"{"amount":1,"amount":2,"key":"k"}"#), Ok((Amount::new(2).unwrap(), Key::new("k"))));
     }
 
     #[test]
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn deep_nesting_is_no_danger() {
         let deep = format!(r#"{{"amount":1,"x":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
-        assert_eq!(parse_order(deep.as_bytes()).map(Amount::get), Ok(1));
+        assert_eq!(parse_order(deep.as_bytes()).map(|(amount, _)| amount.get()), Ok(1));
     }
 
     #[test]

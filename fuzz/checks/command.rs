@@ -53,8 +53,8 @@ impl<'a> Object<'a> {
 fn check_order(body: &[u8]) {
     let taken = wire::parse_order(body);
     let value = std::str::from_utf8(body).ok().and_then(json::value);
-    let expected = value.and_then(Object::read).and_then(|order| order.amount());
-    assert_eq!(taken.as_ref().ok().map(|amount| amount.get()), expected);
+    let expected = value.and_then(Object::read).and_then(|order| Some((order.amount()?, order.key().ok()?)));
+    assert_eq!(taken.as_ref().ok().map(|(amount, key)| (amount.get(), key.clone())), expected);
     check_body_error(taken.err(), value);
 }
 

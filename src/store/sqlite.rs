@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
@@ -28,7 +28,7 @@ const STATEMENTS: usize = 16;
 pub const MAX_KEYS: i64 = 1_000_000;
 /// How many old rows a commit takes away at least, if there are so many; it takes twice as many as it adds, so that a limit
 /// that has been lowered is reached in the end, and no commit takes long.
-const PRUNED_AT_ONCE: u64 = 256;
+const PRUNED_AT_ONCE: u64 = 1_024;
 
 /// What a data folder keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct SqliteStore {
     in_doubt: bool,
     /// The number of the first order in the log; right only while old orders are taken away.
     first_seq: u64,
+    /// The number of the last order.
+    last_seq: u64,
     /// Held for as long as the store lives; the system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -86,6 +88,7 @@ impl SqliteStore {
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;")
             .map_err(describe)?;
         rewrite_log(&mut connection, &path)?;
+        schema::check_pages(&connection, &path)?;
         schema::bring_up_to_date(&mut connection).map_err(describe)?;
         if let Some(bytes) = keeping.data_bytes {
             limit_size(&connection, bytes).map_err(describe)?;
@@ -96,7 +99,8 @@ impl SqliteStore {
         let first_seq = first.unwrap_or(1).cast_unsigned();
         // The names of the new files must survive a power cut too.
         sync_folder(folder).map_err(|error| StoreError::Refused(format!("{}: {error}", folder.display())))?;
-        Ok((Self { connection, keeping, in_doubt: false, first_seq, _lock: lock }, stored))
+        let last_seq = stored.last_seq;
+        Ok((Self { connection, keeping, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
     }
 }
 
@@ -106,10 +110,11 @@ impl Store for SqliteStore {
         if self.in_doubt {
             self.settle().map_err(|error| describe_commit(&error))?;
         }
-        let prepared = prepare(&mut self.connection, &self.keeping, self.first_seq, changes);
+        let prepared = prepare(&mut self.connection, &self.keeping, (self.first_seq, self.last_seq), changes);
         let (transaction, first_kept) = prepared.map_err(|error| describe_commit(&error))?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
+            self.last_seq = Coming::of(changes, self.last_seq).last_seq;
             return Ok(());
         };
         self.in_doubt = true;
@@ -157,12 +162,13 @@ impl SqliteStore {
 fn prepare<'a>(
     connection: &'a mut Connection,
     keeping: &Keeping,
-    first_seq: u64,
+    (first_seq, last_seq): (u64, u64),
     changes: &[Change],
 ) -> rusqlite::Result<(Transaction<'a>, u64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = write_changes(&transaction, changes)?;
-    let first_kept = prune(&transaction, keeping, first_seq, &written)?;
+    // Before anything is added, so that a file that has reached its cap has room for it.
+    let first_kept = prune(&transaction, keeping, first_seq, &Coming::of(changes, last_seq))?;
+    write_changes(&transaction, changes)?;
     Ok((transaction, first_kept))
 }
 
@@ -214,19 +220,46 @@ fn lacks_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-/// What a transaction has added.
+/// What a transaction is about to add.
 #[derive(Default)]
-struct Written {
+struct Coming {
     orders: u64,
     last_seq: u64,
     keys: u64,
     now_ms: u64,
+    /// Nothing, to find out whether something could be.
+    is_probe: bool,
 }
 
-fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<Written> {
-    let mut written = Written::default();
+impl Coming {
+    fn of(changes: &[Change], last_seq: u64) -> Self {
+        let mut coming = Self { last_seq, is_probe: changes.is_empty(), now_ms: now_ms(), ..Self::default() };
+        for change in changes {
+            match change {
+                Change::Order { seq, at_ms, key, .. } => {
+                    (coming.orders, coming.last_seq, coming.now_ms) = (coming.orders + 1, *seq, *at_ms);
+                    coming.keys += u64::from(key.is_some());
+                }
+                Change::BatchKey { at_ms, .. } => (coming.keys, coming.now_ms) = (coming.keys + 1, *at_ms),
+                Change::Category(_) | Change::Product(..) => {}
+            }
+        }
+        coming
+    }
+}
+
+/// Milliseconds since 1970 (UTC).
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     if changes.is_empty() {
-        transaction.execute("UPDATE meta SET value = lower(hex(randomblob(4))) WHERE key = 'probe'", [])?;
+        // Two pages' worth, taken back at once: a file that has reached its cap would take what needs no page.
+        transaction.execute_batch(
+            "UPDATE meta SET value = hex(zeroblob(4096)) WHERE key = 'probe';
+             UPDATE meta SET value = lower(hex(randomblob(4))) WHERE key = 'probe';",
+        )?;
     }
     // Only the last total of each product is written: its orders in one batch share one row update.
     let mut last_totals: Vec<(u32, Total)> = Vec::new();
@@ -263,15 +296,12 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                     Some((_, last)) => *last = *total,
                     None => last_totals.push((product.0, *total)),
                 }
-                (written.orders, written.last_seq, written.now_ms) = (written.orders + 1, *seq, *at_ms);
                 if let Some(key) = key {
                     keep_key(key, *at_ms, product.0 + 1, amount.get())?;
-                    written.keys += 1;
                 }
             }
             Change::BatchKey { key, at_ms, digest } => {
                 keep_key(key, *at_ms, 0, *digest)?;
-                (written.keys, written.now_ms) = (written.keys + 1, *at_ms);
             }
         }
     }
@@ -279,26 +309,26 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
     for (product, total) in last_totals {
         update_total.execute(params![product + 1, total.get()])?;
     }
-    Ok(written)
+    Ok(())
 }
 
 /// Takes away what need not be kept any more, a little at a time. Returns the number of the first order that is left.
-fn prune(transaction: &Transaction<'_>, keeping: &Keeping, first_seq: u64, written: &Written) -> rusqlite::Result<u64> {
+fn prune(transaction: &Transaction<'_>, keeping: &Keeping, first_seq: u64, coming: &Coming) -> rusqlite::Result<u64> {
     let at_most = |added: u64| PRUNED_AT_ONCE.max(2 * added);
-    if written.keys > 0 {
-        let oldest_ms = oldest_key_ms(keeping, written.now_ms);
+    if coming.keys > 0 || coming.is_probe {
+        let oldest_ms = oldest_key_ms(keeping, coming.now_ms);
         transaction
             .prepare_cached(
                 "DELETE FROM keys WHERE n IN (
                      SELECT n FROM (SELECT n, at_ms FROM keys ORDER BY n LIMIT ?2) WHERE at_ms < ?1)",
             )?
-            .execute(params![oldest_ms, at_most(written.keys).cast_signed()])?;
+            .execute(params![oldest_ms, at_most(coming.keys).cast_signed()])?;
         transaction
             .prepare_cached("DELETE FROM keys WHERE n <= (SELECT max(n) FROM keys) - ?1")?
             .execute(params![MAX_KEYS])?;
     }
-    let Some(kept) = keeping.orders.filter(|_| written.orders > 0) else { return Ok(first_seq) };
-    let first_kept = (written.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(written.orders));
+    let Some(kept) = keeping.orders.filter(|_| coming.orders > 0 || coming.is_probe) else { return Ok(first_seq) };
+    let first_kept = (coming.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(coming.orders));
     if first_kept <= first_seq {
         return Ok(first_seq);
     }
@@ -500,10 +530,16 @@ mod tests {
             assert!(taken < 10_000);
         };
         assert!(matches!(error, StoreError::Full(_)), "{error}");
+        assert!(store.commit(&[]).is_err(), "a probe finds out too");
         drop(store);
-        let (mut store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+        // Old orders make room before new ones need it.
+        let pruned = Keeping { orders: Some(10), ..keeping };
+        let (mut store, stored) = SqliteStore::open(&folder.0, pruned).unwrap();
         assert_eq!((stored.last_seq, stored.totals[0].get()), (taken, 3 + taken as i64));
-        store.commit(&[order(taken + 1, 4 + taken as i64)]).unwrap();
+        store.commit(&[]).unwrap();
+        for number in 1..=50 {
+            store.commit(&[order(taken + number, 3 + (taken + number) as i64)]).unwrap();
+        }
     }
 
     #[test]

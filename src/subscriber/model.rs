@@ -1,9 +1,17 @@
-//! What threads around one subscriber may do to each other, explored by loom (`make model`): every interleaving up to a
-//! number of preemptions, and every stale value that the memory model lets a thread read. The subscriber is the real
-//! one; modelled are the socket, the laggard thread's poll, and as much of the fan-out thread as decides what is offered.
+//! What threads around one subscriber may do to each other, explored by loom (`make model`): the orders in which their
+//! steps may come, up to a number of preemptions, and the stale values that the memory model lets them read. The
+//! subscriber is the real one; modelled are the socket, the laggard thread's poll, and as much of the fan-out thread as
+//! decides what is offered.
 //!
-//! A frame is three equal bytes, so a cut or mixed one shows. Publications count from 1, and each is the latest total of
-//! one of two products. What must hold at the end is in [`World::settle`].
+//! A frame is three equal bytes, so a cut or mixed one shows. Publications count from 1, and each is the latest total
+//! of one of two products. What must hold at the end is in [`World::settle`].
+//!
+//! A model proves something only if it notices a fault. These were put into `subscriber.rs` one at a time, and
+//! noticed: either fence missing, or weaker than `SeqCst`; either look again missing, or before the lock is let go, or
+//! blind to the channel or to the lag; `blocked` set or cleared without the lock, or not asked under it; the lag
+//! marked after the drain; a buffer cut by a full socket forgotten; `flush` without its last look; and the faults that
+//! the models have found. Not noticed, because nothing is lost by them: [`Subscriber::pass`] asks twice what one look
+//! under the lock at `current` tells, and the bytes may be counted late, since whoever counts drains afterwards.
 
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::{Mutex as Plain, MutexGuard as PlainGuard};
@@ -344,7 +352,8 @@ impl World {
     }
 }
 
-/// Explores a model with so many preemptions, or with `LOOM_MAX_PREEMPTIONS` (99: any number), and tells how much that was.
+/// Explores a model with so many preemptions, or with `LOOM_MAX_PREEMPTIONS` (99: any number), and tells how much that
+/// was.
 fn explore(preemptions: usize, model: impl Fn(&Arc<Seen>) + Send + Sync + 'static) -> Arc<Seen> {
     let seen = Arc::new(Seen::default());
     let mut builder = loom::model::Builder::new();
@@ -475,6 +484,8 @@ fn a_lag_beside_the_laggard_thread_is_always_noticed() {
         fanout.hear();
         let mut laggard = helping.join().unwrap();
         world.settle(&mut fanout, &mut laggard, &[], false);
+        let threes = world.frames().iter().filter(|mark| **mark == 3).count();
+        assert!(threes > 1, "what the snapshot repeats has not been repeated");
     });
     assert!(happened(&seen.lagged) && happened(&seen.told));
 }
