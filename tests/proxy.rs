@@ -264,7 +264,7 @@ fn what_is_refused_is_refused_through_the_proxy_in_the_same_words() {
         (get("/hats"), 404),
         (get("/missing.js"), 404),
         (post("/orders/Z9", "application/json", "{\"amount\":1}"), 404),
-        (post("/orders", "application/json", "{\"amount\":1}"), 405),
+        (post("/categories", "application/json", "{\"amount\":1}"), 405),
         (get("/orders/A1"), 405),
         (post("/orders/A1", "text/plain", "{\"amount\":1}"), 415),
         (json("{"), 400),
