@@ -43,8 +43,9 @@ torture:
 	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test torture -- --nocapture
 
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
+FUZZ_SECONDS ?= 60
 fuzz:
-	fuzz/run.sh
+	CARGO="$(CARGO)" FUZZ_SECONDS="$(FUZZ_SECONDS)" fuzz/run.sh
 
 # The load generator against this build alone, and what an order costs on the disk. `bench-peers`: the load generator beside
 # other servers (needs node, npm, nginx with nchan).

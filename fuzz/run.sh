@@ -10,12 +10,13 @@
 # says what it is: from then on every `cargo test` runs it (tests/fuzz_seeds.rs).
 set -eu
 
+cargo=${CARGO:-cargo}
 seconds=${FUZZ_SECONDS:-60}
 sanitizer=${FUZZ_SANITIZER:-address}
 fuzz=$(cd "$(dirname "$0")" && pwd)
 cd "$(dirname "$fuzz")"
 
-if ! cargo fuzz --version >/dev/null 2>&1; then
+if ! $cargo fuzz --version >/dev/null 2>&1; then
     echo "cargo-fuzz is missing; install it: cargo install cargo-fuzz --locked" >&2
     exit 1
 fi
@@ -26,13 +27,13 @@ fi
 [ "$sanitizer" = none ] || export RUSTC_BOOTSTRAP=1
 [ $# -gt 0 ] || set -- request command catalog command_line
 
-cargo fuzz build --sanitizer "$sanitizer"
+$cargo fuzz build --sanitizer "$sanitizer"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for target; do
     mkdir -p "$fuzz/corpus/$target"
     # Long enough for a head beyond its bound, or for a product of the longest texts.
-    if ! cargo fuzz run --sanitizer "$sanitizer" "$target" "$fuzz/corpus/$target" "$fuzz/seeds/$target" -- \
+    if ! $cargo fuzz run --sanitizer "$sanitizer" "$target" "$fuzz/corpus/$target" "$fuzz/seeds/$target" -- \
         -dict="$fuzz/dictionaries/$target.dict" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
         -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log" >&2

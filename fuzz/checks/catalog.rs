@@ -6,6 +6,7 @@ use ordercast::catalog::{
     Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
 };
 use ordercast::order::{Key, MAX_TOTAL, Total};
+use ordercast::position::Prefix;
 use ordercast::store::seed::{SeedCategory, SeedProduct, plant};
 use ordercast::store::{Change, KeyUse, Store, StoreError, Stored};
 use ordercast::wire;
@@ -155,19 +156,49 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
     assert_eq!(catalog.categories().len(), seed.len());
 }
 
-/// The total's message: a short frame, and within it an object of two members.
+/// The total's messages: frames that tell their length, and in each an object of two members or three.
 fn check_frame(id: &str, total: Total) {
     assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
     let opening = wire::total_opening(id);
     let mut frame = Vec::new();
     wire::push_total_frame(&mut frame, &opening, total);
-    let [0x81, length, payload @ ..] = frame.as_slice() else { panic!("{frame:?} is no text frame") };
-    assert!(usize::from(*length) == payload.len() && payload.len() <= SHORT_PAYLOAD);
+    let plain = payload(&frame);
+    assert!(plain.len() <= SHORT_PAYLOAD);
+    check_total(plain, id, total, None);
     let array = wire::totals_array([(opening.as_slice(), total)].into_iter());
-    assert_eq!(array, [b"[", payload, b"]"].concat());
-    let members = std::str::from_utf8(payload).ok().and_then(json::value).and_then(json::members);
-    let [(_, own), (_, number)] = &members.expect("a total is an object")[..] else { panic!("two members") };
-    assert_eq!((json::string(own).as_deref(), amount(number)), (Some(id), Ok(total.get())));
+    assert_eq!(array, ["[", plain, "]"].concat().into_bytes());
+
+    let prefix = Prefix::new("0123456789abcdef", id.len());
+    let seq = total.get().unsigned_abs();
+    let position = prefix.at(seq);
+    assert_eq!(prefix.parse(&position), Some(seq));
+    let mut frame = Vec::new();
+    wire::push_positioned_frame(&mut frame, &opening, total, &position);
+    check_total(payload(&frame), id, total, Some(&position));
+    let mut event = Vec::new();
+    wire::push_event(&mut event, &opening, total, Some(&position));
+    assert_eq!(event, format!("id: {position}\ndata: {plain}\n\n").into_bytes());
+}
+
+/// The payload of the one text frame (RFC 6455, section 5.2).
+fn payload(frame: &[u8]) -> &str {
+    let (length, payload) = match frame {
+        [0x81, 126, high, low, payload @ ..] => (u16::from_be_bytes([*high, *low]), payload),
+        [0x81, length @ 0..126, payload @ ..] => (u16::from(*length), payload),
+        _ => panic!("{frame:?} is no text frame"),
+    };
+    assert_eq!(usize::from(length), payload.len());
+    std::str::from_utf8(payload).expect("a text frame is text")
+}
+
+fn check_total(message: &str, id: &str, total: Total, position: Option<&str>) {
+    let members = json::value(message).and_then(json::members).expect("a total is an object");
+    let [(_, own), (_, number), rest @ ..] = members.as_slice() else { panic!("{message}") };
+    assert_eq!((json::string(own).as_deref(), amount(number)), (Some(id), Ok(total.get())), "{message}");
+    let rest: Vec<_> = rest.iter().map(|(name, value)| (name.clone(), json::string(value))).collect();
+    let expected: Vec<_> =
+        position.iter().map(|position| (Some("position".to_owned()), Some((*position).to_owned()))).collect();
+    assert_eq!(rest, expected, "{message}");
 }
 
 /// What is listed is JSON, and names every product and every category as it is.

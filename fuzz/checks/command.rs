@@ -1,10 +1,17 @@
-//! What clients send as JSON: messages over a WebSocket, orders, new products, and the numbers in them.
+//! What clients send as JSON: messages over a WebSocket, orders one by one and many at once, new products, and the numbers
+//! in them.
 
 use ordercast::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
 use ordercast::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
+use ordercast::store::log::Entry;
 use ordercast::wire::{self, BatchError, BatchLine, BodyError, Command, CommandError};
 
 use super::json;
+
+/// The most orders in one body.
+const BATCH_ORDERS: usize = 1_000;
+/// The most refused orders whose results are looked at.
+const REFUSED_ORDERS: usize = 20;
 
 /// The fuzz target `command`: every reader gets the same bytes.
 ///
@@ -12,11 +19,13 @@ use super::json;
 /// When a reader takes what the strict one refuses, refuses what that takes, or finds another value.
 pub fn check(input: &[u8]) {
     check_order(input);
-    check_batch(input);
     check_details(input);
+    check_array(input);
+    check_lines(input);
     if let Ok(text) = std::str::from_utf8(input) {
         check_amount(text);
         check_command(text);
+        check_log_line(text);
     }
 }
 
@@ -38,15 +47,17 @@ impl<'a> Object<'a> {
         self.get(name).map(|value| json::string(value).ok_or(())).transpose()
     }
 
-    /// `Err` when it is there and none that an order may have.
+    fn amount(&self) -> Option<Amount> {
+        amount(self.get("amount")?).ok().and_then(Amount::new)
+    }
+
+    /// `Err` when there is a key that none can be.
     fn key(&self) -> Result<Option<Key>, ()> {
         let Some(text) = self.text("key")? else { return Ok(None) };
         let fits = !text.is_empty() && text.len() <= MAX_KEY_BYTES && !text.contains(char::is_control);
-        if fits { Ok(Key::new(&text)) } else { Err(()) }
-    }
-
-    fn amount(&self) -> Option<i64> {
-        amount(self.get("amount")?).ok()
+        let key = Key::new(&text);
+        assert_eq!(key.as_ref().map(Key::as_str), fits.then_some(text.as_str()));
+        key.map(Some).ok_or(())
     }
 }
 
@@ -54,37 +65,8 @@ fn check_order(body: &[u8]) {
     let taken = wire::parse_order(body);
     let value = std::str::from_utf8(body).ok().and_then(json::value);
     let expected = value.and_then(Object::read).and_then(|order| Some((order.amount()?, order.key().ok()?)));
-    assert_eq!(taken.as_ref().ok().map(|(amount, key)| (amount.get(), key.clone())), expected);
+    assert_eq!(taken.as_ref().ok(), expected.as_ref());
     check_body_error(taken.err(), value);
-}
-
-/// Several orders, as an array and one a line.
-fn check_batch(body: &[u8]) {
-    let line = |value: &str| {
-        let order = json::value(value).and_then(Object::read)?;
-        let (id, amount) = (order.text("id").ok()??, Amount::new(order.amount()?)?);
-        Some(BatchLine { id, amount, key: order.key().ok()? })
-    };
-    let items = std::str::from_utf8(body).ok().and_then(json::value).and_then(json::items);
-    let expected = items.map(|items| items.into_iter().map(line).collect::<Vec<_>>());
-    compare_batch(&wire::parse_batch(body, false), expected);
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let expected = lines.map(|value| std::str::from_utf8(value).ok().and_then(line)).collect();
-    compare_batch(&wire::parse_batch(body, true), Some(expected));
-}
-
-fn compare_batch(taken: &Result<Vec<BatchLine>, BatchError>, expected: Option<Vec<Option<BatchLine>>>) {
-    let expected = expected.filter(|lines| (1..=1_000).contains(&lines.len()));
-    match (taken, expected) {
-        (Ok(lines), Some(expected)) => assert_eq!(lines.iter().cloned().map(Some).collect::<Vec<_>>(), expected),
-        (Err(BatchError::Lines(errors)), Some(expected)) => {
-            let wrong: Vec<bool> = expected.iter().map(Option::is_none).collect();
-            assert_eq!(errors.iter().map(Option::is_some).collect::<Vec<_>>(), wrong);
-            assert!(wrong.contains(&true));
-        }
-        (Err(BatchError::Body(error)), None) => assert!(!error.to_string().is_empty()),
-        (taken, expected) => panic!("{taken:?} instead of {expected:?}"),
-    }
 }
 
 fn check_details(body: &[u8]) {
@@ -116,6 +98,77 @@ fn check_body_error(error: Option<BodyError>, value: Option<&str>) {
     }
 }
 
+fn check_array(body: &[u8]) {
+    let taken = wire::parse_batch(body, false);
+    let Some(value) = std::str::from_utf8(body).ok().and_then(json::value) else {
+        return assert!(matches!(taken, Err(BatchError::Body(BodyError::Malformed(_)))), "{taken:?}");
+    };
+    match json::items(value) {
+        None => assert!(matches!(taken, Err(BatchError::Body(BodyError::Wrong(_)))), "{taken:?}"),
+        Some(items) => check_batch(taken, &items.into_iter().map(batch_line).collect::<Vec<_>>(), false),
+    }
+}
+
+fn check_lines(body: &[u8]) {
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let read = |line| std::str::from_utf8(line).ok().and_then(json::value).and_then(batch_line);
+    check_batch(wire::parse_batch(body, true), &lines.map(read).collect::<Vec<_>>(), true);
+}
+
+fn batch_line(value: &str) -> Option<BatchLine> {
+    let order = Object::read(value)?;
+    Some(BatchLine { id: order.text("id").ok()??, amount: order.amount()?, key: order.key().ok()? })
+}
+
+/// All orders are taken or none, and there is one result for each.
+fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<BatchLine>], is_ndjson: bool) {
+    match taken {
+        Ok(lines) => {
+            assert!((1..=BATCH_ORDERS).contains(&lines.len()));
+            assert!(lines.iter().map(Some).eq(expected.iter().map(Option::as_ref)));
+            let results = wire::order_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
+            let results: Vec<&str> = if is_ndjson {
+                results.lines().map(|line| json::value(line).expect("a result is JSON")).collect()
+            } else {
+                json::value(&results).and_then(json::items).expect("results are an array")
+            };
+            assert_eq!(results.len(), lines.len());
+            for (result, line) in results.into_iter().zip(&lines) {
+                check_taken(result, line.key.as_ref().map(Key::as_str));
+            }
+        }
+        Err(BatchError::Lines(errors)) => {
+            assert!((1..=BATCH_ORDERS).contains(&errors.len()) && errors.iter().any(Option::is_some));
+            assert!(errors.iter().map(Option::is_none).eq(expected.iter().map(Option::is_some)), "{errors:?}");
+            // The first of them, because a thousand would take most of the fuzzer's time and tell nothing more.
+            check_refusal(&errors[..errors.len().min(REFUSED_ORDERS)]);
+        }
+        Err(BatchError::Body(error)) => {
+            assert!(expected.is_empty() || expected.len() > BATCH_ORDERS, "{error}");
+            assert!(matches!(error, BodyError::Wrong(_)), "{error}");
+        }
+    }
+}
+
+fn check_refusal(errors: &[Option<String>]) {
+    let refusal = wire::refused_batch(422, "title", "detail", errors);
+    let object = json::value(&refusal).and_then(Object::read).expect("a problem is an object");
+    assert_eq!((object.get("status"), object.text("detail")), (Some("422"), Ok(Some("detail".to_owned()))));
+    let results = object.get("results").and_then(json::items).expect("results are an array");
+    assert_eq!(results.len(), errors.len());
+    for (result, error) in results.into_iter().zip(errors) {
+        let result = Object::read(result).expect("a result is an object");
+        assert_eq!((result.get("ok"), result.text("error")), (Some("false"), Ok(error.clone())));
+    }
+}
+
+/// The answer to an order: it is well, and repeats its key.
+fn check_taken(answer: &str, key: Option<&str>) {
+    let object = json::value(answer).and_then(Object::read).expect("the answer is an object");
+    assert_eq!(object.get("ok"), Some("true"), "{answer}");
+    assert_eq!(object.text("key"), Ok(key.map(str::to_owned)), "{answer}");
+}
+
 fn check_command(message: &str) {
     let taken = wire::parse_command(message);
     assert_eq!(taken.as_ref().map_err(|error| &error.key), command(message).as_ref());
@@ -130,10 +183,7 @@ fn check_command(message: &str) {
         check_answer(&wire::error_message(why, key.as_deref()), "error", why, key.as_deref());
     }
     check_answer(&wire::error_message(message, Some(message)), "error", message, Some(message));
-    let taken = wire::order_taken(key.as_deref());
-    let object = json::value(&taken).and_then(Object::read).expect("the answer is an object");
-    assert_eq!(object.get("ok"), Some("true"));
-    assert_eq!(object.text("key"), Ok(key));
+    check_taken(&wire::order_taken(key.as_deref()), key.as_deref());
 }
 
 fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {
@@ -153,13 +203,26 @@ fn command(message: &str) -> Result<Command, Option<String>> {
         "add-order" => {
             let key = payload.key().map_err(|()| None)?;
             let id = payload.text("id").ok().flatten();
-            match id.zip(payload.amount().and_then(Amount::new)) {
+            match id.zip(payload.amount()) {
                 Some((id, amount)) => Ok(Command::AddOrder { id, amount, key }),
                 None => Err(key.map(|key| key.as_str().to_owned())),
             }
         }
         _ => Err(None),
     }
+}
+
+/// Whatever stands in the log, its page has one object a line.
+fn check_log_line(text: &str) {
+    let [time, id, key] = [(); 3].map(|()| text.to_owned());
+    let mut line = String::new();
+    wire::push_log_line(&mut line, &Entry { seq: u64::MAX, time, id, amount: -MAX_TOTAL, total: 1, key: Some(key) });
+    let line = line.strip_suffix('\n').filter(|line| !line.contains('\n')).expect("one line");
+    let object = json::value(line).and_then(Object::read).expect("a line is an object");
+    for name in ["time", "id", "key"] {
+        assert_eq!(object.text(name), Ok(Some(text.to_owned())), "{line}");
+    }
+    assert_eq!((object.get("seq"), object.amount()), (Some("18446744073709551615"), Amount::new(-MAX_TOTAL)), "{line}");
 }
 
 fn check_amount(text: &str) {

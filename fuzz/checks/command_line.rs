@@ -7,9 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ordercast::Config;
 use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
+use ordercast::store::sqlite::Keeping;
 
 /// The options with their environment twins.
 const OPTIONS: [(&str, &str); 13] = [
@@ -115,6 +117,10 @@ fn check_ranges(config: &Config) {
     fixed.sort_unstable();
     fixed.dedup();
     assert_eq!(fixed.len(), all, "an address is there twice: {:?}", config.listen);
+    let Keeping { keys, orders, data_bytes } = &config.keeping;
+    let hours = keys.as_secs() / 3_600;
+    assert!((1..=366 * 24).contains(&hours) && *keys == Duration::from_secs(hours * 3_600), "keys for {keys:?}");
+    assert!(orders.is_none_or(|orders| orders >= 1) && data_bytes.is_none_or(|bytes| bytes >= 1 << 20));
     assert!(config.max_connections_per_ip.is_none_or(|number| number >= 1));
     assert!(config.read_token_file.is_none() || config.token_file.is_some(), "who may not read may write");
     let Config { data, catalog, static_dir, token_file, read_token_file, .. } = config;

@@ -59,14 +59,22 @@ pub struct Head {
 #[must_use]
 pub fn head(bytes: &[u8]) -> Read<Head> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES)];
+    // Empty lines before a head are passed over. One that ends in LF alone is wrong too, but a head must follow to be
+    // refused.
     let mut start = 0;
-    while window[start..].starts_with(b"\r\n") {
-        start += 2;
+    let mut bare = false;
+    loop {
+        match window[start..] {
+            [b'\r', b'\n', ..] => start += 2,
+            [b'\n', ..] => (start, bare) = (start + 1, true),
+            _ => break,
+        }
     }
     let Some(end) = window[start..].windows(4).position(|four| four == b"\r\n\r\n") else {
         return if bytes.len() >= HEAD_BYTES { Read::Refused } else { Read::Unfinished };
     };
-    whole_head(&window[start..start + end], start + end + 4).map_or(Read::Refused, Read::Whole)
+    let head = whole_head(&window[start..start + end], start + end + 4).filter(|_| !bare);
+    head.map_or(Read::Refused, Read::Whole)
 }
 
 fn whole_head(text: &[u8], length: usize) -> Option<Head> {
