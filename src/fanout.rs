@@ -15,7 +15,7 @@ mod waiting;
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -112,6 +112,8 @@ enum Event {
 
 struct Shared {
     waiting: Mutex<Vec<Waiting>>,
+    /// The number of the last order that was published.
+    published: AtomicU64,
     /// Whether a [`Event::Published`] is on its way, so that one is enough for many.
     announced: AtomicBool,
     /// Whether anybody is subscribed: otherwise publications can wait for the next event, and no thread is woken.
@@ -133,6 +135,9 @@ impl FanoutHandle {
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.extend(publications.iter().map(|publication| Waiting { publication: *publication, merged: 0 }));
+            if let Some(last) = publications.last() {
+                self.shared.published.store(last.seq, Ordering::Release);
+            }
             if waiting.len() > MAX_WAITING {
                 merge(&mut waiting);
             }
@@ -145,6 +150,13 @@ impl FanoutHandle {
                 self.shared.announced.store(false, Ordering::Release);
             }
         }
+    }
+
+    /// The number of the last order that every later snapshot has. What is in the log behind it is on disk, and not yet seen
+    /// by anybody.
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.shared.published.load(Ordering::Acquire)
     }
 
     /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
@@ -256,6 +268,7 @@ pub fn start(
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared {
         waiting: Mutex::new(Vec::new()),
+        published: AtomicU64::new(last_seq),
         announced: AtomicBool::new(false),
         wanted: AtomicBool::new(false),
     });

@@ -81,7 +81,11 @@ impl Setup {
                         fanout.page(Page { subscriber, after, steps });
                     }
                     Request::Page { after, limit, reply } => {
-                        if let Some(page) = reading.read(|reader| reader.page(after, limit)) {
+                        if let Some(mut page) = reading.read(|reader| reader.page(after, limit)) {
+                            // Nobody may see here what a feed does not show yet. Read after the page: what has been
+                            // published meanwhile may be told.
+                            let published = fanout.published();
+                            page.truncate(page.partition_point(|entry| entry.seq <= published));
                             let _ = reply.send(page);
                         }
                     }

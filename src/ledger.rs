@@ -4,6 +4,8 @@
 
 mod health;
 mod pending;
+#[cfg(test)]
+mod tests;
 mod waiter;
 
 use std::fmt;
@@ -25,8 +27,8 @@ use pending::Pending;
 use waiter::Reply;
 pub use waiter::{Slot, Waiter};
 
-/// The most orders that one commit carries: past this many the cost of the sync is spread thinly enough, and the
-/// first of them should not wait for the last.
+/// The most orders that one commit carries, and requests that are looked at before it: past this many the cost of the sync
+/// is spread thinly enough, and the first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
 /// The most requests that wait for the ledger; beyond it a connection waits to hand its own over.
 const QUEUE: usize = 1_024;
@@ -281,7 +283,9 @@ impl<S: Store> Ledger<S> {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let mut looked_at = 0;
             while let Some(request) = next.take() {
+                looked_at += 1;
                 match request {
                     Request::Stop => return self.commit(),
                     Request::AddProduct { category, details, reply } => {
@@ -298,7 +302,8 @@ impl<S: Store> Ledger<S> {
                         self.answer_when_due(counted, reply);
                     }
                 }
-                if self.pending.changes.len() < MAX_BATCH {
+                // Both, since a repeated order adds no change.
+                if self.pending.changes.len().max(looked_at) < MAX_BATCH {
                     next = self.requests.try_recv().ok();
                 }
             }
@@ -315,8 +320,10 @@ impl<S: Store> Ledger<S> {
 
     fn answer_when_due(&mut self, counted: Result<Counted, Refusal>, reply: Reply) {
         match counted {
-            Ok(Counted::New | Counted::InThisCommit) => self.pending.push_reply(reply),
+            Ok(Counted::New | Counted::InThisCommit) => self.pending.push_counted(reply),
             Ok(Counted::OnDisk) => reply.send(Ok(())),
+            // It may tell of orders that are not on disk yet, and stands only if they come to stand.
+            Err(refusal) if !self.pending.changes.is_empty() => self.pending.push_refused(reply, refusal),
             Err(refusal) => reply.send(Err(refusal)),
         }
     }

@@ -21,6 +21,7 @@ const ORDERS_EACH: usize = 150;
 /// One pair sends batches instead.
 const BATCHES: usize = 40;
 const READERS: usize = 3;
+const LOG_READERS: usize = 2;
 
 /// What one thread records.
 struct Recorder {
@@ -46,25 +47,31 @@ impl Recorder {
     }
 }
 
-/// One of a pair: sends the pair's orders one after the other, and now and then another one under a key of the pair.
-fn post(addr: SocketAddr, pair: usize, seed: u64, recorder: &mut Recorder) {
+/// One of a pair: sends the pair's orders one after the other. Now and then both send another order under the same key too,
+/// one of them after the right one and the other before it: whichever the server counts first, the other is refused.
+fn post(addr: SocketAddr, poster: usize, seed: u64, recorder: &mut Recorder) {
     let mut client = Client::connect(addr);
+    let pair = poster / 2;
     // Both draw the same, so both send the same.
     let mut random = Random::new(seed, pair as u64);
     for number in 0..ORDERS_EACH {
         let (key, id, amount) = (format!("{pair}-{number}"), random.pick(&STARTS).0, 1 + random.below(9) as i64);
         let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key.as_str())];
-        let path = format!("/orders/{id}");
-        recorder.record(|| {
-            let reply = client.request("POST", &path, &headers, format!("{{\"amount\":{amount}}}").as_bytes());
-            assert_eq!(reply.status, 200, "{reply:?}");
-            What::Orders(vec![(key.clone(), id, amount)])
-        });
-        if number % 10 == 9 {
+        let amounts = match (number % 10, poster % 2) {
+            (9, 0) => &[amount, 1000][..],
+            (9, _) => &[1000, amount],
+            _ => &[amount],
+        };
+        for amount in amounts {
             recorder.record(|| {
-                let reply = client.request("POST", &path, &headers, b"{\"amount\":1000}");
-                assert_eq!(reply.status, 422, "{reply:?}");
-                What::KeyReused(key.clone())
+                let body = format!("{{\"amount\":{amount}}}");
+                let reply = client.request("POST", &format!("/orders/{id}"), &headers, body.as_bytes());
+                let sent = (key.clone(), id, *amount);
+                match reply.status {
+                    200 => What::Orders(vec![sent]),
+                    422 => What::KeyReused(sent),
+                    _ => panic!("{reply:?}"),
+                }
             });
         }
     }
@@ -103,6 +110,21 @@ fn read(addr: SocketAddr, done: &AtomicBool, mut random: Random, recorder: &mut 
     }
 }
 
+/// Reads the log on from where it has got to.
+fn read_log(addr: SocketAddr, done: &AtomicBool, recorder: &mut Recorder) {
+    let mut client = Client::connect(addr);
+    let mut last = 0;
+    while !done.load(Ordering::Relaxed) {
+        recorder.record(|| {
+            let page = client.get(&format!("/log?after={last}"));
+            let lines = order_log::lines(&page);
+            assert_eq!(order_log::next_page(&page), None, "all orders of this run fit in one page");
+            last = lines.last().map_or(last, |line| line.seq);
+            What::ReadLog(last)
+        });
+    }
+}
+
 /// How a subscriber listens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ear {
@@ -110,18 +132,12 @@ enum Ear {
     Positions(Form),
 }
 
-/// Follows a feed until every product has its last total. Whoever is told positions is cut off every hundred totals, and
-/// goes on where it stood.
-fn listen(
-    addr: SocketAddr,
-    number: usize,
-    ear: Ear,
-    feed: (&'static str, usize),
-    last: &LastTotals,
-    recorder: &mut Recorder,
-) -> Subscriber {
-    let (path, products) = feed;
-    let mut next: Box<dyn FnMut() -> Option<(String, i64)>> = match ear {
+/// What comes next over a feed, within a short time.
+type Feed = Box<dyn FnMut() -> Option<(String, i64)>>;
+
+/// Opens a feed. Whoever is told positions is cut off every hundred totals, and goes on where it stood.
+fn open(addr: SocketAddr, ear: Ear, path: &'static str) -> Feed {
+    match ear {
         Ear::Plain => {
             let mut socket = WebSocket::open(addr, path);
             Box::new(move || match socket.next_within(Duration::from_millis(100)) {
@@ -145,14 +161,30 @@ fn listen(
                 Some(step.pair())
             })
         }
-    };
+    }
+}
+
+/// Follows a feed until every product has its last total.
+fn listen(
+    addr: SocketAddr,
+    number: usize,
+    ear: Ear,
+    feed: (&'static str, usize),
+    last: &LastTotals,
+    recorder: &mut Recorder,
+) -> Subscriber {
+    let (path, products) = feed;
     let mut snapshot = Vec::new();
+    let mut next = None;
     recorder.record(|| {
+        // The opening is part of it: the snapshot is of some moment since then.
+        let next = next.insert(open(addr, ear, path));
         while snapshot.len() < products {
             snapshot.extend(next());
         }
         What::Read(path, snapshot.clone())
     });
+    let mut next = next.expect("opened above");
     let mut totals = snapshot.clone();
     let begun = Instant::now();
     while !last.are(&totals) {
@@ -208,17 +240,21 @@ fn run(seed: u64) -> History {
                 spawn(scope, move || {
                     match poster / 2 {
                         0 => post_batches(addr, seed, &mut recorder),
-                        pair => post(addr, pair, seed, &mut recorder),
+                        _ => post(addr, poster, seed, &mut recorder),
                     }
                     recorder.operations
                 })
             })
             .collect();
-        let readers: Vec<_> = (0..READERS)
+        let readers: Vec<_> = (0..READERS + LOG_READERS)
             .map(|reader| {
                 let (done, random, mut recorder) = (&done, Random::new(seed, 2_000 + reader as u64), recorder());
                 spawn(scope, move || {
-                    read(addr, done, random, &mut recorder);
+                    if reader < READERS {
+                        read(addr, done, random, &mut recorder);
+                    } else {
+                        read_log(addr, done, &mut recorder);
+                    }
                     recorder.operations
                 })
             })
@@ -250,11 +286,12 @@ fn what_everybody_did_and_saw_at_the_same_time_is_linearizable() {
     let history = run(seed());
     let count = |is: fn(&What) -> bool| history.operations.iter().filter(|operation| is(&operation.what)).count();
     println!(
-        "{} orders counted; {} requests, {} refusals, {} reads, {} totals told",
+        "{} orders counted; {} requests, {} refusals, {} reads of totals, {} of the log, {} totals told",
         history.log.len(),
         count(|what| matches!(what, What::Orders(_))),
         count(|what| matches!(what, What::KeyReused(_))),
         count(|what| matches!(what, What::Read(..))),
+        count(|what| matches!(what, What::ReadLog(_))),
         count(|what| matches!(what, What::Told(..)))
     );
     check(&history).unwrap_or_else(|why| panic!("{why}"));

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::waiter::Reply;
-use super::{Order, Outcome};
+use super::{Order, Outcome, Refusal};
 use crate::order::Key;
 use crate::store::{Change, KeyUse};
 
@@ -13,7 +13,8 @@ use crate::store::{Change, KeyUse};
 pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     keys: HashMap<Key, KeyUse>,
-    replies: Vec<Reply>,
+    /// Who waits, and what each is told once the changes are on disk.
+    replies: Vec<(Reply, Outcome)>,
 }
 
 impl Pending {
@@ -39,10 +40,15 @@ impl Pending {
         self.keys.get(key).copied()
     }
 
-    /// Lets somebody wait for this commit.
-    pub(super) fn push_reply(&mut self, mut reply: Reply) {
+    /// Lets somebody wait for this commit, whose order is counted with it.
+    pub(super) fn push_counted(&mut self, mut reply: Reply) {
         reply.begin();
-        self.replies.push(reply);
+        self.replies.push((reply, Ok(())));
+    }
+
+    /// Lets somebody wait for this commit, whose order is refused because of what is in it, if it comes to stand.
+    pub(super) fn push_refused(&mut self, reply: Reply, refusal: Refusal) {
+        self.replies.push((reply, Err(refusal)));
     }
 
     /// The changes are on disk, and the next commit begins without them.
@@ -51,9 +57,16 @@ impl Pending {
         self.keys.clear();
     }
 
-    /// Answers all who have waited.
+    /// Answers all who have waited for the commit that ended like this.
     pub(super) fn answer(&mut self, outcome: &Outcome) {
-        self.replies.drain(..).for_each(|reply| reply.send(outcome.clone()));
+        for (reply, due) in self.replies.drain(..) {
+            reply.send(match (outcome, due) {
+                (Ok(()), due) => due,
+                // It was not part of the commit, so that nothing of it counts is known all the same.
+                (Err(Refusal::Unknown), Err(_)) => Err(Refusal::StoreRefused),
+                (Err(refusal), _) => Err(refusal.clone()),
+            });
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn add_up(History { log, starts, .. }: &mut History) {
 /// One wrong thing, put into a right history.
 pub type Forgery = (&'static str, fn(&mut History));
 
-pub const FORGERIES: [Forgery; 10] = [
+pub const FORGERIES: [Forgery; 13] = [
     ("two orders swapped, which subscribers saw in the other order", |it| {
         let at = (it.log.len() / 2..).find(|at| it.log[*at].id != it.log[at + 1].id).expect("two products");
         it.log.swap(at, at + 1);
@@ -42,6 +42,12 @@ pub const FORGERIES: [Forgery; 10] = [
         let line = it.log[it.log.len() / 2].clone();
         it.log.push(line);
         add_up(it);
+    }),
+    ("an order refused for one that is not there yet", |it| {
+        let refused = |operation: &&Operation| matches!(operation.what, What::KeyReused(_));
+        let first = it.operations.iter().find(refused).expect("one").clone();
+        // Before anybody sent it.
+        it.operations.push(Operation { invoked: 0, returned: Some(1), ..first });
     }),
     ("an order of nobody", |it| {
         let stranger = Line { key: Some("stranger".to_owned()), ..it.log[0].clone() };
@@ -68,6 +74,16 @@ pub const FORGERIES: [Forgery; 10] = [
         reads.sort_by_key(|at| it.operations[*at].invoked);
         it.operations[reads[0]].what = it.operations[reads[reads.len() - 1]].what.clone();
     }),
+    ("a stale read of the log", |it| {
+        let mut reads: Vec<usize> = (0..it.operations.len()).filter(|at| is_read_of_log(&it.operations[*at])).collect();
+        reads.sort_by_key(|at| it.operations[*at].invoked);
+        it.operations[reads[reads.len() - 1]].what = it.operations[reads[0]].what.clone();
+    }),
+    ("a read of the log before its last order was there", |it| {
+        let mut reads: Vec<usize> = (0..it.operations.len()).filter(|at| is_read_of_log(&it.operations[*at])).collect();
+        reads.sort_by_key(|at| it.operations[*at].invoked);
+        it.operations[reads[0]].what = it.operations[reads[reads.len() - 1]].what.clone();
+    }),
     ("half a batch read", |it| {
         let of_batch = |line: &Line| line.key.as_ref().is_some_and(|key| key.starts_with("b-") && key.ends_with("-0"));
         let first = it.log.iter().position(of_batch).expect("a batch");
@@ -82,4 +98,8 @@ pub const FORGERIES: [Forgery; 10] = [
 
 fn is_read_of_all(operation: &Operation) -> bool {
     matches!(operation.what, What::Read("/orders", _))
+}
+
+fn is_read_of_log(operation: &Operation) -> bool {
+    matches!(operation.what, What::ReadLog(_))
 }

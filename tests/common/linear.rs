@@ -6,8 +6,8 @@
 //! NP-complete. Here the server names its order, the log. So this verifies a witness instead, in O(n log n): replay the log
 //! by the sequential rules, then sweep over all invocations and responses by time with one number, the largest sequence
 //! number that anybody knew of when an operation ended. An operation takes effect within its interval exactly if its number
-//! is larger than what was known at its invocation; that nobody knows of it before its invocation follows. A read has no
-//! number of its own: it is put at the first place not before what was known at its invocation where the totals are those
+//! is larger than what was known at its invocation; that nobody knows of it before its invocation follows. A read of totals
+//! has no number of its own: it is put at the first place not before what was known at its invocation where the totals are those
 //! it has seen. The first place is the best one, because it forbids least. What remains is weaker than a search in one
 //! point: a history that only another order than the log's would explain is refused, and rightly, since the log is part
 //! of the promise.
@@ -24,10 +24,12 @@ pub type Sent = (String, &'static str, i64);
 pub enum What {
     /// Orders that were sent together under their keys, for the first time or again, and are said to count.
     Orders(Vec<Sent>),
-    /// An order was refused because its key was used for another.
-    KeyReused(String),
+    /// This order was refused because its key was used for another.
+    KeyReused(Sent),
     /// All totals of a feed.
     Read(&'static str, Vec<(String, i64)>),
+    /// The log was read to its end, which was the order with this number.
+    ReadLog(u64),
     /// A subscriber was told a total: its place among them, and the total.
     Told(usize, (String, i64)),
 }
@@ -222,8 +224,19 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
             Edge::End(place) => {
                 let reached = match &history.operations[place].what {
                     What::Orders(orders) => orders.iter().map(|(key, ..)| keys[key.as_str()].seq).max().unwrap_or(0),
-                    What::KeyReused(key) => {
-                        keys.get(key.as_str()).ok_or_else(|| format!("{key} was refused for nothing"))?.seq
+                    What::KeyReused((key, id, amount)) => match keys.get(key.as_str()) {
+                        Some(line) if (line.id.as_str(), line.amount) != (*id, *amount) => line.seq,
+                        Some(line) => return Err(format!("{line:?} was refused and counts")),
+                        None => return Err(format!("{key} was refused for nothing")),
+                    },
+                    What::ReadLog(last) => {
+                        let known = known_at_begin[place];
+                        if *last < known || batch_ends.get(last).is_some_and(|end| end != last) {
+                            return Err(format!(
+                                "the log was read up to order {last} when order {known} was known, or is torn"
+                            ));
+                        }
+                        *last
                     }
                     What::Told(_, (id, total)) => {
                         *totals.get(&(id.as_str(), *total)).ok_or_else(|| format!("{id} never was {total}"))?
