@@ -26,7 +26,7 @@ use crate::history::{History, REPLAY_PAGE};
 use crate::ledger::SharedCatalog;
 use crate::log;
 use crate::order::Total;
-use crate::position::Prefix;
+use crate::position::Lineage;
 use crate::store::log::Step;
 use crate::subscriber::{Buffer, Drained, Subscriber};
 use crate::wire;
@@ -125,7 +125,7 @@ struct Shared {
 pub struct FanoutHandle {
     shared: Arc<Shared>,
     events: Sender<Event>,
-    file_id: Arc<str>,
+    lineage: Arc<Lineage>,
 }
 
 impl FanoutHandle {
@@ -162,8 +162,7 @@ impl FanoutHandle {
     /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
     /// and the orders behind it are still known, those orders.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let prefix = Prefix::new(&self.file_id, number(subscription.feed));
-        let after = since.and_then(|position| prefix.parse(position));
+        let after = since.and_then(|position| self.lineage.seq(number(subscription.feed), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 
@@ -217,7 +216,7 @@ struct Fanout {
     /// The number of the last order that came by.
     last_seq: u64,
     history: History,
-    file_id: Arc<str>,
+    lineage: Arc<Lineage>,
     /// One for each format of [`Feed::All`], then of each category.
     groups: Vec<Group>,
     /// How many subscribers there are in all groups.
@@ -250,8 +249,8 @@ pub struct Start<'a> {
     pub totals: &'a [Total],
     /// The number of the last order.
     pub last_seq: u64,
-    /// What positions carry.
-    pub file_id: &'a str,
+    /// What positions are of.
+    pub lineage: &'a Lineage,
 }
 
 /// Starts the fan-out thread, and returns its handle.
@@ -263,8 +262,8 @@ pub fn start(
     start: &Start<'_>,
     history: History,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
-    let Start { totals, last_seq, file_id } = *start;
-    let file_id: Arc<str> = file_id.into();
+    let Start { totals, last_seq, lineage } = *start;
+    let lineage = Arc::new(lineage.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared {
         waiting: Mutex::new(Vec::new()),
@@ -281,7 +280,7 @@ pub fn start(
         recent: Recent::new(last_seq),
         last_seq,
         history,
-        file_id: file_id.clone(),
+        lineage: lineage.clone(),
         groups: Vec::new(),
         listed: 0,
         skipped: 0,
@@ -300,7 +299,7 @@ pub fn start(
         // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
         events.iter().for_each(drop);
     })?;
-    Ok((FanoutHandle { shared, events: sender, file_id }, thread))
+    Ok((FanoutHandle { shared, events: sender, lineage }, thread))
 }
 
 impl Fanout {
@@ -564,7 +563,7 @@ impl Fanout {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
         for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
-            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.file_id));
+            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.lineage));
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {

@@ -172,7 +172,7 @@ impl Server {
         let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (laggards, laggard_setup) = laggards::prepare()?;
         let (history, history_setup) = history::prepare();
-        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, file_id: &stored.file_id };
+        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, lineage: &stored.lineage };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
         history_setup.start(config.data.join(DATA_FILE), fanout.clone())?;
         let to_fanout = fanout.clone();

@@ -6,7 +6,7 @@ use ordercast::catalog::{
     Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
 };
 use ordercast::order::{Key, MAX_TOTAL, Total};
-use ordercast::position::Prefix;
+use ordercast::position::Lineage;
 use ordercast::store::seed::{SeedCategory, SeedProduct, plant};
 use ordercast::store::{Change, KeyUse, Store, StoreError, Stored};
 use ordercast::wire;
@@ -168,10 +168,11 @@ fn check_frame(id: &str, total: Total) {
     let array = wire::totals_array([(opening.as_slice(), total)].into_iter());
     assert_eq!(array, ["[", plain, "]"].concat().into_bytes());
 
-    let prefix = Prefix::new("0123456789abcdef", id.len());
-    let seq = total.get().unsigned_abs();
-    let position = prefix.at(seq);
-    assert_eq!(prefix.parse(&position), Some(seq));
+    let (feed, seq) = (id.len(), total.get().unsigned_abs());
+    let mut lineage = Lineage::default();
+    lineage.begin("0123456789abcdef".to_owned(), 0);
+    let position = lineage.prefix(feed).at(seq);
+    assert_eq!(lineage.seq(feed, &position), Some(seq));
     let mut frame = Vec::new();
     wire::push_positioned_frame(&mut frame, &opening, total, &position);
     check_total(payload(&frame), id, total, Some(&position));

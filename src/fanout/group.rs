@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Feed, Format, Subscription, number};
 use crate::catalog::CategoryIndex;
 use crate::order::Total;
-use crate::position::Prefix;
+use crate::position::{Lineage, Prefix};
 use crate::store::log::Step;
 use crate::subscriber::{Buffer, Subscriber};
 use crate::wire;
@@ -39,8 +39,8 @@ pub struct Group {
 
 impl Group {
     /// A group without subscribers.
-    pub fn new(subscription: Subscription, file_id: &str) -> Self {
-        let prefix = Prefix::new(file_id, number(subscription.feed));
+    pub fn new(subscription: Subscription, lineage: &Lineage) -> Self {
+        let prefix = lineage.prefix(number(subscription.feed));
         let (subscribers, bytes) = (Vec::new(), Vec::new());
         Self { subscription, prefix, subscribers, bytes, totals: 0, merged: 0, snapshot: None, array: None }
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use super::*;
 use crate::fanout::{self, Start};
 use crate::history;
+use crate::position::Lineage;
 
 /// How long an event may take that should come at once.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -91,7 +92,7 @@ impl Bench {
         catalog.add_product(tools, "T1", details).unwrap();
         let catalog = Arc::new(RwLock::new(catalog));
         let totals = vec![Total::default()];
-        let first = Start { totals: &totals, last_seq: 0, file_id: "test" };
+        let first = Start { totals: &totals, last_seq: 0, lineage: &Lineage::default() };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
         let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().handle;
         assert!(script.handle.set(handle.clone()).is_ok());

@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::order::{Amount, Key, Total};
+use crate::position::Lineage;
 
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
@@ -62,8 +63,8 @@ pub struct Stored {
     pub totals: Vec<Total>,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
-    /// What tells this file from every other, and from its backups: positions carry it.
-    pub file_id: String,
+    /// Which positions are of this file; its last run is the present one once a store has been opened.
+    pub lineage: Lineage,
 }
 
 /// Keeps what the ledger commits.

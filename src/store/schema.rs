@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 use super::{StoreError, Stored, log};
 use crate::catalog::{CategoryIndex, Details};
 use crate::order::Total;
+use crate::position::Lineage;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
 pub const APPLICATION_ID: i32 = 0x4f72_6443;
@@ -37,6 +38,10 @@ const STEPS: &[&str] = &[
         n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL, product INTEGER NOT NULL,
         amount INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('probe', '');
+    ",
+    "
+    INSERT INTO meta SELECT 'runs', value || ':0' FROM meta WHERE key = 'file_id';
+    DELETE FROM meta WHERE key IN ('file_id', 'copied');
     ",
 ];
 
@@ -107,27 +112,23 @@ pub fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         write_version(&transaction)?;
     }
-    // A backup becomes a file of its own where a server takes it into use, not when it is made: it may be taken twice.
-    if transaction.execute("DELETE FROM meta WHERE key = 'copied'", [])? > 0 {
-        renew_file_id(&transaction)?;
-    }
     transaction.commit()
 }
 
-/// Makes the file another one, in which no position of before is known.
+/// An id for a run of a server, which no other has.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn renew_file_id(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'file_id'", []).map(drop)
+pub fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
 }
 
-/// Marks a copy, so that the server which takes it into use renews its id.
+/// Writes which runs there were and are.
 ///
 /// # Errors
-/// What SQLite says.
-pub fn mark_as_copy(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('copied', '')", []).map(drop)
+/// What SQLite says; later runs then take positions of the last one for foreign.
+pub fn write_lineage(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('runs', ?1)", [lineage.text()]).map(drop)
 }
 
 /// Notes that the orders up to this number were saved from a damaged file, so that some may be missing among them.
@@ -207,7 +208,10 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
         }
     }
     stored.last_seq = log::last(connection)?;
-    stored.file_id = connection.query_row("SELECT value FROM meta WHERE key = 'file_id'", [], |row| row.get(0))?;
+    // A file of an older schema, which only the tools read, has none.
+    let sql = "SELECT value FROM meta WHERE key = 'runs'";
+    let runs: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    stored.lineage = runs.map_or_else(Lineage::default, |runs| Lineage::parse(&runs));
     Ok(Ok(stored))
 }
 
@@ -258,7 +262,7 @@ mod tests {
             assert_eq!(version(&connection), STEPS.len() as i32);
             let stored = load(&connection, Path::new("x")).unwrap();
             assert_eq!((stored.totals.len(), stored.last_seq), (steps.min(1), steps.min(1) as u64));
-            assert_eq!(stored.file_id.len(), 16);
+            assert_ne!(stored.lineage, Lineage::default(), "positions of before are known");
         }
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use super::schema::{self, describe_open};
 use super::{Change, KeyUse, Store, StoreError, Stored};
 use crate::catalog::{Details, ProductIndex};
+use crate::log;
 use crate::order::{Amount, Key, Total};
 
 /// The data file's name in the data folder.
@@ -93,7 +94,14 @@ impl SqliteStore {
         if let Some(bytes) = keeping.data_bytes {
             limit_size(&connection, bytes).map_err(describe)?;
         }
-        let stored = schema::load(&connection, &path)?;
+        let mut stored = schema::load(&connection, &path)?;
+        stored.lineage.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
+        if let Err(error) = schema::write_lineage(&connection, &stored.lineage) {
+            // From a disk without room the totals can be read all the same.
+            log::line(&format!(
+                "the server's start could not be noted ({error}): after the next one, feeds begin anew"
+            ));
+        }
         let first: Option<i64> =
             connection.query_row("SELECT min(seq) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         let first_seq = first.unwrap_or(1).cast_unsigned();

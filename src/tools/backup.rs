@@ -101,14 +101,6 @@ fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
         counted(stored.catalog.products().len() as u64, "product"),
         log::last(&target).map_err(describe_target)?
     );
-    let renew = || {
-        let transaction = target.unchecked_transaction()?;
-        // Positions that the original gives out from now on must not be taken for positions of the copy.
-        schema::renew_file_id(&transaction)?;
-        schema::mark_as_copy(&transaction)?;
-        transaction.commit()
-    };
-    renew().map_err(describe_target)?;
     target.close().map_err(|(_, error)| describe_target(error))?;
     Ok(words)
 }
