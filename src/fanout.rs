@@ -44,14 +44,14 @@ const QUEUE: usize = 1_024;
 /// The thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// One committed order on its way out: the product's total after it. In commit order.
+/// One committed order, or new product, on its way out: the product's total after it. In commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publication {
     /// What was ordered.
     pub product: ProductIndex,
     /// Its total since.
     pub total: Total,
-    /// The order's number; for a new product, the number of the last order before it.
+    /// The number of its line in the log.
     pub seq: u64,
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
@@ -20,7 +20,7 @@ use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, Product, Pro
 use crate::fanout::{FanoutHandle, Publication};
 use crate::log;
 use crate::order::{Amount, Key, MAX_TOTAL, Total};
-use crate::store::{Change, KeyUse, Store, StoreError};
+use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 
 pub use health::{Health, State};
 use pending::Pending;
@@ -426,7 +426,8 @@ impl<S: Store> Ledger<S> {
         self.pending.answer(&outcome);
     }
 
-    /// Adds one product, in a commit of its own.
+    /// Adds one product, in a commit of its own. It is a line of the log too, so that who follows the log, or resumes a feed,
+    /// hears of it.
     fn add_product(&mut self, category: CategoryIndex, details: Details) -> Outcome {
         let product = {
             let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
@@ -435,13 +436,16 @@ impl<S: Store> Ledger<S> {
             catalog.check_product(&id, &details).map_err(Refusal::NotInCatalog)?;
             Product { id, category, details }
         };
-        self.write(&[Change::Product(product.clone(), Total::default())])?;
-        let index = {
+        let (total, seq) = (Total::default(), self.last_seq + 1);
+        let line = Change::first_line(ProductIndex(self.totals.len() as u32), total, seq, now_ms());
+        self.write(&[Change::Product(product.clone(), total), line])?;
+        let product = {
             let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             catalog.add_product(category, &product.id, product.details).map_err(Refusal::NotInCatalog)?
         };
-        self.totals.push(Total::default());
-        self.fanout.publish(&[Publication { product: index, total: Total::default(), seq: self.last_seq }]);
+        self.totals.push(total);
+        self.last_seq = seq;
+        self.fanout.publish(&[Publication { product, total, seq }]);
         Ok(())
     }
 
@@ -470,9 +474,4 @@ fn refusal(error: &StoreError) -> Refusal {
         StoreError::Unknown(_) => Refusal::Unknown,
         _ => Refusal::StoreRefused,
     }
-}
-
-/// Milliseconds since 1970 (UTC); 0 on a clock set before that.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -153,6 +153,12 @@ impl Total {
     pub fn get(self) -> i64 {
         self.0
     }
+
+    /// The order that makes this total of nothing.
+    #[must_use]
+    pub fn as_amount(self) -> Amount {
+        Amount(self.0)
+    }
 }
 
 #[cfg(test)]

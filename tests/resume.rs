@@ -203,6 +203,47 @@ fn whoever_stays_away_longer_than_the_log_reaches_gets_a_fresh_snapshot() {
     }
 }
 
+/// By somebody who asks for one, and by a catalogue file that has grown.
+#[test]
+fn a_product_that_was_added_while_one_was_away_is_told_where_it_came_in() {
+    let temp = common::TempDir::new();
+    let builder = || Server::builder().data(temp.path());
+    let mut server = builder().start();
+    let starts = FORMS.map(|form| (form, start_of(&server, form)));
+    let mut client = server.client();
+    client.order("A1", 1);
+    assert_eq!(client.post("/electronics", "{\"name\":\"Lamp\",\"rrp\":\"5\",\"info\":\"\"}").status, 200);
+    client.order("A1", 1);
+    client.order("A3", 5);
+    let due = [("A1", 4), ("A3", 0), ("A1", 5), ("A3", 5)];
+    let expect = |server: &Server, due: &[(&str, i64)]| {
+        let log = order_log::read_from(server.addr(), 0).expect("the log can be read");
+        for (form, start) in &starts {
+            let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(start));
+            for (line, (id, total)) in log.iter().zip(due) {
+                let step = feed.next();
+                assert_eq!((step.pair(), step.seq()), (((*id).to_owned(), *total), line.seq));
+                assert_eq!((line.id.as_str(), line.total), (*id, *total));
+            }
+        }
+        log
+    };
+    expect(&server, &due);
+    server.restart();
+    expect(&server, &due);
+    server.terminate();
+    let grown = "{\"electronics\":{\"prefix\":\"A\",\"products\":[{\"id\":\"A1\",\"name\":\"Vacuum Cleaner\"},\
+                 {\"id\":\"A9\",\"name\":\"Kettle\",\"total\":40}]}}";
+    let mut server = builder().catalog(grown).start();
+    server.client().order("A9", 2);
+    let log = expect(&server, &[&due[..], &[("A9", 40), ("A9", 42)]].concat());
+    // So that the log's amounts add up to the totals, but for those that the first catalogue began with.
+    assert_eq!(log.iter().map(|line| line.amount).collect::<Vec<_>>(), [1, 0, 1, 5, 40, 2]);
+    server.terminate();
+    let check = common::ordercast(temp.path(), &["check", "--data", "."], &[]);
+    assert_eq!(check.code, Some(0), "{check:?}");
+}
+
 #[test]
 fn a_subscription_that_moves_gets_the_positions_of_where_it_has_moved_to() {
     let server = Server::start();

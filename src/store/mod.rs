@@ -7,6 +7,7 @@ pub mod seed;
 pub mod sqlite;
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::order::{Amount, Key, Total};
@@ -19,7 +20,7 @@ pub enum Change {
     Category(Category),
     /// A new product with the total that it starts from; its place follows the last one.
     Product(Product, Total),
-    /// One order: the log's next line, and the product's total after it.
+    /// One order, or a new product's first line: the log's next one, and the product's total after it.
     Order {
         /// The sequence number in the log, one more than the last.
         seq: u64,
@@ -43,6 +44,14 @@ pub enum Change {
         /// What tells them from others under the same key.
         digest: i64,
     },
+}
+
+impl Change {
+    /// The line of a new product in the log: an order of what it starts from.
+    #[must_use]
+    pub fn first_line(product: ProductIndex, total: Total, seq: u64, at_ms: u64) -> Self {
+        Self::Order { seq, at_ms, product, amount: total.as_amount(), total, key: None }
+    }
 }
 
 /// What a key was used for.
@@ -111,3 +120,9 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// Milliseconds since 1970 (UTC); 0 on a clock set before that.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

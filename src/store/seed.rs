@@ -1,7 +1,7 @@
 //! What a catalogue file asks for, and how a store gets it. Owns the rule that a seed adds what is new and changes
 //! nothing that is there; knows neither the file's format nor its place.
 
-use super::{Change, Store, StoreError, Stored};
+use super::{Change, Store, StoreError, Stored, now_ms};
 use crate::catalog::{CatalogError, Category, Details, Product};
 use crate::order::Total;
 
@@ -28,7 +28,8 @@ pub struct SeedProduct {
 }
 
 /// Adds the categories and products of `seed` that `stored` does not have, in one commit. Products that are there keep
-/// their totals and their texts; returns how many of them have other texts in the seed.
+/// their totals and their texts; returns how many of them have other texts in the seed. What is added to others is a line of
+/// the log too, for clients that knew the folder without it.
 ///
 /// # Errors
 /// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the store refuses.
@@ -40,6 +41,7 @@ pub fn plant(
     let mut catalog = stored.catalog.clone();
     let mut totals = stored.totals.clone();
     let mut changes = Vec::new();
+    let (mut last_seq, at_ms, is_first) = (stored.last_seq, now_ms(), totals.is_empty());
     let mut left = 0;
     for SeedCategory { name, prefix, products } in seed {
         let category = match catalog.find_category(name) {
@@ -67,11 +69,16 @@ pub fn plant(
                     ))));
                 }
             }
-            if let Err(error) = catalog.add_product(category, id, details.clone()) {
-                return Ok(Err(error));
-            }
+            let product = match catalog.add_product(category, id, details.clone()) {
+                Ok(product) => product,
+                Err(error) => return Ok(Err(error)),
+            };
             totals.push(*total);
             changes.push(Change::Product(Product { id: id.clone(), category, details: details.clone() }, *total));
+            if !is_first {
+                last_seq += 1;
+                changes.push(Change::first_line(product, *total, last_seq, at_ms));
+            }
         }
     }
     if !changes.is_empty() {
@@ -79,6 +86,7 @@ pub fn plant(
     }
     stored.catalog = catalog;
     stored.totals = totals;
+    stored.last_seq = last_seq;
     Ok(Ok(left))
 }
 
@@ -120,7 +128,8 @@ mod tests {
         let mut changed = category("one", &["A1", "A2"]);
         changed.products[0].details.rrp = "2".into();
         assert_eq!(plant(&mut store, &mut stored, &[changed, category("two", &["B1"])]).unwrap(), Ok(1));
-        assert_eq!(store.0, 5);
+        // One product of each category and a new category, and the lines of the products.
+        assert_eq!((store.0, stored.last_seq), (2 + 3 + 2, 2));
         assert_eq!(stored.totals.iter().map(|total| total.get()).collect::<Vec<_>>(), [9, 3, 3]);
     }
 

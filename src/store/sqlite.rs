@@ -4,12 +4,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
 use super::schema::{self, describe_open};
-use super::{Change, KeyUse, Store, StoreError, Stored};
+use super::{Change, KeyUse, Store, StoreError, Stored, now_ms};
 use crate::catalog::{Details, ProductIndex};
 use crate::log;
 use crate::order::{Amount, Key, Total};
@@ -254,11 +254,6 @@ impl Coming {
         }
         coming
     }
-}
-
-/// Milliseconds since 1970 (UTC).
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
