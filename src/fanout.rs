@@ -11,6 +11,8 @@
 mod group;
 mod recency;
 mod recent;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::io;
@@ -459,8 +461,11 @@ impl Fanout {
                 }
                 self.groups[at].encode(page.iter(), &self.products, missed).map(Arc::new)
             } else {
-                // It goes on lagging until the page has come.
-                return self.history.replay(subscriber.clone(), missed - 1);
+                // It goes on lagging until the page has come; whatever it says meanwhile makes it catch up again.
+                if subscriber.page_from.swap(missed, Ordering::Relaxed) != missed {
+                    self.history.replay(subscriber.clone(), missed - 1);
+                }
+                return;
             };
             let _ = subscriber.resume();
             if offered.is_none_or(|buffer| subscriber.offer(&buffer) != Drained::CaughtUp) {
@@ -475,6 +480,9 @@ impl Fanout {
     /// Gives a subscriber a page of what it has missed. Then it lags from the end of the page on.
     fn take_page(&mut self, page: &Page) {
         let Page { subscriber, after, steps } = page;
+        if subscriber.page_from.load(Ordering::Relaxed) == after + 1 {
+            subscriber.page_from.store(0, Ordering::Relaxed);
+        }
         let at = subscriber.listed_in.load(Ordering::Relaxed);
         // It may have moved, or have been given the same page before.
         if at >= self.groups.len() || !self.groups[at].has_positions() || subscriber.missed() != Some(after + 1) {

@@ -66,6 +66,13 @@ impl History {
 }
 
 impl Setup {
+    /// How many requests wait for the thread.
+    #[cfg(test)]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Starts the thread on this data file. It ends when the last [`History`] is gone.
     ///
     /// # Errors

@@ -161,7 +161,10 @@ pub struct Subscriber<W = TcpStream, L = Laggards> {
     missed_from: AtomicU64,
     /// Bytes that a full socket has taken in the end: a sign of life.
     taken: AtomicU64,
-    /// Where the fan-out thread lists it; only that thread reads and writes these two.
+    /// The number from which a page of the log is under way for it, 0 if none is; only the fan-out thread reads and writes
+    /// this and the next two.
+    pub(crate) page_from: AtomicU64,
+    /// Where the fan-out thread lists it.
     pub(crate) listed_in: AtomicUsize,
     /// The place in that list.
     pub(crate) listed_at: AtomicUsize,
@@ -186,6 +189,7 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
             skipped: AtomicU64::new(0),
             missed_from: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            page_from: AtomicU64::new(0),
             listed_in: AtomicUsize::new(usize::MAX),
             listed_at: AtomicUsize::new(0),
             laggards,
