@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lexopt::Parser;
 
-use crate::store::sqlite::Keeping;
+use crate::store::keeping::Keeping;
 use setting::{Setting, put, text};
 pub use tools::{Backup, Check, Export, Format, Repair};
 

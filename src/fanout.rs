@@ -8,7 +8,9 @@
 //! A subscriber that is told positions is due every order. What it has missed, by lagging or by being away, it gets from
 //! the recent orders here or, page by page, from the log; until then it counts as lagging.
 
+mod catch_up;
 mod group;
+mod handle;
 mod recency;
 mod recent;
 #[cfg(test)]
@@ -21,10 +23,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::catalog::{CategoryIndex, ProductIndex};
-use crate::history::{History, REPLAY_PAGE};
+use crate::history::History;
 use crate::ledger::SharedCatalog;
 use crate::log;
 use crate::order::Total;
@@ -33,14 +35,14 @@ use crate::store::log::Step;
 use crate::subscriber::{Buffer, Drained, Subscriber};
 use crate::wire;
 
+pub use handle::FanoutHandle;
+
 use group::{Group, View};
+use handle::{Event, Shared};
 use recency::Recency;
 use recent::Recent;
-use waiting::{Waiting, merge};
+use waiting::Waiting;
 
-/// Publications that may wait for the fan-out thread. Beyond it those that wait are merged into the latest total of
-/// each product, so that a thread that falls behind sends fewer totals instead of older ones.
-const MAX_WAITING: usize = 4_096;
 /// Requests (subscribe, leave, read) that may wait; beyond it the asking connections wait their turn.
 const QUEUE: usize = 1_024;
 /// The thread's stack.
@@ -97,115 +99,6 @@ pub struct Page {
     pub after: u64,
     /// The orders; `None` when they are no longer there, or cannot be read.
     pub steps: Option<Vec<Step>>,
-}
-
-enum Event {
-    /// Publications wait in the shared list.
-    Published,
-    Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
-    Move(Arc<Subscriber>, Subscription),
-    Page(Page),
-    Leave(Arc<Subscriber>),
-    CaughtUp(Arc<Subscriber>),
-    Totals(Feed, Sender<Arc<[u8]>>),
-    Finish,
-    Stop,
-}
-
-struct Shared {
-    waiting: Mutex<Vec<Waiting>>,
-    /// The number of the last order that was published.
-    published: AtomicU64,
-    /// Whether a [`Event::Published`] is on its way, so that one is enough for many.
-    announced: AtomicBool,
-    /// Whether anybody is subscribed: otherwise publications can wait for the next event, and no thread is woken.
-    wanted: AtomicBool,
-}
-
-/// Speaks to the fan-out thread; cheap to clone.
-#[derive(Clone)]
-pub struct FanoutHandle {
-    shared: Arc<Shared>,
-    events: Sender<Event>,
-    lineage: Arc<Lineage>,
-}
-
-impl FanoutHandle {
-    /// Hands committed orders on. Never waits for a subscriber.
-    pub fn publish(&self, publications: &[Publication]) {
-        let crowded;
-        {
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.extend(publications.iter().map(|publication| Waiting { publication: *publication, merged: 0 }));
-            if let Some(last) = publications.last() {
-                self.shared.published.store(last.seq, Ordering::Release);
-            }
-            if waiting.len() > MAX_WAITING {
-                merge(&mut waiting);
-            }
-            crowded = waiting.len() > MAX_WAITING / 2;
-        }
-        let wanted = crowded || self.shared.wanted.load(Ordering::Acquire);
-        if wanted && !self.shared.announced.swap(true, Ordering::AcqRel) {
-            // A full queue needs no announcement: the thread looks at the list before every event.
-            if let Err(TrySendError::Full(_)) = self.events.try_send(Event::Published) {
-                self.shared.announced.store(false, Ordering::Release);
-            }
-        }
-    }
-
-    /// The number of the last order that every later snapshot has. What is in the log behind it is on disk, and not yet seen
-    /// by anybody.
-    #[must_use]
-    pub fn published(&self) -> u64 {
-        self.shared.published.load(Ordering::Acquire)
-    }
-
-    /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
-    /// and the orders behind it are still known, those orders.
-    pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.lineage.seq(number(subscription.feed), position));
-        let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
-    }
-
-    /// Moves the subscriber to another feed, whose current totals it is given first.
-    pub fn move_to(&self, subscriber: Arc<Subscriber>, subscription: Subscription) {
-        let _ = self.events.send(Event::Move(subscriber, subscription));
-    }
-
-    /// Brings orders from the log.
-    pub fn page(&self, page: Page) {
-        let _ = self.events.send(Event::Page(page));
-    }
-
-    /// Takes the subscriber off the list.
-    pub fn leave(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.events.send(Event::Leave(subscriber));
-    }
-
-    /// Tells that a lagging subscriber has sent all it had.
-    pub fn caught_up(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.events.send(Event::CaughtUp(subscriber));
-    }
-
-    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` while
-    /// the server stops.
-    #[must_use]
-    pub fn totals(&self, feed: Feed) -> Option<Arc<[u8]>> {
-        let (sender, totals) = bounded(1);
-        self.events.send(Event::Totals(feed, sender)).ok()?;
-        totals.recv().ok()
-    }
-
-    /// Gives every subscriber its last totals and then the close frame; later subscribers get it at once.
-    pub fn finish(&self) {
-        let _ = self.events.send(Event::Finish);
-    }
-
-    /// Ends the relaying and closes whoever is still subscribed. The thread goes on refusing until the last handle is gone.
-    pub fn stop(&self) {
-        let _ = self.events.send(Event::Stop);
-    }
 }
 
 struct Fanout {
@@ -437,106 +330,6 @@ impl Fanout {
         if let Some(moved) = group.subscribers.get(place) {
             moved.listed_at.store(place, Ordering::Relaxed);
         }
-    }
-
-    /// Gives a subscriber that has missed totals the latest of each product that it missed, or every order.
-    fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
-        let at = subscriber.listed_in.load(Ordering::Relaxed);
-        if at >= self.groups.len() {
-            return;
-        }
-        // More than once only if somebody else empties the channel just after the offer has found it full.
-        while let Some(missed) = subscriber.missed() {
-            let offered = if missed == 0 {
-                self.snapshot(at)
-            } else if !self.groups[at].has_positions() {
-                self.latest_since(at, missed)
-            } else if let Some(steps) = self.recent.since(missed - 1) {
-                let page: Vec<Step> = steps.take(REPLAY_PAGE).copied().collect();
-                if page.last().is_some_and(|last| last.seq < self.last_seq) {
-                    if self.offer_page(subscriber, at, missed - 1, &page) == Drained::CaughtUp {
-                        continue;
-                    }
-                    return;
-                }
-                self.groups[at].encode(page.iter(), &self.products, missed).map(Arc::new)
-            } else {
-                // It goes on lagging until the page has come; whatever it says meanwhile makes it catch up again.
-                if subscriber.page_from.swap(missed, Ordering::Relaxed) != missed {
-                    self.history.replay(subscriber.clone(), missed - 1);
-                }
-                return;
-            };
-            let _ = subscriber.resume();
-            if offered.is_none_or(|buffer| subscriber.offer(&buffer) != Drained::CaughtUp) {
-                break;
-            }
-        }
-        if self.finishing {
-            finish_one(subscriber, self.groups[at].format());
-        }
-    }
-
-    /// Gives a subscriber a page of what it has missed. Then it lags from the end of the page on.
-    fn take_page(&mut self, page: &Page) {
-        let Page { subscriber, after, steps } = page;
-        if subscriber.page_from.load(Ordering::Relaxed) == after + 1 {
-            subscriber.page_from.store(0, Ordering::Relaxed);
-        }
-        let at = subscriber.listed_in.load(Ordering::Relaxed);
-        // It may have moved, or have been given the same page before.
-        if at >= self.groups.len() || !self.groups[at].has_positions() || subscriber.missed() != Some(after + 1) {
-            return;
-        }
-        // What is in the log but has not come by will come by.
-        let steps = steps.as_deref().unwrap_or_default();
-        let steps = &steps[..steps.partition_point(|step| step.seq <= self.last_seq)];
-        if steps.is_empty() {
-            let _ = subscriber.resume();
-            self.offer_snapshot(subscriber, at);
-            if self.finishing {
-                finish_one(subscriber, self.groups[at].format());
-            }
-            return;
-        }
-        if steps.iter().any(|step| step.product.0 as usize >= self.products.len()) {
-            self.learn_products();
-        }
-        if self.offer_page(subscriber, at, *after, steps) == Drained::CaughtUp {
-            self.catch_up(subscriber);
-        }
-    }
-
-    /// Gives a lagging subscriber these orders, which begin behind the one with number `after`. Then it lags from their end
-    /// on; or, when they found no room, from where it did: it is due them again.
-    fn offer_page(&self, subscriber: &Arc<Subscriber>, at: usize, after: u64, steps: &[Step]) -> Drained {
-        let Some(last) = steps.last() else { return Drained::Done };
-        let buffer = self.groups[at].encode(steps.iter(), &self.products, after + 1);
-        let _ = subscriber.resume();
-        let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&Arc::new(buffer)));
-        if subscriber.is_lagging() { drained } else { subscriber.lag_from(last.seq + 1) }
-    }
-
-    fn offer_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
-        if let Some(snapshot) = self.snapshot(at)
-            && subscriber.offer(&snapshot) == Drained::CaughtUp
-        {
-            self.catch_up(subscriber);
-        }
-    }
-
-    /// The latest total of each product of the feed that has changed since, in the order of those changes.
-    fn latest_since(&self, at: usize, since: u64) -> Option<Arc<Buffer>> {
-        let group = &self.groups[at];
-        let mut buffer = Buffer { bytes: Vec::new(), totals: 0, merged: 0, first: since };
-        for index in self.recency.since(since) {
-            let view = &self.products[index.0 as usize];
-            if group.takes(view) {
-                wire::push_total_frame(&mut buffer.bytes, &view.opening, view.total);
-                buffer.totals += 1;
-            }
-        }
-        (buffer.totals > 0).then(|| Arc::new(buffer))
     }
 
     /// The current totals of a feed, ready to be sent; `None` when it has no products.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ordercast::Config;
 use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
-use ordercast::store::sqlite::Keeping;
+use ordercast::store::keeping::Keeping;
 
 /// The options with their environment twins.
 const OPTIONS: [(&str, &str); 13] = [

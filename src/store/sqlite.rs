@@ -1,23 +1,26 @@
-//! The store in one SQLite file. Owns the transaction, what is kept for how long, and the lock that keeps a second server
-//! out; knows nothing of threads, batches' origin or the network.
+//! The store in one SQLite file. Owns the transaction and what becomes of one that fails; knows nothing of threads, batches'
+//! origin or the network.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
+use super::keeping::{Coming, Keeping, limit_size, oldest_key_ms, prune};
+use super::lock::{lock, sync_folder};
 use super::schema::{self, describe_open};
-use super::{Change, KeyUse, Store, StoreError, Stored, now_ms};
+use super::{Change, KeyUse, Store, StoreError, Stored};
 use crate::catalog::{Details, ProductIndex};
 use crate::log;
 use crate::order::{Amount, Key, Total};
 
 /// The data file's name in the data folder.
 pub const DATA_FILE: &str = "ordercast.sqlite3";
-/// The lock file's name in the data folder; it holds the process id of the server that owns the folder.
-pub const LOCK_FILE: &str = "ordercast.lock";
 /// How long a commit waits while another program, such as a SQLite shell, holds the file: 2 s, so that an order is
 /// refused long before its client gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,28 +28,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const REWRITE_BYTES: usize = 64 * 1024;
 /// Prepared statements kept: all that a commit uses, with room.
 const STATEMENTS: usize = 16;
-/// The most keys that are kept: beyond it the oldest are forgotten before their time. Some 200 MB of disk.
-pub const MAX_KEYS: i64 = 1_000_000;
-/// How many old rows a commit takes away at least, if there are so many; it takes twice as many as it adds, so that a limit
-/// that has been lowered is reached in the end, and no commit takes long.
-const PRUNED_AT_ONCE: u64 = 1_024;
-
-/// What a data folder keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
-    /// How long the key of an order is kept after its use.
-    pub keys: Duration,
-    /// How many orders the log keeps; `None` for all. Totals are not touched.
-    pub orders: Option<u64>,
-    /// How large the data file may grow, in bytes; `None` for as large as the disk allows.
-    pub data_bytes: Option<u64>,
-}
-
-impl Default for Keeping {
-    fn default() -> Self {
-        Self { keys: Duration::from_secs(24 * 60 * 60), orders: None, data_bytes: None }
-    }
-}
 
 /// A data folder opened for one server.
 pub struct SqliteStore {
@@ -228,34 +209,6 @@ fn lacks_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-/// What a transaction is about to add.
-#[derive(Default)]
-struct Coming {
-    orders: u64,
-    last_seq: u64,
-    keys: u64,
-    now_ms: u64,
-    /// Nothing, to find out whether something could be.
-    is_probe: bool,
-}
-
-impl Coming {
-    fn of(changes: &[Change], last_seq: u64) -> Self {
-        let mut coming = Self { last_seq, is_probe: changes.is_empty(), now_ms: now_ms(), ..Self::default() };
-        for change in changes {
-            match change {
-                Change::Order { seq, at_ms, key, .. } => {
-                    (coming.orders, coming.last_seq, coming.now_ms) = (coming.orders + 1, *seq, *at_ms);
-                    coming.keys += u64::from(key.is_some());
-                }
-                Change::BatchKey { at_ms, .. } => (coming.keys, coming.now_ms) = (coming.keys + 1, *at_ms),
-                Change::Category(_) | Change::Product(..) => {}
-            }
-        }
-        coming
-    }
-}
-
 fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     if changes.is_empty() {
         // Two pages' worth, taken back at once: a file that has reached its cap would take what needs no page.
@@ -315,266 +268,9 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
     Ok(())
 }
 
-/// Takes away what need not be kept any more, a little at a time. Returns the number of the first order that is left.
-fn prune(transaction: &Transaction<'_>, keeping: &Keeping, first_seq: u64, coming: &Coming) -> rusqlite::Result<u64> {
-    let at_most = |added: u64| PRUNED_AT_ONCE.max(2 * added);
-    if coming.keys > 0 || coming.is_probe {
-        let oldest_ms = oldest_key_ms(keeping, coming.now_ms);
-        transaction
-            .prepare_cached(
-                "DELETE FROM keys WHERE n IN (
-                     SELECT n FROM (SELECT n, at_ms FROM keys ORDER BY n LIMIT ?2) WHERE at_ms < ?1)",
-            )?
-            .execute(params![oldest_ms, at_most(coming.keys).cast_signed()])?;
-        transaction
-            .prepare_cached("DELETE FROM keys WHERE n <= (SELECT max(n) FROM keys) - ?1")?
-            .execute(params![MAX_KEYS])?;
-    }
-    let Some(kept) = keeping.orders.filter(|_| coming.orders > 0 || coming.is_probe) else { return Ok(first_seq) };
-    let first_kept = (coming.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(coming.orders));
-    if first_kept <= first_seq {
-        return Ok(first_seq);
-    }
-    let mut delete = transaction.prepare_cached("DELETE FROM orders WHERE seq < ?1")?;
-    delete.execute(params![first_kept.cast_signed()])?;
-    Ok(first_kept)
-}
-
-/// Keys from before this moment, in milliseconds since 1970, are no longer known.
-fn oldest_key_ms(keeping: &Keeping, now_ms: u64) -> i64 {
-    now_ms.saturating_sub(keeping.keys.as_millis() as u64).cast_signed()
-}
-
-/// Lets the data file grow to so many bytes and no more. A file that is larger already stays as it is.
-fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
-    let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let pages = (bytes / page_bytes.cast_unsigned().max(1)).clamp(1, u64::from(u32::MAX) - 1);
-    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-}
-
-/// Takes the folder's lock for this process and writes its id into it.
-///
-/// # Errors
-/// [`StoreError::InUse`] when another process holds it.
-pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join(LOCK_FILE);
-    let unusable = |error| StoreError::Unusable(format!("cannot use the data folder: {}: {error}", path.display()));
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Longer than any process id; the text is only shown.
-            let _ = (&file).take(20).read_to_string(&mut holder);
-            return Err(StoreError::InUse(format!(
-                "the data folder {} is in use by process {}; stop that server or choose another folder with --data",
-                folder.display(),
-                holder.trim()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(unusable)?;
-    Ok(file)
-}
-
-/// Makes the names of files in it survive a power cut.
-#[cfg(unix)]
-pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-pub(crate) fn sync_folder(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
 fn describe_commit(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full(error.to_string()),
         _ => StoreError::Refused(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::Catalog;
-
-    struct Folder(std::path::PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ordercast-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn seed() -> Vec<Change> {
-        let mut catalog = Catalog::default();
-        let tools = catalog.add_category("tools", "T").unwrap();
-        let details = Details { name: "Saw".into(), rrp: "9.99".into(), info: String::new() };
-        let saw = catalog.add_product(tools, "T1", details).unwrap();
-        let mut category = catalog.category(tools).clone();
-        category.products.clear();
-        vec![Change::Category(category), Change::Product(catalog.product(saw).clone(), Total::new(3).unwrap())]
-    }
-
-    fn order(seq: u64, total: i64) -> Change {
-        Change::Order {
-            seq,
-            at_ms: 1,
-            product: ProductIndex(0),
-            amount: Amount::new(1).unwrap(),
-            total: Total::new(total).unwrap(),
-            key: None,
-        }
-    }
-
-    fn keyed(seq: u64, at_ms: u64, key: &str) -> Change {
-        let (product, amount) = (ProductIndex(0), Amount::new(1).unwrap());
-        let key = Key::new(key);
-        Change::Order { seq, at_ms, product, amount, total: Total::new(3 + seq as i64).unwrap(), key }
-    }
-
-    #[test]
-    fn what_was_committed_is_there_after_opening_again() {
-        let folder = Folder::new("reopen");
-        let (mut store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        assert_eq!((stored.totals.len(), stored.last_seq), (0, 0));
-        store.commit(&seed()).unwrap();
-        store.commit(&[order(1, 4), order(2, 5)]).unwrap();
-        drop(store);
-        let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        assert_eq!(stored.totals, [Total::new(5).unwrap()]);
-        assert_eq!(stored.last_seq, 2);
-        assert_eq!(stored.catalog.product(ProductIndex(0)).id, "T1");
-    }
-
-    #[test]
-    fn a_refused_batch_leaves_nothing_behind() {
-        let folder = Folder::new("rollback");
-        let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        store.commit(&seed()).unwrap();
-        assert!(store.commit(&[order(1, 4), order(1, 5)]).is_err(), "a sequence number twice");
-        store.commit(&[order(1, 6)]).unwrap();
-        drop(store);
-        let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        assert_eq!((stored.totals[0].get(), stored.last_seq), (6, 1));
-    }
-
-    #[test]
-    fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
-        let folder = Folder::new("keys");
-        let keeping = Keeping { keys: Duration::from_secs(1), ..Keeping::default() };
-        let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
-        store.commit(&seed()).unwrap();
-        let key = Key::new("a").unwrap();
-        assert_eq!(store.find_key(&key, 5_000).unwrap(), None);
-        store.commit(&[keyed(1, 5_000, "a"), keyed(2, 5_000, "b")]).unwrap();
-        let used = Some(KeyUse::Order(ProductIndex(0), Amount::new(1).unwrap()));
-        assert_eq!(store.find_key(&key, 6_000).unwrap(), used);
-        assert_eq!(store.find_key(&key, 6_001).unwrap(), None);
-        store.commit(&[keyed(3, 7_000, "a")]).unwrap();
-        assert_eq!(store.find_key(&key, 7_500).unwrap(), used);
-        let kept: i64 = store.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
-        assert_eq!(kept, 1, "what nobody asks for again is taken away all the same");
-        let batch = Change::BatchKey { key: Key::new("c").unwrap(), at_ms: 7_000, digest: -9 };
-        store.commit(&[batch]).unwrap();
-        assert_eq!(store.find_key(&Key::new("c").unwrap(), 7_000).unwrap(), Some(KeyUse::Batch(-9)));
-    }
-
-    #[test]
-    fn the_log_keeps_the_last_orders_and_totals_keep_all() {
-        let folder = Folder::new("pruned");
-        let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        store.commit(&seed()).unwrap();
-        let orders: Vec<Change> = (1..=1_000).map(|seq| order(seq, 3 + seq as i64)).collect();
-        store.commit(&orders).unwrap();
-        drop(store);
-        let keeping = Keeping { orders: Some(10), ..Keeping::default() };
-        let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
-        for seq in 1_001..=1_010 {
-            store.commit(&[order(seq, 3 + seq as i64)]).unwrap();
-        }
-        let bounds = store.connection.query_row("SELECT min(seq), max(seq) FROM orders", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        });
-        assert_eq!(bounds.unwrap(), (1_001, 1_010));
-        drop(store);
-        assert_eq!(SqliteStore::open(&folder.0, keeping).unwrap().1.totals[0].get(), 1_013);
-    }
-
-    #[test]
-    fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
-        let folder = Folder::new("capped");
-        let keeping = Keeping { data_bytes: Some(64 * 1024), ..Keeping::default() };
-        let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
-        store.commit(&seed()).unwrap();
-        let mut taken = 0;
-        let error = loop {
-            match store.commit(&[order(taken + 1, 4 + taken as i64)]) {
-                Ok(()) => taken += 1,
-                Err(error) => break error,
-            }
-            assert!(taken < 10_000);
-        };
-        assert!(matches!(error, StoreError::Full(_)), "{error}");
-        assert!(store.commit(&[]).is_err(), "a probe finds out too");
-        drop(store);
-        // Old orders make room before new ones need it.
-        let pruned = Keeping { orders: Some(10), ..keeping };
-        let (mut store, stored) = SqliteStore::open(&folder.0, pruned).unwrap();
-        assert_eq!((stored.last_seq, stored.totals[0].get()), (taken, 3 + taken as i64));
-        store.commit(&[]).unwrap();
-        for number in 1..=50 {
-            store.commit(&[order(taken + number, 3 + (taken + number) as i64)]).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_second_store_on_the_folder_is_refused_with_the_holders_id() {
-        let folder = Folder::new("second");
-        let _store = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-        let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
-        assert!(matches!(error, StoreError::InUse(_)));
-        assert!(error.to_string().contains(&std::process::id().to_string()));
-    }
-
-    #[test]
-    fn files_of_others_and_of_the_future_are_refused_untouched() {
-        for (name, sql) in [("other", "CREATE TABLE t (x)"), ("newer", "PRAGMA user_version = 99")] {
-            let folder = Folder::new(name);
-            if name == "newer" {
-                SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-            } else {
-                fs::create_dir_all(&folder.0).unwrap();
-            }
-            Connection::open(folder.0.join(DATA_FILE)).unwrap().execute_batch(sql).unwrap();
-            let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
-            assert!(matches!(error, StoreError::Unusable(_)), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_with_what_to_do() {
-        let folder = Folder::new("damaged");
-        fs::create_dir_all(&folder.0).unwrap();
-        fs::write(folder.0.join(DATA_FILE), "this is no database, however long it may be".repeat(100)).unwrap();
-        let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
-        assert!(error.to_string().contains("restore a backup"), "{error}");
     }
 }

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::source::Source;
 use super::{ToolError, at, counted, with_suffix};
 use crate::config::Backup;
+use crate::store::lock::sync_folder;
 use crate::store::schema::{self, describe_open};
-use crate::store::sqlite::sync_folder;
 use crate::store::{StoreError, log};
 
 /// Copies the data file. Returns what is in the copy, in words.

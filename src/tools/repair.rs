@@ -23,8 +23,9 @@ use super::{ToolError, at, counted, data_file, with_suffix};
 use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, MAX_PRODUCTS};
 use crate::config::Repair;
 use crate::order::Total;
+use crate::store::lock::{LOCK_FILE, lock, sync_folder};
 use crate::store::schema::{self, describe_open};
-use crate::store::sqlite::{self, DATA_FILE, LOCK_FILE, sync_folder};
+use crate::store::sqlite::DATA_FILE;
 use crate::store::{StoreError, log};
 
 /// Lines about single losses that are told: 50 of each kind.
@@ -45,7 +46,7 @@ pub fn run(options: &Repair) -> Result<String, ToolError> {
     let _held = keep_servers_out(data)?;
     refuse_used(output)?;
     fs::create_dir_all(output).map_err(|error| at(output, &error))?;
-    let _held_too = sqlite::lock(output)?;
+    let _held_too = lock(output)?;
     refuse_used(output)?;
     let file = output.join(DATA_FILE);
     let partial = with_suffix(&file, ".partial");
@@ -68,7 +69,7 @@ pub fn run(options: &Repair) -> Result<String, ToolError> {
 /// Takes the folder's lock, so that no server changes the file meanwhile. Where nothing can be written, it is only looked
 /// whether somebody has it.
 fn keep_servers_out(folder: &Path) -> Result<Option<File>, ToolError> {
-    match sqlite::lock(folder) {
+    match lock(folder) {
         Ok(held) => return Ok(Some(held)),
         Err(error @ StoreError::InUse(_)) => return Err(error.into()),
         Err(_) => {}

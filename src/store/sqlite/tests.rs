@@ -1,0 +1,195 @@
+//! The store on real files: what is there after opening again, and what is refused.
+
+use super::super::keeping::MAX_KEYS;
+use super::*;
+use crate::catalog::Catalog;
+
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ordercast-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn seed() -> Vec<Change> {
+    let mut catalog = Catalog::default();
+    let tools = catalog.add_category("tools", "T").unwrap();
+    let details = Details { name: "Saw".into(), rrp: "9.99".into(), info: String::new() };
+    let saw = catalog.add_product(tools, "T1", details).unwrap();
+    let mut category = catalog.category(tools).clone();
+    category.products.clear();
+    vec![Change::Category(category), Change::Product(catalog.product(saw).clone(), Total::new(3).unwrap())]
+}
+
+fn order(seq: u64, total: i64) -> Change {
+    Change::Order {
+        seq,
+        at_ms: 1,
+        product: ProductIndex(0),
+        amount: Amount::new(1).unwrap(),
+        total: Total::new(total).unwrap(),
+        key: None,
+    }
+}
+
+fn keyed(seq: u64, at_ms: u64, key: &str) -> Change {
+    let (product, amount) = (ProductIndex(0), Amount::new(1).unwrap());
+    let key = Key::new(key);
+    Change::Order { seq, at_ms, product, amount, total: Total::new(3 + seq as i64).unwrap(), key }
+}
+
+#[test]
+fn what_was_committed_is_there_after_opening_again() {
+    let folder = Folder::new("reopen");
+    let (mut store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    assert_eq!((stored.totals.len(), stored.last_seq), (0, 0));
+    store.commit(&seed()).unwrap();
+    store.commit(&[order(1, 4), order(2, 5)]).unwrap();
+    drop(store);
+    let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    assert_eq!(stored.totals, [Total::new(5).unwrap()]);
+    assert_eq!(stored.last_seq, 2);
+    assert_eq!(stored.catalog.product(ProductIndex(0)).id, "T1");
+}
+
+#[test]
+fn a_refused_batch_leaves_nothing_behind() {
+    let folder = Folder::new("rollback");
+    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    assert!(store.commit(&[order(1, 4), order(1, 5)]).is_err(), "a sequence number twice");
+    store.commit(&[order(1, 6)]).unwrap();
+    drop(store);
+    let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    assert_eq!((stored.totals[0].get(), stored.last_seq), (6, 1));
+}
+
+#[test]
+fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
+    let folder = Folder::new("keys");
+    let keeping = Keeping { keys: Duration::from_secs(1), ..Keeping::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    store.commit(&seed()).unwrap();
+    let key = Key::new("a").unwrap();
+    assert_eq!(store.find_key(&key, 5_000).unwrap(), None);
+    store.commit(&[keyed(1, 5_000, "a"), keyed(2, 5_000, "b")]).unwrap();
+    let used = Some(KeyUse::Order(ProductIndex(0), Amount::new(1).unwrap()));
+    assert_eq!(store.find_key(&key, 6_000).unwrap(), used);
+    assert_eq!(store.find_key(&key, 6_001).unwrap(), None);
+    store.commit(&[keyed(3, 7_000, "a")]).unwrap();
+    assert_eq!(store.find_key(&key, 7_500).unwrap(), used);
+    let kept: i64 = store.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1, "what nobody asks for again is taken away all the same");
+    let batch = Change::BatchKey { key: Key::new("c").unwrap(), at_ms: 7_000, digest: -9 };
+    store.commit(&[batch]).unwrap();
+    assert_eq!(store.find_key(&Key::new("c").unwrap(), 7_000).unwrap(), Some(KeyUse::Batch(-9)));
+}
+
+#[test]
+fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
+    let folder = Folder::new("many-keys");
+    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    store.commit(&[keyed(1, 5_000, "a"), keyed(2, 5_000, "b"), keyed(3, 5_000, "c")]).unwrap();
+    let known = |store: &mut SqliteStore| {
+        ["a", "b", "c", "d", "e"].map(|key| store.find_key(&Key::new(key).unwrap(), 5_000).unwrap().is_some())
+    };
+    // As if all numbers between the first two and the third had been used.
+    let moved = store.connection.execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
+    assert_eq!((moved, known(&mut store)), (1, [true, true, true, false, false]));
+    store.commit(&[keyed(4, 5_000, "d")]).unwrap();
+    // One is forgotten before the next comes, so that there is one more for a moment.
+    assert_eq!(known(&mut store), [true, true, true, true, false]);
+    store.commit(&[keyed(5, 5_000, "e")]).unwrap();
+    assert_eq!(known(&mut store), [false, true, true, true, true]);
+}
+
+#[test]
+fn the_log_keeps_the_last_orders_and_totals_keep_all() {
+    let folder = Folder::new("pruned");
+    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    let orders: Vec<Change> = (1..=1_000).map(|seq| order(seq, 3 + seq as i64)).collect();
+    store.commit(&orders).unwrap();
+    drop(store);
+    let keeping = Keeping { orders: Some(10), ..Keeping::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    for seq in 1_001..=1_010 {
+        store.commit(&[order(seq, 3 + seq as i64)]).unwrap();
+    }
+    let bounds = store.connection.query_row("SELECT min(seq), max(seq) FROM orders", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    });
+    assert_eq!(bounds.unwrap(), (1_001, 1_010));
+    drop(store);
+    assert_eq!(SqliteStore::open(&folder.0, keeping).unwrap().1.totals[0].get(), 1_013);
+}
+
+#[test]
+fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
+    let folder = Folder::new("capped");
+    let keeping = Keeping { data_bytes: Some(64 * 1024), ..Keeping::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    store.commit(&seed()).unwrap();
+    let mut taken = 0;
+    let error = loop {
+        match store.commit(&[order(taken + 1, 4 + taken as i64)]) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 10_000);
+    };
+    assert!(matches!(error, StoreError::Full(_)), "{error}");
+    assert!(store.commit(&[]).is_err(), "a probe finds out too");
+    drop(store);
+    // Old orders make room before new ones need it.
+    let pruned = Keeping { orders: Some(10), ..keeping };
+    let (mut store, stored) = SqliteStore::open(&folder.0, pruned).unwrap();
+    assert_eq!((stored.last_seq, stored.totals[0].get()), (taken, 3 + taken as i64));
+    store.commit(&[]).unwrap();
+    for number in 1..=50 {
+        store.commit(&[order(taken + number, 3 + (taken + number) as i64)]).unwrap();
+    }
+}
+
+#[test]
+fn a_second_store_on_the_folder_is_refused_with_the_holders_id() {
+    let folder = Folder::new("second");
+    let _store = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+    assert!(matches!(error, StoreError::InUse(_)));
+    assert!(error.to_string().contains(&std::process::id().to_string()));
+}
+
+#[test]
+fn files_of_others_and_of_the_future_are_refused_untouched() {
+    for (name, sql) in [("other", "CREATE TABLE t (x)"), ("newer", "PRAGMA user_version = 99")] {
+        let folder = Folder::new(name);
+        if name == "newer" {
+            SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+        } else {
+            fs::create_dir_all(&folder.0).unwrap();
+        }
+        Connection::open(folder.0.join(DATA_FILE)).unwrap().execute_batch(sql).unwrap();
+        let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+        assert!(matches!(error, StoreError::Unusable(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_with_what_to_do() {
+    let folder = Folder::new("damaged");
+    fs::create_dir_all(&folder.0).unwrap();
+    fs::write(folder.0.join(DATA_FILE), "this is no database, however long it may be".repeat(100)).unwrap();
+    let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+    assert!(error.to_string().contains("restore a backup"), "{error}");
+}
