@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use ordercast::http::handshake::handshake;
 use ordercast::http::request::Request;
@@ -38,6 +39,9 @@ impl Service for Echo {
     type Topic = ();
     type Client = ();
 
+    // Every answer is written at once.
+    const PATIENCE: Duration = Duration::ZERO;
+
     fn plan(&self, request: Request<'_>) -> Plan<(), ()> {
         let step = match handshake(request) {
             Some(Ok(handshake)) => Step::Session(switching_protocols(&handshake), ()),
@@ -51,7 +55,7 @@ impl Service for Echo {
         Some(Answer::new(200, "application/octet-stream", Body::Owned(call.body.to_vec())))
     }
 
-    fn settle(&self, _client: &()) -> Option<Vec<u8>> {
+    fn settle(&self, _client: &(), _patience: Duration) -> Option<Vec<u8>> {
         None
     }
 

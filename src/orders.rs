@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::catalog::ProductIndex;
 use crate::events;
@@ -48,6 +48,8 @@ impl Service for OrderService {
     type Topic = Topic;
     type Client = Client;
 
+    const PATIENCE: Duration = LEDGER_DEADLINE;
+
     fn plan(&self, request: Request<'_>) -> Plan {
         self.routes.plan(request)
     }
@@ -74,8 +76,9 @@ impl Service for OrderService {
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
 
-    fn settle(&self, client: &Client) -> Option<Vec<u8>> {
-        client.receipts.as_ref().and_then(|receipts| receipts.deferred.settle(LEDGER_DEADLINE))
+    fn settle(&self, client: &Client, patience: Duration) -> Option<Vec<u8>> {
+        let unknown = || routes::answer(&refused(&Refusal::Unknown)).print_last();
+        client.receipts.as_ref().and_then(|receipts| receipts.deferred.settle(patience, unknown))
     }
 
     #[inline(never)]

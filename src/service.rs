@@ -4,6 +4,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::http::request::Request;
 use crate::http::response::{Answer, Problem};
@@ -43,15 +44,18 @@ pub trait Service: Send + Sync + 'static {
     /// What one connection keeps between its requests.
     type Client: Default;
 
+    /// How long another thread may take over an answer.
+    const PATIENCE: Duration;
+
     /// Decides by the head alone.
     fn plan(&self, request: Request<'_>) -> Plan<Self::Action, Self::Topic>;
 
     /// Does what a request with a body asks for. `None`: another thread will write the answer.
     fn act(&self, client: &mut Self::Client, action: Self::Action, call: Call<'_>) -> Option<Answer>;
 
-    /// Waits until no other thread has an answer to write on this connection. Returns what is left to write of the last
-    /// one, after which the connection ends.
-    fn settle(&self, client: &Self::Client) -> Option<Vec<u8>>;
+    /// Waits until no other thread has an answer to write on this connection, up to `patience`. Returns what is left to
+    /// write of the last one, or what stands in for one that has not come, after which the connection ends.
+    fn settle(&self, client: &Self::Client, patience: Duration) -> Option<Vec<u8>>;
 
     /// Leads a session on this thread until it ends. The head of its answer has been sent; `early` is what the
     /// client has sent behind its request.

@@ -11,6 +11,7 @@ use common::shop::{Ending, POSTERS, Shop};
 use common::{Client, DEADLINE, Disk, Fault, WebSocket, wait_until};
 use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
 const ENDINGS: [Ending; 2] = [Ending::Lifted, Ending::Killed];
 /// The writes of one commit of one order and the first of the next: a head and a page for each of two pages, or three.
@@ -281,6 +282,59 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
     (0..POSTERS).for_each(|product| shop.expect(product, 200));
     shop.restart("after it hung");
     shop.cut_the_power("after it hung", 4);
+}
+
+/// Over every way that an order can take: as most clients send it, behind another request, several at once, and over a
+/// WebSocket. Nobody waits longer than half a minute to hear that its outcome is not known.
+#[test]
+fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_in_the_end_and_may_be_repeated() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let Some(mut shop) = shop() else { return };
+    shop.disk.arm(Fault::hangs(Call::Sync, LOG));
+    let addr = shop.server.addr();
+    let order = |key: &str| format!("{{\"id\":\"D1\",\"amount\":3,\"key\":\"{key}\"}}");
+    let post = |path: &str, body: &str| {
+        let begun = Instant::now();
+        let mut client = Client::connect(addr);
+        client.stream().set_read_timeout(Some(2 * PATIENCE)).expect("a deadline can be set");
+        let reply = client.post(path, body);
+        assert_eq!(reply.header("connection"), if path == "/orders" { None } else { Some("close") });
+        (reply.status, begun.elapsed())
+    };
+    thread::scope(|scope| {
+        let ways = [("/orders/D1", order("plain")), ("/orders", format!("[{}]", order("batch")))];
+        let mut asked: Vec<_> = ways.into_iter().map(|(path, body)| scope.spawn(move || post(path, &body))).collect();
+        asked.push(scope.spawn(|| {
+            let begun = Instant::now();
+            let mut socket = WebSocket::open(addr, "/orders");
+            socket.texts(POSTERS);
+            socket.send(&format!("{{\"cmd\":\"add-order\",\"payload\":{}}}", order("socket")));
+            let said = loop {
+                match socket.next_within(2 * PATIENCE).expect("an answer") {
+                    common::Message::Text(text) => break text,
+                    common::Message::Ping(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert!(said.contains("not known") && said.contains("\"key\":\"socket\""), "{said}");
+            (500, begun.elapsed())
+        }));
+        for asked in asked {
+            let (status, waited) = asked.join().expect("an answer");
+            assert_eq!(status, 500);
+            assert!((PATIENCE..PATIENCE + DEADLINE).contains(&waited), "{waited:?}");
+        }
+    });
+    shop.disk.lift();
+    // Each of them counts once by now, or from its repetition on.
+    wait_until(DEADLINE, "the disk is back", || shop.server.client().get("/readyz").status == 200);
+    for key in ["plain", "batch", "socket"] {
+        let reply = shop.server.client().post("/orders", format!("[{}]", order(key)));
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    let total = common::promises::totals(&shop.server)["D1"];
+    assert_eq!(total, 5 + 3 * 3);
+    shop.server.terminate();
 }
 
 /// A new server cannot show what it cannot bring to the disk: then it does not start, or nothing that it shows is lost.

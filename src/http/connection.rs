@@ -36,8 +36,10 @@ const KEPT_BYTES: usize = 4 * READ_BYTES;
 /// Why no request could be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The client is gone, or was silent for too long between requests: close without a word.
+    /// The client is gone: close without a word.
     Gone,
+    /// The client was silent for too long between requests: the same, unless something is due to it.
+    Silent,
     /// To be answered; afterwards the connection is closed.
     Refused(Problem),
 }
@@ -80,11 +82,11 @@ impl Connection {
         }
     }
 
-    /// Waits for the next request's head, after the last request has been answered.
+    /// Waits for the next request's head, once the last one has been dealt with; for its first byte up to `idle`.
     ///
     /// # Errors
     /// [`ReadError`] says whether there is somebody to answer.
-    pub fn read_head(&mut self) -> Result<Request<'_>, ReadError> {
+    pub fn read_head(&mut self, idle: Duration) -> Result<Request<'_>, ReadError> {
         self.forget_request();
         // The first head is due from the connection on, later ones from their first byte.
         let mut begun = (!self.served_any || !self.unread().is_empty()).then(Instant::now);
@@ -100,7 +102,7 @@ impl Connection {
             }
             searched = self.unread().len();
             let left = match begun {
-                None => KEEP_ALIVE_IDLE,
+                None => idle,
                 Some(begun) => HEAD_DEADLINE.saturating_sub(begun.elapsed()),
             };
             match self.read_more(left) {
@@ -108,6 +110,7 @@ impl Connection {
                 Err(error) if is_timeout(&error) && !self.unread().is_empty() => {
                     return Err(Problem::new(408, "the request head took too long; send it within 10 s").into());
                 }
+                Err(error) if is_timeout(&error) => return Err(ReadError::Silent),
                 Err(_) => return Err(ReadError::Gone),
             }
         }

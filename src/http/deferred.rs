@@ -59,10 +59,10 @@ impl Deferred {
         self.settled.notify_one();
     }
 
-    /// Waits until no answer is due. Returns what has to be written still, after which the connection must end; that is
-    /// nothing when the deadline has passed, because nobody knows the answer then.
+    /// Waits until no answer is due, up to `patience`. Returns what has to be written still, after which the connection
+    /// must end; that is `unknown` when the answer has not come, which then is never written.
     #[must_use]
-    pub fn settle(&self, deadline: Duration) -> Option<Vec<u8>> {
+    pub fn settle(&self, patience: Duration, unknown: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
         let begun = Instant::now();
         let mut state = self.state();
         loop {
@@ -70,10 +70,10 @@ impl Deferred {
                 State::Idle => return None,
                 State::Left(answer) => return Some(answer),
                 State::Due | State::Abandoned => {
-                    let left = deadline.saturating_sub(begun.elapsed());
+                    let left = patience.saturating_sub(begun.elapsed());
                     if left.is_zero() {
                         *state = State::Abandoned;
-                        return Some(Vec::new());
+                        return Some(unknown());
                     }
                     *state = State::Due;
                     state = self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -2,9 +2,10 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::census::{Census, Permit};
-use crate::http::connection::{Connection, ReadError, write_all};
+use crate::http::connection::{Connection, KEEP_ALIVE_IDLE, ReadError, write_all};
 use crate::http::response::{self, Problem};
 use crate::service::{Call, Plan, Service, Step};
 
@@ -14,6 +15,10 @@ struct Serving<'a, S: Service> {
     census: &'a Census,
     connection: Connection,
     client: S::Client,
+    /// Whether another thread was asked for the last answer.
+    is_deferred: bool,
+    /// How long the client may be silent from now on.
+    idle: Duration,
 }
 
 /// What comes after a request.
@@ -65,19 +70,30 @@ impl<'a, S: Service> Serving<'a, S> {
     #[inline(never)]
     fn boxed(service: &'a S, stream: Arc<TcpStream>, census: &'a Census) -> Box<Self> {
         let connection = Connection::new(stream);
-        Box::new(Self { service, census, connection, client: S::Client::default() })
+        let client = S::Client::default();
+        Box::new(Self { service, census, connection, client, is_deferred: false, idle: KEEP_ALIVE_IDLE })
     }
 
     #[inline(never)]
     fn serve_one(&mut self) -> Next<S::Topic> {
+        let was_deferred = std::mem::take(&mut self.is_deferred);
+        let idle = std::mem::replace(&mut self.idle, KEEP_ALIVE_IDLE);
         let Self { service, connection, client, .. } = self;
         // The last answer may still be due: nothing is planned, written, or closed before it has left.
-        let (plan, left) = match connection.read_head() {
+        let (plan, left) = match connection.read_head(if was_deferred { S::PATIENCE } else { idle }) {
             Ok(request) => {
-                let left = service.settle(client);
+                let left = service.settle(client, S::PATIENCE);
                 (Ok(service.plan(request)), left)
             }
-            Err(error) => (Err(error), service.settle(client)),
+            // The answer has had its time; if it came, the client may be silent for a while yet.
+            Err(ReadError::Silent) if was_deferred => match service.settle(client, Duration::ZERO) {
+                None => {
+                    self.idle = KEEP_ALIVE_IDLE.saturating_sub(S::PATIENCE);
+                    return Next::Request;
+                }
+                left => (Err(ReadError::Silent), left),
+            },
+            Err(error) => (Err(error), service.settle(client, S::PATIENCE)),
         };
         if let Some(left) = left {
             let _ = write_all(self.connection.stream(), &[&left]);
@@ -99,7 +115,10 @@ impl<'a, S: Service> Serving<'a, S> {
                     Call { body: self.connection.body(), deferred_to: can_defer.then(|| self.connection.stream()) };
                 match self.service.act(&mut self.client, action, call) {
                     Some(answer) => answer,
-                    None => return Next::Request,
+                    None => {
+                        self.is_deferred = true;
+                        return Next::Request;
+                    }
                 }
             }
         };
@@ -113,7 +132,7 @@ impl<'a, S: Service> Serving<'a, S> {
         let problem = match error {
             // The end has cut the body off, and the client should know that nothing came of it.
             ReadError::Gone if self.connection.is_in_body() && self.census.is_stopping() => Problem::stopping(),
-            ReadError::Gone => return Next::End,
+            ReadError::Gone | ReadError::Silent => return Next::End,
             ReadError::Refused(problem) => problem,
         };
         self.connection.refuse(&self.service.refuse(&problem));
