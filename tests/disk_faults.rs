@@ -337,6 +337,31 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_in_the_end_and_m
     shop.server.terminate();
 }
 
+/// The tests' own: a kill may cut off the record that is being written.
+#[test]
+fn a_trace_that_a_kill_has_cut_off_goes_on_with_whole_records() {
+    let Some(mut shop) = shop() else { return };
+    let path = shop.disk.folder().parent().expect("it has a parent").join("trace");
+    let mut trace = shop.disk.trace();
+    for bytes in [1, 31, 32, 1_000] {
+        shop.expect(0, 200);
+        assert!(!trace.more().is_empty());
+        shop.server.kill();
+        trace.more();
+        let whole = fs::read(&path).expect("a trace");
+        // A head that speaks of more than follows.
+        let mut head = whole[..32].to_vec();
+        head[28..].copy_from_slice(&5_000_u32.to_ne_bytes());
+        head.resize(bytes.max(32), 7);
+        fs::write(&path, [&whole[..], &head[..bytes]].concat()).expect("a trace");
+        assert!(trace.more().is_empty());
+        shop.restart("after a record was cut off");
+        shop.expect(1, 200);
+        let records = trace.more();
+        assert!(records.iter().any(|record| record.kind == common::trace::Kind::Sync), "{bytes}: {records:?}");
+    }
+}
+
 /// A new server cannot show what it cannot bring to the disk: then it does not start, or nothing that it shows is lost.
 #[test]
 fn a_server_that_cannot_write_the_log_again_shows_nothing_that_a_power_cut_takes_back() {

@@ -1,7 +1,7 @@
 //! What a disk was asked to do: the reader of the shim's trace. And random numbers that a seed repeats.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The shim's `struct record`.
@@ -38,7 +38,8 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Trace {
     file: File,
-    rest: Vec<u8>,
+    /// Where the next record begins.
+    offset: u64,
 }
 
 impl Trace {
@@ -46,19 +47,21 @@ impl Trace {
     /// When no server with the shim has begun to write it.
     #[track_caller]
     pub fn open(path: &Path) -> Trace {
-        Trace { file: File::open(path).expect("the shim is preloaded and writes a trace"), rest: Vec::new() }
+        Trace { file: File::open(path).expect("the shim is preloaded and writes a trace"), offset: 0 }
     }
 
-    /// What has come since the last call.
+    /// What has come since the last call. A part of a record is read again with the rest, or with what takes its place.
     pub fn more(&mut self) -> Vec<Record> {
-        self.file.read_to_end(&mut self.rest).expect("the trace can be read");
+        self.file.seek(SeekFrom::Start(self.offset)).expect("the trace can be read");
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes).expect("the trace can be read");
         let mut records = Vec::new();
         let mut used = 0;
-        while let Some(record) = record(&self.rest[used..]) {
+        while let Some(record) = record(&bytes[used..]) {
             used += RECORD_BYTES + record.data.len();
             records.push(record);
         }
-        self.rest.drain(..used);
+        self.offset += used as u64;
         records
     }
 }

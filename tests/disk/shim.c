@@ -7,7 +7,8 @@
  * DISK_CONTROL  the file that holds one fault (struct fault), mapped, so that the test can change it at any moment
  *
  * A call is written down twice: before it is made, with its data, and after it, with its result. Of a process that is
- * killed between the two, the trace tells that the call may have been made. */
+ * killed between the two, the trace tells that the call may have been made; one that is killed while it writes a record
+ * leaves a part of it, which the next process takes away. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -75,6 +76,20 @@ static int (*real_unlink)(const char *);
 static int (*real_rename)(const char *, const char *);
 static ssize_t (*real_send)(int, const void *, size_t, int);
 
+/* Takes away the part of a record that a killed process has left at the end: its call was not made. */
+static void drop_torn_record(void) {
+    struct stat status;
+    if (fstat(trace, &status) != 0) abort();
+    struct record record;
+    off_t end = 0, next = 0;
+    while (next <= status.st_size) {
+        end = next;
+        if (pread(trace, &record, sizeof record, end) != sizeof record) break;
+        next = end + sizeof record + record.length;
+    }
+    if (end < status.st_size && real_ftruncate(trace, end) != 0) abort();
+}
+
 __attribute__((constructor)) static void start(void) {
     if (real_open) return;
     real_close = dlsym(RTLD_NEXT, "close");
@@ -92,7 +107,10 @@ __attribute__((constructor)) static void start(void) {
     folder = getenv("DISK_FOLDER");
     folder_length = folder ? strlen(folder) : 0;
     const char *path = getenv("DISK_TRACE");
-    if (path) trace = real_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (path) {
+        trace = real_open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+        if (trace >= 0) drop_torn_record();
+    }
     path = getenv("DISK_CONTROL");
     if (path) {
         int fd = real_open(path, O_RDWR | O_CLOEXEC);
@@ -122,7 +140,7 @@ static int target_of(const char *path) {
 
 static int target_of_fd(int fd) { return fd >= 0 && fd < DESCRIPTORS ? targets[fd] : 0; }
 
-/* One record, in one write: whole in the trace, or not at all. */
+/* One record, in one write: whole in the trace, unless the process is killed meanwhile. */
 static uint32_t put(struct record record, const void *data, size_t length, const void *more, size_t more_length) {
     if (trace < 0) return 0;
     int before = errno;
