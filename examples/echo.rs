@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use ordercast::http::handshake::handshake;
 use ordercast::http::request::Request;
-use ordercast::http::response::{Answer, Body, Problem, switching_protocols};
+use ordercast::http::response::{Answer, Body, Problem};
 use ordercast::laggards::{self, Laggards};
 use ordercast::routes;
 use ordercast::server::Caps;
 use ordercast::server::front::Front;
-use ordercast::service::{Call, Plan, Service, Step};
+use ordercast::service::{Call, Opening, Plan, Service, Step};
 use ordercast::session::{self, Conversation, Goodbye, Limits};
 use ordercast::subscriber::Subscriber;
 use tungstenite::Message;
@@ -44,7 +44,7 @@ impl Service for Echo {
 
     fn plan(&self, request: Request<'_>) -> Plan<(), ()> {
         let step = match handshake(request) {
-            Some(Ok(handshake)) => Step::Session(switching_protocols(&handshake), ()),
+            Some(Ok(handshake)) => Step::Session(Opening::WebSocket(handshake), ()),
             Some(Err(problem)) => Step::Answer(self.refuse(&problem)),
             None => Step::Act(()),
         };

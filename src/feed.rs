@@ -38,14 +38,14 @@ pub struct LiveFeed<'a> {
     /// The position that it goes on from.
     since: Option<String>,
     token: Option<Token>,
-    /// Carries the ledger's answers to this thread.
-    slot: Arc<Slot>,
+    /// Carries the ledger's answers to this thread; made when the first one has to be waited for.
+    slot: Option<Arc<Slot>>,
 }
 
 impl<'a> LiveFeed<'a> {
     /// A feed that has not begun.
     #[must_use]
-    pub fn new(shared: &'a Feeds, topic: Topic, slot: Arc<Slot>) -> Self {
+    pub fn new(shared: &'a Feeds, topic: Topic, slot: Option<Arc<Slot>>) -> Self {
         let Topic { subscription, since, token } = topic;
         Self { shared, subscription, since, token, slot }
     }
@@ -54,7 +54,7 @@ impl<'a> LiveFeed<'a> {
         self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
     }
 
-    fn order(&self, id: &str, amount: Amount, key: Option<Key>) -> String {
+    fn order(&mut self, id: &str, amount: Amount, key: Option<Key>) -> String {
         let name = key.as_ref().map(|key| key.as_str().to_owned());
         let name = name.as_deref();
         if !self.may(Access::Write) {
@@ -64,7 +64,7 @@ impl<'a> LiveFeed<'a> {
         let Some(product) = found else {
             return wire::error_message("there is no such product; GET /{category} lists them", name);
         };
-        match self.shared.ledger.order(Order { product, amount, key }, &self.slot) {
+        match self.shared.ledger.order(Order { product, amount, key }, self.slot.get_or_insert_default()) {
             Ok(()) => wire::order_taken(name),
             Err(refusal) => wire::error_message(&refusal.to_string(), name),
         }

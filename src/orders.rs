@@ -37,10 +37,16 @@ pub struct OrderService {
 /// What one connection keeps.
 #[derive(Default)]
 pub struct Client {
-    /// Carries the ledger's answers to this thread.
-    slot: Arc<Slot>,
+    /// Carries the ledger's answers to this thread; made when the first one has to be waited for.
+    slot: Option<Arc<Slot>>,
     /// Made when the first order comes whose answer can be deferred.
     receipts: Option<Arc<Receipts>>,
+}
+
+impl Client {
+    fn slot(&mut self) -> &Arc<Slot> {
+        self.slot.get_or_insert_default()
+    }
 }
 
 impl Service for OrderService {
@@ -64,12 +70,12 @@ impl Service for OrderService {
                 }
             }
             (Action::Order(product, key), None) => order(product, key, call.body)
-                .and_then(|order| done(self.ledger.order(order, &client.slot)))
+                .and_then(|order| done(self.ledger.order(order, client.slot())))
                 .map(|()| Answer::json(wire::OK)),
-            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key, &client.slot),
+            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key, client.slot()),
             (Action::AddProduct(category), _) => wire::parse_details(call.body)
                 .map_err(body_problem)
-                .and_then(|details| done(self.ledger.add_product(category, details, &client.slot)))
+                .and_then(|details| done(self.ledger.add_product(category, details, client.slot())))
                 .map(|()| self.routes.products(category)),
             (Action::Log { after, limit }, _) => self.log_page(after, limit),
         };

@@ -9,13 +9,13 @@ use tiny_http::Method;
 use crate::assets::{Assets, Content};
 use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::fanout::{FanoutHandle, Feed, Format, Subscription};
-use crate::http::handshake;
+use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::request::{BodyLength, Request};
-use crate::http::response::{Answer, Body, Problem, RETRY_AFTER_SECONDS, share, switching_protocols};
+use crate::http::response::{Answer, Body, Problem, RETRY_AFTER_SECONDS, share};
 use crate::ledger::{LedgerHandle, SharedCatalog, State};
 use crate::order::{Key, MAX_KEY_BYTES};
-use crate::service;
+use crate::service::{self, Opening};
 use crate::tokens::{Access, Denied, Token, Tokens};
 use crate::wire;
 
@@ -81,6 +81,13 @@ pub struct Topic {
     pub since: Option<String>,
     /// The token that was presented, if one was.
     pub token: Option<Token>,
+}
+
+impl Topic {
+    fn new(feed: Feed, format: Format, since: Option<&str>, token: Option<&str>) -> Self {
+        let subscription = Subscription { feed, format };
+        Self { subscription, since: since.map(str::to_owned), token: token.map(Token::new) }
+    }
 }
 
 /// What a request asks for that takes more than its head, or more than a moment.
@@ -272,26 +279,16 @@ impl Routes {
         origin: Option<&str>,
         token: Option<&str>,
     ) -> Result<Step, Problem> {
-        let named = request.header("Last-Event-ID").or_else(|| request.parameter("since"));
-        let topic = |format| Topic {
-            subscription: Subscription { feed, format },
-            since: named.map(str::to_owned),
-            token: token.map(Token::new),
-        };
-        if let Some(handshake) = handshake::handshake(request) {
-            let format = if named.is_some() { Format::Positioned } else { Format::Plain };
-            return Ok(Step::Session(switching_protocols(&handshake?), topic(format)));
+        match handshake::handshake(request) {
+            Some(handshake) => Ok(websocket(request, feed, handshake?, token)),
+            None if asks_for_events(request) => Ok(events(request, feed, origin, token)),
+            None => self.totals(feed).map(Step::Answer),
         }
-        if asks_for_events(request) {
-            let answer = Answer::empty(200).with("Content-Type", EVENTS).with("Cache-Control", "no-store");
-            // nginx would collect events before it passes them on.
-            let answer = answer.with("X-Accel-Buffering", "no");
-            return Ok(match request.head().method {
-                Method::Head => Step::Answer(answer),
-                _ => Step::Session(share(answer, origin.map(str::to_owned)).endless_head(), topic(Format::Events)),
-            });
-        }
-        self.fanout.totals(feed).map(|totals| Step::Answer(Answer::shared_json(totals))).ok_or_else(Problem::stopping)
+    }
+
+    #[inline(never)]
+    fn totals(&self, feed: Feed) -> Result<Answer, Problem> {
+        self.fanout.totals(feed).map(Answer::shared_json).ok_or_else(Problem::stopping)
     }
 
     #[inline(never)]
@@ -405,6 +402,34 @@ fn is_probe(path: &str) -> bool {
 fn asks_for_events(request: Request<'_>) -> bool {
     let ranges = request.headers("Accept").flat_map(|line| line.split(','));
     ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|own| own.eq_ignore_ascii_case(EVENTS))
+}
+
+/// The position that a client names to go on from.
+fn named_position(request: Request<'_>) -> Option<&str> {
+    request.header("Last-Event-ID").or_else(|| request.parameter("since"))
+}
+
+/// A feed over a WebSocket.
+#[inline(never)]
+fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Option<&str>) -> Step {
+    let named = named_position(request);
+    let format = if named.is_some() { Format::Positioned } else { Format::Plain };
+    Step::Session(Opening::WebSocket(handshake), Topic::new(feed, format, named, token))
+}
+
+/// A feed as server-sent events.
+#[inline(never)]
+fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Step {
+    let answer = Answer::empty(200).with("Content-Type", EVENTS).with("Cache-Control", "no-store");
+    // nginx would collect events before it passes them on.
+    let answer = answer.with("X-Accel-Buffering", "no");
+    match request.head().method {
+        Method::Head => Step::Answer(answer),
+        _ => {
+            let answer = share(answer, origin.map(str::to_owned));
+            Step::Session(Opening::Stream(answer), Topic::new(feed, Format::Events, named_position(request), token))
+        }
+    }
 }
 
 /// The key of the draft "The Idempotency-Key HTTP Header Field" (IETF httpapi), which is a string in quotes (RFC 8941,

@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::handshake::Handshake;
 use crate::http::request::Request;
-use crate::http::response::{Answer, Problem};
+use crate::http::response::{Answer, Problem, switching_protocols};
 
 /// What to do for a request, as its head decides.
 pub enum Step<Action, Topic> {
@@ -15,8 +16,28 @@ pub enum Step<Action, Topic> {
     Answer(Answer),
     /// Read the body, then ask [`Service::act`].
     Act(Action),
-    /// Send these bytes, the head of an answer without an end, and go on as a session about this.
-    Session(Vec<u8>, Topic),
+    /// Send the head of an answer without an end, and go on as a session about this.
+    Session(Opening, Topic),
+}
+
+/// What a session begins with: the head of an answer without an end.
+#[derive(Debug)]
+pub enum Opening {
+    /// The answer to this handshake.
+    WebSocket(Handshake),
+    /// This answer, whose body is what the session sends.
+    Stream(Answer),
+}
+
+impl Opening {
+    /// Prints the head.
+    #[must_use]
+    pub fn print(&self) -> Vec<u8> {
+        match self {
+            Self::WebSocket(handshake) => switching_protocols(handshake),
+            Self::Stream(answer) => answer.endless_head(),
+        }
+    }
 }
 
 /// A decision, and the origin to which its answer may be shown.

@@ -110,6 +110,7 @@ pub fn run<C: Conversation>(
     bound_buffers(&stream);
     let subscriber = Subscriber::new(stream.clone(), laggards.clone());
     let mut session = Session::boxed(stream, early, subscriber.clone(), limits, conversation);
+    session.socket.get_mut().conversation.begin(&subscriber);
     session.talk();
     let _ = subscriber.flush();
     subscriber.close();
@@ -130,14 +131,13 @@ impl<C: Conversation> Session<C> {
         early: Vec<u8>,
         subscriber: Arc<Subscriber>,
         limits: Limits,
-        mut conversation: C,
+        conversation: C,
     ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        conversation.begin(&subscriber);
         let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
         let allowance =
             limits.messages_per_second.map(|messages| Allowance::new(messages.saturating_mul(message_bytes)));

@@ -63,7 +63,7 @@ fn through_a_connection(listener: &TcpListener, stream: &[u8]) -> Outcome {
             match read_one(&mut connection) {
                 Ok(request) => requests.push(request),
                 Err((ReadError::Refused(problem), _)) => break End::Refused(problem.status()),
-                Err((ReadError::Gone | ReadError::Silent, end)) => break end,
+                Err((ReadError::Gone, end)) => break end,
             }
         };
         Outcome { requests, end }

@@ -36,10 +36,8 @@ const KEPT_BYTES: usize = 4 * READ_BYTES;
 /// Why no request could be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The client is gone: close without a word.
+    /// The client is gone, or was silent for too long between requests: close without a word.
     Gone,
-    /// The client was silent for too long between requests: the same, unless something is due to it.
-    Silent,
     /// To be answered; afterwards the connection is closed.
     Refused(Problem),
 }
@@ -82,10 +80,20 @@ impl Connection {
         }
     }
 
+    /// Waits until something of the next request, or the end, has come. Returns whether it has within `patience`.
+    #[must_use]
+    pub fn hears_within(&mut self, patience: Duration) -> bool {
+        self.forget_request();
+        // An end or an error comes again with the next read.
+        !self.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
+    }
+
     /// Waits for the next request's head, once the last one has been dealt with; for its first byte up to `idle`.
     ///
     /// # Errors
     /// [`ReadError`] says whether there is somebody to answer.
+    // Not inlined: its frame would lie below all that is decided by the head.
+    #[inline(never)]
     pub fn read_head(&mut self, idle: Duration) -> Result<Request<'_>, ReadError> {
         self.forget_request();
         // The first head is due from the connection on, later ones from their first byte.
@@ -110,7 +118,6 @@ impl Connection {
                 Err(error) if is_timeout(&error) && !self.unread().is_empty() => {
                     return Err(Problem::new(408, "the request head took too long; send it within 10 s").into());
                 }
-                Err(error) if is_timeout(&error) => return Err(ReadError::Silent),
                 Err(_) => return Err(ReadError::Gone),
             }
         }
@@ -328,6 +335,9 @@ impl Connection {
 /// When the client does not take them within [`ANSWER_DEADLINE`].
 pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
     let begun = Instant::now();
+    if let [part] = parts {
+        return write_part(stream, part, begun);
+    }
     if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
         return write_part(stream, &parts.concat(), begun);
     }

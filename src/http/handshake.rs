@@ -25,7 +25,8 @@ pub struct Handshake {
 #[must_use]
 pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
     let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
-    asks.then(|| check(request))
+    // Looked for here and not in `check`, so that the frames of both are not on the stack at once.
+    asks.then(|| check(request).map(|key| Handshake { key, protocol: offered_token(request).map(|_| BEARER) }))
 }
 
 /// The token of a handshake that offers the pair `bearer, TOKEN`.
@@ -41,8 +42,9 @@ pub fn offered_token<'a>(request: Request<'a>) -> Option<&'a str> {
     }
 }
 
+/// Checks all that a handshake must say. Returns its key.
 #[inline(never)]
-fn check(request: Request<'_>) -> Result<Handshake, Problem> {
+fn check(request: Request<'_>) -> Result<String, Problem> {
     if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
         return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));
     }
@@ -69,7 +71,7 @@ fn check(request: Request<'_>) -> Result<Handshake, Problem> {
     if !offered().all(is_protocol_name) {
         return Err(Problem::new(400, "Sec-WebSocket-Protocol lists names, separated by commas"));
     }
-    Ok(Handshake { key, protocol: offered_token(request).map(|_| BEARER) })
+    Ok(key)
 }
 
 /// 16 bytes in base64 are 22 characters and two equal signs, and the last character stands for two bits only.

@@ -19,7 +19,7 @@ struct Place {
     abandoned: usize,
 }
 
-/// Where one requester waits for one outcome at a time. It is made once a connection and used for all its requests.
+/// Where one requester waits for one outcome at a time. A connection has one at most, and uses it for all its requests.
 #[derive(Debug, Default)]
 pub struct Slot {
     place: Mutex<Place>,
