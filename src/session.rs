@@ -41,9 +41,9 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// hundred and fifty totals (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 8 * 1024;
-/// tungstenite's read buffer, which lives as long as the session: 512 bytes, since commands are short and rare. Its
+/// tungstenite's read buffer, which lives as long as the session: 256 bytes, since commands are short and rare. Its
 /// default is 128 KiB.
-const READ_BUFFER_BYTES: usize = 512;
+const READ_BUFFER_BYTES: usize = 256;
 
 /// What a client may send. The default is what the product allows.
 #[derive(Debug, Clone, Copy)]
