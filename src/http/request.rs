@@ -1,8 +1,6 @@
 //! A request's head: parsing, framing, and the rules that keep two readers of the same bytes from disagreeing about
 //! where a request ends. Pure: works on bytes, does no I/O.
 
-use std::ops::Range;
-
 use tiny_http::{HTTPVersion, Method};
 
 use super::origin::host_name;
@@ -26,8 +24,25 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// One header line, as places in the head's bytes.
-type Line = (Range<usize>, Range<usize>);
+/// A place in the head's bytes. Small, because a session's thread keeps what its head took (see ARCHITECTURE.md on
+/// memory).
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u16,
+    end: u16,
+}
+
+// A place is within a head.
+const _: () = assert!(MAX_HEAD_BYTES <= u16::MAX as usize);
+
+impl Place {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[usize::from(self.start)..usize::from(self.end)]
+    }
+}
+
+/// One header line: its name and its value.
+type Line = (Place, Place);
 
 /// A parsed head. Its texts lie in the bytes that it was parsed from; [`Request`] brings the two together.
 #[derive(Debug)]
@@ -44,8 +59,8 @@ pub struct Head {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
     pub expects_continue: bool,
-    path: Range<usize>,
-    query: Range<usize>,
+    path: Place,
+    query: Place,
     lines: Vec<Line>,
 }
 
@@ -86,7 +101,7 @@ impl Head {
         }
         let place = |part: &[u8]| {
             let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
-            start..start + part.len()
+            Place { start: start as u16, end: (start + part.len()) as u16 }
         };
         let version = HTTPVersion(1, parsed.version.unwrap_or(1));
         let method = parsed.method.unwrap_or_default();
@@ -139,13 +154,13 @@ impl<'a> Request<'a> {
     /// The target's path, beginning with `/`, as it was sent; `*` of an `OPTIONS *`.
     #[must_use]
     pub fn path(&self) -> &'a str {
-        self.text(&self.head.path)
+        self.text(self.head.path)
     }
 
     /// The value of the query's first parameter of this name, as it was sent; empty when it has none.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&'a str> {
-        let parameters = self.text(&self.head.query).split('&');
+        let parameters = self.text(self.head.query).split('&');
         parameters
             .map(|one| one.split_once('=').unwrap_or((one, "")))
             .find(|(own, _)| *own == name)
@@ -169,8 +184,8 @@ impl<'a> Request<'a> {
         let Self { head, bytes } = *self;
         head.lines
             .iter()
-            .filter(move |(own, _)| bytes[own.clone()].eq_ignore_ascii_case(name.as_bytes()))
-            .map(move |(_, value)| std::str::from_utf8(&bytes[value.clone()]).unwrap_or_default())
+            .filter(move |(own, _)| own.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+            .map(move |(_, value)| std::str::from_utf8(value.of(bytes)).unwrap_or_default())
     }
 
     /// Whether a line of this name lists the token, in any case (RFC 9110, section 5.6.1).
@@ -181,9 +196,9 @@ impl<'a> Request<'a> {
             .any(|item| item.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
     }
 
-    fn text(&self, place: &Range<usize>) -> &'a str {
+    fn text(&self, place: Place) -> &'a str {
         // The target is ASCII: anything else was refused.
-        std::str::from_utf8(&self.bytes[place.clone()]).unwrap_or_default()
+        std::str::from_utf8(place.of(self.bytes)).unwrap_or_default()
     }
 }
 
@@ -265,9 +280,10 @@ fn check_host(request: Request<'_>) -> Result<(), Problem> {
 
 /// Whether a line of this name has a tab behind its colon; the values have lost those around them.
 fn has_tab(request: Request<'_>, name: &str) -> bool {
-    let lines = request.head.lines.iter().map(|(own, _)| own.clone());
-    let mut named = lines.filter(|own| request.bytes[own.clone()].eq_ignore_ascii_case(name.as_bytes()));
-    named.any(|own| request.bytes[own.end..].iter().take_while(|byte| **byte != b'\r').any(|byte| *byte == b'\t'))
+    let lines = request.head.lines.iter();
+    let mut named = lines.filter(|(own, _)| own.of(request.bytes).eq_ignore_ascii_case(name.as_bytes()));
+    let is_tab = |byte: &u8| *byte == b'\t';
+    named.any(|(own, _)| request.bytes[usize::from(own.end)..].iter().take_while(|byte| **byte != b'\r').any(is_tab))
 }
 
 fn body_length(request: Request<'_>) -> Result<BodyLength, Problem> {
