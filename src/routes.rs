@@ -1,6 +1,8 @@
 //! From a request to its answer, or to a session. Owns the paths, methods, statuses and header rules of the wire
 //! contract; knows neither sockets nor threads.
 
+mod headers;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,13 +13,17 @@ use crate::catalog::{CategoryIndex, ProductIndex};
 use crate::fanout::{FanoutHandle, Feed, Format, Subscription};
 use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
-use crate::http::request::{BodyLength, Request};
+use crate::http::request::Request;
 use crate::http::response::{Answer, Body, Problem, RETRY_AFTER_SECONDS, share};
 use crate::ledger::{LedgerHandle, SharedCatalog, State};
-use crate::order::{Key, MAX_KEY_BYTES};
+use crate::order::Key;
 use crate::service::{self, Opening};
 use crate::tokens::{Access, Denied, Token, Tokens};
 use crate::wire;
+
+pub use headers::NDJSON;
+
+use headers::{EVENTS, JSON, asks_for_events, expect_body, idempotency_key, named_position, presented_token};
 
 /// How long a browser may remember the answer to a preflight, in seconds: ten minutes.
 const PREFLIGHT_SECONDS: &str = "600";
@@ -364,30 +370,6 @@ fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> A
     }
 }
 
-const JSON: &str = "application/json";
-/// One JSON text a line.
-pub const NDJSON: &str = "application/x-ndjson";
-const EVENTS: &str = "text/event-stream";
-
-/// A request that changes something says how long its body is and of which type; returns which of the types.
-fn expect_body(request: Request<'_>, types: &[&'static str]) -> Result<&'static str, Problem> {
-    if request.head().body == BodyLength::Absent {
-        return Err(Problem::new(411, "send a body with its Content-Length"));
-    }
-    let own = request.header("Content-Type").and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    let Some(media_type) = types.iter().find(|known| known.eq_ignore_ascii_case(own)) else {
-        return Err(Problem::new(415, "send the body as JSON, with the header Content-Type: application/json")
-            .with("Accept-Post", types.join(", ")));
-    };
-    match request.header("Content-Encoding") {
-        None => Ok(media_type),
-        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(media_type),
-        Some(_) => {
-            Err(Problem::new(415, "send the body without a Content-Encoding").with("Accept-Encoding", "identity"))
-        }
-    }
-}
-
 /// The web app's own files: every name with a dot, which no category and no route has.
 fn is_asset(path: &str) -> bool {
     path == "/" || path.contains('.')
@@ -396,17 +378,6 @@ fn is_asset(path: &str) -> bool {
 /// What tells a supervisor that the server lives, and nothing more.
 fn is_probe(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
-}
-
-/// Whether the client takes server-sent events.
-fn asks_for_events(request: Request<'_>) -> bool {
-    let ranges = request.headers("Accept").flat_map(|line| line.split(','));
-    ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|own| own.eq_ignore_ascii_case(EVENTS))
-}
-
-/// The position that a client names to go on from.
-fn named_position(request: Request<'_>) -> Option<&str> {
-    request.header("Last-Event-ID").or_else(|| request.parameter("since"))
 }
 
 /// A feed over a WebSocket.
@@ -428,37 +399,6 @@ fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<
         _ => {
             let answer = share(answer, origin.map(str::to_owned));
             Step::Session(Opening::Stream(answer), Topic::new(feed, Format::Events, named_position(request), token))
-        }
-    }
-}
-
-/// The key of the draft "The Idempotency-Key HTTP Header Field" (IETF httpapi), which is a string in quotes (RFC 8941,
-/// section 3.3.3). Without quotes, as many clients send it, the line is the key.
-fn idempotency_key(request: Request<'_>) -> Result<Option<Key>, Problem> {
-    let mut lines = request.headers("Idempotency-Key");
-    let Some(line) = lines.next() else { return Ok(None) };
-    let key = match line.strip_prefix('"') {
-        None => Key::new(line),
-        Some(rest) => unquoted(rest).and_then(|text| Key::new(&text)),
-    };
-    match (key, lines.next()) {
-        (Some(key), None) => Ok(Some(key)),
-        _ => Err(Problem::new(
-            400,
-            format!("send one Idempotency-Key of 1 to {MAX_KEY_BYTES} bytes, such as \"till-7-0042\""),
-        )),
-    }
-}
-
-/// The text of a string whose opening quote has been read.
-fn unquoted(rest: &str) -> Option<String> {
-    let mut text = String::new();
-    let mut rest = rest.chars();
-    loop {
-        match rest.next()? {
-            '"' => return rest.next().is_none().then_some(text),
-            '\\' => text.push(rest.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
-            plain => text.push(plain),
         }
     }
 }
@@ -485,20 +425,6 @@ fn access(request: Request<'_>) -> Option<Access> {
         Method::Get | Method::Head if is_asset(request.path()) || is_probe(request.path()) => None,
         Method::Get | Method::Head => Some(Access::Read),
         _ => Some(Access::Write),
-    }
-}
-
-/// The token of an `Authorization` line, or of a handshake's subprotocols. Another scheme's line is a proxy's affair.
-fn presented_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
-    let bearer = |line: &'a str| {
-        let (scheme, token) = line.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_matches(' '))
-    };
-    let mut presented = request.headers("Authorization").filter_map(bearer);
-    match (presented.next(), presented.next()) {
-        (Some(token), None) => Ok(Some(token)),
-        (None, _) => Ok(handshake::offered_token(request)),
-        (Some(_), Some(_)) => Err(Problem::new(400, "a request has one Authorization line, not several")),
     }
 }
 

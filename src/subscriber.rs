@@ -18,60 +18,31 @@
 //!
 //! `model.rs` explores all of this with loom, and notices each fence and each look when it is missing.
 
+mod buffer;
+mod channel;
 #[cfg(all(test, loom))]
 mod model;
+mod outbox;
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use crate::laggards::Laggards;
 use crate::net::send_now;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Receiver, Sender, bounded, fence};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex};
 
-/// Buffers that a subscriber's channel holds; few in the model, where it has to be full soon.
-const CHANNEL_BUFFERS: usize = if cfg!(all(test, loom)) { 3 } else { 64 };
-/// Buffers of the channel that are kept for the session's own words (pongs, answers, close), which must not be crowded
-/// out by totals.
-const RESERVED_BUFFERS: usize = if cfg!(all(test, loom)) { 1 } else { 8 };
-/// Bytes that may wait in a subscriber's channel beside the one that is being sent: 8 KiB, some 250 totals.
-/// More would only make the subscriber see older ones.
-const CHANNEL_BYTES: usize = if cfg!(all(test, loom)) { 8 } else { 8 * 1024 };
+pub use buffer::Buffer;
+
+use channel::Channel;
+use outbox::Outbox;
+
 /// How long a socket may accept nothing before its session is closed: 10 s.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Ready-made bytes for the wire, shared by all subscribers that get them.
-#[derive(Debug)]
-pub struct Buffer {
-    /// Whole frames or events, in the subscriber's format.
-    pub bytes: Vec<u8>,
-    /// How many totals they carry.
-    pub totals: u64,
-    /// How many more totals were left out, because a later one of the same product is among them.
-    pub merged: u64,
-    /// The number of the first publication in it, which a subscriber that has no room for it is caught up from; 0 for
-    /// a snapshot. What is counted is up to whoever makes buffers.
-    pub first: u64,
-}
-
-/// Stands in [`Buffer::first`] of last words, after which nothing is sent. No publication has this number.
-const LAST_WORDS: u64 = u64::MAX;
 /// Where a lag begins that has missed nothing yet: after every publication.
 const NOTHING_MISSED: u64 = u64::MAX;
-
-impl Buffer {
-    /// Bytes without totals: a session's own words.
-    #[must_use]
-    pub fn words(bytes: Vec<u8>) -> Self {
-        Self { bytes, totals: 0, merged: 0, first: 0 }
-    }
-
-    fn last_words(bytes: Vec<u8>) -> Self {
-        Self { first: LAST_WORDS, ..Self::words(bytes) }
-    }
-}
 
 /// What a drain ended with, as far as the caller has to act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,30 +54,6 @@ pub enum Drained {
     Blocked,
     /// A lagging subscriber has nothing left to send: it is due the totals that it missed.
     CaughtUp,
-}
-
-/// The socket's side: what is being sent. Only its lock's holder sends.
-#[derive(Debug)]
-struct Outbox {
-    /// Last words stay here when they have been sent, so that nobody finds the outbox free again.
-    current: Option<Arc<Buffer>>,
-    /// How much of `current` the socket has taken.
-    sent: usize,
-    /// When the socket last took something; `None` while it is not blocked.
-    blocked_since: Option<Instant>,
-}
-
-impl Outbox {
-    /// Whether the last words have been sent.
-    fn has_ended(&self) -> bool {
-        self.current.as_ref().is_some_and(|buffer| buffer.first == LAST_WORDS && self.sent == buffer.bytes.len())
-    }
-}
-
-enum Sent {
-    All,
-    Blocked,
-    Failed,
 }
 
 /// Where a subscriber's bytes go: a socket, and in the model something that has little room and remembers all.
@@ -143,40 +90,11 @@ impl Watch<TcpStream> for Laggards {
     }
 }
 
-/// The channel, which is made when the first buffer has to wait: most subscribers keep up, and without it an idle one
-/// takes 1.7 KB less. One that is not there is an empty one. Whoever makes it does so before it drains, so whoever is to see
-/// its buffer sees the channel too.
-#[derive(Debug, Default)]
-struct Channel(OnceLock<ChannelEnds>);
-
-type ChannelEnds = (Sender<Arc<Buffer>>, Receiver<Arc<Buffer>>);
-
-impl Channel {
-    fn made(&self) -> &Sender<Arc<Buffer>> {
-        let (sender, _) = self.0.get_or_init(|| bounded(CHANNEL_BUFFERS));
-        sender
-    }
-
-    fn take(&self) -> Option<Arc<Buffer>> {
-        let (_, receiver) = self.0.get()?;
-        receiver.try_recv().ok()
-    }
-
-    fn len(&self) -> usize {
-        self.0.get().map_or(0, |(_, receiver)| receiver.len())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.get().is_none_or(|(_, receiver)| receiver.is_empty())
-    }
-}
-
 /// See the module's head. Generic only for the model: the server has one kind.
 #[derive(Debug)]
 pub struct Subscriber<W = TcpStream, L = Laggards> {
     stream: Arc<W>,
     channel: Channel,
-    queued_bytes: AtomicUsize,
     outbox: Mutex<Outbox>,
     blocked: AtomicBool,
     lagging: AtomicBool,
@@ -202,16 +120,10 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
     /// A subscriber that sends to `stream`, which stays in blocking mode for its reader.
     #[must_use]
     pub fn new(stream: Arc<W>, laggards: L) -> Arc<Self> {
-        let channel = Channel::default();
-        if cfg!(all(test, loom)) {
-            // The model takes no turn between a look for the channel and a look at it: it finds one that is empty.
-            channel.made();
-        }
         Arc::new(Self {
             stream,
-            channel,
-            queued_bytes: AtomicUsize::new(0),
-            outbox: Mutex::new(Outbox { current: None, sent: 0, blocked_since: None }),
+            channel: Channel::new(),
+            outbox: Mutex::new(Outbox::new()),
             blocked: AtomicBool::new(false),
             lagging: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -236,7 +148,7 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
         if !lags && let Some(drained) = self.pass(buffer) {
             return drained;
         }
-        let queued = !lags && self.has_room(buffer.bytes.len()) && self.put(buffer);
+        let queued = !lags && self.channel.has_room(buffer.bytes.len()) && self.channel.put(buffer);
         let skipped = if queued { buffer.merged } else { buffer.totals + buffer.merged };
         if skipped > 0 {
             self.skipped.fetch_add(skipped, Ordering::Relaxed);
@@ -296,10 +208,7 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
     }
 
     fn send_words(self: &Arc<Self>, words: Arc<Buffer>) -> io::Result<Drained> {
-        let length = words.bytes.len();
-        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if self.channel.made().send_timeout(words, WRITE_DEADLINE).is_err() {
-            self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+        if !self.channel.put_within(words, WRITE_DEADLINE) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(self.drain())
@@ -324,7 +233,7 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
             if self.is_closed() || self.finished.load(Ordering::Relaxed) {
                 return Drained::Done;
             }
-            if self.put(&last) {
+            if self.channel.put(&last) {
                 self.finished.store(true, Ordering::Relaxed);
                 return self.drain();
             }
@@ -393,190 +302,5 @@ impl<W: Wire, L: Watch<W>> Subscriber<W, L> {
     #[must_use]
     pub fn stream(&self) -> &W {
         &self.stream
-    }
-
-    /// Whether the channel holds nothing. The bytes are counted before a buffer is put in, so no count means no buffer;
-    /// asking the channel itself is left for the rare case, because its memory is far away.
-    fn is_empty(&self) -> bool {
-        self.queued_bytes.load(Ordering::Relaxed) == 0 || self.channel.is_empty()
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        let waiting = self.channel.len();
-        // An empty channel takes a buffer of any size: a snapshot may be larger than the bound. It is the channel that
-        // is asked, and not the count: the count may be of words whose place is still empty, and the offer would be
-        // refused, and its lag be over at once, again and again until they are put in.
-        waiting == 0
-            || (waiting < CHANNEL_BUFFERS - RESERVED_BUFFERS
-                && self.queued_bytes.load(Ordering::Relaxed) + bytes <= CHANNEL_BYTES)
-    }
-
-    /// Puts a buffer in, if there is a place for it. A place that [`Self::has_room`] has seen may be gone: meanwhile the
-    /// session's words may have taken it and the reserve.
-    #[must_use]
-    fn put(&self, buffer: &Arc<Buffer>) -> bool {
-        let length = buffer.bytes.len();
-        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        let put = self.channel.made().try_send(buffer.clone()).is_ok();
-        if !put {
-            self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-        }
-        put
-    }
-
-    /// The common case, in which nothing waits and nobody else sends: the buffer goes straight to the socket. `None`:
-    /// this is not that case, and the buffer must go through the channel. Saves the cache misses of the channel's own
-    /// memory, which cost more than everything else that is done here for one of many subscribers.
-    fn pass(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Option<Drained> {
-        if self.queued_bytes.load(Ordering::Relaxed) != 0 || self.blocked.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut outbox = self.outbox.try_lock().ok()?;
-        // Asked again under the lock: who held it may have been blocked, or left something behind.
-        if outbox.current.is_some()
-            || self.queued_bytes.load(Ordering::Relaxed) != 0
-            || self.blocked.load(Ordering::Relaxed)
-        {
-            return None;
-        }
-        if buffer.merged > 0 {
-            self.skipped.fetch_add(buffer.merged, Ordering::Relaxed);
-        }
-        let sent = self.stream.send_now(&buffer.bytes).unwrap_or(0);
-        if sent < buffer.bytes.len() {
-            outbox.current = Some(buffer.clone());
-            outbox.sent = sent;
-        }
-        Some(self.drain_holding(outbox).unwrap_or_else(|| self.drain()))
-    }
-
-    /// Sends what waits unless somebody else does or the socket is blocked.
-    fn drain(self: &Arc<Self>) -> Drained {
-        loop {
-            // Between the put (or the mark) before and the look at the lock and the flag now: see the module's head.
-            fence(Ordering::SeqCst);
-            if self.blocked.load(Ordering::Relaxed) || self.is_closed() {
-                return Drained::Done;
-            }
-            let outbox = match self.outbox.try_lock() {
-                Ok(outbox) => outbox,
-                Err(TryLockError::WouldBlock) => return Drained::Done,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            };
-            if self.blocked.load(Ordering::Relaxed) {
-                return Drained::Done;
-            }
-            if let Some(drained) = self.drain_holding(outbox) {
-                return drained;
-            }
-        }
-    }
-
-    /// Sends what waits and lets go of the lock. `None`: something has come in meanwhile, so drain once more.
-    fn drain_holding(self: &Arc<Self>, mut outbox: MutexGuard<'_, Outbox>) -> Option<Drained> {
-        match self.send_all(&mut outbox) {
-            Sent::All => {
-                drop(outbox);
-                self.look_again()
-            }
-            Sent::Failed => {
-                self.close();
-                Some(Drained::Done)
-            }
-            Sent::Blocked => {
-                outbox.blocked_since = Some(Instant::now());
-                self.blocked.store(true, Ordering::Relaxed);
-                drop(outbox);
-                self.laggards.watch(self.clone());
-                Some(Drained::Blocked)
-            }
-        }
-    }
-
-    /// After the lock was let go: whether something came in meanwhile (`None`: drain once more).
-    fn look_again(&self) -> Option<Drained> {
-        fence(Ordering::SeqCst);
-        if !self.is_empty() {
-            None
-        } else if self.lagging.load(Ordering::Relaxed) {
-            Some(Drained::CaughtUp)
-        } else {
-            Some(Drained::Done)
-        }
-    }
-
-    /// Sends what waits, for the laggard thread, when the socket is ready again. `Drained::Blocked`: it is still full;
-    /// otherwise the subscriber is free again, after `before_free` has run.
-    pub fn drain_blocked(self: &Arc<Self>, before_free: impl FnOnce()) -> Drained {
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = if self.is_closed() { Sent::Failed } else { self.send_all(&mut outbox) };
-        match sent {
-            Sent::Blocked => return Drained::Blocked,
-            Sent::Failed => {
-                self.close();
-                before_free();
-                return Drained::Done;
-            }
-            Sent::All => {
-                outbox.blocked_since = None;
-                before_free();
-                self.blocked.store(false, Ordering::Relaxed);
-            }
-        }
-        drop(outbox);
-        match self.look_again() {
-            Some(drained) => drained,
-            None => match self.drain() {
-                Drained::CaughtUp => Drained::CaughtUp,
-                // Blocked once more: it has been handed to the laggard thread anew.
-                Drained::Blocked | Drained::Done => Drained::Done,
-            },
-        }
-    }
-
-    /// Whether the socket has accepted nothing for [`WRITE_DEADLINE`].
-    #[must_use]
-    pub fn is_overdue(&self, now: Instant) -> bool {
-        let outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        outbox.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= WRITE_DEADLINE)
-    }
-
-    fn send_all(&self, outbox: &mut Outbox) -> Sent {
-        loop {
-            if outbox.has_ended() {
-                // Whoever was late to see `finished`: what it has put in is not sent.
-                while let Some(late) = self.channel.take() {
-                    self.queued_bytes.fetch_sub(late.bytes.len(), Ordering::Relaxed);
-                }
-                return Sent::All;
-            }
-            let buffer = match &outbox.current {
-                Some(buffer) => buffer,
-                None if self.is_empty() => return Sent::All,
-                None => match self.channel.take() {
-                    Some(buffer) => {
-                        self.queued_bytes.fetch_sub(buffer.bytes.len(), Ordering::Relaxed);
-                        outbox.sent = 0;
-                        outbox.current.insert(buffer)
-                    }
-                    None => return Sent::All,
-                },
-            };
-            match self.stream.send_now(&buffer.bytes[outbox.sent..]) {
-                Ok(taken) => {
-                    outbox.sent += taken;
-                    if outbox.sent == buffer.bytes.len() && buffer.first != LAST_WORDS {
-                        outbox.current = None;
-                    }
-                    if let Some(since) = &mut outbox.blocked_since {
-                        *since = Instant::now();
-                        self.taken.fetch_add(taken as u64, Ordering::Relaxed);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Sent::Failed,
-            }
-        }
     }
 }

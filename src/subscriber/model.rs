@@ -15,6 +15,7 @@
 
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::{Mutex as Plain, MutexGuard as PlainGuard};
+use std::time::Instant;
 
 use loom::sync::atomic::AtomicUsize as Steps;
 use loom::thread;
@@ -348,7 +349,7 @@ impl World {
         }
         assert!(!self.subscriber.is_closed() && !self.subscriber.is_lagging());
         assert!(!self.subscriber.blocked.load(Ordering::Relaxed), "nobody has freed it");
-        assert_eq!(self.subscriber.queued_bytes.load(Ordering::Relaxed), 0, "somebody has left a buffer behind");
+        assert_eq!(self.subscriber.channel.bytes(), 0, "somebody has left a buffer behind");
     }
 }
 
