@@ -28,6 +28,7 @@ const STACK_BYTES: usize = 512 * 1024;
 enum Request {
     Replay(Arc<Subscriber>, u64),
     Page { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
+    Close(Sender<()>),
 }
 
 /// Asks for parts of the log; cheap to clone.
@@ -63,6 +64,15 @@ impl History {
         self.requests.send(Request::Page { after, limit, reply }).ok()?;
         page.recv_timeout(PAGE_DEADLINE).ok()
     }
+
+    /// Ends the thread and lets go of the data file: a reader that is left would keep SQLite from tidying up behind the
+    /// store. Nobody gets a page from then on.
+    pub fn close(&self, deadline: Instant) {
+        let (reply, closed) = bounded(1);
+        if self.requests.send(Request::Close(reply)).is_ok() {
+            let _ = closed.recv_deadline(deadline);
+        }
+    }
 }
 
 impl Setup {
@@ -73,7 +83,8 @@ impl Setup {
         self.requests.len()
     }
 
-    /// Starts the thread on this data file. It ends when the last [`History`] is gone.
+    /// Starts the thread on this data file. It ends with [`History::close`], or when the last
+    /// [`History`] is gone.
     ///
     /// # Errors
     /// When the system refuses another thread.
@@ -95,6 +106,11 @@ impl Setup {
                             page.truncate(page.partition_point(|entry| entry.seq <= published));
                             let _ = reply.send(page);
                         }
+                    }
+                    Request::Close(reply) => {
+                        drop(reading);
+                        let _ = reply.send(());
+                        return;
                     }
                 }
             }

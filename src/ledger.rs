@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, select};
 
 use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, Product, ProductIndex};
 use crate::fanout::{FanoutHandle, Publication};
@@ -155,7 +155,7 @@ impl LedgerHandle {
         self.ask(slot, |reply| Request::AddProduct { category, details, reply })
     }
 
-    /// Asks the ledger to close the store once everything that waits is answered. Later requests are refused.
+    /// Asks the ledger to write no more once everything that waits is answered. Later requests are refused.
     pub fn stop(&self) {
         // Not for ever: the store may hang, with the queue full.
         let _ = self.requests.send_timeout(Request::Stop, STOP_PATIENCE);
@@ -218,8 +218,32 @@ pub struct Running {
     pub handle: LedgerHandle,
     /// Its thread, which ends when the last handle is gone.
     pub thread: JoinHandle<()>,
-    /// Disconnected once [`LedgerHandle::stop`] is done: everything is answered, and the store is closed.
-    pub closed: Receiver<()>,
+    /// How it ends.
+    pub end: End,
+}
+
+/// The end of a ledger, in two steps: others may read the store's log until the second.
+pub struct End {
+    /// Disconnected once [`LedgerHandle::stop`] is done.
+    stopped: Receiver<()>,
+    /// Lets the thread close the store when it is dropped.
+    release: Sender<()>,
+    /// Disconnected once the store is closed.
+    closed: Receiver<()>,
+}
+
+impl End {
+    /// Waits until [`LedgerHandle::stop`] is done: everything is answered, and nothing is written any more.
+    pub fn wait_until_stopped(&self, deadline: Instant) {
+        let _ = self.stopped.recv_deadline(deadline);
+    }
+
+    /// Closes the store of a ledger that has stopped, and waits until that is done.
+    pub fn close_store(self, deadline: Instant) {
+        let Self { release, closed, .. } = self;
+        drop(release);
+        let _ = closed.recv_deadline(deadline);
+    }
 }
 
 /// Starts the ledger thread on what the store held when it was opened, and returns its handle.
@@ -250,16 +274,26 @@ pub fn start(
         failure_is_logged: false,
         last_logged: None,
     };
-    let (closed_sender, closed) = bounded(0);
+    let (stopped_sender, stopped) = bounded::<()>(0);
+    let (release, released) = bounded::<()>(0);
+    let (closed_sender, closed) = bounded::<()>(0);
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
         ledger.run();
         let Ledger { store, requests, .. } = ledger;
+        drop(stopped_sender);
+        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
+        let mut is_asked = true;
+        while is_asked {
+            is_asked = select! {
+                recv(requests) -> request => request.is_ok(),
+                recv(released) -> _ => false,
+            };
+        }
         drop(store);
         drop(closed_sender);
-        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
         requests.iter().for_each(drop);
     })?;
-    Ok(Running { handle, thread, closed })
+    Ok(Running { handle, thread, end: End { stopped, release, closed } })
 }
 
 /// Whether an order is new, or known by its key.

@@ -70,17 +70,18 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
 }
 
 /// The first signal ends the server in order, the second at once. SIGHUP reads the token files again if there are any;
-/// otherwise it means what it means to every program, that its terminal has gone.
+/// otherwise it means what it means to every program, that its terminal has gone, and ends the server too, unless whoever
+/// started it has seen to that (`nohup`).
 fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    if has_tokens {
+    if has_tokens || !ignores_hangup() {
         signals.add_signal(SIGHUP)?;
     }
     let watch = move || {
         let mut ending = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => handle.reload_tokens(),
+                SIGHUP if has_tokens => handle.reload_tokens(),
                 _ if ending => std::process::exit(128 + signal),
                 _ => {
                     ending = true;
@@ -90,6 +91,13 @@ fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+}
+
+/// Whether this process was started with SIGHUP ignored. Where the system does not tell, nothing is changed about it.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// Unlike `println!`, this does not panic when nobody reads.

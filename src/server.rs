@@ -131,9 +131,10 @@ pub struct Server {
     service: Arc<OrderService>,
     laggards: Laggards,
     ledger_thread: JoinHandle<()>,
-    ledger_closed: Receiver<()>,
+    ledger_end: ledger::End,
     fanout_thread: JoinHandle<()>,
     laggard_thread: JoinHandle<()>,
+    history_thread: JoinHandle<()>,
     handle: Handle,
     end: Receiver<()>,
 }
@@ -174,10 +175,10 @@ impl Server {
         let (history, history_setup) = history::prepare();
         let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, lineage: &stored.lineage };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
-        history_setup.start(config.data.join(DATA_FILE), fanout.clone())?;
+        let history_thread = history_setup.start(config.data.join(DATA_FILE), fanout.clone())?;
         let to_fanout = fanout.clone();
         let laggard_thread = laggard_setup.start(Box::new(move |subscriber| to_fanout.caught_up(subscriber)))?;
-        let ledger::Running { handle: ledger, thread: ledger_thread, closed: ledger_closed } =
+        let ledger::Running { handle: ledger, thread: ledger_thread, end: ledger_end } =
             ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
         let routes = Routes {
             catalog: catalog.clone(),
@@ -196,9 +197,10 @@ impl Server {
             service: Arc::new(OrderService { routes, ledger, history, feeds, taken: Arc::<Taken>::default() }),
             laggards,
             ledger_thread,
-            ledger_closed,
+            ledger_end,
             fanout_thread,
             laggard_thread,
+            history_thread,
             handle: Handle { end: end_sender, tokens },
             end,
         })
@@ -237,9 +239,12 @@ impl Server {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            for (name, thread) in
-                [("ledger", &self.ledger_thread), ("fan-out", &self.fanout_thread), ("laggard", &self.laggard_thread)]
-            {
+            for (name, thread) in [
+                ("ledger", &self.ledger_thread),
+                ("fan-out", &self.fanout_thread),
+                ("laggard", &self.laggard_thread),
+                ("history", &self.history_thread),
+            ] {
                 if thread.is_finished() {
                     return Some(name);
                 }
@@ -254,13 +259,16 @@ impl Server {
         // From here on nothing is counted; what was is on disk, and about to be in every feed.
         self.service.ledger.stop();
         // Not for ever: a disk may hang.
-        let _ = self.ledger_closed.recv_deadline(deadline);
+        self.ledger_end.wait_until_stopped(deadline);
         self.service.feeds.fanout.finish();
         self.front.wait_for_all(deadline.min(Instant::now() + FAREWELL));
         self.service.feeds.fanout.stop();
         self.front.wait_for_all(deadline);
         self.laggards.stop();
         self.front.join(deadline);
+        // The last to let go of the data file is the one that leaves it as one file.
+        self.service.history.close(deadline);
+        self.ledger_end.close_store(deadline);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::folder::{exported, files};
 use common::{Server, TempDir, WebSocket, ordercast};
 
 const LAMP: &str = "{\"name\":\"Desk Lamp\",\"rrp\":\"19.99\",\"info\":\"Bends.\"}";
@@ -19,6 +20,26 @@ fn totals_survive_an_orderly_end_and_a_kill() {
     let mut subscriber = WebSocket::open(server.addr(), "/orders");
     let expected = ["{\"id\":\"A1\",\"total\":23}", "{\"id\":\"A2\",\"total\":7}", "{\"id\":\"B1\",\"total\":-899}"];
     assert_eq!(subscriber.texts(3), expected);
+}
+
+/// SQLite's log beside the data file is gone then, so that the file is whole by itself, whoever has read it meanwhile.
+#[test]
+fn an_orderly_end_leaves_one_data_file_whoever_has_read_the_log() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start();
+        let mut client = server.client();
+        client.order("A1", 10);
+        assert_eq!(client.get("/log").status, 200);
+        let mut follower = WebSocket::open(server.addr(), "/orders?since=");
+        follower.texts(3);
+        server.signal(signal);
+        assert_eq!(follower.close_code(), Some(1001), "{signal}");
+        follower.send_raw(&common::websocket::close_frame(1001));
+        assert_eq!(server.wait(common::DEADLINE).code(), Some(0), "{signal}");
+        let names: Vec<String> = files(&server.data()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["ordercast.sqlite3"], "{signal}");
+        assert_eq!(exported(&server.data()).len(), 1);
+    }
 }
 
 #[test]

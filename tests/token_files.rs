@@ -4,7 +4,7 @@ mod common;
 
 use common::guarded::{Guarded, READER, WRITER, ask, open};
 use common::websocket::{PING, PONG, TEXT, frame};
-use common::{DEADLINE, Message, Server, TempDir, WebSocket, ordercast};
+use common::{Message, TempDir, WebSocket, ordercast};
 use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -158,11 +158,4 @@ fn the_session_of_a_removed_token_ends_whatever_its_client_does() {
             });
         }
     });
-}
-
-#[test]
-fn without_tokens_a_hangup_means_what_it_means_to_every_program() {
-    let mut server = Server::start();
-    server.signal("HUP");
-    assert_eq!(server.wait(DEADLINE).code(), None);
 }

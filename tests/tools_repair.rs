@@ -133,7 +133,7 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
 fn a_sound_file_is_sound_live_killed_and_stopped_and_no_trace_is_left() {
     let mut server = Server::start();
     fill(&server, ORDERS);
-    let words = ["schema 2", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
+    let words = ["schema 3", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
     expect_sound(&server.data(), &words);
     fill(&server, 1);
     server.kill();
