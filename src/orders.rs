@@ -18,7 +18,7 @@ use crate::order::Key;
 use crate::routes::{self, Action, MAX_LOG_LINES, NDJSON, Plan, Routes, Topic};
 use crate::service::{Call, Service};
 use crate::session;
-use crate::wire::{self, BatchError, BodyError};
+use crate::wire::{self, BatchError, BatchLine, BodyError};
 
 /// See the module's head.
 pub struct OrderService {
@@ -127,31 +127,38 @@ impl OrderService {
         let lines = match wire::parse_batch(body, is_ndjson) {
             Ok(lines) => lines,
             Err(BatchError::Body(error)) => return Err(body_problem(error)),
-            Err(BatchError::Lines(errors)) => return Ok(refused_batch(422, &errors)),
+            Err(BatchError::Lines(lines)) => {
+                let (keys, errors): (Vec<_>, Vec<_>) = lines.into_iter().map(apart).unzip();
+                return Ok(refused_batch(422, keys.iter().map(Option::as_ref), &errors));
+            }
         };
+        let keys = || lines.iter().map(|line| line.key.as_ref());
         let found: Vec<Option<ProductIndex>> = {
             let catalog = self.feeds.catalog.read().unwrap_or_else(PoisonError::into_inner);
             lines.iter().map(|line| catalog.find_product(&line.id)).collect()
         };
         if found.iter().any(Option::is_none) {
-            let told = |place: &Option<_>| {
-                place.is_none().then(|| "there is no such product; GET /{category} lists them".to_owned())
+            let told = |(found, line): (&Option<_>, &BatchLine)| {
+                found.is_none().then(|| {
+                    format!("there is no product {}; GET /{{category}} lists the products", routes::shown(&line.id))
+                })
             };
-            return Ok(refused_batch(422, &found.iter().map(told).collect::<Vec<_>>()));
+            let errors: Vec<_> = found.iter().zip(&lines).map(told).collect();
+            return Ok(refused_batch(422, keys(), &errors));
         }
         let orders: Vec<Order> = (found.into_iter().flatten().zip(&lines))
             .map(|(product, line)| Order { product, amount: line.amount, key: line.key.clone() })
             .collect();
         match self.ledger.batch(orders, key, slot) {
             Ok(()) => {
-                let results = wire::order_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
+                let results = wire::order_results(keys(), is_ndjson);
                 let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };
                 Ok(Answer::new(200, media_type, Body::Owned(results.into_bytes())).with("Cache-Control", "no-store"))
             }
             Err(Refusal::InBatch(place, refusal)) => {
                 let mut errors = vec![None; lines.len()];
                 errors[place] = Some(refusal.to_string());
-                Ok(refused_batch(refused(&refusal).status(), &errors))
+                Ok(refused_batch(refused(&refusal).status(), keys(), &errors))
             }
             Err(refusal) => Err(refused(&refusal)),
         }
@@ -177,21 +184,34 @@ impl OrderService {
     }
 }
 
-/// The order that a request asks for. The key is the head's or, if that has none, the body's.
+/// The order that a request asks for. The key is the head's or the body's.
 fn order(product: ProductIndex, key: Option<Key>, body: &[u8]) -> Result<Order, Problem> {
     let (amount, own_key) = wire::parse_order(body).map_err(body_problem)?;
+    if let (Some(key), Some(own_key)) = (&key, &own_key)
+        && key != own_key
+    {
+        return Err(Problem::new(422, "the Idempotency-Key and the body's key are different; send one of them"));
+    }
     Ok(Order { product, amount, key: key.or(own_key) })
 }
 
+/// The key of an order that was read, and what is wrong with one that was not.
+fn apart(line: Result<BatchLine, String>) -> (Option<Key>, Option<String>) {
+    match line {
+        Ok(line) => (line.key, None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
 /// The answer to several orders of which none was counted.
-fn refused_batch(status: u16, errors: &[Option<String>]) -> Answer {
+fn refused_batch<'a>(status: u16, keys: impl Iterator<Item = Option<&'a Key>>, errors: &'a [Option<String>]) -> Answer {
     let first = errors.iter().enumerate().find_map(|(place, error)| error.as_ref().map(|error| (place, error)));
     let detail = match first {
         Some((place, error)) => format!("no order was counted, because of order {}: {error}", place + 1),
         None => "no order was counted".to_owned(),
     };
     let title = tiny_http::StatusCode(status).default_reason_phrase();
-    let body = wire::refused_batch(status, title, &detail, errors);
+    let body = wire::refused_batch(status, title, &detail, keys.zip(errors.iter().map(Option::as_deref)));
     Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 

@@ -28,6 +28,9 @@ use headers::{EVENTS, JSON, asks_for_events, expect_body, idempotency_key, named
 /// How long a browser may remember the answer to a preflight, in seconds: ten minutes.
 const PREFLIGHT_SECONDS: &str = "600";
 
+/// Bytes of an origin that is repeated to whoever was refused for it: a scheme, a host name of the longest, and a port.
+const MAX_SHOWN_ORIGIN: usize = 270;
+
 /// What the routes work on.
 pub struct Routes {
     /// What can be ordered.
@@ -176,10 +179,18 @@ impl Routes {
         match origin {
             None => Ok(None),
             Some(origin) if self.policy.allows_origin(origin, host) => Ok(Some(origin)),
-            Some(_) => Err(Problem::new(
+            Some("null") => Err(Problem::new(
                 403,
-                "pages of this origin are not allowed; start the server with --allow-origin ORIGIN",
+                "pages without an origin of their own are not allowed; serve the page from a web server, or start this one \
+                 with --allow-origin '*'",
             )),
+            Some(origin) => {
+                // As it is listed, unless it is longer than any.
+                let origin = if origin.len() <= MAX_SHOWN_ORIGIN { origin } else { "ORIGIN" };
+                let told =
+                    format!("pages of this origin are not allowed; start the server with --allow-origin {origin}");
+                Err(Problem::new(403, told))
+            }
         }
     }
 
@@ -230,7 +241,11 @@ impl Routes {
             }
             (_, place) => {
                 let allow = place.allow();
-                Err(Problem::new(405, format!("this address answers {allow}")).with("Allow", allow))
+                let elsewhere = match place {
+                    Place::Product(_) => "; GET /orders/{category} tells the totals",
+                    _ => "",
+                };
+                Err(Problem::new(405, format!("this address answers {allow}{elsewhere}")).with("Allow", allow))
             }
         }
     }
@@ -353,7 +368,8 @@ fn no_category(name: &str) -> Problem {
 }
 
 /// A name from outside in quotes, unless it is too long to be one.
-fn shown(name: &str) -> String {
+#[must_use]
+pub fn shown(name: &str) -> String {
     if name.len() <= crate::catalog::MAX_ID_BYTES { format!("{name:?}") } else { "of this name".to_owned() }
 }
 
@@ -409,7 +425,10 @@ fn log_page(request: Request<'_>) -> Result<Action, Problem> {
         None => Ok(default),
         Some(text) => text.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(name),
     };
-    let wrong = |name| Problem::new(400, format!("{name} must be a whole number, as in /log?after=0&limit=1000"));
+    let wrong = |name| {
+        let least = if name == "limit" { " from 1 on" } else { "" };
+        Problem::new(400, format!("{name} must be a whole number{least}, as in /log?after=0&limit=1000"))
+    };
     let after = number("after", 0).map_err(wrong)?;
     let limit = number("limit", MAX_LOG_LINES as u64).map_err(wrong)?;
     if limit == 0 {

@@ -158,6 +158,28 @@ fn a_body_that_is_no_batch_is_refused() {
     expect_totals(&server, [3, 7, 101]);
 }
 
+/// So that a till can tell which of its orders a result is about.
+#[test]
+fn a_refused_batch_repeats_the_keys_of_its_orders() {
+    let server = Server::start();
+    let mut client = server.client();
+    let results = |body: &str| {
+        let reply = send(&mut server.client(), ARRAY, None, body);
+        reply.problem(422);
+        let (_, results) = reply.text().split_once("\"results\":").expect("results");
+        results.to_owned()
+    };
+    assert_eq!(send(&mut client, ARRAY, None, r#"[{"id":"A1","amount":1,"key":"a"}]"#).status, 200);
+    let told = results(r#"[{"id":"A1","amount":1,"key":"a"},{"id":"A1","amount":9,"key":"a"},{"id":"A2","amount":1}]"#);
+    assert!(told.starts_with(r#"[{"ok":false,"key":"a"},{"ok":false,"error":"#), "{told}");
+    assert!(told.ends_with(r#","key":"a"},{"ok":false}]}"#), "{told}");
+    let told = results(r#"[{"id":"A1","amount":1,"key":"b"},{"id":"Z9","amount":1,"key":"c"}]"#);
+    assert!(told.contains(r#"\"Z9\""#) && told.contains(r#""key":"c""#), "{told}");
+    let told = results(r#"[{"id":"A1","amount":1,"key":"b"},{"id":"A1","amount":"1","key":"c"}]"#);
+    assert!(told.starts_with(r#"[{"ok":false,"key":"b"},{"ok":false,"error":"#), "{told}");
+    expect_totals(&server, [4, 7, 101]);
+}
+
 #[test]
 fn a_batch_has_at_most_1000_orders_and_64_kib() {
     let server = Server::start();

@@ -164,6 +164,17 @@ fn two_lines_with_keys_are_refused_even_when_they_agree() {
 }
 
 #[test]
+fn a_key_in_the_header_and_another_in_the_body_are_refused() {
+    let server = Server::start();
+    let mut client = server.client();
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "\"a\"")];
+    let reply = client.request("POST", "/orders/A1", &headers, b"{\"amount\":1,\"key\":\"b\"}");
+    assert!(reply.problem(422).contains("Idempotency-Key"), "{reply:?}");
+    assert_eq!(client.request("POST", "/orders/A1", &headers, b"{\"amount\":1,\"key\":\"a\"}").status, 200);
+    assert_eq!(total(&server, "A1"), 4);
+}
+
+#[test]
 fn a_refused_order_leaves_its_key_free() {
     let server = Server::start();
     let mut client = server.client();

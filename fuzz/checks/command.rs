@@ -137,11 +137,11 @@ fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<Bat
                 check_taken(result, line.key.as_ref().map(Key::as_str));
             }
         }
-        Err(BatchError::Lines(errors)) => {
-            assert!((1..=BATCH_ORDERS).contains(&errors.len()) && errors.iter().any(Option::is_some));
-            assert!(errors.iter().map(Option::is_none).eq(expected.iter().map(Option::is_some)), "{errors:?}");
+        Err(BatchError::Lines(lines)) => {
+            assert!((1..=BATCH_ORDERS).contains(&lines.len()) && lines.iter().any(Result::is_err));
+            assert!(lines.iter().map(|line| line.as_ref().ok()).eq(expected.iter().map(Option::as_ref)), "{lines:?}");
             // The first of them, because a thousand would take most of the fuzzer's time and tell nothing more.
-            check_refusal(&errors[..errors.len().min(REFUSED_ORDERS)]);
+            check_refusal(&lines[..lines.len().min(REFUSED_ORDERS)]);
         }
         Err(BatchError::Body(error)) => {
             assert!(expected.is_empty() || expected.len() > BATCH_ORDERS, "{error}");
@@ -150,15 +150,22 @@ fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<Bat
     }
 }
 
-fn check_refusal(errors: &[Option<String>]) {
-    let refusal = wire::refused_batch(422, "title", "detail", errors);
+fn check_refusal(lines: &[Result<BatchLine, String>]) {
+    let told = |line: &Result<BatchLine, String>| match line {
+        Ok(line) => (line.key.clone(), None),
+        Err(error) => (None, Some(error.clone())),
+    };
+    let orders: Vec<(Option<Key>, Option<String>)> = lines.iter().map(told).collect();
+    let shown = orders.iter().map(|(key, error)| (key.as_ref(), error.as_deref()));
+    let refusal = wire::refused_batch(422, "title", "detail", shown);
     let object = json::value(&refusal).and_then(Object::read).expect("a problem is an object");
     assert_eq!((object.get("status"), object.text("detail")), (Some("422"), Ok(Some("detail".to_owned()))));
     let results = object.get("results").and_then(json::items).expect("results are an array");
-    assert_eq!(results.len(), errors.len());
-    for (result, error) in results.into_iter().zip(errors) {
+    assert_eq!(results.len(), orders.len());
+    for (result, (key, error)) in results.into_iter().zip(orders) {
         let result = Object::read(result).expect("a result is an object");
-        assert_eq!((result.get("ok"), result.text("error")), (Some("false"), Ok(error.clone())));
+        assert_eq!((result.get("ok"), result.text("error")), (Some("false"), Ok(error)));
+        assert_eq!(result.text("key"), Ok(key.map(|key| key.as_str().to_owned())));
     }
 }
 

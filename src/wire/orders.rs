@@ -28,8 +28,8 @@ pub struct BatchLine {
 pub enum BatchError {
     /// The body as a whole is wrong.
     Body(BodyError),
-    /// Some orders are wrong: for each order what is wrong with it, or `None`.
-    Lines(Vec<Option<String>>),
+    /// Some orders are wrong: each order, or what is wrong with it.
+    Lines(Vec<Result<BatchLine, String>>),
 }
 
 /// Reads several orders: a JSON array of them, or one a line (NDJSON).
@@ -47,9 +47,8 @@ pub fn parse_batch(body: &[u8], is_ndjson: bool) -> Result<Vec<BatchLine>, Batch
     if read.iter().all(Result::is_ok) {
         return Ok(read.into_iter().flatten().collect());
     }
-    let told =
-        |line: Result<BatchLine, BodyError>| line.err().map(|error| error.to_string().replacen("body", "order", 1));
-    Err(BatchError::Lines(read.into_iter().map(told).collect()))
+    let told = |error: BodyError| error.to_string().replacen("body", "order", 1);
+    Err(BatchError::Lines(read.into_iter().map(|line| line.map_err(told)).collect()))
 }
 
 fn wrong(why: String) -> BatchError {
@@ -86,23 +85,28 @@ pub fn order_results<'a>(keys: impl Iterator<Item = Option<&'a Key>>, is_ndjson:
     if is_ndjson { results.join("\n") + "\n" } else { format!("[{}]", results.join(",")) }
 }
 
-/// The problem of several orders of which none was counted, with one result for each: what was wrong with it, if
-/// something was.
+/// The problem of several orders of which none was counted, with one result for each: its key, if that is known, and what
+/// was wrong with it, if something was.
 #[must_use]
-pub fn refused_batch(status: u16, title: &str, detail: &str, errors: &[Option<String>]) -> String {
+pub fn refused_batch<'a>(
+    status: u16,
+    title: &str,
+    detail: &str,
+    orders: impl Iterator<Item = (Option<&'a Key>, Option<&'a str>)>,
+) -> String {
     let mut body = problem(status, title, detail);
     // Inside the closing brace: RFC 9457, section 3.2, allows members of one's own.
     body.pop();
     body.push_str(r#","results":["#);
-    for (place, error) in errors.iter().enumerate() {
-        if place > 0 {
-            body.push(',');
+    for (place, (key, error)) in orders.enumerate() {
+        body.push_str(if place > 0 { r#",{"ok":false"# } else { r#"{"ok":false"# });
+        for (name, text) in [("error", error), ("key", key.map(Key::as_str))] {
+            if let Some(text) = text {
+                // Writing to a string does not fail.
+                let _ = write!(body, r#","{name}":{}"#, quoted(text));
+            }
         }
-        match error {
-            // Writing to a string does not fail.
-            Some(error) => drop(write!(body, r#"{{"ok":false,"error":{}}}"#, quoted(error))),
-            None => body.push_str(r#"{"ok":false}"#),
-        }
+        body.push('}');
     }
     body.push_str("]}");
     body
@@ -150,7 +154,7 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(lines.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
+        assert_eq!(lines.iter().map(Result::is_err).collect::<Vec<_>>(), [false, true, true]);
         let many = "{\"id\":\"A1\",\"amount\":1}\n".repeat(MAX_BATCH_ORDERS + 1);
         assert!(matches!(parse_batch(many.as_bytes(), true), Err(BatchError::Body(_))));
     }
@@ -160,8 +164,9 @@ mod tests {
         let keys = [Key::new("a\"b"), None];
         assert_eq!(order_results(keys.iter().map(Option::as_ref), false), r#"[{"ok":true,"key":"a\"b"},{"ok":true}]"#);
         assert_eq!(order_results(keys[1..].iter().map(Option::as_ref), true), "{\"ok\":true}\n");
-        let refused = refused_batch(422, "T", "d", &[None, Some("x".into())]);
-        let expected = r#"{"title":"T","status":422,"detail":"d","results":[{"ok":false},{"ok":false,"error":"x"}]}"#;
+        let orders = [(keys[0].as_ref(), Some("x")), (keys[0].as_ref(), None), (None, None)];
+        let refused = refused_batch(422, "T", "d", orders.into_iter());
+        let expected = r#"{"title":"T","status":422,"detail":"d","results":[{"ok":false,"error":"x","key":"a\"b"},{"ok":false,"key":"a\"b"},{"ok":false}]}"#;
         assert_eq!(refused, expected);
     }
 }
