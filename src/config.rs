@@ -51,18 +51,21 @@ Options (each with its environment twin):
                          SIGHUP [ORDERCAST_TOKEN_FILE]
   --read-token-file FILE
                          Only who presents a token of this file, or of the other one, may see products and totals
-                         [ORDERCAST_READ_TOKEN_FILE]
-  --keep-keys HOURS      How long an order's key is kept after its use [default: 24] [ORDERCAST_KEEP_KEYS]
-  --keep-orders N        Orders that the log keeps; totals are not touched [default: all] [ORDERCAST_KEEP_ORDERS]
-  --max-data-bytes N     How large the data file may grow [default: no cap] [ORDERCAST_MAX_DATA_BYTES]
+                         (needs --token-file) [ORDERCAST_READ_TOKEN_FILE]
+  --keep-keys HOURS      How long an order's key is kept after its use, 1 to 8784 [default: 24] [ORDERCAST_KEEP_KEYS]
+  --keep-orders N        Orders that the log keeps at least: older ones go as new ones come; totals are not touched
+                         [default: all] [ORDERCAST_KEEP_ORDERS]
+  --max-data-bytes N     How large the data file may grow, from 1048576 on [default: no cap] [ORDERCAST_MAX_DATA_BYTES]
   --max-connections N    Connections at a time [default: 10000] [ORDERCAST_MAX_CONNECTIONS]
   --max-connections-per-ip N
                          Connections at a time from one client address [default: no cap]
                          [ORDERCAST_MAX_CONNECTIONS_PER_IP]
-  --format FORMAT        How export writes the log: ndjson or csv [default: ndjson] [ORDERCAST_FORMAT]
-  --output DIR           Folder that repair writes [default: the data folder's name with -repaired] [ORDERCAST_OUTPUT]
   --help                 Print this
   --version              Print the version
+
+Options of single commands:
+  --format FORMAT        How export writes the log: ndjson or csv [default: ndjson] [ORDERCAST_FORMAT]
+  --output DIR           Folder that repair writes [default: the data folder's name with -repaired] [ORDERCAST_OUTPUT]
 
 Post an order:  curl -X POST -H 'Content-Type: application/json' -d '{\"amount\": 10}' http://localhost:3000/orders/A1
 See the board:  http://localhost:5050
@@ -216,7 +219,7 @@ pub fn parse(
 fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), String> {
     let addresses = value
         .to_socket_addrs()
-        .map_err(|error| format!("must be an address with a port, such as 127.0.0.1:3000 ({error})"))?;
+        .map_err(|error| format!("must be an address with a port, such as 127.0.0.1:3000 or 0.0.0.0:3000 ({error})"))?;
     for address in addresses {
         if address.port() == 0 || !listen.contains(&address) {
             listen.push(address);

@@ -159,6 +159,10 @@ impl Server {
         if let Some(reason) = &cap.reason {
             log::line(reason);
         }
+        if let (None, Some(address)) = (&config.token_file, front.addresses().iter().find(|it| !it.ip().is_loopback()))
+        {
+            log::line(&format!("whoever can reach {address} may order and add products; --token-file limits that"));
+        }
         Self::start(config, front, store, stored, assets, tokens).map_err(ServerError::System)
     }
 
@@ -288,7 +292,8 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
         let left = seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;
         if left > 0 {
-            let left = format!("{name}: {left} products are in the data folder with other texts, which were kept");
+            let products = if left == 1 { "1 product is" } else { &format!("{left} products are") };
+            let left = format!("{name}: {products} in the data folder with other texts, which were kept");
             log::line(&left);
         }
     }

@@ -22,7 +22,7 @@ fn open(server: &Server, path: &str, since: Option<&str>) -> Positional {
 fn read_up_to(stream: &mut TcpStream, bytes: &mut Vec<u8>, ending: &str) {
     while !bytes.ends_with(ending.as_bytes()) {
         let mut chunk = [0; 512];
-        let length = stream.read(&mut chunk).expect("the stream goes on");
+        let length = common::read(&*stream, &mut chunk).expect("the stream goes on");
         assert_ne!(length, 0, "the stream ended");
         bytes.extend_from_slice(&chunk[..length]);
     }

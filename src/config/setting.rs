@@ -38,7 +38,7 @@ pub(super) fn read<T>(
             Arg::Long("version") | Arg::Short('V') => return Ok(Some(Command::Version)),
             Arg::Long(name) => {
                 let Some(setting) = settings.iter().find(|setting| setting.flag == name) else {
-                    return Err(UsageError(format!("unknown option --{name}; see ordercast --help")));
+                    return Err(UsageError(format!("unknown option --{name} here; see ordercast --help")));
                 };
                 if !setting.many && seen.contains(&setting.flag) {
                     return Err(UsageError(format!("--{} is given twice", setting.flag)));

@@ -97,10 +97,10 @@ impl Store for SqliteStore {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         // Until this succeeds nothing is written, so what is refused here is refused for good.
         if self.in_doubt {
-            self.settle().map_err(|error| describe_commit(&error))?;
+            self.settle().map_err(|error| describe_commit(&error, &self.keeping))?;
         }
         let prepared = prepare(&mut self.connection, &self.keeping, (self.first_seq, self.last_seq), changes);
-        let (transaction, first_kept) = prepared.map_err(|error| describe_commit(&error))?;
+        let (transaction, first_kept) = prepared.map_err(|error| describe_commit(&error, &self.keeping))?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.last_seq = Coming::of(changes, self.last_seq).last_seq;
@@ -108,7 +108,7 @@ impl Store for SqliteStore {
         };
         self.in_doubt = true;
         if self.settle().is_ok() || stopped_before_its_end(&error) {
-            return Err(describe_commit(&error));
+            return Err(describe_commit(&error, &self.keeping));
         }
         Err(StoreError::Unknown(error.to_string()))
     }
@@ -121,7 +121,7 @@ impl Store for SqliteStore {
             let found = statement.query_row(params![key.as_str(), oldest_ms], |row| Ok((row.get(0)?, row.get(1)?)));
             found.optional()
         };
-        let found: Option<(u32, i64)> = find().map_err(|error| describe_commit(&error))?;
+        let found: Option<(u32, i64)> = find().map_err(|error| describe_commit(&error, &self.keeping))?;
         Ok(found.and_then(|(product, amount)| match product {
             0 => Some(KeyUse::Batch(amount)),
             row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
@@ -268,9 +268,13 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
     Ok(())
 }
 
-fn describe_commit(error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full(error.to_string()),
+fn describe_commit(error: &rusqlite::Error, keeping: &Keeping) -> StoreError {
+    match (error.sqlite_error_code(), keeping.data_bytes) {
+        (Some(ErrorCode::DiskFull), None) => StoreError::Full(error.to_string()),
+        // SQLite tells a full disk and a file at its cap alike.
+        (Some(ErrorCode::DiskFull), Some(cap)) => {
+            StoreError::Full(format!("{error}, or it has reached --max-data-bytes {cap}: raise that, or keep less"))
+        }
         _ => StoreError::Refused(error.to_string()),
     }
 }

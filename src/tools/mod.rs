@@ -55,10 +55,11 @@ fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
     let path = folder.join(DATA_FILE);
     match path.metadata() {
         Ok(_) => Ok(path),
-        Err(error) => Err(StoreError::Unusable(format!(
-            "cannot read {} ({error}); name the data folder with --data",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(format!(
+            "there is no {}; name the folder of a server's data with --data",
             path.display()
         ))),
+        Err(error) => Err(StoreError::Unusable(format!("cannot read {}: {error}", path.display()))),
     }
 }
 

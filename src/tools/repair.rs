@@ -373,7 +373,10 @@ fn tell(readable: &Readable, rebuilt: &Rebuilt, lasts: &LastTotals, keys: u64) -
     let products = counted(rebuilt.totals.len() as u64, "product");
     let categories = counted(rebuilt.catalog.categories().len() as u64, "category");
     let orders = counted(readable.order_count(), "order");
-    tell_all(vec![format!("saved: {categories}, {products} with their totals, {orders}, {}", counted(keys, "key"))]);
+    let of_log = keys.saturating_sub(readable.keys);
+    let of_log = if of_log > 0 { format!(" ({of_log} of them from the log)") } else { String::new() };
+    let keys = counted(keys, "key");
+    tell_all(vec![format!("saved: {categories}, {products} with their totals, {orders}, {keys}{of_log}")]);
     if is_damaged {
         tell_all(vec!["an order that is sent again under a key that was lost counts again".to_owned()]);
     }

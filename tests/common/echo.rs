@@ -148,7 +148,7 @@ impl Peer {
             self.stream.set_read_timeout(Some(left))?;
             let filled = self.bytes.len();
             self.bytes.resize(filled + 64 * 1024, 0);
-            let read = self.stream.read(&mut self.bytes[filled..]);
+            let read = super::read(&self.stream, &mut self.bytes[filled..]);
             self.bytes.truncate(filled + read.as_ref().copied().unwrap_or(0));
             match read {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),

@@ -255,7 +255,7 @@ impl Client {
     /// Waits for more bytes.
     fn fill(&mut self) -> io::Result<()> {
         let mut bytes = [0; 4096];
-        match self.stream.read(&mut bytes)? {
+        match super::read(&self.stream, &mut bytes)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             length => {
                 self.rest.extend_from_slice(&bytes[..length]);

@@ -105,7 +105,7 @@ pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[
             return Err(ErrorKind::TimedOut.into());
         }
         stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut chunk)? {
+        match super::read(&stream, &mut chunk)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             length => buffer.extend_from_slice(&chunk[..length]),
         }

@@ -40,6 +40,7 @@ pub use server::{Builder, Finished, Server, ordercast};
 pub use temp::TempDir;
 pub use websocket::{Message, WebSocket};
 
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that should happen at once, in seconds. Generous, because the machine may be busy.
@@ -52,5 +53,15 @@ pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() ->
     while !condition() {
         assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads as [`Read::read`] does, and begins anew when that was interrupted, as by a pause of the whole machine.
+pub fn read(mut from: impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }

@@ -195,7 +195,7 @@ impl Positional {
         self.buffer.drain(..self.used);
         self.used = 0;
         self.stream.set_read_timeout(Some(deadline))?;
-        match self.stream.read(chunk) {
+        match super::read(&self.stream, chunk) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
                 self.buffer.extend_from_slice(&chunk[..length]);

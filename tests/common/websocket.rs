@@ -234,7 +234,7 @@ impl WebSocket {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 * 1024];
-        match self.stream.read(&mut bytes) {
+        match super::read(&self.stream, &mut bytes) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
                 self.buffer.extend_from_slice(&bytes[..length]);
