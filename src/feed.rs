@@ -8,7 +8,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::fanout::{FanoutHandle, Feed, Subscription};
 use crate::laggards::Laggards;
-use crate::ledger::{LedgerHandle, Order, SharedCatalog, Slot};
+use crate::ledger::{LedgerHandle, Order, SharedCatalog};
 use crate::order::{Amount, Key};
 use crate::routes::Topic;
 use crate::session::{Conversation, Goodbye};
@@ -38,23 +38,21 @@ pub struct LiveFeed<'a> {
     /// The position that it goes on from.
     since: Option<String>,
     token: Option<Token>,
-    /// Carries the ledger's answers to this thread; made when the first one has to be waited for.
-    slot: Option<Arc<Slot>>,
 }
 
 impl<'a> LiveFeed<'a> {
     /// A feed that has not begun.
     #[must_use]
-    pub fn new(shared: &'a Feeds, topic: Topic, slot: Option<Arc<Slot>>) -> Self {
+    pub fn new(shared: &'a Feeds, topic: Topic) -> Self {
         let Topic { subscription, since, token } = topic;
-        Self { shared, subscription, since, token, slot }
+        Self { shared, subscription, since, token }
     }
 
     fn may(&self, access: Access) -> bool {
         self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
     }
 
-    fn order(&mut self, id: &str, amount: Amount, key: Option<Key>) -> String {
+    fn order(&self, id: &str, amount: Amount, key: Option<Key>) -> String {
         let name = key.as_ref().map(|key| key.as_str().to_owned());
         let name = name.as_deref();
         if !self.may(Access::Write) {
@@ -64,7 +62,7 @@ impl<'a> LiveFeed<'a> {
         let Some(product) = found else {
             return wire::error_message("there is no such product; GET /{category} lists them", name);
         };
-        match self.shared.ledger.order(Order { product, amount, key }, self.slot.get_or_insert_default()) {
+        match self.shared.ledger.order(Order { product, amount, key }) {
             Ok(()) => wire::order_taken(name),
             Err(refusal) => wire::error_message(&refusal.to_string(), name),
         }

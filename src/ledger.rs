@@ -24,8 +24,8 @@ use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 
 pub use health::{Health, State};
 use pending::Pending;
-use waiter::Reply;
-pub use waiter::{Slot, Waiter};
+pub use waiter::Waiter;
+use waiter::{Reply, Slot};
 
 /// The most orders that one commit carries, and requests that are looked at before it: past this many the cost of the sync
 /// is spread thinly enough, and the first of them should not wait for the last.
@@ -125,12 +125,12 @@ pub struct LedgerHandle {
 }
 
 impl LedgerHandle {
-    /// Adds the amount to the product's total and waits until that is on disk. The caller's `slot` carries the answer.
+    /// Adds the amount to the product's total and waits until that is on disk.
     ///
     /// # Errors
     /// [`Refusal`] when it was not counted.
-    pub fn order(&self, order: Order, slot: &Arc<Slot>) -> Outcome {
-        self.ask(slot, |reply| Request::Order { order, reply })
+    pub fn order(&self, order: Order) -> Outcome {
+        self.ask(|reply| Request::Order { order, reply })
     }
 
     /// Adds the amount to the product's total without waiting for it: `waiter` is told the outcome, once.
@@ -142,8 +142,8 @@ impl LedgerHandle {
     ///
     /// # Errors
     /// [`Refusal`] when they were not counted.
-    pub fn batch(&self, orders: Vec<Order>, key: Option<Key>, slot: &Arc<Slot>) -> Outcome {
-        self.ask(slot, |reply| Request::Batch { orders, key, reply })
+    pub fn batch(&self, orders: Vec<Order>, key: Option<Key>) -> Outcome {
+        self.ask(|reply| Request::Batch { orders, key, reply })
     }
 
     /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in
@@ -151,8 +151,8 @@ impl LedgerHandle {
     ///
     /// # Errors
     /// [`Refusal`] when it was not added.
-    pub fn add_product(&self, category: CategoryIndex, details: Details, slot: &Arc<Slot>) -> Outcome {
-        self.ask(slot, |reply| Request::AddProduct { category, details, reply })
+    pub fn add_product(&self, category: CategoryIndex, details: Details) -> Outcome {
+        self.ask(|reply| Request::AddProduct { category, details, reply })
     }
 
     /// Asks the ledger to write no more once everything that waits is answered. Later requests are refused.
@@ -167,9 +167,9 @@ impl LedgerHandle {
         self.health.state()
     }
 
-    fn ask(&self, slot: &Arc<Slot>, request: impl FnOnce(Reply) -> Request) -> Outcome {
-        let waiter: Arc<dyn Waiter> = slot.clone();
-        self.send(request(Reply::new(waiter)));
+    fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Outcome {
+        let slot = Arc::<Slot>::default();
+        self.send(request(Reply::new(slot.clone())));
         slot.take(LEDGER_DEADLINE)
     }
 

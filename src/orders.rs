@@ -13,7 +13,7 @@ use crate::history::History;
 use crate::http::deferred::Deferred;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body, PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
-use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Refusal, Slot, Waiter};
+use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Refusal, Waiter};
 use crate::order::Key;
 use crate::routes::{self, Action, MAX_LOG_LINES, NDJSON, Plan, Routes, Topic};
 use crate::service::{Call, Service};
@@ -37,16 +37,8 @@ pub struct OrderService {
 /// What one connection keeps.
 #[derive(Default)]
 pub struct Client {
-    /// Carries the ledger's answers to this thread; made when the first one has to be waited for.
-    slot: Option<Arc<Slot>>,
     /// Made when the first order comes whose answer can be deferred.
     receipts: Option<Arc<Receipts>>,
-}
-
-impl Client {
-    fn slot(&mut self) -> &Arc<Slot> {
-        self.slot.get_or_insert_default()
-    }
 }
 
 impl Service for OrderService {
@@ -70,12 +62,12 @@ impl Service for OrderService {
                 }
             }
             (Action::Order(product, key), None) => order(product, key, call.body)
-                .and_then(|order| done(self.ledger.order(order, client.slot())))
+                .and_then(|order| done(self.ledger.order(order)))
                 .map(|()| Answer::json(wire::OK)),
-            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key, client.slot()),
+            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key),
             (Action::AddProduct(category), _) => wire::parse_details(call.body)
                 .map_err(body_problem)
-                .and_then(|details| done(self.ledger.add_product(category, details, client.slot())))
+                .and_then(|details| done(self.ledger.add_product(category, details)))
                 .map(|()| self.routes.products(category)),
             (Action::Log { after, limit }, _) => self.log_page(after, limit),
         };
@@ -89,10 +81,9 @@ impl Service for OrderService {
 
     #[inline(never)]
     fn converse(&self, client: Client, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
-        let Client { slot, receipts } = client;
-        drop(receipts);
+        drop(client);
         let format = topic.subscription.format;
-        let feed = LiveFeed::new(&self.feeds, topic, slot);
+        let feed = LiveFeed::new(&self.feeds, topic);
         match format {
             Format::Events => events::run(&stream, &self.feeds.laggards, feed),
             Format::Plain | Format::Positioned => {
@@ -123,7 +114,7 @@ impl OrderService {
     }
 
     /// Several orders as one: all are counted, or none is.
-    fn take_batch(&self, body: &[u8], is_ndjson: bool, key: Option<Key>, slot: &Arc<Slot>) -> Result<Answer, Problem> {
+    fn take_batch(&self, body: &[u8], is_ndjson: bool, key: Option<Key>) -> Result<Answer, Problem> {
         let lines = match wire::parse_batch(body, is_ndjson) {
             Ok(lines) => lines,
             Err(BatchError::Body(error)) => return Err(body_problem(error)),
@@ -149,7 +140,7 @@ impl OrderService {
         let orders: Vec<Order> = (found.into_iter().flatten().zip(&lines))
             .map(|(product, line)| Order { product, amount: line.amount, key: line.key.clone() })
             .collect();
-        match self.ledger.batch(orders, key, slot) {
+        match self.ledger.batch(orders, key) {
             Ok(()) => {
                 let results = wire::order_results(keys(), is_ndjson);
                 let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };

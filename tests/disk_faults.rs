@@ -8,8 +8,9 @@ mod common;
 
 use common::disk::{Call, EIO, ENOSPC, LOG, MAIN};
 use common::shop::{Ending, POSTERS, Shop};
-use common::{Client, DEADLINE, Disk, Fault, WebSocket, wait_until};
+use common::{Client, DEADLINE, Disk, Fault, Message, WebSocket, wait_until};
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -284,56 +285,86 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
     shop.cut_the_power("after it hung", 4);
 }
 
-/// Over every way that an order can take: as most clients send it, behind another request, several at once, and over a
-/// WebSocket. Nobody waits longer than half a minute to hear that its outcome is not known.
+/// Over every way that an order can take: as most clients send it, as a web page does, several at once, and over a WebSocket.
+/// Nobody waits longer than half a minute to hear that its outcome is not known; and when the disk is back, nobody takes
+/// that outcome for the answer to what it asked next.
 #[test]
-fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_in_the_end_and_may_be_repeated() {
+fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_later_ones() {
     const PATIENCE: Duration = Duration::from_secs(30);
     let Some(mut shop) = shop() else { return };
     shop.disk.arm(Fault::hangs(Call::Sync, LOG));
     let addr = shop.server.addr();
-    let order = |key: &str| format!("{{\"id\":\"D1\",\"amount\":3,\"key\":\"{key}\"}}");
-    let post = |path: &str, body: &str| {
+    let order = |id: &str, key: &str| format!("{{\"id\":\"{id}\",\"amount\":3,\"key\":\"{key}\"}}");
+    let expect_unknown = |ask: &mut dyn FnMut() -> bool| {
         let begun = Instant::now();
+        assert!(ask(), "it is not known");
+        let waited = begun.elapsed();
+        assert!((PATIENCE..PATIENCE + DEADLINE).contains(&waited), "{waited:?}");
+    };
+    let (asked, lifted) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let wait_for_the_disk = || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        wait_until(3 * DEADLINE, "the disk is back", || lifted.load(Ordering::Relaxed));
+    };
+    let post = |path: &str, headers: &[(&str, &str)], bodies: [String; 2]| {
         let mut client = Client::connect(addr);
         client.stream().set_read_timeout(Some(2 * PATIENCE)).expect("a deadline can be set");
-        let reply = client.post(path, body);
-        assert_eq!(reply.header("connection"), if path == "/orders" { None } else { Some("close") });
-        (reply.status, begun.elapsed())
+        let headers = [&[("Content-Type", "application/json")][..], headers].concat();
+        let mut says_close = false;
+        expect_unknown(&mut || {
+            let reply = client.request("POST", path, &headers, bodies[0].as_bytes());
+            says_close = reply.says_close();
+            assert_eq!(reply.status, 500, "{reply:?}");
+            true
+        });
+        if !says_close {
+            let reply = client.request("POST", path, &headers, bodies[1].as_bytes());
+            assert_eq!(reply.status, 503, "{reply:?}");
+        }
+        wait_for_the_disk();
+        if !says_close {
+            // Nothing is left over that could be taken for the next answer.
+            assert_eq!(client.get("/readyz").status, 200);
+        }
     };
     thread::scope(|scope| {
-        let ways = [("/orders/D1", order("plain")), ("/orders", format!("[{}]", order("batch")))];
-        let mut asked: Vec<_> = ways.into_iter().map(|(path, body)| scope.spawn(move || post(path, &body))).collect();
-        asked.push(scope.spawn(|| {
-            let begun = Instant::now();
+        scope.spawn(|| post("/orders/D1", &[], [order("", "plain"), String::new()]));
+        let page = [("Origin", "http://127.0.0.1")];
+        scope.spawn(move || post("/orders/D1", &page, ["page", "page-2"].map(|key| order("", key))));
+        scope.spawn(|| {
+            post("/orders", &[], [("D1", "batch"), ("D2", "batch-2")].map(|(id, key)| format!("[{}]", order(id, key))))
+        });
+        scope.spawn(|| {
             let mut socket = WebSocket::open(addr, "/orders");
             socket.texts(POSTERS);
-            socket.send(&format!("{{\"cmd\":\"add-order\",\"payload\":{}}}", order("socket")));
-            let said = loop {
-                match socket.next_within(2 * PATIENCE).expect("an answer") {
-                    common::Message::Text(text) => break text,
-                    common::Message::Ping(_) => {}
-                    other => panic!("{other:?}"),
+            let mut ask = |id: &str, key: &str| {
+                socket.send(&format!("{{\"cmd\":\"add-order\",\"payload\":{}}}", order(id, key)));
+                loop {
+                    match socket.next_within(2 * PATIENCE).expect("an answer") {
+                        Message::Text(text) if text.contains(&format!("\"key\":\"{key}\"")) => break text,
+                        Message::Text(text) => assert!(text.contains("\"total\""), "{text}"),
+                        Message::Ping(_) => {}
+                        other => panic!("{other:?}"),
+                    }
                 }
             };
-            assert!(said.contains("not known") && said.contains("\"key\":\"socket\""), "{said}");
-            (500, begun.elapsed())
-        }));
-        for asked in asked {
-            let (status, waited) = asked.join().expect("an answer");
-            assert_eq!(status, 500);
-            assert!((PATIENCE..PATIENCE + DEADLINE).contains(&waited), "{waited:?}");
-        }
+            expect_unknown(&mut || ask("D1", "socket").contains("not known"));
+            let said = ask("D2", "socket-2");
+            assert!(said.contains("nothing was counted"), "{said}");
+            wait_for_the_disk();
+        });
+        wait_until(2 * PATIENCE, "all are told", || asked.load(Ordering::Relaxed) == 4);
+        shop.disk.lift();
+        wait_until(DEADLINE, "the disk is back", || shop.server.client().get("/readyz").status == 200);
+        lifted.store(true, Ordering::Relaxed);
     });
-    shop.disk.lift();
-    // Each of them counts once by now, or from its repetition on.
-    wait_until(DEADLINE, "the disk is back", || shop.server.client().get("/readyz").status == 200);
-    for key in ["plain", "batch", "socket"] {
-        let reply = shop.server.client().post("/orders", format!("[{}]", order(key)));
+    // Each of them counts once by now, or from its repetition on; and what was refused does not.
+    for key in ["plain", "page", "batch", "socket"] {
+        let reply = shop.server.client().post("/orders", format!("[{}]", order("D1", key)));
         assert_eq!(reply.status, 200, "{reply:?}");
     }
-    let total = common::promises::totals(&shop.server)["D1"];
-    assert_eq!(total, 5 + 3 * 3);
+    let totals = common::promises::totals(&shop.server);
+    assert_eq!((totals["D1"], totals["D2"]), (5 + 4 * 3, 0));
     shop.server.terminate();
 }
 

@@ -6,34 +6,23 @@ use std::time::{Duration, Instant};
 
 use super::{Outcome, Refusal};
 
-/// Somebody who is told the outcome of one request at a time.
+/// Somebody who is told outcomes.
 pub trait Waiter: Send + Sync {
-    /// Takes the outcome. Called by the ledger thread, which must not be held up.
+    /// Takes the outcome of a request. Called by the ledger thread, which must not be held up.
     fn tell(&self, outcome: Outcome);
 }
 
+/// Where one requester waits for the outcome of one request. Made anew for each: an outcome that comes after its requester has
+/// given up must not be taken for that of the next request.
 #[derive(Debug, Default)]
-struct Place {
-    outcome: Option<Outcome>,
-    /// How many outcomes nobody waits for any more. They come in the order of their requests, before any other.
-    abandoned: usize,
-}
-
-/// Where one requester waits for one outcome at a time. A connection has one at most, and uses it for all its requests.
-#[derive(Debug, Default)]
-pub struct Slot {
-    place: Mutex<Place>,
+pub(super) struct Slot {
+    outcome: Mutex<Option<Outcome>>,
     arrived: Condvar,
 }
 
 impl Waiter for Slot {
     fn tell(&self, outcome: Outcome) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.abandoned > 0 {
-            place.abandoned -= 1;
-            return;
-        }
-        place.outcome = Some(outcome);
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.arrived.notify_one();
     }
 }
@@ -42,14 +31,13 @@ impl Slot {
     /// Waits for the outcome; when the deadline has passed it is [`Refusal::Unknown`].
     pub(super) fn take(&self, deadline: Duration) -> Outcome {
         let begun = Instant::now();
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(outcome) = place.outcome.take() {
+            if let Some(outcome) = place.take() {
                 return outcome;
             }
             let left = deadline.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                place.abandoned += 1;
                 return Err(Refusal::Unknown);
             }
             place = self.arrived.wait_timeout(place, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -91,17 +79,6 @@ impl Drop for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_outcome_that_comes_too_late_is_not_taken_for_the_next_one() {
-        let slot = Slot::default();
-        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Unknown));
-        slot.tell(Ok(()));
-        assert_eq!(slot.take(Duration::ZERO), Err(Refusal::Unknown));
-        slot.tell(Err(Refusal::StoreFull));
-        slot.tell(Ok(()));
-        assert_eq!(slot.take(Duration::ZERO), Ok(()));
-    }
 
     #[test]
     fn a_request_that_is_dropped_is_answered() {
