@@ -26,7 +26,7 @@ use crate::ledger;
 use crate::orders::{OrderService, Taken};
 use crate::routes::{ProductLists, Routes};
 use crate::store::seed;
-use crate::store::sqlite::{DATA_FILE, SqliteStore};
+use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, Stored};
 use crate::tokens::{TokenFileError, Tokens};
 use crate::{history, limits, log, wire};
@@ -179,7 +179,7 @@ impl Server {
         let (history, history_setup) = history::prepare();
         let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, lineage: &stored.lineage };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
-        let history_thread = history_setup.start(config.data.join(DATA_FILE), fanout.clone())?;
+        let history_thread = history_setup.start(store.path().to_owned(), fanout.clone())?;
         let to_fanout = fanout.clone();
         let laggard_thread = laggard_setup.start(Box::new(move |subscriber| to_fanout.caught_up(subscriber)))?;
         let ledger::Running { handle: ledger, thread: ledger_thread, end: ledger_end } =

@@ -214,9 +214,19 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     fs::remove_file(&file).expect("a file");
 
     // What an interrupted backup has left is no obstacle.
-    fs::write(temp.path().join("backup.partial"), "half of").expect("a file");
+    let partial = temp.path().join("backup.partial");
+    fs::write(&partial, "SQLite format 3\0 and half of the rest").expect("a file");
     expect_backup(&data, &file);
     fs::remove_file(&file).expect("a file");
+    // What is somebody else's is left alone, and not written through a link.
+    fs::write(&partial, "mine").expect("a file");
+    expect_refusal(backup(&data, &file), &["backup.partial"]);
+    fs::rename(&partial, temp.path().join("mine")).expect("a file");
+    std::os::unix::fs::symlink(temp.path().join("mine"), &partial).expect("a link");
+    expect_refusal(backup(&data, &file), &["backup.partial"]);
+    assert_eq!(fs::read(temp.path().join("mine")).expect("a file"), b"mine");
+    fs::remove_file(&partial).expect("a link");
+    fs::remove_file(temp.path().join("mine")).expect("a file");
 
     server.terminate();
     let path = data.join("ordercast.sqlite3");

@@ -1,8 +1,8 @@
 //! What makes the tally durable. Owns the trait that every store fulfils and the errors it may give; knows orders and
 //! the catalogue, not who asks for them. [`sqlite`] is the store that ships.
 
+pub mod files;
 pub mod keeping;
-pub mod lock;
 pub mod log;
 pub mod schema;
 pub mod seed;

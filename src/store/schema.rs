@@ -66,6 +66,21 @@ pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreErr
     check_version(pragma("user_version").map_err(describe)?, path)
 }
 
+/// The same, and refuses a file in which nothing has ever been.
+///
+/// # Errors
+/// As [`check_origin`].
+pub fn check_is_used(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    check_origin(connection, path)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(|error| describe_open(path, &error))?;
+    if tables > 0 {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!("{} is empty: no table is in it; restore a backup", path.display())))
+}
+
 /// Refuses a file of a newer version.
 ///
 /// # Errors
@@ -82,14 +97,14 @@ pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
     )))
 }
 
-/// Refuses a file whose pages do not fit together, before anything is built on them. Reads the whole file: some hundred
-/// megabytes a second.
+/// Refuses a file whose pages, or rows and indexes, do not fit together, before anything is built on them. Reads the whole
+/// file: some hundred megabytes a second.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] says what to do.
 pub fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| describe_open(path, &error))?;
     if found == "ok" {
         return Ok(());

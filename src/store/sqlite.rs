@@ -6,21 +6,19 @@ mod tests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
+use super::files::{data_file, folder_of, is_orphaned_log, lock, orphaned_log, sync_folder, with_suffix};
 use super::keeping::{Coming, Keeping, limit_size, oldest_key_ms, prune};
-use super::lock::{lock, sync_folder};
 use super::schema::{self, describe_open};
 use super::{Change, KeyUse, Store, StoreError, Stored};
 use crate::catalog::{Details, ProductIndex};
 use crate::log;
 use crate::order::{Amount, Key, Total};
 
-/// The data file's name in the data folder.
-pub const DATA_FILE: &str = "ordercast.sqlite3";
 /// How long a commit waits while another program, such as a SQLite shell, holds the file: 2 s, so that an order is
 /// refused long before its client gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +29,7 @@ const STATEMENTS: usize = 16;
 
 /// A data folder opened for one server.
 pub struct SqliteStore {
+    path: PathBuf,
     connection: Connection,
     keeping: Keeping,
     /// Whether a refused transaction may stand whole at the end of SQLite's log. See [`Self::settle`].
@@ -53,8 +52,12 @@ impl SqliteStore {
         fs::create_dir_all(folder).map_err(|error| {
             StoreError::Unusable(format!("cannot make the data folder {}: {error}", folder.display()))
         })?;
+        let path = data_file(folder)?;
+        let folder = folder_of(&path);
         let lock = lock(folder)?;
-        let path = folder.join(DATA_FILE);
+        if is_orphaned_log(&path) {
+            return Err(orphaned_log(&path));
+        }
         let describe = |error| describe_open(&path, &error);
         let mut connection = Connection::open_with_flags(
             &path,
@@ -89,7 +92,15 @@ impl SqliteStore {
         // The names of the new files must survive a power cut too.
         sync_folder(folder).map_err(|error| StoreError::Refused(format!("{}: {error}", folder.display())))?;
         let last_seq = stored.last_seq;
-        Ok((Self { connection, keeping, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
+        Ok((Self { path, connection, keeping, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
+    }
+}
+
+impl SqliteStore {
+    /// Where the data file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -174,8 +185,7 @@ fn stopped_before_its_end(error: &rusqlite::Error) -> bool {
 /// has failed, the system takes it for written and no later sync would write it. Everything that is read from the log would
 /// be shown, and later orders would stand behind it in the log: without it they would be lost too.
 fn rewrite_log(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    let log = with_suffix(path, "-wal");
     // Keeps a SQLite shell from writing meanwhile.
     let _transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)

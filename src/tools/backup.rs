@@ -2,16 +2,20 @@
 //! one that can be relied on.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
+#[cfg(unix)]
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rusqlite::backup::{self, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::check;
+use super::pages::MAGIC;
 use super::source::Source;
-use super::{ToolError, at, counted, with_suffix};
+use super::{ToolError, at, counted};
 use crate::config::Backup;
-use crate::store::lock::sync_folder;
+use crate::store::files::{sync_folder, with_suffix};
 use crate::store::schema::{self, describe_open};
 use crate::store::{StoreError, log};
 
@@ -53,20 +57,45 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
 /// mix, so it is locked. The handle must live until SQLite has closed the file: closing one earlier would drop the locks
 /// that SQLite holds on it.
 fn hold(partial: &Path) -> Result<File, ToolError> {
-    let held = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(partial);
-    let held = held.map_err(|error| at(partial, &error))?;
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create(true).truncate(false);
+    // Not through a link, to a file that is somebody else's.
+    #[cfg(unix)]
+    open.custom_flags(libc::O_NOFOLLOW);
+    let mut held = open.open(partial).map_err(|error| at(partial, &error))?;
+    let busy = || ToolError::Refused(format!("{} is being written by another backup", partial.display()));
     match held.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(ToolError::Refused(format!("{} is being written by another backup", partial.display())));
-        }
+        Err(TryLockError::WouldBlock) => return Err(busy()),
         Err(TryLockError::Error(error)) => return Err(at(partial, &error)),
+    }
+    // Another backup may have been done meanwhile, and have given this very file its name for good.
+    if !is_named(&held, partial).map_err(|error| at(partial, &error))? {
+        return Err(busy());
+    }
+    let mut begins = [0; MAGIC.len()];
+    let length = held.metadata().map_err(|error| at(partial, &error))?.len();
+    if length > 0 && !(held.read_exact(&mut begins).is_ok() && begins == *MAGIC) {
+        let told = format!("{} is there and is no unfinished backup; move it away", partial.display());
+        return Err(ToolError::Refused(told));
     }
     for suffix in ["-journal", "-wal", "-shm"] {
         let _ = fs::remove_file(with_suffix(partial, suffix));
     }
     held.set_len(0).map_err(|error| at(partial, &error))?;
     Ok(held)
+}
+
+/// Whether the path still is the name of the open file.
+#[cfg(unix)]
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let (own, named) = (file.metadata()?, path.symlink_metadata());
+    Ok(named.is_ok_and(|named| (own.dev(), own.ino()) == (named.dev(), named.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_named(_file: &File, path: &Path) -> io::Result<bool> {
+    Ok(path.symlink_metadata().is_ok())
 }
 
 fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
@@ -78,24 +107,23 @@ fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut target = Connection::open_with_flags(partial, flags).map_err(describe_target)?;
     source.read(|connection| {
-        schema::check_origin(connection, &path)?;
         // In one step: a reader keeps nobody from writing, and a copy in several steps begins anew with every order.
+        schema::check_is_used(connection, &path)?;
         let step = backup::Backup::new(connection, &mut target).and_then(|copying| copying.step(-1));
         match step {
             Ok(StepResult::Done) => Ok(()),
             Ok(_) => Err(StoreError::Unusable(format!("{} is locked by another program", path.display()))),
+            // Only what is written to can be full.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Err(describe_open(partial, &error)),
             Err(error) => Err(describe_open(&path, &error)),
         }
     })??;
     // The copy is one file, whatever its original needs beside it.
     target.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL").map_err(describe_target)?;
-    let said: String = target.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(describe_target)?;
-    let stored = schema::read(&target).map_err(describe_target)?;
-    let stored = match stored {
-        Ok(stored) if said == "ok" => stored,
-        Ok(_) => return Err(not_sound(&path, &said)),
-        Err(why) => return Err(not_sound(&path, &why)),
-    };
+    if let Some(why) = check::first_damage(&target, partial)? {
+        return Err(not_sound(&path, &why));
+    }
+    let stored = schema::read(&target).map_err(describe_target)?.map_err(|why| not_sound(&path, &why))?;
     let words = format!(
         "{}, the log up to order {}",
         counted(stored.catalog.products().len() as u64, "product"),

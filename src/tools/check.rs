@@ -8,8 +8,9 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::source::Source;
-use super::{ToolError, counted, salvage};
+use super::{ToolError, counted, data_file, salvage};
 use crate::config::Check;
+use crate::store::files::is_orphaned_log;
 use crate::store::{StoreError, Stored, schema};
 
 /// Findings that are told: 20. More of them say nothing more.
@@ -50,15 +51,14 @@ impl Findings {
 /// # Errors
 /// When there is no data file, it cannot be opened, or it is of another program or of a newer version.
 pub fn run(options: &Check) -> Result<Report, ToolError> {
-    let mut source = Source::open(&options.data)?;
-    let path = source.path().to_owned();
-    let findings = source.read(|connection| {
+    let path = data_file(&options.data)?;
+    let findings = if is_orphaned_log(&path) {
         let mut findings = Findings::default();
-        if let Err(error) = examine(connection, &path, &mut findings) {
-            findings.wrong(format!("SQLite cannot read on: {error}"));
-        }
+        findings.wrong("the file is empty or gone, and its log (-wal) is still there".to_owned());
         findings
-    })?;
+    } else {
+        Source::open(&options.data)?.read(|connection| examined(connection, &path))?
+    };
     if let Some(error) = findings.refusal {
         return Err(error.into());
     }
@@ -91,6 +91,24 @@ pub fn run(options: &Check) -> Result<Report, ToolError> {
         ));
     }
     Ok(Report { is_sound, text })
+}
+
+/// All that there is to find.
+fn examined(connection: &Connection, path: &Path) -> Findings {
+    let mut findings = Findings::default();
+    if let Err(error) = examine(connection, path, &mut findings) {
+        findings.wrong(format!("SQLite cannot read on: {error}"));
+    }
+    findings
+}
+
+/// What is wrong with a file that should be sound: the first finding, if there is one.
+///
+/// # Errors
+/// When the file is of another program or of a newer version.
+pub fn first_damage(connection: &Connection, path: &Path) -> Result<Option<String>, StoreError> {
+    let Findings { damage, refusal, .. } = examined(connection, path);
+    refusal.map_or_else(|| Ok(damage.into_iter().next()), Err)
 }
 
 fn examine(connection: &Connection, path: &Path, findings: &mut Findings) -> rusqlite::Result<()> {

@@ -33,7 +33,7 @@ pub fn run(options: &Export, output: &mut impl Write) -> Result<Option<String>, 
 fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>, ToolError> {
     let mut source = Source::open(&options.data)?;
     let path = source.path().to_owned();
-    source.read(|connection| schema::check_origin(connection, &path))??;
+    source.read(|connection| schema::check_is_used(connection, &path))??;
     let last = source.read(log::last)?.map_err(|error| describe_open(&path, &error))?;
     if options.format == Format::Csv {
         output.write_all(CSV_HEADER.as_bytes()).map_err(ToolError::Output)?;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::store::StoreError;
-use crate::store::sqlite::DATA_FILE;
+use crate::store::files;
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -52,22 +52,18 @@ fn at(path: &Path, error: &io::Error) -> ToolError {
 
 /// The data file of a folder, which has to be there.
 fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
-    let path = folder.join(DATA_FILE);
+    let path = files::data_file(folder)?;
     match path.metadata() {
-        Ok(_) => Ok(path),
+        Ok(metadata) if metadata.is_file() => Ok(path),
+        Ok(_) => Err(StoreError::Unusable(format!("{} is no file", path.display()))),
+        // Its log may be all that is left.
+        Err(_) if files::is_orphaned_log(&path) => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(format!(
             "there is no {}; name the folder of a server's data with --data",
             path.display()
         ))),
         Err(error) => Err(StoreError::Unusable(format!("cannot read {}: {error}", path.display()))),
     }
-}
-
-/// The file's name with something behind it, as SQLite names what belongs to a file.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// A number with its noun: `1 order`, `2 orders`.

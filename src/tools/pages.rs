@@ -10,8 +10,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::store::files::{is_orphaned_log, with_suffix};
+
 /// What a SQLite file begins with.
-const MAGIC: &[u8] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The first page begins with the file's header.
 const HEADER_BYTES: usize = 100;
 /// The page size of every file that this program has made.
@@ -47,7 +49,8 @@ pub enum Kind {
 
 /// A file, and what its log says newer.
 pub struct Pages {
-    file: File,
+    /// `None` when the file is gone and its log is not.
+    file: Option<File>,
     log: Option<File>,
     page_bytes: usize,
     usable_bytes: usize,
@@ -62,14 +65,18 @@ impl Pages {
     /// # Errors
     /// When the file cannot be opened. What cannot be read of it is no error.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let file_bytes = file.seek(SeekFrom::End(0))?;
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_orphaned_log(path) => None,
+            file => Some(file?),
+        };
+        let mut file_bytes = 0;
         let mut header = [0; HEADER_BYTES];
-        read_at(&mut file, 0, &mut header);
+        if let Some(file) = &mut file {
+            file_bytes = file.seek(SeekFrom::End(0))?;
+            read_at(file, 0, &mut header);
+        }
         let has_header = header.starts_with(MAGIC);
-        let mut log_path = path.as_os_str().to_owned();
-        log_path.push("-wal");
-        let mut log = File::open(log_path).ok();
+        let mut log = File::open(with_suffix(path, "-wal")).ok();
         let log_pages = log.as_mut().and_then(LogPages::read);
         let page_bytes = match &log_pages {
             Some(log_pages) => log_pages.page_bytes,
@@ -110,7 +117,9 @@ impl Pages {
             (Some(place), Some(log)) => read_at(log, *place, &mut bytes),
             _ => {
                 let place = self.offset(number);
-                read_at(&mut self.file, place, &mut bytes);
+                if let Some(file) = &mut self.file {
+                    read_at(file, place, &mut bytes);
+                }
             }
         }
         bytes.truncate(self.usable_bytes);

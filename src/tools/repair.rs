@@ -19,13 +19,12 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::salvage::{self, ProductRow, Readable, Row};
-use super::{ToolError, at, counted, data_file, with_suffix};
+use super::{ToolError, at, counted, data_file};
 use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, MAX_PRODUCTS};
 use crate::config::Repair;
 use crate::order::Total;
-use crate::store::lock::{LOCK_FILE, lock, sync_folder};
+use crate::store::files::{DATA_FILE, LOCK_FILE, folder_of, lock, sync_folder, with_suffix};
 use crate::store::schema::{self, describe_open};
-use crate::store::sqlite::DATA_FILE;
 use crate::store::{StoreError, log};
 
 /// Lines about single losses that are told: 50 of each kind.
@@ -43,7 +42,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub fn run(options: &Repair) -> Result<String, ToolError> {
     let Repair { data, output } = options;
     let damaged = data_file(data)?;
-    let _held = keep_servers_out(data)?;
+    let _held = keep_servers_out(folder_of(&damaged))?;
     refuse_used(output)?;
     fs::create_dir_all(output).map_err(|error| at(output, &error))?;
     let _held_too = lock(output)?;

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{data_file, with_suffix};
+use super::data_file;
 use crate::store::StoreError;
+use crate::store::files::{is_orphaned_log, orphaned_log, with_suffix};
 use crate::store::schema::describe_open;
 
 /// How long a read waits while another program holds the whole file: 2 s.
@@ -43,10 +44,13 @@ impl Source {
     }
 
     fn open_file(path: PathBuf) -> Result<Self, StoreError> {
+        if is_orphaned_log(&path) {
+            return Err(orphaned_log(&path));
+        }
         let describe = |error| describe_open(&path, &error);
         let unchanged = stamp(&path);
         let connection = match unchanged {
-            Some(_) => connect(&unchanging(&path)?).map_err(describe)?,
+            Some(_) => connect(&unchanging(&path)).map_err(describe)?,
             None => beside_a_log(&path)?,
         };
         Ok(Self { path, connection, unchanged })
@@ -80,11 +84,9 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// The address of a file that does not change (<https://sqlite.org/uri.html>).
-fn unchanging(path: &Path) -> Result<PathBuf, StoreError> {
-    let whole = fs::canonicalize(path)
-        .map_err(|error| StoreError::Unusable(format!("cannot open {}: {error}", path.display())))?;
+fn unchanging(path: &Path) -> PathBuf {
     let mut address = String::from("file:");
-    for &byte in whole.as_os_str().as_encoded_bytes() {
+    for &byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => address.push(byte.into()),
             // Writing to a string does not fail.
@@ -92,7 +94,7 @@ fn unchanging(path: &Path) -> Result<PathBuf, StoreError> {
         }
     }
     address.push_str("?immutable=1");
-    Ok(address.into())
+    address.into()
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -103,9 +105,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn beside_a_log(path: &Path) -> Result<Connection, StoreError> {
-    let whole = fs::canonicalize(path)
-        .map_err(|error| StoreError::Unusable(format!("cannot open {}: {error}", path.display())))?;
-    let connection = connect(&whole).map_err(|error| describe_open(path, &error))?;
+    let connection = connect(path).map_err(|error| describe_open(path, &error))?;
     // SQLite reads the log with the first statement; for that it needs a third file, which it may have to make.
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
         Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) => {

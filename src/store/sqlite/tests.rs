@@ -1,5 +1,6 @@
 //! The store on real files: what is there after opening again, and what is refused.
 
+use super::super::files::DATA_FILE;
 use super::super::keeping::MAX_KEYS;
 use super::*;
 use crate::catalog::Catalog;
