@@ -7,8 +7,9 @@
 
 use std::fmt::Write;
 
-/// Runs that a file lists: the last 64, some 2 KB. Who comes back after more starts than that gets a fresh snapshot.
-const KEPT: usize = 64;
+/// Runs that a file lists: the last 32, which are short enough to be kept within a page. Who comes back after more starts than
+/// that gets a fresh snapshot.
+const KEPT: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {

@@ -297,5 +297,9 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
             log::line(&left);
         }
     }
+    // Last, since a start that fails before it gives no position to anybody.
+    if let Err(error) = store.list_run() {
+        log::line(&format!("the server's start could not be noted yet: {error}"));
+    }
     Ok((store, stored))
 }

@@ -8,7 +8,7 @@ mod common;
 
 use common::disk::{Call, EIO, ENOSPC, LOG, MAIN};
 use common::shop::{Ending, POSTERS, Shop};
-use common::{Client, DEADLINE, Disk, Fault, Message, WebSocket, wait_until};
+use common::{Client, DEADLINE, Disk, Fault, Form, Message, Positional, Server, WebSocket, wait_until};
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -366,6 +366,35 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_la
     let totals = common::promises::totals(&shop.server);
     assert_eq!((totals["D1"], totals["D2"]), (5 + 4 * 3, 0));
     shop.server.terminate();
+}
+
+/// Whoever has seen orders of the original that the copy does not have must not take the copy's for them, although the copy's
+/// first server could not note that it began.
+#[test]
+fn a_start_that_could_not_be_noted_is_noted_with_the_first_order() {
+    let Some(disk) = Disk::new() else { return };
+    let original = Server::start();
+    let mut client = original.client();
+    (0..4).for_each(|_| client.order("A1", 1));
+    let file = disk.folder().join("ordercast.sqlite3");
+    let (data, copy) = (original.data().display().to_string(), file.display().to_string());
+    let backup = common::ordercast(disk.folder(), &["backup", &copy, "--data", &data], &[]);
+    assert_eq!(backup.code, Some(0), "{backup:?}");
+    let mut feed = Positional::open(Form::WebSocket, original.addr(), "/orders", None);
+    feed.take(3);
+    (0..4).for_each(|_| client.order("A1", 1));
+    let seen = feed.take(4).pop().and_then(|step| step.position).expect("a position");
+
+    disk.arm(Fault::fails(Call::Write, LOG, ENOSPC));
+    let mut server = disk.builder().start();
+    wait_until(DEADLINE, "the start is not noted", || server.log().contains("could not be noted"));
+    disk.lift();
+    let mut client = server.client();
+    (0..8).for_each(|_| client.order("A2", 1));
+    server.restart();
+    let mut feed = Positional::open(Form::WebSocket, server.addr(), "/orders", Some(&seen));
+    let totals: Vec<_> = feed.take(3).iter().map(common::Step::pair).collect();
+    assert_eq!(totals, [("A1", 7), ("A2", 15), ("B1", 101)].map(|(id, total)| (id.to_owned(), total)));
 }
 
 /// The tests' own: a kill may cut off the record that is being written.

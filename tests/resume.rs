@@ -244,6 +244,27 @@ fn a_product_that_was_added_while_one_was_away_is_told_where_it_came_in() {
     assert_eq!(check.code, Some(0), "{check:?}");
 }
 
+/// Also of a feed that is quiet while another one is not: what it was given must be worth something.
+#[test]
+fn a_fresh_snapshot_stands_where_the_log_does() {
+    let server = Server::builder().arg("--keep-orders").arg("10").start();
+    for form in FORMS {
+        drop(Positional::open(form, server.addr(), CONFECTIONERY, None).next());
+        let mut client = server.client();
+        for _ in 0..30 {
+            client.order("A1", 1);
+        }
+        let log = order_log::read_from(server.addr(), 0).expect("the log can be read");
+        let fresh = Positional::open(form, server.addr(), CONFECTIONERY, None).next();
+        assert_eq!(fresh.seq(), log.last().expect("orders").seq);
+        client.order("B1", 1);
+        client.order("B1", 1);
+        let mut again = Positional::open(form, server.addr(), CONFECTIONERY, fresh.position.as_deref());
+        let totals = again.take(2).into_iter().map(|step| step.total).collect::<Vec<_>>();
+        assert_eq!(totals, [fresh.total + 1, fresh.total + 2]);
+    }
+}
+
 #[test]
 fn a_subscription_that_moves_gets_the_positions_of_where_it_has_moved_to() {
     let server = Server::start();

@@ -31,8 +31,9 @@ pub struct Group {
     bytes: Vec<u8>,
     totals: u64,
     merged: u64,
-    /// The snapshot, until a total changes.
-    snapshot: Option<Arc<Buffer>>,
+    /// The snapshot, until a total changes; with positions also only until another feed's does, since it tells where it
+    /// stands.
+    snapshot: Option<(u64, Arc<Buffer>)>,
     /// The same as a JSON array.
     array: Option<Arc<[u8]>>,
 }
@@ -102,18 +103,21 @@ impl Group {
     /// The feed's current totals; `None` when it has no products. Only the last of them bears the position behind the
     /// order with number `last_seq`: who is cut off before it has not seen all totals, and cannot go on from there.
     pub fn snapshot(&mut self, products: &[View], last_seq: u64) -> Option<Arc<Buffer>> {
-        if self.snapshot.is_none() {
-            let mut buffer = Buffer { bytes: Vec::new(), totals: 0, merged: 0, first: 0 };
-            let mut views = products.iter().filter(|view| self.takes(view)).peekable();
-            while let Some(view) = views.next() {
-                let seq = views.peek().is_none().then_some(last_seq);
-                push(self.format(), &self.prefix, &mut buffer.bytes, &view.opening, view.total, seq);
-                buffer.totals += 1;
-            }
-            buffer.bytes.shrink_to_fit();
-            self.snapshot = (buffer.totals > 0).then(|| Arc::new(buffer));
+        if let Some((seq, snapshot)) = &self.snapshot
+            && (*seq == last_seq || !self.has_positions())
+        {
+            return Some(snapshot.clone());
         }
-        self.snapshot.clone()
+        let mut buffer = Buffer { bytes: Vec::new(), totals: 0, merged: 0, first: 0 };
+        let mut views = products.iter().filter(|view| self.takes(view)).peekable();
+        while let Some(view) = views.next() {
+            let seq = views.peek().is_none().then_some(last_seq);
+            push(self.format(), &self.prefix, &mut buffer.bytes, &view.opening, view.total, seq);
+            buffer.totals += 1;
+        }
+        buffer.bytes.shrink_to_fit();
+        self.snapshot = (buffer.totals > 0).then(|| (last_seq, Arc::new(buffer)));
+        self.snapshot.as_ref().map(|(_, snapshot)| snapshot.clone())
     }
 
     /// The feed's current totals as a JSON array.

@@ -41,7 +41,7 @@ pub fn plant(
     let mut catalog = stored.catalog.clone();
     let mut totals = stored.totals.clone();
     let mut changes = Vec::new();
-    let (mut last_seq, at_ms, is_first) = (stored.last_seq, now_ms(), totals.is_empty());
+    let (mut last_seq, at_ms, is_first) = (stored.last_seq, now_ms(), catalog.categories().is_empty());
     let mut left = 0;
     for SeedCategory { name, prefix, products } in seed {
         let category = match catalog.find_category(name) {

@@ -16,8 +16,8 @@ use super::keeping::{Coming, Keeping, limit_size, oldest_key_ms, prune};
 use super::schema::{self, describe_open};
 use super::{Change, KeyUse, Store, StoreError, Stored};
 use crate::catalog::{Details, ProductIndex};
-use crate::log;
 use crate::order::{Amount, Key, Total};
+use crate::position::Lineage;
 
 /// How long a commit waits while another program, such as a SQLite shell, holds the file: 2 s, so that an order is
 /// refused long before its client gives up.
@@ -32,6 +32,8 @@ pub struct SqliteStore {
     path: PathBuf,
     connection: Connection,
     keeping: Keeping,
+    /// The lineage, until it has been written: this run has to be listed before anything that it adds.
+    owed: Option<Lineage>,
     /// Whether a refused transaction may stand whole at the end of SQLite's log. See [`Self::settle`].
     in_doubt: bool,
     /// The number of the first order in the log; right only while old orders are taken away.
@@ -80,23 +82,34 @@ impl SqliteStore {
         }
         let mut stored = schema::load(&connection, &path)?;
         stored.lineage.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
-        if let Err(error) = schema::write_lineage(&connection, &stored.lineage) {
-            // From a disk without room the totals can be read all the same.
-            log::line(&format!(
-                "the server's start could not be noted ({error}): after the next one, feeds begin anew"
-            ));
-        }
         let first: Option<i64> =
             connection.query_row("SELECT min(seq) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         let first_seq = first.unwrap_or(1).cast_unsigned();
         // The names of the new files must survive a power cut too.
         sync_folder(folder).map_err(|error| StoreError::Refused(format!("{}: {error}", folder.display())))?;
         let last_seq = stored.last_seq;
-        Ok((Self { path, connection, keeping, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
+        let owed = Some(stored.lineage.clone());
+        Ok((Self { path, connection, keeping, owed, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
     }
 }
 
 impl SqliteStore {
+    /// Lists this run in the file, once the server is ready to serve. If that fails, the next commit does it; until then
+    /// nothing is lost but that later runs take this one's positions for foreign.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn list_run(&mut self) -> Result<(), StoreError> {
+        let list = |connection: &mut Connection, owed: Option<&Lineage>| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            write_owed(&transaction, owed)?;
+            transaction.commit()
+        };
+        list(&mut self.connection, self.owed.as_ref()).map_err(|error| describe_commit(&error, &self.keeping))?;
+        self.owed = None;
+        Ok(())
+    }
+
     /// Where the data file is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -110,11 +123,13 @@ impl Store for SqliteStore {
         if self.in_doubt {
             self.settle().map_err(|error| describe_commit(&error, &self.keeping))?;
         }
-        let prepared = prepare(&mut self.connection, &self.keeping, (self.first_seq, self.last_seq), changes);
+        let bounds = (self.first_seq, self.last_seq);
+        let prepared = prepare(&mut self.connection, &self.keeping, self.owed.as_ref(), bounds, changes);
         let (transaction, first_kept) = prepared.map_err(|error| describe_commit(&error, &self.keeping))?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.last_seq = Coming::of(changes, self.last_seq).last_seq;
+            self.owed = None;
             return Ok(());
         };
         self.in_doubt = true;
@@ -162,14 +177,20 @@ impl SqliteStore {
 fn prepare<'a>(
     connection: &'a mut Connection,
     keeping: &Keeping,
+    owed: Option<&Lineage>,
     (first_seq, last_seq): (u64, u64),
     changes: &[Change],
 ) -> rusqlite::Result<(Transaction<'a>, u64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Before anything is added, so that a file that has reached its cap has room for it.
     let first_kept = prune(&transaction, keeping, first_seq, &Coming::of(changes, last_seq))?;
+    write_owed(&transaction, owed)?;
     write_changes(&transaction, changes)?;
     Ok((transaction, first_kept))
+}
+
+fn write_owed(transaction: &Transaction<'_>, owed: Option<&Lineage>) -> rusqlite::Result<()> {
+    owed.map_or(Ok(()), |lineage| schema::write_lineage(transaction, lineage))
 }
 
 /// Whether a commit failed while it was written: the log lacks the frame that would make it count. After a failed sync,
