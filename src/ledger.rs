@@ -364,9 +364,8 @@ impl<S: Store> Ledger<S> {
 
     /// Counts one order in memory and puts it in the commit, unless its key is known.
     fn count(&mut self, Order { product, amount, key }: Order) -> Result<Counted, Refusal> {
-        let at_ms = now_ms();
         if let Some(key) = &key
-            && let Some((used, counted)) = self.find_key(key, at_ms)?
+            && let Some((used, counted)) = self.find_key(key)?
         {
             return if used == KeyUse::Order(product, amount) { Ok(counted) } else { Err(Refusal::KeyReused) };
         }
@@ -374,15 +373,15 @@ impl<S: Store> Ledger<S> {
         let total = current.plus(amount).ok_or(Refusal::TotalOutOfRange)?;
         *current = total;
         self.last_seq += 1;
-        self.pending.push(Change::Order { seq: self.last_seq, at_ms, product, amount, total, key });
+        self.pending.push(Change::Order { seq: self.last_seq, at_ms: now_ms(), product, amount, total, key });
         Ok(Counted::New)
     }
 
     /// Counts all of these orders or none.
     fn count_batch(&mut self, orders: Vec<Order>, key: Option<Key>) -> Result<Counted, Refusal> {
-        let (at_ms, digest) = (now_ms(), pending::digest(&orders));
+        let digest = pending::digest(&orders);
         if let Some(key) = &key
-            && let Some((used, counted)) = self.find_key(key, at_ms)?
+            && let Some((used, counted)) = self.find_key(key)?
         {
             return if used == KeyUse::Batch(digest) { Ok(counted) } else { Err(Refusal::KeyReused) };
         }
@@ -405,18 +404,18 @@ impl<S: Store> Ledger<S> {
             }
         }
         if let Some(key) = key {
-            self.pending.push(Change::BatchKey { key, at_ms, digest });
+            self.pending.push(Change::BatchKey { key, digest });
             all = Counted::New;
         }
         Ok(all)
     }
 
     /// What the key was used for, and whether that is on disk yet.
-    fn find_key(&mut self, key: &Key, at_ms: u64) -> Result<Option<(KeyUse, Counted)>, Refusal> {
+    fn find_key(&mut self, key: &Key) -> Result<Option<(KeyUse, Counted)>, Refusal> {
         if let Some(used) = self.pending.find_key(key) {
             return Ok(Some((used, Counted::InThisCommit)));
         }
-        match self.store.find_key(key, at_ms) {
+        match self.store.find_key(key) {
             Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
             Err(error) => Err(refusal(&error)),
         }

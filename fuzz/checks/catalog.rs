@@ -61,7 +61,7 @@ impl Store for Counted {
         Ok(())
     }
 
-    fn find_key(&mut self, _key: &Key, _now_ms: u64) -> Result<Option<KeyUse>, StoreError> {
+    fn find_key(&mut self, _key: &Key) -> Result<Option<KeyUse>, StoreError> {
         Ok(None)
     }
 }

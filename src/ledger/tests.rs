@@ -37,7 +37,7 @@ impl Store for ScriptedStore {
         self.0.ends.recv().expect("the test says how it ends")
     }
 
-    fn find_key(&mut self, key: &Key, _now_ms: u64) -> Result<Option<KeyUse>, StoreError> {
+    fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
         let Script { repeated, handle, found, most_found, .. } = &*self.0;
         if repeated.as_ref() != Some(key) {
             return Ok(None);

@@ -1,11 +1,11 @@
 //! What a data folder keeps, and for how long. Owns how old keys and orders are taken away; knows nothing of what comes in
 //! their place but how much it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Change, now_ms};
+use super::Change;
 
 /// The most keys that are kept: beyond it the oldest are forgotten before their time. Some 200 MB of disk.
 pub const MAX_KEYS: i64 = 1_000_000;
@@ -30,6 +30,25 @@ impl Default for Keeping {
     }
 }
 
+/// Tells how old keys are: the wall's time when the store was opened, and from there on a clock that nobody sets. So a clock
+/// that is set while the server runs, as on a box that hears the time only after it has started, makes no key older.
+pub(super) struct KeyClock {
+    opened_ms: u64,
+    opened: Instant,
+}
+
+impl KeyClock {
+    /// A clock that begins now, at this time in milliseconds since 1970 (UTC).
+    pub(super) fn new(opened_ms: u64) -> Self {
+        Self { opened_ms, opened: Instant::now() }
+    }
+
+    /// Milliseconds since 1970 (UTC), as far as is known.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.opened_ms + self.opened.elapsed().as_millis() as u64
+    }
+}
+
 /// What a transaction is about to add.
 #[derive(Default)]
 pub(super) struct Coming {
@@ -37,7 +56,6 @@ pub(super) struct Coming {
     /// The number of the last order when it has been added.
     pub(super) last_seq: u64,
     keys: u64,
-    now_ms: u64,
     /// Nothing, to find out whether something could be.
     is_probe: bool,
 }
@@ -45,14 +63,14 @@ pub(super) struct Coming {
 impl Coming {
     /// What these changes are, behind the order with number `last_seq`.
     pub(super) fn of(changes: &[Change], last_seq: u64) -> Self {
-        let mut coming = Self { last_seq, is_probe: changes.is_empty(), now_ms: now_ms(), ..Self::default() };
+        let mut coming = Self { last_seq, is_probe: changes.is_empty(), ..Self::default() };
         for change in changes {
             match change {
-                Change::Order { seq, at_ms, key, .. } => {
-                    (coming.orders, coming.last_seq, coming.now_ms) = (coming.orders + 1, *seq, *at_ms);
+                Change::Order { seq, key, .. } => {
+                    (coming.orders, coming.last_seq) = (coming.orders + 1, *seq);
                     coming.keys += u64::from(key.is_some());
                 }
-                Change::BatchKey { at_ms, .. } => (coming.keys, coming.now_ms) = (coming.keys + 1, *at_ms),
+                Change::BatchKey { .. } => coming.keys += 1,
                 Change::Category(_) | Change::Product(..) => {}
             }
         }
@@ -60,16 +78,18 @@ impl Coming {
     }
 }
 
-/// Takes away what need not be kept any more, a little at a time. Returns the number of the first order that is left.
+/// Takes away what need not be kept any more at `key_ms` of the keys' clock, a little at a time. Returns the number of the first
+/// order that is left.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
     keeping: &Keeping,
+    key_ms: u64,
     first_seq: u64,
     coming: &Coming,
 ) -> rusqlite::Result<u64> {
     let at_most = |added: u64| PRUNED_AT_ONCE.max(2 * added);
     if coming.keys > 0 || coming.is_probe {
-        let oldest_ms = oldest_key_ms(keeping, coming.now_ms);
+        let oldest_ms = oldest_key_ms(keeping, key_ms);
         transaction
             .prepare_cached(
                 "DELETE FROM keys WHERE n IN (
@@ -90,7 +110,7 @@ pub(super) fn prune(
     Ok(first_kept)
 }
 
-/// Keys from before this moment, in milliseconds since 1970, are no longer known.
+/// Keys from before this moment of their clock are no longer known.
 pub(super) fn oldest_key_ms(keeping: &Keeping, now_ms: u64) -> i64 {
     now_ms.saturating_sub(keeping.keys.as_millis() as u64).cast_signed()
 }

@@ -41,8 +41,6 @@ pub enum Change {
     BatchKey {
         /// What the client calls them.
         key: Key,
-        /// When they were taken, in milliseconds since 1970 (UTC).
-        at_ms: u64,
         /// What tells them from others under the same key.
         digest: i64,
     },
@@ -88,11 +86,11 @@ pub trait Store: Send {
     /// [`StoreError`] says whether the operator has to make room or to repair something.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// What the key was used for, unless that is too long ago at `now_ms` (milliseconds since 1970, UTC).
+    /// What the key was used for, unless that is too long ago.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when that cannot be read.
-    fn find_key(&mut self, key: &Key, now_ms: u64) -> Result<Option<KeyUse>, StoreError>;
+    fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError>;
 }
 
 /// Why a store could not be opened or did not commit.

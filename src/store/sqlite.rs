@@ -12,9 +12,9 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
 use super::files::{data_file, folder_of, is_orphaned_log, lock, orphaned_log, sync_folder, with_suffix};
-use super::keeping::{Coming, Keeping, limit_size, oldest_key_ms, prune};
+use super::keeping::{Coming, Keeping, KeyClock, limit_size, oldest_key_ms, prune};
 use super::schema::{self, describe_open};
-use super::{Change, KeyUse, Store, StoreError, Stored};
+use super::{Change, KeyUse, Store, StoreError, Stored, now_ms};
 use crate::catalog::{Details, ProductIndex};
 use crate::order::{Amount, Key, Total};
 use crate::position::Lineage;
@@ -32,6 +32,7 @@ pub struct SqliteStore {
     path: PathBuf,
     connection: Connection,
     keeping: Keeping,
+    clock: KeyClock,
     /// The lineage, until it has been written: this run has to be listed before anything that it adds.
     owed: Option<Lineage>,
     /// Whether a refused transaction may stand whole at the end of SQLite's log. See [`Self::settle`].
@@ -89,7 +90,20 @@ impl SqliteStore {
         sync_folder(folder).map_err(|error| StoreError::Refused(format!("{}: {error}", folder.display())))?;
         let last_seq = stored.last_seq;
         let owed = Some(stored.lineage.clone());
-        Ok((Self { path, connection, keeping, owed, in_doubt: false, first_seq, last_seq, _lock: lock }, stored))
+        Ok((
+            Self {
+                path,
+                connection,
+                keeping,
+                clock: KeyClock::new(now_ms()),
+                owed,
+                in_doubt: false,
+                first_seq,
+                last_seq,
+                _lock: lock,
+            },
+            stored,
+        ))
     }
 }
 
@@ -123,9 +137,8 @@ impl Store for SqliteStore {
         if self.in_doubt {
             self.settle().map_err(|error| describe_commit(&error, &self.keeping))?;
         }
-        let bounds = (self.first_seq, self.last_seq);
-        let prepared = prepare(&mut self.connection, &self.keeping, self.owed.as_ref(), bounds, changes);
-        let (transaction, first_kept) = prepared.map_err(|error| describe_commit(&error, &self.keeping))?;
+        let keeping = self.keeping;
+        let (transaction, first_kept) = self.prepare(changes).map_err(|error| describe_commit(&error, &keeping))?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.last_seq = Coming::of(changes, self.last_seq).last_seq;
@@ -139,8 +152,8 @@ impl Store for SqliteStore {
         Err(StoreError::Unknown(error.to_string()))
     }
 
-    fn find_key(&mut self, key: &Key, now_ms: u64) -> Result<Option<KeyUse>, StoreError> {
-        let oldest_ms = oldest_key_ms(&self.keeping, now_ms);
+    fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
+        let oldest_ms = oldest_key_ms(&self.keeping, self.clock.now_ms());
         let find = || {
             let mut statement =
                 self.connection.prepare_cached("SELECT product, amount FROM keys WHERE key = ?1 AND at_ms >= ?2")?;
@@ -156,6 +169,19 @@ impl Store for SqliteStore {
 }
 
 impl SqliteStore {
+    /// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the log.
+    /// Dropping it rolls it back.
+    fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, u64)> {
+        let Self { connection, keeping, clock, owed, first_seq, last_seq, .. } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let key_ms = clock.now_ms();
+        // Before anything is added, so that a file that has reached its cap has room for it.
+        let first_kept = prune(&transaction, keeping, key_ms, *first_seq, &Coming::of(changes, *last_seq))?;
+        write_owed(&transaction, owed.as_ref())?;
+        write_changes(&transaction, changes, key_ms)?;
+        Ok((transaction, first_kept))
+    }
+
     /// Makes sure that a transaction whose commit has failed never counts.
     ///
     /// After a failed sync the transaction may stand whole in SQLite's log: this connection knows that it is void, but
@@ -170,23 +196,6 @@ impl SqliteStore {
         self.in_doubt = false;
         Ok(())
     }
-}
-
-/// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the log.
-/// Dropping it rolls it back.
-fn prepare<'a>(
-    connection: &'a mut Connection,
-    keeping: &Keeping,
-    owed: Option<&Lineage>,
-    (first_seq, last_seq): (u64, u64),
-    changes: &[Change],
-) -> rusqlite::Result<(Transaction<'a>, u64)> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Before anything is added, so that a file that has reached its cap has room for it.
-    let first_kept = prune(&transaction, keeping, first_seq, &Coming::of(changes, last_seq))?;
-    write_owed(&transaction, owed)?;
-    write_changes(&transaction, changes)?;
-    Ok((transaction, first_kept))
 }
 
 fn write_owed(transaction: &Transaction<'_>, owed: Option<&Lineage>) -> rusqlite::Result<()> {
@@ -240,7 +249,7 @@ fn lacks_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
-fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: u64) -> rusqlite::Result<()> {
     if changes.is_empty() {
         // Two pages' worth, taken back at once: a file that has reached its cap would take what needs no page.
         transaction.execute_batch(
@@ -250,10 +259,10 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
     }
     // Only the last total of each product is written: its orders in one batch share one row update.
     let mut last_totals: Vec<(u32, Total)> = Vec::new();
-    let keep_key = |key: &Key, at_ms: u64, product: u32, amount: i64| {
+    let keep_key = |key: &Key, product: u32, amount: i64| {
         let sql = "INSERT OR REPLACE INTO keys (key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4)";
         let mut insert = transaction.prepare_cached(sql)?;
-        insert.execute(params![key.as_str(), at_ms.cast_signed(), product, amount])
+        insert.execute(params![key.as_str(), key_ms.cast_signed(), product, amount])
     };
     for change in changes {
         match change {
@@ -284,11 +293,11 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                     None => last_totals.push((product.0, *total)),
                 }
                 if let Some(key) = key {
-                    keep_key(key, *at_ms, product.0 + 1, amount.get())?;
+                    keep_key(key, product.0 + 1, amount.get())?;
                 }
             }
-            Change::BatchKey { key, at_ms, digest } => {
-                keep_key(key, *at_ms, 0, *digest)?;
+            Change::BatchKey { key, digest } => {
+                keep_key(key, 0, *digest)?;
             }
         }
     }

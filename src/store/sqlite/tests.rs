@@ -42,10 +42,10 @@ fn order(seq: u64, total: i64) -> Change {
     }
 }
 
-fn keyed(seq: u64, at_ms: u64, key: &str) -> Change {
+fn keyed(seq: u64, key: &str) -> Change {
     let (product, amount) = (ProductIndex(0), Amount::new(1).unwrap());
     let key = Key::new(key);
-    Change::Order { seq, at_ms, product, amount, total: Total::new(3 + seq as i64).unwrap(), key }
+    Change::Order { seq, at_ms: 1, product, amount, total: Total::new(3 + seq as i64).unwrap(), key }
 }
 
 #[test]
@@ -76,23 +76,26 @@ fn a_refused_batch_leaves_nothing_behind() {
 
 #[test]
 fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
+    const MINUTE: u64 = 60_000;
     let folder = Folder::new("keys");
-    let keeping = Keeping { keys: Duration::from_secs(1), ..Keeping::default() };
+    let keeping = Keeping { keys: Duration::from_secs(60 * 60), ..Keeping::default() };
     let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
     store.commit(&seed()).unwrap();
-    let key = Key::new("a").unwrap();
-    assert_eq!(store.find_key(&key, 5_000).unwrap(), None);
-    store.commit(&[keyed(1, 5_000, "a"), keyed(2, 5_000, "b")]).unwrap();
+    let find = |store: &mut SqliteStore, minutes: u64, key: &str| {
+        store.clock = KeyClock::new(minutes * MINUTE);
+        store.find_key(&Key::new(key).unwrap()).unwrap()
+    };
+    assert_eq!(find(&mut store, 100, "a"), None);
+    store.commit(&[keyed(1, "a"), keyed(2, "b")]).unwrap();
     let used = Some(KeyUse::Order(ProductIndex(0), Amount::new(1).unwrap()));
-    assert_eq!(store.find_key(&key, 6_000).unwrap(), used);
-    assert_eq!(store.find_key(&key, 6_001).unwrap(), None);
-    store.commit(&[keyed(3, 7_000, "a")]).unwrap();
-    assert_eq!(store.find_key(&key, 7_500).unwrap(), used);
+    assert_eq!(find(&mut store, 159, "a"), used);
+    assert_eq!(find(&mut store, 161, "a"), None);
+    store.commit(&[keyed(3, "a")]).unwrap();
+    assert_eq!(find(&mut store, 200, "a"), used);
     let kept: i64 = store.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 1, "what nobody asks for again is taken away all the same");
-    let batch = Change::BatchKey { key: Key::new("c").unwrap(), at_ms: 7_000, digest: -9 };
-    store.commit(&[batch]).unwrap();
-    assert_eq!(store.find_key(&Key::new("c").unwrap(), 7_000).unwrap(), Some(KeyUse::Batch(-9)));
+    store.commit(&[Change::BatchKey { key: Key::new("c").unwrap(), digest: -9 }]).unwrap();
+    assert_eq!(find(&mut store, 200, "c"), Some(KeyUse::Batch(-9)));
 }
 
 #[test]
@@ -100,17 +103,17 @@ fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
     let folder = Folder::new("many-keys");
     let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
     store.commit(&seed()).unwrap();
-    store.commit(&[keyed(1, 5_000, "a"), keyed(2, 5_000, "b"), keyed(3, 5_000, "c")]).unwrap();
+    store.commit(&[keyed(1, "a"), keyed(2, "b"), keyed(3, "c")]).unwrap();
     let known = |store: &mut SqliteStore| {
-        ["a", "b", "c", "d", "e"].map(|key| store.find_key(&Key::new(key).unwrap(), 5_000).unwrap().is_some())
+        ["a", "b", "c", "d", "e"].map(|key| store.find_key(&Key::new(key).unwrap()).unwrap().is_some())
     };
     // As if all numbers between the first two and the third had been used.
     let moved = store.connection.execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
     assert_eq!((moved, known(&mut store)), (1, [true, true, true, false, false]));
-    store.commit(&[keyed(4, 5_000, "d")]).unwrap();
+    store.commit(&[keyed(4, "d")]).unwrap();
     // One is forgotten before the next comes, so that there is one more for a moment.
     assert_eq!(known(&mut store), [true, true, true, true, false]);
-    store.commit(&[keyed(5, 5_000, "e")]).unwrap();
+    store.commit(&[keyed(5, "e")]).unwrap();
     assert_eq!(known(&mut store), [false, true, true, true, true]);
 }
 
