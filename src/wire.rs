@@ -23,6 +23,8 @@ use crate::order::{Amount, AmountError, Key, MAX_KEY_BYTES};
 
 /// The first byte of a close frame (RFC 6455, section 5.2): FIN and opcode 8.
 pub const CLOSE_FRAME: u8 = 0x88;
+/// Bytes of a command's name that is repeated to whoever sent it.
+const MAX_SHOWN_BYTES: usize = 64;
 /// The answer to an order that is on disk.
 pub const OK: &str = r#"{"ok":true}"#;
 
@@ -166,10 +168,11 @@ pub fn parse_command(message: &str) -> Result<Command, CommandError> {
                 Err(error) => Err(CommandError { why: error.to_string(), key: key.map(|key| key.as_str().to_owned()) }),
             }
         }
-        _ => Err(CommandError {
-            why: format!("unknown cmd {}; known are update-category and add-order", quoted(&cmd)),
-            key: None,
-        }),
+        _ => {
+            // Repeated only if it could be a command: an answer must not be longer than its question.
+            let cmd = if cmd.len() <= MAX_SHOWN_BYTES { quoted(&cmd) + "; " } else { String::new() };
+            Err(CommandError { why: format!("unknown cmd {cmd}known are update-category and add-order"), key: None })
+        }
     }
 }
 
@@ -228,6 +231,13 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_command_is_not_answered_with_more_than_it_said() {
+        let told = |name: &str| parse_command(&format!("{{\"cmd\":{}}}", quoted(name))).unwrap_err().why;
+        assert!(told("dance").contains("\"dance\""));
+        assert!(told(&"\"".repeat(8_000)).len() < 100);
+    }
 
     fn is_malformed(body: &str) -> bool {
         matches!(parse_order(body.as_bytes()), Err(BodyError::Malformed(_)))
