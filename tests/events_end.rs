@@ -62,6 +62,8 @@ fn a_silent_stream_beats_and_who_never_reads_is_closed() {
     quiet.take(1);
     let opened = Instant::now();
     server.client().order("A1", 1_000_000_000_000_000);
+    // The log's reader opens the data file when it is first asked, as by a stream that has been drained late.
+    assert_eq!(server.client().get("/log").status, 200);
     let descriptors = server.descriptors();
     let silent: Vec<Positional> = (0..10).map(|_| open(&server, ELECTRONICS, None)).collect();
     pipeline_orders(server.addr(), 20, 2_500);
