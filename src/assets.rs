@@ -66,6 +66,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "feed.js",
     "icon.svg",
     "index.html",
+    "outbox.js",
     "product-item.js",
     "style.css",
     "token-form.js",

@@ -1,11 +1,12 @@
 // Owns the page: the chosen category (kept in the address as #category, so that a board on a wall survives a reload),
-// the state in words, the problems, and the form. What moves over the network is api.js and feed.js; what is drawn, board.js;
-// who may, token.js.
+// the state in words, the problems, what is said of waiting orders, and the form. What moves over the network is api.js,
+// feed.js and outbox.js; what is drawn, board.js; who may, token.js.
 
 import * as api from './api.js';
 import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Feed } from './feed.js';
+import { MOST_ORDERS, Outbox } from './outbox.js';
 import { access } from './token.js';
 import { TokenForm } from './token-form.js';
 
@@ -13,14 +14,16 @@ const NO_ANSWER = 0;
 const UNAUTHORISED = 401;
 const FORBIDDEN = 403;
 const NOT_FOUND = 404;
+const UNPROCESSABLE = 422;
 /** A problem that is over once the board is live, and one that a visitor's own action has met. */
 const PASSING = 'passing';
 const LASTING = 'lasting';
 
 const page = Object.fromEntries(
-  ['category', 'state', 'problem', 'problem-text', 'problem-close', 'hint', 'board', 'new-product', 'product-form'].map(
-    (id) => [id, document.getElementById(id)],
-  ),
+  [
+    'category', 'state', 'problem', 'problem-text', 'problem-close', 'waiting', 'hint', 'board', 'new-product',
+    'product-form',
+  ].map((id) => [id, document.getElementById(id)]),
 );
 const board = new Board(page.board);
 const categoriesBackoff = new Backoff();
@@ -31,6 +34,8 @@ let category = '';
 let currentAt = null;
 /** The category of every product id seen in a list: a late total of another category asks for nothing. */
 const homes = new Map();
+/** What is said of refused orders, and of how many: several that waited together may be refused together. */
+const refusals = new Map();
 /** Ids on the feed that no list has had so far. Each makes the page look for a new list once. */
 const asked = new Set();
 let lookingForNew = false;
@@ -57,6 +62,23 @@ const feed = new Feed({
     showReadProblem(error);
   },
   onState: showState,
+});
+
+const outbox = new Outbox({
+  onChange: showWaiting,
+  onRefused(order, error) {
+    const why = withoutToken(error, order.doubtful ? 'sent again' : 'ordered') ?? error.message;
+    // Whoever refuses a product or an amount has looked at the key. Who refuses before that does not know of former tries.
+    const doubt = order.doubtful && error.status !== NOT_FOUND && error.status !== UNPROCESSABLE;
+    showRefusal(order, doubt ? `${why} It may have been counted before.` : why);
+  },
+  onExpired(order) {
+    const made = new Date(order.made).toLocaleString();
+    showRefusal(
+      order,
+      `an order of ${order.amount}, made on ${made}, has no answer and is not sent any more. It may or may not be counted.`,
+    );
+  },
 });
 
 function open(name) {
@@ -122,14 +144,11 @@ async function loadCategories() {
   if (category === '') showState('idle');
 }
 
-async function addOrder(item, { id, amount }) {
+function addOrder(item, { id, amount }) {
   const name = item.querySelector('[slot=name]').textContent;
-  try {
-    await api.addOrder(id, amount);
-    hideProblem();
-  } catch (error) {
-    const doubt = error.status === NO_ANSWER ? ' The order may or may not be counted: check the total first.' : '';
-    showProblem(`${name}: ${withoutToken(error, 'ordered') ?? error.message}${doubt}`, LASTING);
+  hideProblem();
+  if (!outbox.add({ id, name, amount })) {
+    showRefusal({ name }, `not ordered, because ${MOST_ORDERS} orders are waiting already. Order it when they are through.`);
   }
 }
 
@@ -142,7 +161,9 @@ async function addProduct(form) {
     form.reset();
     form.elements.name.focus();
   } catch (error) {
-    showProblem(`${name}: ${withoutToken(error, 'added') ?? error.message}`, LASTING);
+    // Whether it was added shows on the board once that is live.
+    const kind = error.status === NO_ANSWER ? PASSING : LASTING;
+    showProblem(`${name}: ${withoutToken(error, 'added') ?? error.message}`, kind);
   }
 }
 
@@ -156,7 +177,10 @@ function showState(state) {
   feedState = state;
   if (access.isLocked) state = 'locked';
   if (state === 'lost' && page.state.dataset.state === 'live') currentAt = feed.heardOn;
-  if (state === 'live' && page.problem.dataset.kind === PASSING) hideProblem();
+  if (state === 'live') {
+    if (page.problem.dataset.kind === PASSING) hideProblem();
+    outbox.hurry();
+  }
   document.body.dataset.state = state;
   page.state.dataset.state = state;
   page.state.textContent = words(state);
@@ -174,7 +198,7 @@ function words(state) {
     case 'lost':
       return currentAt === null
         ? 'No connection. Trying again.'
-        : `Connection lost. Totals as of ${currentAt.toLocaleTimeString()}. Trying again.`;
+        : `Connection lost. Totals as of ${currentAt.toLocaleTimeString()}. New orders wait.`;
     default:
       return 'No category chosen';
   }
@@ -195,9 +219,27 @@ function showHint() {
   page.board.hidden = hint !== '';
 }
 
-/** No answer shows in the state, a missing token in the hint. */
+function showWaiting() {
+  // An order that waits for a token waits for the visitor, who is being asked.
+  const count = tokenForm.isAsking ? 0 : outbox.waiting;
+  const text =
+    count === 1
+      ? '1 order is waiting for the server; it is sent again by itself and counts once.'
+      : `${count} orders are waiting for the server; they are sent again by themselves and count once each.`;
+  page.waiting.textContent = count === 0 ? '' : text;
+}
+
+/** No answer shows in the state, a missing token in the hint. What a visitor has not dismissed is not written over. */
 function showReadProblem(error) {
-  if (error.status !== NO_ANSWER && error.status !== UNAUTHORISED) showProblem(error.message, PASSING);
+  if (error.status === NO_ANSWER || error.status === UNAUTHORISED) return;
+  if (page.problem.hidden || page.problem.dataset.kind === PASSING) showProblem(error.message, PASSING);
+}
+
+function showRefusal({ name }, why) {
+  const text = `${name}: ${why}`;
+  refusals.set(text, (refusals.get(text) ?? 0) + 1);
+  const lines = Array.from(refusals, ([text, count]) => (count === 1 ? text : `${text} (${count} orders)`));
+  showProblem(lines.join('\n'), LASTING);
 }
 
 function showProblem(text, kind) {
@@ -209,6 +251,7 @@ function showProblem(text, kind) {
 function hideProblem() {
   page.problem.hidden = true;
   page['problem-text'].textContent = '';
+  refusals.clear();
 }
 
 function capitalised(name) {
@@ -235,8 +278,12 @@ page['product-form'].addEventListener('submit', (event) => {
   addProduct(event.target);
 });
 page['problem-close'].addEventListener('click', hideProblem);
+// Orders end with their tab: the browser asks whoever closes it while some have no answer.
+addEventListener('beforeunload', (event) => {
+  if (outbox.size > 0) event.preventDefault();
+});
 
-new TokenForm({
+const tokenForm = new TokenForm({
   onChange: () => showState(feedState),
   // With another token, or none, the server decides anew what may be seen.
   onAgain() {
@@ -250,3 +297,4 @@ new TokenForm({
 showHint();
 loadCategories();
 open(categoryInAddress());
+outbox.resume();

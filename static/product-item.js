@@ -89,6 +89,10 @@ sheet.replaceSync(`
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
   }
+  .count, .unit {
+    opacity: var(--total-opacity, 1);
+    transition: opacity 0.3s;
+  }
   .count {
     grid-area: count;
     place-self: center;
@@ -154,6 +158,9 @@ sheet.replaceSync(`
   button:active { background: var(--ink); color: var(--card); }
   @media (max-width: 47rem) {
     :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 3; }
+  }
+  @media (prefers-reduced-motion: reduce) {
+    .count, .unit { transition: none; }
   }
   :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 `);

@@ -69,6 +69,11 @@ export class TokenForm {
     this.#showButtons();
   }
 
+  /** Whether the visitor is being asked. */
+  get isAsking() {
+    return this.#dialog.open;
+  }
+
   #showButtons() {
     this.#enter.hidden = !access.isLocked;
     this.#forget.hidden = access.token === null;

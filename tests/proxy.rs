@@ -414,11 +414,12 @@ fn the_board_works_through_the_proxy() {
     server.kill();
     browser.until(DEADLINE, "document.querySelector('#state').dataset.state === 'lost'");
     browser.click("product-item[data-id=A1] >>> button");
-    let problem = "document.querySelector('#problem-text').textContent";
-    browser.until(DEADLINE, &format!("{problem}.includes('may or may not be counted')"));
+    let waiting = "document.querySelector('#waiting').textContent";
+    browser.until(DEADLINE, &format!("{waiting}.includes('1 order is waiting')"));
     server.restart_on_the_same_ports();
     browser.until(Duration::from_secs(25), "document.querySelector('#state').dataset.state === 'live'");
-    browser.until(DEADLINE, &total_is(14));
+    browser.until(DEADLINE, &total_is(15));
+    browser.until(DEADLINE, &format!("{waiting} === ''"));
 
     // A page of another name that leads here is no page of this server.
     browser.open(&format!("http://evil.example:{}/", proxy.addr.port()));
