@@ -75,8 +75,10 @@ sheet.replaceSync(`
     overflow-wrap: anywhere;
     -webkit-box-orient: vertical;
     -webkit-line-clamp: 2;
+    /* As high when it says less, or nothing, so that the numbers of a row are level. */
+    min-height: 2.6em;
   }
-  :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 1; }
+  :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 1; min-height: 1.3em; }
   ::slotted([slot="rrp"]) {
     grid-area: price;
     align-self: start;

@@ -335,6 +335,39 @@ fn a_page_from_another_port_is_served_and_one_from_another_host_is_not() {
 }
 
 #[test]
+fn the_numbers_of_a_row_are_level_whatever_their_descriptions_say() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    let long = "Every station you forgot, and some that nobody has ever known. ".repeat(4);
+    for info in ["", long.as_str(), "Short."] {
+        let product = json!({ "name": "Radio", "rrp": "79.90", "info": info });
+        server.client().post("/electronics", product.to_string());
+    }
+    open_board(&browser, &server, "electronics");
+    browser.until(DEADLINE, &total_is("A5", 0));
+    // Where there is room a description has two lines, elsewhere one.
+    for (width, height, dense) in [(1280, 800, true), (1280, 1500, false)] {
+        browser.look(width, height, 1, "light");
+        let item = "document.querySelector('product-item')";
+        browser.until(DEADLINE, &format!("{item}.hasAttribute('dense') === {dense}"));
+        browser.until(
+            DEADLINE,
+            "(() => {
+               const places = [...document.querySelectorAll('product-item')].map((item) => {
+                 const { top, bottom } = item.shadowRoot.querySelector('.count').getBoundingClientRect();
+                 return [item.offsetTop, (top + bottom) / 2];
+               });
+               const rows = Map.groupBy(places, ([row]) => row);
+               return rows.size < places.length && [...rows.values()].every((row) => {
+                 const middles = row.map(([, middle]) => middle);
+                 return Math.max(...middles) - Math.min(...middles) < 1;
+               });
+             })()",
+        );
+    }
+}
+
+#[test]
 fn the_board_fits_a_phone_and_a_television() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();
