@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ordercast::http::deferred::Settled;
 use ordercast::http::handshake::handshake;
 use ordercast::http::request::Request;
 use ordercast::http::response::{Answer, Body, Problem};
@@ -55,7 +56,11 @@ impl Service for Echo {
         Some(Answer::new(200, "application/octet-stream", Body::Owned(call.body.to_vec())))
     }
 
-    fn settle(&self, _client: &(), _patience: Duration) -> Option<Vec<u8>> {
+    fn settle(&self, _client: &(), _patience: Duration) -> Settled {
+        Settled::Done
+    }
+
+    fn give_up(&self, _client: &()) -> Option<Answer> {
         None
     }
 

@@ -375,10 +375,14 @@ impl Fanout {
     }
 }
 
-/// Says goodbye, but to a lagging subscriber only after its last totals.
+/// Says goodbye, but to a lagging subscriber only after its last totals. Whoever is told positions can come back for what it
+/// is due.
 fn finish_one(subscriber: &Arc<Subscriber>, format: Format) {
     if subscriber.is_lagging() {
-        return;
+        if format == Format::Plain {
+            return;
+        }
+        let _ = subscriber.resume();
     }
     let goodbye = match format {
         Format::Plain | Format::Positioned => wire::going_away_frame(),

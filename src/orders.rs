@@ -10,7 +10,7 @@ use crate::events;
 use crate::fanout::Format;
 use crate::feed::{Feeds, LiveFeed};
 use crate::history::History;
-use crate::http::deferred::Deferred;
+use crate::http::deferred::{Deferred, Settled};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body, PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Refusal, Waiter};
@@ -74,9 +74,13 @@ impl Service for OrderService {
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
 
-    fn settle(&self, client: &Client, patience: Duration) -> Option<Vec<u8>> {
-        let unknown = || routes::answer(&refused(&Refusal::Unknown)).print_last();
-        client.receipts.as_ref().and_then(|receipts| receipts.deferred.settle(patience, unknown))
+    fn settle(&self, client: &Client, patience: Duration) -> Settled {
+        client.receipts.as_ref().map_or(Settled::Done, |receipts| receipts.deferred.settle(patience))
+    }
+
+    fn give_up(&self, client: &Client) -> Option<Answer> {
+        let is_given_up = client.receipts.as_ref().is_some_and(|receipts| receipts.deferred.abandon());
+        is_given_up.then(|| routes::answer(&refused(&Refusal::Unknown)))
     }
 
     #[inline(never)]

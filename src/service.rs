@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::deferred::Settled;
 use crate::http::handshake::Handshake;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Problem, switching_protocols};
@@ -74,9 +75,12 @@ pub trait Service: Send + Sync + 'static {
     /// Does what a request with a body asks for. `None`: another thread will write the answer.
     fn act(&self, client: &mut Self::Client, action: Self::Action, call: Call<'_>) -> Option<Answer>;
 
-    /// Waits until no other thread has an answer to write on this connection, up to `patience`. Returns what is left to
-    /// write of the last one, or what stands in for one that has not come, after which the connection ends.
-    fn settle(&self, client: &Self::Client, patience: Duration) -> Option<Vec<u8>>;
+    /// Waits until no other thread has an answer to write on this connection, up to `patience`.
+    fn settle(&self, client: &Self::Client, patience: Duration) -> Settled;
+
+    /// Waits no longer for another thread's answer. Returns what stands in for it, after which the connection ends; `None` when
+    /// it has come.
+    fn give_up(&self, client: &Self::Client) -> Option<Answer>;
 
     /// Leads a session on this thread until it ends. The head of its answer has been sent; `early` is what the
     /// client has sent behind its request.

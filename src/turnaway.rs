@@ -11,7 +11,7 @@ use crate::net::send_now;
 /// Connections that wait for their close; when one more comes, the oldest is closed.
 const RING: usize = 16;
 /// How long one waits: 1 s, longer than any answer takes to arrive.
-const WAIT: Duration = Duration::from_secs(1);
+pub const WAIT: Duration = Duration::from_secs(1);
 /// Input that is read from one before it is closed.
 const DROP_BYTES: usize = 16 * 1024;
 
@@ -34,6 +34,12 @@ impl Turnaway {
             close(&oldest);
         }
         self.waiting.push_back((Instant::now(), stream));
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Closes those whose time is over.

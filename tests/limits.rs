@@ -166,6 +166,20 @@ fn a_full_server_says_so_and_has_room_again_when_somebody_leaves() {
     first.order("A1", 1);
 }
 
+/// Also when nobody comes after them whose turn would remind the server.
+#[test]
+fn those_who_were_refused_keep_no_descriptors() {
+    let server = Server::builder().arg("--max-connections").arg("1").start();
+    let mut only = server.client();
+    only.order("A1", 1);
+    let descriptors = server.descriptors();
+    for _ in 0..20 {
+        server.client().get("/categories").problem(503);
+    }
+    wait_until(DEADLINE, "descriptors are given back", || server.descriptors() <= descriptors);
+    only.order("A1", 1);
+}
+
 #[test]
 fn a_full_server_is_not_held_up_by_those_it_refuses() {
     let server = Server::builder().arg("--max-connections").arg("1").start();

@@ -152,3 +152,27 @@ fn a_client_that_falls_silent_in_an_unwanted_body_is_dropped_when_the_time_is_ov
         client.expect_close_after(&reply);
     }
 }
+
+/// The close comes when all is answered, and a byte that is on its way then must not turn it into a reset.
+#[test]
+fn an_answer_that_ends_its_connection_arrives_whole_although_the_client_sends_on() {
+    let server = Server::start();
+    let order = format!("{{\"id\":\"A1\",\"amount\":1,\"key\":\"{}\"}}\n", "k".repeat(50));
+    for batch in 0..2 {
+        let lines: String = (0..500).map(|number| order.replacen("kkkk", &format!("{batch}-{number}-"), 1)).collect();
+        let headers = [("Content-Type", "application/x-ndjson")];
+        assert_eq!(server.client().request("POST", "/orders", &headers, lines.as_bytes()).status, 200);
+    }
+    let whole = server.client().get("/log").body.len();
+    assert!(whole > 100_000, "{whole}");
+    for wait in [0, 1, 5, 20] {
+        let mut client = server.client();
+        client.write("GET /log HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        thread::sleep(Duration::from_millis(wait));
+        let _ = client.try_write("G");
+        // What is read after the reset is lost, so it must have time to come.
+        thread::sleep(Duration::from_millis(50));
+        let reply = client.reply();
+        assert_eq!(reply.body.len(), whole, "a byte after {wait} ms");
+    }
+}

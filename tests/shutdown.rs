@@ -153,3 +153,43 @@ fn a_second_signal_ends_the_server_at_once_and_what_was_answered_is_stored() {
         assert_eq!(server.client().get("/orders/electronics").json()[0]["total"], 4);
     }
 }
+
+/// They can come back for what they have not got.
+#[test]
+fn sessions_with_positions_are_told_1001_while_they_still_catch_up() {
+    const ORDERS: usize = 300_000;
+    let mut server = Server::start();
+    let mut feed = WebSocket::open(server.addr(), "/orders?since=");
+    let snapshot: serde_json::Value = serde_json::from_str(&feed.texts(3)[2]).expect("JSON");
+    let start = snapshot["position"].as_str().expect("a position");
+    drop(feed);
+    // More than the sockets' buffers hold.
+    common::load::pipeline_orders(server.addr(), 20, ORDERS / 20);
+    // A restarted server has none of them in memory.
+    server.restart();
+    let mut feeds: Vec<WebSocket> =
+        (0..4).map(|_| WebSocket::open(server.addr(), &format!("/orders?since={start}"))).collect();
+    feeds.iter_mut().for_each(|feed| drop(feed.texts(100)));
+    let begun = Instant::now();
+    server.signal("TERM");
+    thread::scope(|scope| {
+        for mut feed in feeds {
+            spawn(scope, move || {
+                let mut told = 0;
+                let code = loop {
+                    match feed.next() {
+                        Message::Text(_) => told += 1,
+                        Message::Close(code, _) => break code,
+                        other => panic!("{other:?}"),
+                    }
+                };
+                assert_eq!(code, Some(1001));
+                assert!(told < ORDERS - 1_000, "all {told} came before the goodbye");
+                feed.send_raw(&close_frame(1001));
+                feed.expect_end();
+            });
+        }
+    });
+    assert_eq!(server.wait(DEADLINE).code(), Some(0));
+    assert!(begun.elapsed() < DRAIN + SLACK, "only after {:?}", begun.elapsed());
+}

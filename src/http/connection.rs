@@ -241,6 +241,13 @@ impl Connection {
         let _ = self.answer(answer, false);
     }
 
+    /// Answers a request whose head is gone, in place of an answer that has not come, and closes.
+    pub fn stand_in(&mut self, answer: &Answer) {
+        // The next request's head, if there is one, is not the one that is answered.
+        self.head = None;
+        self.refuse(answer);
+    }
+
     /// Takes the stream and what has been read of it beyond the current request's head: for an upgrade.
     #[must_use]
     pub fn take_parts(&mut self) -> (Arc<TcpStream>, Vec<u8>) {
@@ -304,9 +311,10 @@ impl Connection {
 
     /// Ends the connection: says that nothing more comes, then listens until the client has taken note.
     fn close(&mut self) {
-        if self.stream.shutdown(Shutdown::Write).is_err() || (self.body_done && self.unread_ends()) {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
+        // Also when nothing has come in behind the request: it may lie in the kernel, or be on its way.
         let begun = Instant::now();
         let mut heard = 0;
         while heard < LINGER_BYTES {

@@ -99,17 +99,7 @@ impl Answer {
     /// Prints head and body as the answer to an HTTP/1.1 request on a connection that goes on.
     #[must_use]
     pub fn print(&self) -> Vec<u8> {
-        self.print_with(None)
-    }
-
-    /// The same on a connection that ends with it.
-    #[must_use]
-    pub fn print_last(&self) -> Vec<u8> {
-        self.print_with(Some("close"))
-    }
-
-    fn print_with(&self, connection: Option<&'static str>) -> Vec<u8> {
-        let mut printed = self.head(HTTPVersion(1, 1), connection);
+        let mut printed = self.head(HTTPVersion(1, 1), None);
         printed.extend_from_slice(self.body.bytes());
         printed
     }

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::census::{Census, Full, Permit};
 use super::serve::serve;
 use crate::http::response::{Problem, RETRY_AFTER_SECONDS};
 use crate::log;
+use crate::net::is_timeout;
 use crate::service::Service;
-use crate::turnaway::Turnaway;
+use crate::turnaway::{Turnaway, WAIT};
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,6 +39,8 @@ pub struct Acceptor<S> {
     /// What is told to an address that has all its connections.
     address_full: Vec<u8>,
     last_logged: Option<Instant>,
+    /// How long the listener waits for a connection, if not for ever.
+    tick: Option<Duration>,
 }
 
 impl<S: Service> Acceptor<S> {
@@ -51,7 +56,7 @@ impl<S: Service> Acceptor<S> {
         let server_full = answer("the server has all the connections it can carry; try again");
         let address_full = answer("your address has all the connections it may have; close one, or try again");
         let turnaway = Turnaway::default();
-        Self { listener, census, service, turnaway, server_full, address_full, last_logged: None }
+        Self { listener, census, service, turnaway, server_full, address_full, last_logged: None, tick: None }
     }
 
     /// Starts the thread. It ends after [`Census::stop`] and a [`wake`].
@@ -64,6 +69,12 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn accept_one(&mut self) {
+        self.turnaway.tidy();
+        // While some wait for their close, this thread wakes up for it.
+        let tick = (!self.turnaway.is_empty()).then_some(WAIT);
+        if tick != self.tick && SockRef::from(&self.listener).set_read_timeout(tick).is_ok() {
+            self.tick = tick;
+        }
         match self.listener.accept() {
             Ok((stream, peer)) => {
                 if !self.census.is_stopping() {
@@ -72,6 +83,7 @@ impl<S: Service> Acceptor<S> {
             }
             // The client has gone before its turn, or a signal came in between.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) if self.tick.is_some() && is_timeout(&error) => {}
             Err(error) => self.pause(&format!("no connection can be accepted: {error}")),
         }
     }

@@ -3,12 +3,16 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::census::{Census, Permit};
 use crate::http::connection::{Connection, KEEP_ALIVE_IDLE, ReadError, write_all};
+use crate::http::deferred::Settled;
 use crate::http::response::{self, Problem};
 use crate::service::{Call, Opening, Plan, Service, Step};
+
+/// How often a connection whose client is silent looks whether an answer that another thread writes was left to it: 1 s.
+const ANSWER_TICK: Duration = Duration::from_secs(1);
 
 /// One connection on its own thread.
 struct Serving<'a, S: Service> {
@@ -76,6 +80,22 @@ fn serve_requests<S: Service>(service: &S, stream: Arc<TcpStream>, census: &Cens
     }
 }
 
+/// Sees the last answer off. `false`: the connection ends, because the answer has not come or cannot be written.
+fn settle<S: Service>(service: &S, client: &S::Client, stream: &TcpStream, patience: Duration) -> bool {
+    loop {
+        match service.settle(client, patience) {
+            Settled::Done => return true,
+            Settled::Left(rest) => return write_all(stream, &[&rest]).is_ok(),
+            Settled::Due => {
+                if service.give_up(client).is_some() {
+                    return false;
+                }
+                // It has come just now.
+            }
+        }
+    }
+}
+
 impl<'a, S: Service> Serving<'a, S> {
     #[inline(never)]
     fn boxed(service: &'a S, stream: Arc<TcpStream>, census: &'a Census) -> Box<Self> {
@@ -86,23 +106,48 @@ impl<'a, S: Service> Serving<'a, S> {
     /// Reads the next request's head and decides by it. `None`: the connection ends.
     #[inline(never)]
     fn plan(&mut self) -> Option<Planned<S>> {
+        let was_deferred = std::mem::take(&mut self.is_deferred);
+        let idle = if was_deferred { self.wait_after_deferring()? } else { KEEP_ALIVE_IDLE };
         let Self { service, connection, client, .. } = self;
-        let (mut idle, mut left) = (KEEP_ALIVE_IDLE, None);
-        if std::mem::take(&mut self.is_deferred) && !connection.hears_within(S::PATIENCE) {
-            // The answer has had its time. If it has come, the client may be silent for a while yet.
-            left = service.settle(client, Duration::ZERO);
-            idle = idle.saturating_sub(S::PATIENCE);
+        let stream = was_deferred.then(|| connection.stream().clone());
+        let request = connection.read_head(idle);
+        // The last answer may still be due: nothing is planned, written, or closed before it has left.
+        if stream.is_none_or(|stream| settle(*service, client, &stream, S::PATIENCE)) {
+            return Some(request.map(|request| service.plan(request)));
         }
-        if left.is_none() {
-            let request = connection.read_head(idle);
-            // The last answer may still be due: nothing is planned, written, or closed before it has left.
-            left = service.settle(client, S::PATIENCE);
-            if left.is_none() {
-                return Some(request.map(|request| service.plan(request)));
+        self.end_with_stand_in();
+        None
+    }
+
+    /// Waits for the next request while the last answer may be due. Returns how long the client may be silent after that;
+    /// `None`: the connection ends.
+    #[inline(never)]
+    fn wait_after_deferring(&mut self) -> Option<Duration> {
+        let begun = Instant::now();
+        // Almost always the next request comes first, or the answer has left by the first tick.
+        while !self.connection.hears_within(ANSWER_TICK) {
+            let waited = begun.elapsed();
+            match self.service.settle(&self.client, Duration::ZERO) {
+                Settled::Done => return Some(KEEP_ALIVE_IDLE.saturating_sub(waited)),
+                // A client that reads late says nothing while it waits for the rest.
+                Settled::Left(rest) => write_all(self.connection.stream(), &[&rest]).ok()?,
+                Settled::Due if waited < S::PATIENCE => {}
+                Settled::Due => {
+                    if !settle(self.service, &self.client, self.connection.stream(), Duration::ZERO) {
+                        self.end_with_stand_in();
+                        return None;
+                    }
+                }
             }
         }
-        let _ = write_all(connection.stream(), &[&left?]);
-        None
+        Some(KEEP_ALIVE_IDLE)
+    }
+
+    /// Ends the connection with what stands in for an answer that has not come, if there is something.
+    fn end_with_stand_in(&mut self) {
+        if let Some(answer) = self.service.give_up(&self.client) {
+            self.connection.stand_in(&answer);
+        }
     }
 
     #[inline(never)]
