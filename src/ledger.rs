@@ -4,11 +4,11 @@
 
 mod health;
 mod pending;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod waiter;
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, select};
 
-use crate::catalog::{Catalog, CatalogError, CategoryIndex, Details, Product, ProductIndex};
+use crate::catalog::{Catalog, CategoryIndex, Details, Product, ProductIndex};
 use crate::fanout::{FanoutHandle, Publication};
 use crate::log;
-use crate::order::{Amount, Key, MAX_TOTAL, Total};
-use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
+use crate::order::{Amount, Key, Total};
+use crate::store::{Change, KeyUse, Store, now_ms};
 
 pub use health::{Health, State};
 use pending::Pending;
+pub use refusal::Refusal;
 pub use waiter::Waiter;
 use waiter::{Reply, Slot};
 
@@ -57,55 +58,6 @@ pub struct Order {
     /// What the client calls it: a second order of this name is not counted.
     pub key: Option<Key>,
 }
-
-/// Why a change was not made. Nothing of it is counted, unless it is [`Refusal::Unknown`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The total would leave ±(2^53 − 1): order less.
-    TotalOutOfRange,
-    /// The catalogue holds as many products as it may, or does not take this one.
-    NotInCatalog(CatalogError),
-    /// The key was used for another order: use a new one.
-    KeyReused,
-    /// The order at this place of several, counted from 0, was refused, and so all were.
-    InBatch(usize, Box<Refusal>),
-    /// No space is left for the data: try again when the operator has made room.
-    StoreFull,
-    /// The disk refused: try again.
-    StoreRefused,
-    /// The disk does not come back from a write: try again.
-    StoreHangs,
-    /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is back.
-    Unknown,
-    /// The server is shutting down: try again when it is back.
-    Stopping,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TotalOutOfRange => {
-                write!(f, "the total would leave the range from -{MAX_TOTAL} to {MAX_TOTAL}; order less")
-            }
-            Self::NotInCatalog(error) => error.fmt(f),
-            Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
-            Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
-            Self::StoreHangs => {
-                write!(f, "the disk does not come back from a write; nothing was counted, try again later")
-            }
-            Self::Unknown => write!(
-                f,
-                "the disk failed in the middle of it, and whether it counts is not known yet; send it again with the same \
-                 key, or compare the total first"
-            ),
-            Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
-            Self::InBatch(place, refusal) => write!(f, "order {}: {refusal}", place + 1),
-            Self::Stopping => write!(f, "the server is shutting down; nothing was counted, try again"),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// How a request to the ledger ended. `Ok` means that it is on disk.
 pub type Outcome = Result<(), Refusal>;
@@ -417,7 +369,7 @@ impl<S: Store> Ledger<S> {
         }
         match self.store.find_key(key) {
             Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
-            Err(error) => Err(refusal(&error)),
+            Err(error) => Err(Refusal::from(&error)),
         }
     }
 
@@ -497,14 +449,6 @@ impl<S: Store> Ledger<S> {
             }
             _ => {}
         }
-        result.map_err(|error| refusal(&error))
-    }
-}
-
-fn refusal(error: &StoreError) -> Refusal {
-    match error {
-        StoreError::Full(_) => Refusal::StoreFull,
-        StoreError::Unknown(_) => Refusal::Unknown,
-        _ => Refusal::StoreRefused,
+        result.map_err(|error| Refusal::from(&error))
     }
 }

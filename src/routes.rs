@@ -195,12 +195,13 @@ impl Routes {
     }
 
     /// Checks the token that is presented; asked before the path is looked up, so that a refusal tells nothing about what
-    /// there is. Returns the token.
+    /// there is. Returns the token, unless nobody is asked for one: then it is whatever somebody sent, and not kept.
     #[inline(never)]
     fn authorize<'a>(&self, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
         let Some(access) = access(request) else { return Ok(None) };
         let token = presented_token(request)?;
-        self.tokens.check(token, access).map(|()| token).map_err(denied)
+        self.tokens.check(token, access).map_err(denied)?;
+        Ok(token.filter(|_| self.tokens.are_needed()))
     }
 
     #[inline(never)]
@@ -407,7 +408,7 @@ fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Opti
 /// A feed as server-sent events.
 #[inline(never)]
 fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Step {
-    let answer = Answer::empty(200).with("Content-Type", EVENTS).with("Cache-Control", "no-store");
+    let answer = Answer::empty(200).endless().with("Content-Type", EVENTS).with("Cache-Control", "no-store");
     // nginx would collect events before it passes them on.
     let answer = answer.with("X-Accel-Buffering", "no");
     match request.head().method {

@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tiny_http::HTTPVersion;
+
 use crate::http::deferred::Settled;
 use crate::http::handshake::Handshake;
 use crate::http::request::Request;
@@ -36,7 +38,7 @@ impl Opening {
     pub fn print(&self) -> Vec<u8> {
         match self {
             Self::WebSocket(handshake) => switching_protocols(handshake),
-            Self::Stream(answer) => answer.endless_head(),
+            Self::Stream(answer) => answer.head(HTTPVersion(1, 1), Some("close")),
         }
     }
 }

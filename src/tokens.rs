@@ -115,6 +115,12 @@ impl Tokens {
         Ok(())
     }
 
+    /// Whether anybody is asked for a token.
+    #[must_use]
+    pub fn are_needed(&self) -> bool {
+        self.write_file.is_some() || self.read_file.is_some()
+    }
+
     /// Whether whoever presents this token may do that. Takes the same time for every token of the same length.
     ///
     /// # Errors

@@ -114,6 +114,7 @@ fn the_head_of_a_stream_ends_and_the_connection_goes_on() {
     let server = Server::start();
     let mut client = server.client();
     let head = client.request("HEAD", ELECTRONICS, &[("Accept", "text/event-stream")], b"");
+    assert_eq!(head.header("content-length"), None, "as of the GET: RFC 9110, section 8.6");
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(client.get("/categories").status, 200);
 }

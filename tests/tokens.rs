@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::Reply;
 use common::guarded::{Guarded, READER, WRITER, WRONG, ask, open};
+use common::{Reply, Server, WebSocket};
 
 const ORDER: &str = "{\"amount\":1}";
 
@@ -211,4 +211,28 @@ fn what_only_looks_like_a_token_is_none_and_a_prefix_is_worth_nothing() {
         assert_eq!(client.request("POST", "/orders/A1", &headers, ORDER.as_bytes()).text(), "{\"ok\":true}", "{line}");
     }
     guarded.expect_silence(&said);
+}
+
+/// Without token files anybody may send anything as one.
+#[test]
+fn a_token_that_nobody_asks_for_is_not_kept() {
+    const SESSIONS: usize = 200;
+    const TOKEN_BYTES: usize = 15 * 1024;
+    let server = Server::start();
+    let bearer = format!("Bearer {}", "x".repeat(TOKEN_BYTES));
+    let grown = |headers: &[(&str, &str)]| {
+        let before = server.memory_kib();
+        let sessions: Vec<WebSocket> = (0..SESSIONS)
+            .map(|_| {
+                let mut session = WebSocket::try_open(server.addr(), "/orders", headers).expect("an upgrade");
+                session.texts(3);
+                session
+            })
+            .collect();
+        (server.memory_kib().saturating_sub(before), sessions)
+    };
+    let (without, _sessions) = grown(&[]);
+    let (with, _more_sessions) = grown(&[("Authorization", &bearer)]);
+    let tokens = (SESSIONS * TOKEN_BYTES / 1024) as u64;
+    assert!(with < without + tokens / 2, "{without} KiB without, {with} with {tokens} KiB of tokens");
 }

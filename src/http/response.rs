@@ -50,13 +50,14 @@ pub struct Answer {
     status: u16,
     headers: Vec<(&'static str, Cow<'static, str>)>,
     body: Body,
+    is_endless: bool,
 }
 
 impl Answer {
     /// An answer with a body of the given media type.
     #[must_use]
     pub fn new(status: u16, content_type: &'static str, body: Body) -> Self {
-        Self { status, headers: vec![("Content-Type", Cow::Borrowed(content_type))], body }
+        Self { status, headers: vec![("Content-Type", Cow::Borrowed(content_type))], body, is_endless: false }
     }
 
     /// A JSON answer with status 200.
@@ -74,13 +75,21 @@ impl Answer {
     /// An answer without a body. Not for 204: its `Content-Length` would not be allowed (RFC 9110, section 8.6).
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Static(b"") }
+        Self { status, headers: Vec::new(), body: Body::Static(b""), is_endless: false }
     }
 
     /// The same answer with one more header line. A value that is no printable ASCII is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The same answer without a length: it ends with its connection (RFC 9112, section 6.3, item 8), and what follows the head
+    /// is up to the caller.
+    #[must_use]
+    pub fn endless(mut self) -> Self {
+        self.is_endless = true;
         self
     }
 
@@ -102,18 +111,6 @@ impl Answer {
         let mut printed = self.head(HTTPVersion(1, 1), None);
         printed.extend_from_slice(self.body.bytes());
         printed
-    }
-
-    /// Prints the head of an answer that ends with its connection (RFC 9112, section 6.3, item 8); what follows is up to
-    /// the caller.
-    #[must_use]
-    pub fn endless_head(&self) -> Vec<u8> {
-        const LENGTH: &[u8] = b"Content-Length: 0\r\n";
-        let mut head = self.head(HTTPVersion(1, 1), Some("close"));
-        if let Some(at) = head.windows(LENGTH.len()).position(|line| line == LENGTH) {
-            head.drain(at..at + LENGTH.len());
-        }
-        head
     }
 
     /// Prints the head. The body follows unless the request was a HEAD or the status is 304.
@@ -143,6 +140,13 @@ impl Answer {
         let mut head = print(response, version, connection);
         if let Some((name, value)) = upgrade {
             insert_line(&mut head, name, value);
+        }
+        if self.is_endless {
+            // tiny_http prints one whatever it is told.
+            const LENGTH: &[u8] = b"Content-Length: 0\r\n";
+            if let Some(at) = head.windows(LENGTH.len()).position(|line| line == LENGTH) {
+                head.drain(at..at + LENGTH.len());
+            }
         }
         head
     }
@@ -277,7 +281,12 @@ mod tests {
 
     #[test]
     fn an_endless_answer_has_no_length_and_ends_with_its_connection() {
-        let head = text(&Answer::empty(200).with("Content-Type", "text/event-stream").endless_head());
+        let head = text(
+            &Answer::empty(200)
+                .endless()
+                .with("Content-Type", "text/event-stream")
+                .head(HTTPVersion(1, 1), Some("close")),
+        );
         assert!(head.contains("Connection: close\r\n") && head.ends_with("\r\n\r\n"), "{head}");
         assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
     }

@@ -7,7 +7,9 @@ use std::sync::{Mutex, OnceLock};
 use super::*;
 use crate::fanout::{self, Start};
 use crate::history;
+use crate::order::MAX_TOTAL;
 use crate::position::Lineage;
+use crate::store::StoreError;
 
 /// How long an event may take that should come at once.
 const DEADLINE: Duration = Duration::from_secs(15);
