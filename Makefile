@@ -29,7 +29,7 @@ check:
 # (LOOM_MAX_PREEMPTIONS sets another one): two to three minutes on two cores. In a directory of its own, because the flag
 # would rebuild everything else.
 model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --quiet --lib --target-dir target/model subscriber::model -- --nocapture
+	RUSTFLAGS="--cfg loom" $(CARGO) test --quiet --lib --target-dir target/model live::subscriber::model -- --nocapture
 
 # Power cuts, simulated under SQLite: RUNS images of what a disk may hold after one, each opened by the server. Every
 # test run opens some.

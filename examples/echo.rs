@@ -13,17 +13,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ordercast::api::routes;
 use ordercast::http::deferred::Settled;
 use ordercast::http::handshake::handshake;
+use ordercast::http::problem::Problem;
 use ordercast::http::request::Request;
-use ordercast::http::response::{Answer, Body, Problem};
-use ordercast::laggards::{self, Laggards};
-use ordercast::routes;
+use ordercast::http::response::{Answer, Body};
+use ordercast::http::service::{Call, Opening, Plan, Service, Step};
+use ordercast::live::slow_sockets::{self, SlowSockets};
+use ordercast::live::subscriber::Subscriber;
+use ordercast::live::websocket::{self, Conversation, Goodbye, Limits};
 use ordercast::server::Caps;
-use ordercast::server::front::Front;
-use ordercast::service::{Call, Opening, Plan, Service, Step};
-use ordercast::session::{self, Conversation, Goodbye, Limits};
-use ordercast::subscriber::Subscriber;
+use ordercast::server::listener::Listeners;
 use tungstenite::Message;
 
 /// What conformance suites send at most.
@@ -32,7 +33,7 @@ const LIMITS: Limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_se
 const CAPS: Caps = Caps { connections: 1_000, per_address: None };
 
 struct Echo {
-    laggards: Laggards,
+    slow_sockets: SlowSockets,
 }
 
 impl Service for Echo {
@@ -65,7 +66,7 @@ impl Service for Echo {
     }
 
     fn converse(&self, _client: (), _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) {
-        session::run(stream, early, &self.laggards, LIMITS, EchoConversation);
+        websocket::run(stream, early, &self.slow_sockets, LIMITS, EchoConversation);
     }
 
     fn refuse(&self, problem: &Problem) -> Answer {
@@ -96,11 +97,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if addresses.is_empty() {
         addresses.push("127.0.0.1:9001".parse()?);
     }
-    let (laggards, setup) = laggards::prepare()?;
+    let (slow_sockets, setup) = slow_sockets::prepare()?;
     setup.start(Box::new(|_| {}))?;
-    let mut front = Front::listen(&addresses, CAPS)?;
-    front.accept(&Arc::new(Echo { laggards }))?;
-    for address in front.addresses() {
+    let mut listeners = Listeners::bind(&addresses, CAPS)?;
+    listeners.accept(&Arc::new(Echo { slow_sockets }))?;
+    for address in listeners.addresses() {
         writeln!(std::io::stdout(), "listening on http://{address}")?;
     }
     loop {

@@ -12,17 +12,18 @@
 //! # }
 //! ```
 //!
-//! From the bottom up:
+//! The layers, from the bottom up; each imports only from those below it:
 //!
-//! - [`order`]: amounts and totals, pure integer rules. [`catalog`]: categories, products, ids.
+//! - [`tally`]: amounts, totals, keys, the catalogue and positions; pure rules.
+//! - [`http`]: HTTP/1.1: bounded requests, deadlines, origins, handshakes; knows no orders.
 //! - [`store`]: what makes the tally durable; SQLite behind a small trait.
-//! - [`wire`]: JSON and ready-made frames. [`assets`]: the web app's files.
-//! - [`subscriber`]: a bounded channel and an outbox. [`laggards`]: the thread that waits for slow sockets.
-//! - [`fanout`]: the thread that relays each committed order. [`ledger`]: the thread that commits.
-//! - [`http`]: bounded requests, deadlines, origins. [`routes`]: from a request to its answer. [`session`]: one live
-//!   feed's life.
-//! - [`server`]: listeners, threads, the orderly end. [`config`]: flags, environment, defaults.
+//! - [`json`]: JSON from and to our types, and ready-made frames.
+//! - [`config`]: flags, environment, defaults.
 //! - [`tools`]: the commands for a data folder beside the server.
+//! - [`live`]: the fan-out thread, subscribers, sessions, and reading the log.
+//! - [`ledger`]: the thread that commits.
+//! - [`api`]: from a request to its answer.
+//! - [`server`]: listeners, threads, the orderly end.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -34,34 +35,17 @@
 // A `match` on an Option reads well where both arms have something to say.
 #![allow(clippy::option_if_let_else, clippy::single_match_else)]
 
-pub mod assets;
-pub mod catalog;
+pub mod api;
 pub mod config;
-pub mod events;
-pub mod fanout;
-pub mod feed;
-mod guard;
-pub mod history;
 pub mod http;
-pub mod laggards;
+pub mod json;
 pub mod ledger;
-mod limits;
+pub mod live;
 pub mod log;
-mod net;
-pub mod order;
-pub mod orders;
-pub mod position;
-pub mod routes;
 pub mod server;
-pub mod service;
-pub mod session;
 pub mod store;
-pub mod subscriber;
-mod sync;
-pub mod tokens;
+pub mod tally;
 pub mod tools;
-mod turnaway;
-pub mod wire;
 
 pub use config::Config;
 pub use server::Server;

@@ -1,10 +1,10 @@
 //! What clients send as JSON: messages over a WebSocket, orders one by one and many at once, new products, and the numbers
 //! in them.
 
-use ordercast::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
-use ordercast::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
-use ordercast::store::log::Entry;
-use ordercast::wire::{self, BatchError, BatchLine, BodyError, Command, CommandError};
+use ordercast::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
+use ordercast::store::order_log::Entry;
+use ordercast::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
+use ordercast::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
 
 use super::json;
 
@@ -157,8 +157,8 @@ fn check_refusal(lines: &[Result<BatchLine, String>]) {
     };
     let orders: Vec<(Option<Key>, Option<String>)> = lines.iter().map(told).collect();
     let shown = orders.iter().map(|(key, error)| (key.as_ref(), error.as_deref()));
-    let refusal = wire::refused_batch(422, "title", "detail", shown);
-    let object = json::value(&refusal).and_then(Object::read).expect("a problem is an object");
+    let rejection = wire::refused_batch(422, "title", "detail", shown);
+    let object = json::value(&rejection).and_then(Object::read).expect("a problem is an object");
     assert_eq!((object.get("status"), object.text("detail")), (Some("422"), Ok(Some("detail".to_owned()))));
     let results = object.get("results").and_then(json::items).expect("results are an array");
     assert_eq!(results.len(), orders.len());
@@ -200,7 +200,7 @@ fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {
     assert_eq!(object.0.len(), 1 + usize::from(key.is_some()), "{answer}");
 }
 
-/// The command that a message stands for, or the key that the refusal repeats.
+/// The command that a message stands for, or the key that the rejection repeats.
 fn command(message: &str) -> Result<Command, Option<String>> {
     let envelope = json::value(message).and_then(Object::read).ok_or(None)?;
     let cmd = envelope.text("cmd").ok().flatten().ok_or(None)?;

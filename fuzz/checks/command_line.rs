@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ordercast::Config;
 use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
-use ordercast::store::keeping::Keeping;
+use ordercast::store::retention::Retention;
 
 /// The options with their environment twins.
 const OPTIONS: [(&str, &str); 13] = [
@@ -117,7 +117,7 @@ fn check_ranges(config: &Config) {
     fixed.sort_unstable();
     fixed.dedup();
     assert_eq!(fixed.len(), all, "an address is there twice: {:?}", config.listen);
-    let Keeping { keys, orders, data_bytes } = &config.keeping;
+    let Retention { keys, orders, data_bytes } = &config.retention;
     let hours = keys.as_secs() / 3_600;
     assert!((1..=366 * 24).contains(&hours) && *keys == Duration::from_secs(hours * 3_600), "keys for {keys:?}");
     assert!(orders.is_none_or(|orders| orders >= 1) && data_bytes.is_none_or(|bytes| bytes >= 1 << 20));
@@ -151,9 +151,9 @@ fn check_round_trip(config: &Config) {
         texts(&config.allow_hosts),
         path(&config.token_file),
         path(&config.read_token_file),
-        number(Some(config.keeping.keys.as_secs() / 3_600)),
-        number(config.keeping.orders),
-        number(config.keeping.data_bytes),
+        number(Some(config.retention.keys.as_secs() / 3_600)),
+        number(config.retention.orders),
+        number(config.retention.data_bytes),
         number(Some(config.max_connections as u64)),
         number(config.max_connections_per_ip.map(|number| number as u64)),
     ];

@@ -185,7 +185,7 @@ fn read_chunks(input: &mut Input) -> Result<Vec<u8>, End> {
     }
 }
 
-/// The facts of the head at the beginning of `bytes`, in the strict reader's words, or the status of a refusal.
+/// The facts of the head at the beginning of `bytes`, in the strict reader's words, or the status of a rejection.
 fn parse(bytes: &[u8]) -> Result<Option<http::Head>, u16> {
     let head = match Head::parse(bytes) {
         Ok(Some(head)) => head,

@@ -3,8 +3,8 @@
 //! Ours, because the decoder of chunked_transfer takes a body that ends in the middle of a chunk for a whole one, and
 //! sizes such as `+5` for numbers: two readers of the same bytes could then disagree about where a request ends.
 
-use super::request::MAX_BODY_BYTES;
-use super::response::Problem;
+use super::problem::Problem;
+use super::request::{MAX_BODY_BYTES, body_too_large};
 
 /// The longest line between chunks, in bytes: eight hexadecimal digits are plenty, and trailer lines are short.
 const MAX_LINE_BYTES: usize = 1_024;
@@ -78,7 +78,7 @@ impl Chunked {
         self.expects = match self.expects {
             Expects::Size => match chunk_size(line)? {
                 0 => Expects::Trailer(MAX_TRAILERS),
-                size if size > MAX_BODY_BYTES - self.body.len() => return Err(Problem::body_too_large()),
+                size if size > MAX_BODY_BYTES - self.body.len() => return Err(body_too_large()),
                 size => Expects::Data(size),
             },
             Expects::DataEnd if line.is_empty() => Expects::Size,

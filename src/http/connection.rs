@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::chunked::Chunked;
+use super::problem::Problem;
 use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
-use super::response::{Answer, Problem};
-use crate::net::{is_timeout, send_now};
+use super::response::Answer;
+use crate::http::socket::{is_timeout, send_now};
 
 /// How long a client may take to send a head, from its first byte (for the first request: from the connection): 10 s.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);

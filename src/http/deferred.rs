@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::send_now;
+use crate::http::socket::send_now;
 
 #[derive(Debug)]
 enum State {

@@ -6,5 +6,8 @@ pub mod connection;
 pub mod deferred;
 pub mod handshake;
 pub mod origin;
+pub mod problem;
 pub mod request;
 pub mod response;
+pub mod service;
+pub mod socket;

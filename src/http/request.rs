@@ -4,7 +4,7 @@
 use tiny_http::{HTTPVersion, Method};
 
 use super::origin::host_name;
-use super::response::Problem;
+use super::problem::Problem;
 
 /// The longest request head, in bytes: 16 KiB, room for any browser's cookies.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -87,7 +87,7 @@ impl Head {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD_BYTES => return Ok(None),
             Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                return Err(Problem::head_too_large());
+                return Err(head_too_large());
             }
             Err(httparse::Error::Version) => match names_version(window) {
                 Some(true) => return Err(Problem::new(505, "speak HTTP/1.1")),
@@ -267,6 +267,19 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     })
 }
 
+/// 413 for a body beyond [`MAX_BODY_BYTES`].
+pub(super) fn body_too_large() -> Problem {
+    Problem::new(413, format!("the body is too large; send at most {MAX_BODY_BYTES} bytes"))
+}
+
+/// 431 for a head beyond [`MAX_HEAD_BYTES`] or [`MAX_HEADERS`].
+fn head_too_large() -> Problem {
+    Problem::new(
+        431,
+        format!("the request head is too large; send at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} header lines"),
+    )
+}
+
 /// One `Host` line, no more and (in HTTP/1.1) no less, with a name in it (RFC 9112, section 3.2).
 fn check_host(request: Request<'_>) -> Result<(), Problem> {
     match request.headers("Host").count() {
@@ -317,7 +330,7 @@ fn body_length(request: Request<'_>) -> Result<BodyLength, Problem> {
             match length.parse() {
                 Ok(length) if length <= MAX_BODY_BYTES => Ok(BodyLength::Known(length)),
                 // Also a number too long for usize: a body of that size is too large in any case.
-                _ => Err(Problem::body_too_large()),
+                _ => Err(body_too_large()),
             }
         }
     }

@@ -5,21 +5,14 @@ use std::sync::Arc;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
-use super::handshake::Handshake;
-
 /// The media type of every JSON answer.
 pub const JSON: &str = "application/json";
-/// The media type of problem details (RFC 9457, section 3).
-pub const PROBLEM_JSON: &str = "application/problem+json";
-
-/// How long a client should wait before it tries again what was refused for a passing reason, in seconds.
-pub const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Room for most heads.
-const HEAD_BYTES: usize = 256;
+pub(super) const HEAD_BYTES: usize = 256;
 
 /// What the `Server` line says.
-const NAME: &str = "ordercast";
+pub(super) const NAME: &str = "ordercast";
 
 /// An answer's body.
 #[derive(Debug, Clone)]
@@ -161,28 +154,6 @@ pub fn share(answer: Answer, origin: Option<String>) -> Answer {
     }
 }
 
-/// The head of the answer to a WebSocket handshake (RFC 6455, section 4.2.2).
-///
-/// Not printed by tiny_http: its headers are some twenty small allocations, which the allocator keeps for the thread when
-/// they are freed, so that each session would have 1.3 KB of them as long as it lives. There is no `Date` line, which
-/// RFC 9110, section 6.6.1, leaves to the server in answers such as this one.
-#[must_use]
-pub fn switching_protocols(handshake: &Handshake) -> Vec<u8> {
-    let mut head = String::with_capacity(HEAD_BYTES);
-    head.push_str("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n");
-    let accept_key = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
-    let lines = [
-        Some(("Server", NAME)),
-        Some(("Sec-WebSocket-Accept", &accept_key)),
-        handshake.protocol.map(|protocol| ("Sec-WebSocket-Protocol", protocol)),
-    ];
-    for (name, value) in lines.into_iter().flatten() {
-        head.extend([name, ": ", value, "\r\n"]);
-    }
-    head.push_str("\r\n");
-    head.into_bytes()
-}
-
 fn print(response: Response<std::io::Empty>, version: HTTPVersion, connection: Option<&str>) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     // Writing to a Vec does not fail.
@@ -200,66 +171,6 @@ fn insert_line(head: &mut Vec<u8>, name: &str, value: &str) {
     if let Some(at) = head.windows(2).position(|pair| pair == b"\r\n") {
         let line = format!("\r\n{name}: {value}");
         head.splice(at..at, line.bytes());
-    }
-}
-
-/// A refusal, answered as problem details (RFC 9457): the detail says what to do.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    status: u16,
-    detail: Cow<'static, str>,
-    headers: Vec<(&'static str, Cow<'static, str>)>,
-}
-
-impl Problem {
-    /// A refusal with this status code.
-    #[must_use]
-    pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), headers: Vec::new() }
-    }
-
-    /// 503 for a request that came too late.
-    #[must_use]
-    pub fn stopping() -> Self {
-        Self::new(503, "the server is shutting down; nothing was counted, try again")
-            .with("Retry-After", RETRY_AFTER_SECONDS)
-    }
-
-    /// 413 for a body beyond the bound.
-    #[must_use]
-    pub fn body_too_large() -> Self {
-        let limit = super::request::MAX_BODY_BYTES;
-        Self::new(413, format!("the body is too large; send at most {limit} bytes"))
-    }
-
-    /// 431 for a head beyond its bounds.
-    #[must_use]
-    pub fn head_too_large() -> Self {
-        let (bytes, lines) = (super::request::MAX_HEAD_BYTES, super::request::MAX_HEADERS);
-        Self::new(431, format!("the request head is too large; send at most {bytes} bytes and {lines} header lines"))
-    }
-
-    /// The same refusal with one more header line.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// The status code.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// The answer, whose body `encode` makes of status, title and detail.
-    #[must_use]
-    pub fn answer(&self, encode: impl FnOnce(u16, &str, &str) -> String) -> Answer {
-        let title = StatusCode(self.status).default_reason_phrase();
-        let body = Body::Owned(encode(self.status, title, &self.detail).into_bytes());
-        let mut answer = Answer::new(self.status, PROBLEM_JSON, body);
-        answer.headers.extend(self.headers.iter().cloned());
-        answer
     }
 }
 
@@ -301,28 +212,5 @@ mod tests {
     fn a_header_value_cannot_break_out_of_its_line() {
         let head = text(&Answer::empty(200).with("X-Test", "a\r\nX-Evil: b").head(HTTPVersion(1, 1), None));
         assert!(!head.contains("\r\nX-Evil"), "{head}");
-    }
-
-    #[test]
-    fn the_handshake_ends_without_a_length() {
-        // The example of RFC 6455, section 1.3.
-        let mut handshake = Handshake { key: "dGhlIHNhbXBsZSBub25jZQ==".into(), protocol: None };
-        let head = text(&switching_protocols(&handshake));
-        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"));
-        assert!(
-            head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") && !head.contains("Content-Length"),
-            "{head}"
-        );
-        assert!(!head.contains("Protocol:"), "{head}");
-        handshake.protocol = Some("bearer");
-        assert!(text(&switching_protocols(&handshake)).contains("\r\nSec-WebSocket-Protocol: bearer\r\n"));
-    }
-
-    #[test]
-    fn a_problem_tells_its_own_status() {
-        let problem = Problem::new(405, "use GET").with("Allow", "GET");
-        let answer = problem.answer(|status, title, detail| format!("{status} {title} {detail}"));
-        assert_eq!(answer.body().bytes(), b"405 Method Not Allowed use GET");
-        assert!(text(&answer.head(HTTPVersion(1, 1), None)).contains("Allow: GET\r\n"));
     }
 }

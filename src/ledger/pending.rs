@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::waiter::Reply;
-use super::{Order, Outcome, Refusal};
-use crate::order::Key;
+use super::reply::Reply;
+use super::{Order, Outcome, Rejection};
 use crate::store::{Change, KeyUse};
+use crate::tally::order::Key;
 
 /// See the module's head.
 #[derive(Default)]
@@ -47,8 +47,8 @@ impl Pending {
     }
 
     /// Lets somebody wait for this commit, whose order is refused because of what is in it, if it comes to stand.
-    pub(super) fn push_refused(&mut self, reply: Reply, refusal: Refusal) {
-        self.replies.push((reply, Err(refusal)));
+    pub(super) fn push_refused(&mut self, reply: Reply, rejection: Rejection) {
+        self.replies.push((reply, Err(rejection)));
     }
 
     /// The changes are on disk, and the next commit begins without them.
@@ -63,8 +63,8 @@ impl Pending {
             reply.send(match (outcome, due) {
                 (Ok(()), due) => due,
                 // It was not part of the commit, so that nothing of it counts is known all the same.
-                (Err(Refusal::Unknown), Err(_)) => Err(Refusal::StoreRefused),
-                (Err(refusal), _) => Err(refusal.clone()),
+                (Err(Rejection::Unknown), Err(_)) => Err(Rejection::StoreRefused),
+                (Err(rejection), _) => Err(rejection.clone()),
             });
         }
     }

@@ -2,14 +2,15 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, RwLock};
 
 use super::*;
-use crate::fanout::{self, Start};
-use crate::history;
-use crate::order::MAX_TOTAL;
-use crate::position::Lineage;
+use crate::live::fanout::{self, Start};
+use crate::live::history;
 use crate::store::StoreError;
+use crate::tally::catalog::Catalog;
+use crate::tally::order::MAX_TOTAL;
+use crate::tally::position::Lineage;
 
 /// How long an event may take that should come at once.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -134,9 +135,9 @@ fn a_refusal_because_of_an_order_that_is_not_on_disk_yet_stands_only_if_that_ord
     let unknown = || Err(StoreError::Unknown(String::new()));
     let failed = || Err(StoreError::Refused(String::new()));
     for (end, of_the_order, of_the_key, of_the_total) in [
-        (Ok(()), Ok(()), Err(Refusal::KeyReused), Err(Refusal::TotalOutOfRange)),
-        (failed(), Err(Refusal::StoreRefused), Err(Refusal::StoreRefused), Err(Refusal::StoreRefused)),
-        (unknown(), Err(Refusal::Unknown), Err(Refusal::StoreRefused), Err(Refusal::StoreRefused)),
+        (Ok(()), Ok(()), Err(Rejection::KeyReused), Err(Rejection::TotalOutOfRange)),
+        (failed(), Err(Rejection::StoreRefused), Err(Rejection::StoreRefused), Err(Rejection::StoreRefused)),
+        (unknown(), Err(Rejection::Unknown), Err(Rejection::StoreRefused), Err(Rejection::StoreRefused)),
     ] {
         let bench = Bench::new(None, 0);
         let first = bench.submit(order(1, None));

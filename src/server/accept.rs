@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::census::{Census, Full, Permit};
+use super::connections::{Connections, Full, Permit};
+use super::reject::{RejectedConnections, WAIT};
 use super::serve::serve;
-use crate::http::response::{Problem, RETRY_AFTER_SECONDS};
+use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
+use crate::http::service::Service;
+use crate::http::socket::is_timeout;
 use crate::log;
-use crate::net::is_timeout;
-use crate::service::Service;
-use crate::turnaway::{Turnaway, WAIT};
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,9 +31,9 @@ const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 /// One address's accept loop.
 pub struct Acceptor<S> {
     listener: TcpListener,
-    census: Arc<Census>,
+    connections: Arc<Connections>,
     service: Arc<S>,
-    turnaway: Turnaway,
+    rejected: RejectedConnections,
     /// What is told when the server is full.
     server_full: Vec<u8>,
     /// What is told to an address that has all its connections.
@@ -45,7 +45,7 @@ pub struct Acceptor<S> {
 
 impl<S: Service> Acceptor<S> {
     /// An acceptor that has not begun.
-    pub fn new(listener: TcpListener, census: Arc<Census>, service: Arc<S>) -> Self {
+    pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
         let answer = |detail: &'static str| {
             let problem = Problem::new(503, detail).with("Retry-After", RETRY_AFTER_SECONDS);
             let answer = service.refuse(&problem);
@@ -55,29 +55,29 @@ impl<S: Service> Acceptor<S> {
         };
         let server_full = answer("the server has all the connections it can carry; try again");
         let address_full = answer("your address has all the connections it may have; close one, or try again");
-        let turnaway = Turnaway::default();
-        Self { listener, census, service, turnaway, server_full, address_full, last_logged: None, tick: None }
+        let rejected = RejectedConnections::default();
+        Self { listener, connections, service, rejected, server_full, address_full, last_logged: None, tick: None }
     }
 
-    /// Starts the thread. It ends after [`Census::stop`] and a [`wake`].
+    /// Starts the thread. It ends after [`Connections::stop`] and a [`wake`].
     pub fn start(mut self) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("accept".into()).stack_size(STACK_BYTES).spawn(move || {
-            while !self.census.is_stopping() {
+            while !self.connections.is_stopping() {
                 self.accept_one();
             }
         })
     }
 
     fn accept_one(&mut self) {
-        self.turnaway.tidy();
+        self.rejected.tidy();
         // While some wait for their close, this thread wakes up for it.
-        let tick = (!self.turnaway.is_empty()).then_some(WAIT);
+        let tick = (!self.rejected.is_empty()).then_some(WAIT);
         if tick != self.tick && SockRef::from(&self.listener).set_read_timeout(tick).is_ok() {
             self.tick = tick;
         }
         match self.listener.accept() {
             Ok((stream, peer)) => {
-                if !self.census.is_stopping() {
+                if !self.connections.is_stopping() {
                     self.begin(stream, peer.ip());
                 }
             }
@@ -92,7 +92,7 @@ impl<S: Service> Acceptor<S> {
         // Totals and answers are small and urgent; without this they would wait for each other's acknowledgement.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
-        let permit = match self.census.admit(&stream, peer) {
+        let permit = match self.connections.admit(&stream, peer) {
             Ok(permit) => permit,
             Err(full) => {
                 let answer = match full {
@@ -100,7 +100,7 @@ impl<S: Service> Acceptor<S> {
                     Full::Address => &self.address_full,
                 };
                 if let Some(stream) = Arc::into_inner(stream) {
-                    self.turnaway.send(stream, answer);
+                    self.rejected.send(stream, answer);
                 }
                 return;
             }
@@ -111,8 +111,8 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn spawn(&self, stream: Arc<TcpStream>, permit: Permit) -> io::Result<()> {
-        let (service, census) = (self.service.clone(), self.census.clone());
-        let serve = move || serve(&*service, stream, &census, &permit);
+        let (service, connections) = (self.service.clone(), self.connections.clone());
+        let serve = move || serve(&*service, stream, &connections, &permit);
         thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
     }
 
@@ -121,7 +121,7 @@ impl<S: Service> Acceptor<S> {
             log::line(&format!("{why}; trying again"));
             self.last_logged = Some(Instant::now());
         }
-        self.turnaway.tidy();
+        self.rejected.tidy();
         thread::sleep(PAUSE);
     }
 }

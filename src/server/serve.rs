@@ -5,11 +5,12 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::census::{Census, Permit};
+use super::connections::{Connections, Permit};
 use crate::http::connection::{Connection, KEEP_ALIVE_IDLE, ReadError, write_all};
 use crate::http::deferred::Settled;
-use crate::http::response::{self, Problem};
-use crate::service::{Call, Opening, Plan, Service, Step};
+use crate::http::problem::Problem;
+use crate::http::response;
+use crate::http::service::{Call, Opening, Plan, Service, Step};
 
 /// How often a connection whose client is silent looks whether an answer that another thread writes was left to it: 1 s.
 const ANSWER_TICK: Duration = Duration::from_secs(1);
@@ -17,7 +18,7 @@ const ANSWER_TICK: Duration = Duration::from_secs(1);
 /// One connection on its own thread.
 struct Serving<'a, S: Service> {
     service: &'a S,
-    census: &'a Census,
+    connections: &'a Connections,
     connection: Connection,
     client: S::Client,
     /// Whether another thread was asked for the last answer.
@@ -45,8 +46,8 @@ struct Session<S: Service> {
 }
 
 /// Serves one connection on this thread until it ends.
-pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, census: &Census, permit: &Permit) {
-    if let Some(Session { stream, early, opening, topic, client }) = serve_requests(service, stream, census)
+pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, permit: &Permit) {
+    if let Some(Session { stream, early, opening, topic, client }) = serve_requests(service, stream, connections)
         && open(&stream, opening).is_ok()
     {
         permit.becomes_session();
@@ -64,8 +65,8 @@ fn open(stream: &TcpStream, opening: Opening) -> io::Result<()> {
 
 // Not inlined: a session that follows must not keep this frame on its stack for as long as it lives.
 #[inline(never)]
-fn serve_requests<S: Service>(service: &S, stream: Arc<TcpStream>, census: &Census) -> Option<Session<S>> {
-    let mut serving = Serving::boxed(service, stream, census);
+fn serve_requests<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections) -> Option<Session<S>> {
+    let mut serving = Serving::boxed(service, stream, connections);
     loop {
         let planned = serving.plan()?;
         match serving.carry_out(planned) {
@@ -98,9 +99,9 @@ fn settle<S: Service>(service: &S, client: &S::Client, stream: &TcpStream, patie
 
 impl<'a, S: Service> Serving<'a, S> {
     #[inline(never)]
-    fn boxed(service: &'a S, stream: Arc<TcpStream>, census: &'a Census) -> Box<Self> {
+    fn boxed(service: &'a S, stream: Arc<TcpStream>, connections: &'a Connections) -> Box<Self> {
         let connection = Connection::new(stream);
-        Box::new(Self { service, census, connection, client: S::Client::default(), is_deferred: false })
+        Box::new(Self { service, connections, connection, client: S::Client::default(), is_deferred: false })
     }
 
     /// Reads the next request's head and decides by it. `None`: the connection ends.
@@ -163,7 +164,7 @@ impl<'a, S: Service> Serving<'a, S> {
                 if let Err(error) = self.connection.read_body() {
                     return self.refuse(error);
                 }
-                let can_defer = origin.is_none() && !self.census.is_stopping() && self.connection.can_defer();
+                let can_defer = origin.is_none() && !self.connections.is_stopping() && self.connection.can_defer();
                 let call =
                     Call { body: self.connection.body(), deferred_to: can_defer.then(|| self.connection.stream()) };
                 match self.service.act(&mut self.client, action, call) {
@@ -175,7 +176,7 @@ impl<'a, S: Service> Serving<'a, S> {
                 }
             }
         };
-        match self.connection.answer(&response::share(answer, origin), !self.census.is_stopping()) {
+        match self.connection.answer(&response::share(answer, origin), !self.connections.is_stopping()) {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => Next::End,
         }
@@ -184,7 +185,7 @@ impl<'a, S: Service> Serving<'a, S> {
     fn refuse(&mut self, error: ReadError) -> Next<S::Topic> {
         let problem = match error {
             // The end has cut the body off, and the client should know that nothing came of it.
-            ReadError::Gone if self.connection.is_in_body() && self.census.is_stopping() => Problem::stopping(),
+            ReadError::Gone if self.connection.is_in_body() && self.connections.is_stopping() => Problem::stopping(),
             ReadError::Gone => return Next::End,
             ReadError::Refused(problem) => problem,
         };

@@ -2,8 +2,8 @@
 //! the catalogue, not who asks for them. [`sqlite`] is the store that ships.
 
 pub mod files;
-pub mod keeping;
-pub mod log;
+pub mod order_log;
+pub mod retention;
 pub mod schema;
 pub mod seed;
 pub mod sqlite;
@@ -11,9 +11,9 @@ pub mod sqlite;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::catalog::{Catalog, Category, Product, ProductIndex};
-use crate::order::{Amount, Key, Total};
-use crate::position::Lineage;
+use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
+use crate::tally::order::{Amount, Key, Total};
+use crate::tally::position::Lineage;
 
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]

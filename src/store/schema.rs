@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
-use super::{StoreError, Stored, log};
-use crate::catalog::{CategoryIndex, Details};
-use crate::order::Total;
-use crate::position::Lineage;
+use super::{StoreError, Stored};
+use crate::tally::catalog::{CategoryIndex, Details};
+use crate::tally::order::Total;
+use crate::tally::position::Lineage;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
 pub const APPLICATION_ID: i32 = 0x4f72_6443;
@@ -222,12 +222,21 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
-    stored.last_seq = log::last(connection)?;
+    stored.last_seq = last_seq(connection)?;
     // A file of an older schema, which only the tools read, has none.
     let sql = "SELECT value FROM meta WHERE key = 'runs'";
     let runs: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
     stored.lineage = runs.map_or_else(Lineage::default, |runs| Lineage::parse(&runs));
     Ok(Ok(stored))
+}
+
+/// The number of the last order, 0 before the first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
+    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
+    Ok(last.unwrap_or(0).cast_unsigned())
 }
 
 /// What stands behind every word of damage.

@@ -2,8 +2,8 @@
 //! nothing that is there; knows neither the file's format nor its place.
 
 use super::{Change, Store, StoreError, Stored, now_ms};
-use crate::catalog::{CatalogError, Category, Details, Product};
-use crate::order::Total;
+use crate::tally::catalog::{CatalogError, Category, Details, Product};
+use crate::tally::order::Total;
 
 /// One category of a catalogue file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub fn plant(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Key;
     use crate::store::KeyUse;
+    use crate::tally::order::Key;
 
     #[derive(Default)]
     struct Counted(usize);

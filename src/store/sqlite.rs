@@ -12,12 +12,12 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
 use super::files::{data_file, folder_of, is_orphaned_log, lock, orphaned_log, sync_folder, with_suffix};
-use super::keeping::{Coming, Keeping, KeyClock, limit_size, oldest_key_ms, prune};
+use super::retention::{Coming, KeyClock, Retention, limit_size, oldest_key_ms, prune};
 use super::schema::{self, describe_open};
 use super::{Change, KeyUse, Store, StoreError, Stored, now_ms};
-use crate::catalog::{Details, ProductIndex};
-use crate::order::{Amount, Key, Total};
-use crate::position::Lineage;
+use crate::tally::catalog::{Details, ProductIndex};
+use crate::tally::order::{Amount, Key, Total};
+use crate::tally::position::Lineage;
 
 /// How long a commit waits while another program, such as a SQLite shell, holds the file: 2 s, so that an order is
 /// refused long before its client gives up.
@@ -31,7 +31,7 @@ const STATEMENTS: usize = 16;
 pub struct SqliteStore {
     path: PathBuf,
     connection: Connection,
-    keeping: Keeping,
+    retention: Retention,
     clock: KeyClock,
     /// The lineage, until it has been written: this run has to be listed before anything that it adds.
     owed: Option<Lineage>,
@@ -51,7 +51,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::InUse`] when another server owns the folder; [`StoreError::Unusable`] when the file is damaged,
     /// of another program or of a newer version; otherwise what the disk refused.
-    pub fn open(folder: &Path, keeping: Keeping) -> Result<(Self, Stored), StoreError> {
+    pub fn open(folder: &Path, retention: Retention) -> Result<(Self, Stored), StoreError> {
         fs::create_dir_all(folder).map_err(|error| {
             StoreError::Unusable(format!("cannot make the data folder {}: {error}", folder.display()))
         })?;
@@ -78,7 +78,7 @@ impl SqliteStore {
         rewrite_log(&mut connection, &path)?;
         schema::check_pages(&connection, &path)?;
         schema::bring_up_to_date(&mut connection).map_err(describe)?;
-        if let Some(bytes) = keeping.data_bytes {
+        if let Some(bytes) = retention.data_bytes {
             limit_size(&connection, bytes).map_err(describe)?;
         }
         let mut stored = schema::load(&connection, &path)?;
@@ -94,7 +94,7 @@ impl SqliteStore {
             Self {
                 path,
                 connection,
-                keeping,
+                retention,
                 clock: KeyClock::new(now_ms()),
                 owed,
                 in_doubt: false,
@@ -119,7 +119,7 @@ impl SqliteStore {
             write_owed(&transaction, owed)?;
             transaction.commit()
         };
-        list(&mut self.connection, self.owed.as_ref()).map_err(|error| describe_commit(&error, &self.keeping))?;
+        list(&mut self.connection, self.owed.as_ref()).map_err(|error| describe_commit(&error, &self.retention))?;
         self.owed = None;
         Ok(())
     }
@@ -135,10 +135,10 @@ impl Store for SqliteStore {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         // Until this succeeds nothing is written, so what is refused here is refused for good.
         if self.in_doubt {
-            self.settle().map_err(|error| describe_commit(&error, &self.keeping))?;
+            self.settle().map_err(|error| describe_commit(&error, &self.retention))?;
         }
-        let keeping = self.keeping;
-        let (transaction, first_kept) = self.prepare(changes).map_err(|error| describe_commit(&error, &keeping))?;
+        let retention = self.retention;
+        let (transaction, first_kept) = self.prepare(changes).map_err(|error| describe_commit(&error, &retention))?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.last_seq = Coming::of(changes, self.last_seq).last_seq;
@@ -147,20 +147,20 @@ impl Store for SqliteStore {
         };
         self.in_doubt = true;
         if self.settle().is_ok() || stopped_before_its_end(&error) {
-            return Err(describe_commit(&error, &self.keeping));
+            return Err(describe_commit(&error, &self.retention));
         }
         Err(StoreError::Unknown(error.to_string()))
     }
 
     fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
-        let oldest_ms = oldest_key_ms(&self.keeping, self.clock.now_ms());
+        let oldest_ms = oldest_key_ms(&self.retention, self.clock.now_ms());
         let find = || {
             let mut statement =
                 self.connection.prepare_cached("SELECT product, amount FROM keys WHERE key = ?1 AND at_ms >= ?2")?;
             let found = statement.query_row(params![key.as_str(), oldest_ms], |row| Ok((row.get(0)?, row.get(1)?)));
             found.optional()
         };
-        let found: Option<(u32, i64)> = find().map_err(|error| describe_commit(&error, &self.keeping))?;
+        let found: Option<(u32, i64)> = find().map_err(|error| describe_commit(&error, &self.retention))?;
         Ok(found.and_then(|(product, amount)| match product {
             0 => Some(KeyUse::Batch(amount)),
             row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
@@ -172,11 +172,11 @@ impl SqliteStore {
     /// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the log.
     /// Dropping it rolls it back.
     fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, u64)> {
-        let Self { connection, keeping, clock, owed, first_seq, last_seq, .. } = self;
+        let Self { connection, retention, clock, owed, first_seq, last_seq, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
-        let first_kept = prune(&transaction, keeping, key_ms, *first_seq, &Coming::of(changes, *last_seq))?;
+        let first_kept = prune(&transaction, retention, key_ms, *first_seq, &Coming::of(changes, *last_seq))?;
         write_owed(&transaction, owed.as_ref())?;
         write_changes(&transaction, changes, key_ms)?;
         Ok((transaction, first_kept))
@@ -308,8 +308,8 @@ fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: u64)
     Ok(())
 }
 
-fn describe_commit(error: &rusqlite::Error, keeping: &Keeping) -> StoreError {
-    match (error.sqlite_error_code(), keeping.data_bytes) {
+fn describe_commit(error: &rusqlite::Error, retention: &Retention) -> StoreError {
+    match (error.sqlite_error_code(), retention.data_bytes) {
         (Some(ErrorCode::DiskFull), None) => StoreError::Full(error.to_string()),
         // SQLite tells a full disk and a file at its cap alike.
         (Some(ErrorCode::DiskFull), Some(cap)) => {

@@ -11,13 +11,13 @@ use rusqlite::backup::{self, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::check;
-use super::pages::MAGIC;
+use super::repair::MAGIC;
 use super::source::Source;
 use super::{ToolError, at, counted};
 use crate::config::Backup;
+use crate::store::StoreError;
 use crate::store::files::{sync_folder, with_suffix};
 use crate::store::schema::{self, describe_open};
-use crate::store::{StoreError, log};
 
 /// Copies the data file. Returns what is in the copy, in words.
 ///
@@ -127,7 +127,7 @@ fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
     let words = format!(
         "{}, the log up to order {}",
         counted(stored.catalog.products().len() as u64, "product"),
-        log::last(&target).map_err(describe_target)?
+        schema::last_seq(&target).map_err(describe_target)?
     );
     target.close().map_err(|(_, error)| describe_target(error))?;
     Ok(words)

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::source::Source;
-use super::{ToolError, counted, data_file, salvage};
+use super::{ToolError, counted, data_file, repair};
 use crate::config::Check;
 use crate::store::files::is_orphaned_log;
 use crate::store::{StoreError, Stored, schema};
@@ -32,7 +32,7 @@ struct Findings {
     damage: Vec<String>,
     unsaid: u64,
     /// Why the file is none for us.
-    refusal: Option<StoreError>,
+    rejection: Option<StoreError>,
 }
 
 impl Findings {
@@ -59,7 +59,7 @@ pub fn run(options: &Check) -> Result<Report, ToolError> {
     } else {
         Source::open(&options.data)?.read(|connection| examined(connection, &path))?
     };
-    if let Some(error) = findings.refusal {
+    if let Some(error) = findings.rejection {
         return Err(error.into());
     }
     let is_sound = findings.damage.is_empty();
@@ -79,7 +79,7 @@ pub fn run(options: &Check) -> Result<Report, ToolError> {
     if findings.unsaid > 0 {
         line(format_args!("- and {} more findings", findings.unsaid));
     }
-    let readable = salvage::read(&path, |_| Ok(()))?;
+    let readable = repair::read_damaged(&path, |_| Ok(()))?;
     if readable.is_empty() {
         line(format_args!("nothing of the tally is readable; restore a backup"));
     } else {
@@ -107,8 +107,8 @@ fn examined(connection: &Connection, path: &Path) -> Findings {
 /// # Errors
 /// When the file is of another program or of a newer version.
 pub fn first_damage(connection: &Connection, path: &Path) -> Result<Option<String>, StoreError> {
-    let Findings { damage, refusal, .. } = examined(connection, path);
-    refusal.map_or_else(|| Ok(damage.into_iter().next()), Err)
+    let Findings { damage, rejection, .. } = examined(connection, path);
+    rejection.map_or_else(|| Ok(damage.into_iter().next()), Err)
 }
 
 fn examine(connection: &Connection, path: &Path, findings: &mut Findings) -> rusqlite::Result<()> {
@@ -118,8 +118,8 @@ fn examine(connection: &Connection, path: &Path, findings: &mut Findings) -> rus
         findings.wrong("it is empty: no table is in it".to_owned());
         return Ok(());
     }
-    findings.refusal = schema::check_origin(&transaction, path).err();
-    if findings.refusal.is_some() {
+    findings.rejection = schema::check_origin(&transaction, path).err();
+    if findings.rejection.is_some() {
         return Ok(());
     }
     findings.facts.push(format!("schema {}", number("PRAGMA user_version")?));

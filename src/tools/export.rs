@@ -8,10 +8,10 @@ use std::io::{ErrorKind, Write};
 use super::source::Source;
 use super::{ToolError, counted};
 use crate::config::{Export, Format};
+use crate::json;
 use crate::store::StoreError;
-use crate::store::log::{self, Entry};
+use crate::store::order_log::{self, Entry};
 use crate::store::schema::{self, describe_open};
-use crate::wire;
 
 /// Orders that are read at once: 1,000. Between two reads SQLite can tidy its log, however slowly the output is taken.
 const PAGE: usize = 1_000;
@@ -34,7 +34,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
     let mut source = Source::open(&options.data)?;
     let path = source.path().to_owned();
     source.read(|connection| schema::check_is_used(connection, &path))??;
-    let last = source.read(log::last)?.map_err(|error| describe_open(&path, &error))?;
+    let last = source.read(schema::last_seq)?.map_err(|error| describe_open(&path, &error))?;
     if options.format == Format::Csv {
         output.write_all(CSV_HEADER.as_bytes()).map_err(ToolError::Output)?;
     }
@@ -42,7 +42,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
     let mut lines = String::new();
     // Orders that come while this goes on are not awaited: under load it might never end.
     while after < last {
-        let page = source.read(|connection| log::page(connection, after, PAGE))?;
+        let page = source.read(|connection| order_log::page(connection, after, PAGE))?;
         let page = page.map_err(|error| StoreError::Unusable(unreadable(after, &describe_open(&path, &error))))?;
         if page.is_empty() {
             break;
@@ -53,7 +53,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
             missing += if after == 0 { 0 } else { entry.seq - after - 1 };
             after = entry.seq;
             match options.format {
-                Format::Ndjson => wire::push_log_line(&mut lines, entry),
+                Format::Ndjson => json::push_log_line(&mut lines, entry),
                 Format::Csv => push_csv_line(&mut lines, entry),
             }
         }

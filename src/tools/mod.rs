@@ -5,9 +5,7 @@
 pub mod backup;
 pub mod check;
 pub mod export;
-mod pages;
 pub mod repair;
-mod salvage;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +43,7 @@ impl From<StoreError> for ToolError {
     }
 }
 
-/// A refusal because of what the system says about a file.
+/// A rejection because of what the system says about a file.
 fn at(path: &Path, error: &io::Error) -> ToolError {
     ToolError::Refused(format!("{}: {error}", path.display()))
 }

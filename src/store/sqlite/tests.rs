@@ -1,9 +1,9 @@
 //! The store on real files: what is there after opening again, and what is refused.
 
 use super::super::files::DATA_FILE;
-use super::super::keeping::MAX_KEYS;
+use super::super::retention::MAX_KEYS;
 use super::*;
-use crate::catalog::Catalog;
+use crate::tally::catalog::Catalog;
 
 struct Folder(std::path::PathBuf);
 
@@ -51,12 +51,12 @@ fn keyed(seq: u64, key: &str) -> Change {
 #[test]
 fn what_was_committed_is_there_after_opening_again() {
     let folder = Folder::new("reopen");
-    let (mut store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (mut store, stored) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     assert_eq!((stored.totals.len(), stored.last_seq), (0, 0));
     store.commit(&seed()).unwrap();
     store.commit(&[order(1, 4), order(2, 5)]).unwrap();
     drop(store);
-    let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (_store, stored) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     assert_eq!(stored.totals, [Total::new(5).unwrap()]);
     assert_eq!(stored.last_seq, 2);
     assert_eq!(stored.catalog.product(ProductIndex(0)).id, "T1");
@@ -65,12 +65,12 @@ fn what_was_committed_is_there_after_opening_again() {
 #[test]
 fn a_refused_batch_leaves_nothing_behind() {
     let folder = Folder::new("rollback");
-    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
     assert!(store.commit(&[order(1, 4), order(1, 5)]).is_err(), "a sequence number twice");
     store.commit(&[order(1, 6)]).unwrap();
     drop(store);
-    let (_store, stored) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (_store, stored) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     assert_eq!((stored.totals[0].get(), stored.last_seq), (6, 1));
 }
 
@@ -78,8 +78,8 @@ fn a_refused_batch_leaves_nothing_behind() {
 fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
     const MINUTE: u64 = 60_000;
     let folder = Folder::new("keys");
-    let keeping = Keeping { keys: Duration::from_secs(60 * 60), ..Keeping::default() };
-    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    let retention = Retention { keys: Duration::from_secs(60 * 60), ..Retention::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     store.commit(&seed()).unwrap();
     let find = |store: &mut SqliteStore, minutes: u64, key: &str| {
         store.clock = KeyClock::new(minutes * MINUTE);
@@ -101,7 +101,7 @@ fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
 #[test]
 fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
     let folder = Folder::new("many-keys");
-    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
     store.commit(&[keyed(1, "a"), keyed(2, "b"), keyed(3, "c")]).unwrap();
     let known = |store: &mut SqliteStore| {
@@ -120,13 +120,13 @@ fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
 #[test]
 fn the_log_keeps_the_last_orders_and_totals_keep_all() {
     let folder = Folder::new("pruned");
-    let (mut store, _) = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
     let orders: Vec<Change> = (1..=1_000).map(|seq| order(seq, 3 + seq as i64)).collect();
     store.commit(&orders).unwrap();
     drop(store);
-    let keeping = Keeping { orders: Some(10), ..Keeping::default() };
-    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    let retention = Retention { orders: Some(10), ..Retention::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     for seq in 1_001..=1_010 {
         store.commit(&[order(seq, 3 + seq as i64)]).unwrap();
     }
@@ -135,14 +135,14 @@ fn the_log_keeps_the_last_orders_and_totals_keep_all() {
     });
     assert_eq!(bounds.unwrap(), (1_001, 1_010));
     drop(store);
-    assert_eq!(SqliteStore::open(&folder.0, keeping).unwrap().1.totals[0].get(), 1_013);
+    assert_eq!(SqliteStore::open(&folder.0, retention).unwrap().1.totals[0].get(), 1_013);
 }
 
 #[test]
 fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
     let folder = Folder::new("capped");
-    let keeping = Keeping { data_bytes: Some(64 * 1024), ..Keeping::default() };
-    let (mut store, _) = SqliteStore::open(&folder.0, keeping).unwrap();
+    let retention = Retention { data_bytes: Some(64 * 1024), ..Retention::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     store.commit(&seed()).unwrap();
     let mut taken = 0;
     let error = loop {
@@ -156,7 +156,7 @@ fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
     assert!(store.commit(&[]).is_err(), "a probe finds out too");
     drop(store);
     // Old orders make room before new ones need it.
-    let pruned = Keeping { orders: Some(10), ..keeping };
+    let pruned = Retention { orders: Some(10), ..retention };
     let (mut store, stored) = SqliteStore::open(&folder.0, pruned).unwrap();
     assert_eq!((stored.last_seq, stored.totals[0].get()), (taken, 3 + taken as i64));
     store.commit(&[]).unwrap();
@@ -168,8 +168,8 @@ fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
 #[test]
 fn a_second_store_on_the_folder_is_refused_with_the_holders_id() {
     let folder = Folder::new("second");
-    let _store = SqliteStore::open(&folder.0, Keeping::default()).unwrap();
-    let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+    let _store = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    let error = SqliteStore::open(&folder.0, Retention::default()).err().unwrap();
     assert!(matches!(error, StoreError::InUse(_)));
     assert!(error.to_string().contains(&std::process::id().to_string()));
 }
@@ -179,12 +179,12 @@ fn files_of_others_and_of_the_future_are_refused_untouched() {
     for (name, sql) in [("other", "CREATE TABLE t (x)"), ("newer", "PRAGMA user_version = 99")] {
         let folder = Folder::new(name);
         if name == "newer" {
-            SqliteStore::open(&folder.0, Keeping::default()).unwrap();
+            SqliteStore::open(&folder.0, Retention::default()).unwrap();
         } else {
             fs::create_dir_all(&folder.0).unwrap();
         }
         Connection::open(folder.0.join(DATA_FILE)).unwrap().execute_batch(sql).unwrap();
-        let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+        let error = SqliteStore::open(&folder.0, Retention::default()).err().unwrap();
         assert!(matches!(error, StoreError::Unusable(_)), "{error}");
     }
 }
@@ -194,6 +194,6 @@ fn a_damaged_file_is_refused_with_what_to_do() {
     let folder = Folder::new("damaged");
     fs::create_dir_all(&folder.0).unwrap();
     fs::write(folder.0.join(DATA_FILE), "this is no database, however long it may be".repeat(100)).unwrap();
-    let error = SqliteStore::open(&folder.0, Keeping::default()).err().unwrap();
+    let error = SqliteStore::open(&folder.0, Retention::default()).err().unwrap();
     assert!(error.to_string().contains("restore a backup"), "{error}");
 }

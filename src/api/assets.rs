@@ -1,0 +1,214 @@
+//! The web app's files: embedded in the binary, or served from a folder. Owns names, media types and entity tags.
+//! Imports nothing of ours.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// The largest file that is served from a folder: 16 MiB, since it is held in memory.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// The file that `/` stands for.
+const INDEX: &str = "index.html";
+
+/// A file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Of the binary.
+    Embedded(&'static [u8]),
+    /// Read from a folder, once for all who get them.
+    Read(Arc<[u8]>),
+}
+
+/// One file, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asset {
+    /// The content.
+    pub content: Content,
+    /// The media type, by the name's ending.
+    pub content_type: &'static str,
+    /// The strong entity tag, quotes included (RFC 9110, section 8.8.3): a hash of the content.
+    pub etag: String,
+}
+
+/// Where the files come from.
+#[derive(Debug)]
+pub enum Assets {
+    /// Those of `static/` when the binary was built.
+    Embedded,
+    /// Those of a folder.
+    Folder(Folder),
+}
+
+/// A folder, and what has been read of it. A file is read anew when its time or length has changed.
+#[derive(Debug)]
+pub struct Folder {
+    /// Absolute and free of links.
+    path: PathBuf,
+    read: Mutex<HashMap<PathBuf, (SystemTime, Asset)>>,
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../static/", $name)).as_slice())),*]
+    };
+}
+
+/// Every file of `static/`; a test holds the two together.
+const EMBEDDED: &[(&str, &[u8])] = embedded![
+    "api.js",
+    "app.js",
+    "backoff.js",
+    "board.js",
+    "chevron.svg",
+    "feed.js",
+    "icon.svg",
+    "index.html",
+    "outbox.js",
+    "product-item.js",
+    "style.css",
+    "token-form.js",
+    "token.js",
+];
+
+impl Assets {
+    /// Serves from a folder.
+    ///
+    /// # Errors
+    /// When the folder, or the page in it, is not there.
+    pub fn folder(folder: &Path) -> io::Result<Self> {
+        let folder = folder.canonicalize()?;
+        if folder.join(INDEX).is_file() {
+            Ok(Self::Folder(Folder { path: folder, read: Mutex::default() }))
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("it has no {INDEX}")))
+        }
+    }
+
+    /// The file that a request's path names; `None` if there is none.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Asset> {
+        let name = match path.strip_prefix('/')? {
+            "" => INDEX,
+            name => name,
+        };
+        match self {
+            Self::Embedded => {
+                let (_, bytes) = EMBEDDED.iter().find(|(own, _)| *own == name)?;
+                Some(Asset::new(name, Content::Embedded(bytes)))
+            }
+            Self::Folder(folder) => folder.find(name),
+        }
+    }
+}
+
+impl Asset {
+    fn new(name: &str, content: Content) -> Self {
+        let bytes = match &content {
+            Content::Embedded(bytes) => bytes,
+            Content::Read(bytes) => &bytes[..],
+        };
+        Self { etag: format!("\"{:016x}\"", hash(bytes)), content, content_type: content_type(name) }
+    }
+}
+
+impl Folder {
+    /// A file of the folder. Neither a name nor a link leads out of it.
+    fn find(&self, name: &str) -> Option<Asset> {
+        let is_plain = |part: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
+        };
+        if !name.split('/').all(is_plain) {
+            return None;
+        }
+        let path = fs::canonicalize(self.path.join(name)).ok().filter(|path| path.starts_with(&self.path))?;
+        let facts = fs::metadata(&path).ok().filter(|facts| facts.is_file() && facts.len() <= MAX_FILE_BYTES)?;
+        let changed = facts.modified().ok()?;
+        // Held while reading, so that many requests for one file read it once.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, Asset { content: Content::Read(bytes), .. })) = read.get(&path)
+            && *at == changed
+            && bytes.len() as u64 == facts.len()
+        {
+            return read.get(&path).map(|(_, asset)| asset.clone());
+        }
+        let mut bytes = Vec::new();
+        File::open(&path).ok()?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+        let asset = Asset::new(name, Content::Read(bytes.into()));
+        read.insert(path, (changed, asset.clone()));
+        Some(asset)
+    }
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+/// FNV-1a with 64 bits: enough to tell two versions of a file apart.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_static_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("static");
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_root_is_the_page_and_tags_differ_by_content() {
+        let page = Assets::Embedded.find("/").unwrap();
+        assert_eq!(Some(&page), Assets::Embedded.find("/index.html").as_ref());
+        assert!(page.content_type.starts_with("text/html"));
+        assert_ne!(page.etag, Assets::Embedded.find("/app.js").unwrap().etag);
+        assert_eq!(Assets::Embedded.find("/nothing.js"), None);
+    }
+
+    #[test]
+    fn a_folder_cannot_be_left() {
+        let folder = std::env::temp_dir().join(format!("ordercast-assets-{}", std::process::id()));
+        let inside = folder.join("inside");
+        fs::create_dir_all(inside.join("sub")).unwrap();
+        fs::write(folder.join("secret.txt"), "secret").unwrap();
+        fs::write(inside.join("index.html"), "page").unwrap();
+        fs::write(inside.join("sub/a.css"), "css").unwrap();
+        fs::write(inside.join(".hidden"), "hidden").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.join("secret.txt"), inside.join("link.txt")).unwrap();
+        let assets = Assets::folder(&inside).unwrap();
+        let page = || assets.find("/").unwrap().content;
+        assert_eq!(page(), Content::Read(b"page".as_slice().into()));
+        fs::write(inside.join("index.html"), "another page").unwrap();
+        assert_eq!(page(), Content::Read(b"another page".as_slice().into()));
+        assert_eq!(assets.find("/sub/a.css").unwrap().content_type, "text/css; charset=utf-8");
+        for path in
+            ["/../secret.txt", "/sub/../../secret.txt", "/link.txt", "/.hidden", "/sub", "//", "/%2e%2e/secret.txt"]
+        {
+            assert_eq!(assets.find(path), None, "{path}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

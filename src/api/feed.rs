@@ -1,0 +1,118 @@
+//! What is said over a live feed: totals come by themselves, and the client's commands are obeyed. Owns what each command
+//! does and needs; knows neither frames nor sockets.
+
+use std::sync::{Arc, PoisonError};
+
+use tungstenite::Message;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::api::routes::Topic;
+use crate::api::tokens::{Access, Token, Tokens};
+use crate::json::{self, Command, CommandError};
+use crate::ledger::{LedgerHandle, Order};
+use crate::live::fanout::{FanoutHandle, Feed, Subscription};
+use crate::live::slow_sockets::SlowSockets;
+use crate::live::subscriber::Subscriber;
+use crate::live::websocket::{Conversation, Goodbye};
+use crate::tally::catalog::SharedCatalog;
+use crate::tally::order::{Amount, Key};
+
+/// What live feeds work on.
+pub struct Feeds {
+    /// What can be ordered.
+    pub catalog: SharedCatalog,
+    /// Where orders are written.
+    pub ledger: LedgerHandle,
+    /// Where totals come from.
+    pub fanout: FanoutHandle,
+    /// Who may do what.
+    pub tokens: Arc<Tokens>,
+    /// Who helps when a socket is full.
+    pub slow_sockets: SlowSockets,
+}
+
+/// One client's feed.
+pub struct LiveFeed<'a> {
+    shared: &'a Feeds,
+    /// What it begins with; a command moves it.
+    subscription: Subscription,
+    /// The position that it goes on from.
+    since: Option<String>,
+    token: Option<Token>,
+}
+
+impl<'a> LiveFeed<'a> {
+    /// A feed that has not begun.
+    #[must_use]
+    pub fn new(shared: &'a Feeds, topic: Topic) -> Self {
+        let Topic { subscription, since, token } = topic;
+        Self { shared, subscription, since, token }
+    }
+
+    fn may(&self, access: Access) -> bool {
+        self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
+    }
+
+    fn order(&self, id: &str, amount: Amount, key: Option<Key>) -> String {
+        let name = key.as_ref().map(|key| key.as_str().to_owned());
+        let name = name.as_deref();
+        if !self.may(Access::Write) {
+            return json::error_message("to order over this socket, open it with a token that may write", name);
+        }
+        let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(id);
+        let Some(product) = found else {
+            return json::error_message("there is no such product; GET /{category} lists them", name);
+        };
+        match self.shared.ledger.order(Order { product, amount, key }) {
+            Ok(()) => json::order_taken(name),
+            Err(rejection) => json::error_message(&rejection.to_string(), name),
+        }
+    }
+}
+
+impl Conversation for LiveFeed<'_> {
+    fn begin(&mut self, subscriber: &Arc<Subscriber>) {
+        let since = self.since.take();
+        self.shared.fanout.subscribe(subscriber.clone(), self.subscription, since.as_deref());
+    }
+
+    /// A token may be taken off the list while the session is open.
+    fn check(&self) -> Result<(), Goodbye> {
+        if self.token.is_none() || self.may(Access::Read) {
+            Ok(())
+        } else {
+            Err(Goodbye(CloseCode::Policy, "the token is no longer known here"))
+        }
+    }
+
+    fn hear(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye> {
+        let Message::Text(message) = message else {
+            return Err(Goodbye(CloseCode::Unsupported, "send text messages only"));
+        };
+        let answer = match json::parse_command(&message) {
+            Ok(Command::UpdateCategory(name)) => {
+                let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
+                match found {
+                    Some(index) => {
+                        let subscription = Subscription { feed: Feed::Category(index), ..self.subscription };
+                        self.shared.fanout.move_to(subscriber.clone(), subscription);
+                        // The snapshot is the answer.
+                        return Ok(None);
+                    }
+                    None => json::error_message("there is no such category; GET /categories lists them", None),
+                }
+            }
+            Ok(Command::AddOrder { id, amount, key }) => self.order(&id, amount, key),
+            Err(CommandError { why, key }) => json::error_message(&why, key.as_deref()),
+        };
+        Ok(Some(Message::text(answer)))
+    }
+
+    fn caught_up(&self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.caught_up(subscriber.clone());
+    }
+
+    fn end(&self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.leave(subscriber.clone());
+    }
+}

@@ -1,0 +1,108 @@
+//! The catalogue file: which JSON stands for which categories and products. Strict, because a misspelt member in a
+//! file that somebody wrote by hand should be told and not ignored.
+
+use std::collections::HashSet;
+
+use super::{Members, text};
+use crate::store::seed::{SeedCategory, SeedProduct};
+use crate::tally::catalog::Details;
+use crate::tally::order::{Amount, Total};
+
+/// Reads a catalogue file:
+/// `{"electronics":{"prefix":"A","products":[{"id":"A1","name":"…","rrp":"…","info":"…","total":3}]}}`.
+/// `rrp`, `info` and `total` may be missing. Categories and products keep their order.
+///
+/// # Errors
+/// A text that says where the file is wrong and what should stand there.
+pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
+    let categories: Members = serde_json::from_slice(file).map_err(|error| {
+        format!(r#"not a JSON object of categories, such as {{"tools":{{"prefix":"T","products":[]}}}} ({error})"#)
+    })?;
+    let categories: Vec<SeedCategory> =
+        categories.iter().map(|(name, raw)| category(name, raw.get())).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    for SeedCategory { name, products, .. } in &categories {
+        if !seen.insert((None, name)) {
+            return Err(format!("category {name:?} is there twice; join the two"));
+        }
+        if let Some(twice) = products.iter().find(|product| !seen.insert((Some(()), &product.id))) {
+            return Err(format!("category {name:?}: product {:?} is there twice; give one another id", twice.id));
+        }
+    }
+    Ok(categories)
+}
+
+fn category(name: &str, json: &str) -> Result<SeedCategory, String> {
+    let at = format!("category {name:?}");
+    let members = object(json, &at, &["prefix", "products"])?;
+    let prefix = string(&members, "prefix", &at)?.ok_or(format!(r#"{at}: prefix is missing, such as "T""#))?;
+    let list = members.get("products").map_or("[]", |raw| raw.get());
+    let list: Vec<&serde_json::value::RawValue> =
+        serde_json::from_str(list).map_err(|_| format!("{at}: products must be an array"))?;
+    let products =
+        list.iter().enumerate().map(|(place, raw)| product(&format!("{at}, product {}", place + 1), raw.get()));
+    Ok(SeedCategory { name: name.to_owned(), prefix, products: products.collect::<Result<_, _>>()? })
+}
+
+fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
+    let members = object(json, at, &["id", "name", "rrp", "info", "total"])?;
+    let id = string(&members, "id", at)?.ok_or(format!(r#"{at}: id is missing, such as "T1""#))?;
+    let name = string(&members, "name", at)?.ok_or(format!("{at}: name is missing"))?;
+    let rrp = string(&members, "rrp", at)?.unwrap_or_default();
+    let info = string(&members, "info", at)?.unwrap_or_default();
+    let total = match members.get("total") {
+        None => Total::default(),
+        Some(raw) => Amount::from_json_number(raw.get())
+            .map_err(|error| error.to_string().replacen("amount", "total", 1))
+            .and_then(|amount| Total::new(amount.get()).ok_or_else(|| "total is out of range".to_owned()))
+            .map_err(|why| format!("{at}: {why}"))?,
+    };
+    Ok(SeedProduct { id, details: Details { name, rrp, info }, total })
+}
+
+fn object<'a>(json: &'a str, at: &str, known: &[&str]) -> Result<Members<'a>, String> {
+    let members: Members = serde_json::from_str(json).map_err(|_| format!("{at}: must be a JSON object"))?;
+    if let Some((unknown, _)) = members.iter().find(|(name, _)| !known.contains(name)) {
+        return Err(format!("{at}: unknown member {unknown:?}; known are {}", known.join(", ")));
+    }
+    Ok(members)
+}
+
+fn string(members: &Members, name: &str, at: &str) -> Result<Option<String>, String> {
+    text(members, name).map_err(|error| format!("{at}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_is_read_with_its_defaults() {
+        let seed = parse_catalog(br#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"Saw"}]}}"#).unwrap();
+        assert_eq!((seed[0].name.as_str(), seed[0].prefix.as_str()), ("tools", "T"));
+        assert_eq!(seed[0].products[0].total, Total::default());
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place() {
+        for (file, told) in [
+            ("[]", "JSON object of categories"),
+            ("{", "JSON object of categories"),
+            (r#"{"tools":1}"#, "category \"tools\""),
+            (r#"{"tools":{"products":[]}}"#, "prefix is missing"),
+            (r#"{"tools":{"prefix":"T","products":{}}}"#, "must be an array"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1"}]}}"#, "product 1: name is missing"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","totla":3}]}}"#, "totla"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1.5}]}}"#, "whole number"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1e16}]}}"#, "must lie between"),
+            (
+                r#"{"a":{"prefix":"T","products":[{"id":"T1","name":"x"},{"id":"T1","name":"y"}]}}"#,
+                "\"T1\" is there twice",
+            ),
+            (r#"{"a":{"prefix":"T"},"a":{"prefix":"U"}}"#, "category \"a\" is there twice"),
+        ] {
+            let why = parse_catalog(file.as_bytes()).unwrap_err();
+            assert!(why.contains(told), "{file}: {why}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why the ledger makes a change not, and what to say of it. Knows no status codes.
+
+use std::fmt;
+
+use crate::store::StoreError;
+use crate::tally::catalog::CatalogError;
+use crate::tally::order::MAX_TOTAL;
+
+/// Why a change was not made. Nothing of it is counted, unless it is [`Rejection::Unknown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// The total would leave ±(2^53 − 1): order less.
+    TotalOutOfRange,
+    /// The catalogue holds as many products as it may, or does not take this one.
+    NotInCatalog(CatalogError),
+    /// The key was used for another order: use a new one.
+    KeyReused,
+    /// The order at this place of several, counted from 0, was refused, and so all were.
+    InBatch(usize, Box<Rejection>),
+    /// No space is left for the data: try again when the operator has made room.
+    StoreFull,
+    /// The disk refused: try again.
+    StoreRefused,
+    /// The disk does not come back from a write: try again.
+    StoreHangs,
+    /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is back.
+    Unknown,
+    /// The server is shutting down: try again when it is back.
+    Stopping,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TotalOutOfRange => {
+                write!(f, "the total would leave the range from -{MAX_TOTAL} to {MAX_TOTAL}; order less")
+            }
+            Self::NotInCatalog(error) => error.fmt(f),
+            Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
+            Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
+            Self::StoreHangs => {
+                write!(f, "the disk does not come back from a write; nothing was counted, try again later")
+            }
+            Self::Unknown => write!(
+                f,
+                "the disk failed in the middle of it, and whether it counts is not known yet; send it again with the same \
+                 key, or compare the total first"
+            ),
+            Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
+            Self::InBatch(place, rejection) => write!(f, "order {}: {rejection}", place + 1),
+            Self::Stopping => write!(f, "the server is shutting down; nothing was counted, try again"),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<&StoreError> for Rejection {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::StoreFull,
+            StoreError::Unknown(_) => Self::Unknown,
+            _ => Self::StoreRefused,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Categories and products: what can be ordered, under which id, and the rules for names. Owns the lookup from an id to
+//! its place in the tally; knows neither totals nor where anything is stored. Imports nothing of ours.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+/// The most products that one server carries. A snapshot holds them all, so this bounds every buffer made of one.
+pub const MAX_PRODUCTS: usize = 10_000;
+/// The longest name of a category and the longest product id, in bytes.
+pub const MAX_ID_BYTES: usize = 64;
+/// The longest product name and price, in bytes.
+pub const MAX_NAME_BYTES: usize = 200;
+/// The longest product description, in bytes.
+pub const MAX_INFO_BYTES: usize = 2_000;
+
+/// The most bytes that all products' texts may have together: 4 MiB, four hundred for each of [`MAX_PRODUCTS`].
+pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
+
+/// First path segments that are routes, which a category therefore cannot be called.
+pub const RESERVED_NAMES: [&str; 6] = ["orders", "log", "healthz", "readyz", "metrics", "categories"];
+
+/// A category's place in the catalogue, from 0 in order of addition; it never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CategoryIndex(pub u32);
+
+/// A product's place in the catalogue, from 0 in order of addition; it never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductIndex(pub u32);
+
+/// What a person reads about a product: three short texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Details {
+    /// The name, such as `Vacuum Cleaner`.
+    pub name: String,
+    /// The recommended retail price as it is shown, such as `99.99`.
+    pub rrp: String,
+    /// A description; may be empty.
+    pub info: String,
+}
+
+/// One product of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// The id that orders name, such as `A1`: letters, digits, `-` and `_` only.
+    pub id: String,
+    /// The category that it belongs to.
+    pub category: CategoryIndex,
+    /// What a person reads about it.
+    pub details: Details,
+}
+
+/// One category of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Category {
+    /// The name in addresses, such as `electronics`: small letters, digits, `-` and `_` only.
+    pub name: String,
+    /// What the ids of its new products begin with, such as `A`.
+    pub prefix: String,
+    /// Its products in order of addition.
+    pub products: Vec<ProductIndex>,
+}
+
+/// Why something cannot stand in the catalogue; the text says what to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogError(String);
+
+impl fmt::Display for CatalogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CatalogError {}
+
+impl CatalogError {
+    /// An error with this text.
+    #[must_use]
+    pub fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
+fn refuse<T>(why: String) -> Result<T, CatalogError> {
+    Err(CatalogError(why))
+}
+
+impl Details {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.rrp.len() + self.info.len()
+    }
+
+    /// Checks the texts' lengths, and that a name is there.
+    ///
+    /// # Errors
+    /// [`CatalogError`] names the text to change.
+    pub fn check(&self) -> Result<(), CatalogError> {
+        if self.name.trim().is_empty() {
+            return refuse("name must not be empty".into());
+        }
+        for (what, text, limit) in [
+            ("name", &self.name, MAX_NAME_BYTES),
+            ("rrp", &self.rrp, MAX_NAME_BYTES),
+            ("info", &self.info, MAX_INFO_BYTES),
+        ] {
+            if text.len() > limit {
+                return refuse(format!("{what} must be at most {limit} bytes long"));
+            }
+            if text.chars().any(char::is_control) {
+                return refuse(format!("{what} must not contain control characters, such as line ends"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !name.is_empty() && name.len() <= MAX_ID_BYTES && name.bytes().all(plain)
+}
+
+/// All categories and products, growing only.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    categories: Vec<Category>,
+    products: Vec<Product>,
+    by_id: HashMap<String, ProductIndex>,
+    text_bytes: usize,
+}
+
+impl Catalog {
+    /// The categories, in order of addition.
+    #[must_use]
+    pub fn categories(&self) -> &[Category] {
+        &self.categories
+    }
+
+    /// The products, in order of addition; `products()[i]` is `ProductIndex(i)`.
+    #[must_use]
+    pub fn products(&self) -> &[Product] {
+        &self.products
+    }
+
+    /// The product at a place that this catalogue has handed out.
+    ///
+    /// # Panics
+    /// If the place is of another catalogue.
+    #[must_use]
+    pub fn product(&self, index: ProductIndex) -> &Product {
+        &self.products[index.0 as usize]
+    }
+
+    /// The category at a place that this catalogue has handed out.
+    ///
+    /// # Panics
+    /// If the place is of another catalogue.
+    #[must_use]
+    pub fn category(&self, index: CategoryIndex) -> &Category {
+        &self.categories[index.0 as usize]
+    }
+
+    /// The product with this id.
+    #[must_use]
+    pub fn find_product(&self, id: &str) -> Option<ProductIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The category with this name.
+    #[must_use]
+    pub fn find_category(&self, name: &str) -> Option<CategoryIndex> {
+        let at = self.categories.iter().position(|category| category.name == name)?;
+        Some(CategoryIndex(at as u32))
+    }
+
+    /// Adds a category without products.
+    ///
+    /// # Errors
+    /// When the name is taken, reserved or not plain, or the prefix is not plain.
+    pub fn add_category(&mut self, name: &str, prefix: &str) -> Result<CategoryIndex, CatalogError> {
+        if !is_plain(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return refuse(format!(
+                "category {name:?}: a name is 1 to {MAX_ID_BYTES} small letters, digits, '-' or '_'"
+            ));
+        }
+        if RESERVED_NAMES.contains(&name) {
+            return refuse(format!("category {name:?}: this is the name of a route; choose another"));
+        }
+        if self.find_category(name).is_some() {
+            return refuse(format!("category {name:?} is there twice; remove one"));
+        }
+        if !is_plain(prefix) || prefix.len() > MAX_ID_BYTES / 2 {
+            return refuse(format!("category {name:?}: the prefix must be letters, digits, '-' or '_', such as \"A\""));
+        }
+        self.categories.push(Category { name: name.into(), prefix: prefix.into(), products: Vec::new() });
+        Ok(CategoryIndex((self.categories.len() - 1) as u32))
+    }
+
+    /// Adds a product under an id of its own.
+    ///
+    /// # Errors
+    /// When the id is taken or not plain, a text is too long, or the catalogue is full.
+    pub fn add_product(
+        &mut self,
+        category: CategoryIndex,
+        id: &str,
+        details: Details,
+    ) -> Result<ProductIndex, CatalogError> {
+        self.check_product(id, &details)?;
+        let index = ProductIndex(self.products.len() as u32);
+        self.by_id.insert(id.into(), index);
+        self.text_bytes += details.bytes();
+        self.categories[category.0 as usize].products.push(index);
+        self.products.push(Product { id: id.into(), category, details });
+        Ok(index)
+    }
+
+    /// Whether [`Self::add_product`] would take the product.
+    ///
+    /// # Errors
+    /// When the id is taken or not plain, a text is too long, or the catalogue is full.
+    pub fn check_product(&self, id: &str, details: &Details) -> Result<(), CatalogError> {
+        if !is_plain(id) {
+            return refuse(format!("product {id:?}: an id is 1 to {MAX_ID_BYTES} letters, digits, '-' or '_'"));
+        }
+        if self.by_id.contains_key(id) {
+            return refuse(format!("product {id:?} is there twice; give one another id"));
+        }
+        if self.text_bytes + details.bytes() > MAX_TEXT_BYTES {
+            return refuse(format!("the catalogue is full: {MAX_TEXT_BYTES} bytes of text"));
+        }
+        if self.products.len() >= MAX_PRODUCTS {
+            return refuse(format!("the catalogue is full: {MAX_PRODUCTS} products"));
+        }
+        details.check().map_err(|CatalogError(why)| CatalogError(format!("product {id:?}: {why}")))
+    }
+
+    /// The id that the category's next product gets: its prefix with the number after the highest in use.
+    #[must_use]
+    pub fn next_id(&self, category: CategoryIndex) -> String {
+        let Category { prefix, products, .. } = self.category(category);
+        let number = |index: &ProductIndex| self.product(*index).id.strip_prefix(prefix.as_str())?.parse::<u32>().ok();
+        let mut next = products.iter().filter_map(number).max().map_or(1, |highest| u64::from(highest) + 1);
+        // Another category may share the prefix, or use ids that look like ours.
+        while self.by_id.contains_key(&format!("{prefix}{next}")) {
+            next += 1;
+        }
+        format!("{prefix}{next}")
+    }
+}
+
+/// The catalogue as all threads see it: the ledger adds a product once it is on disk.
+pub type SharedCatalog = Arc<RwLock<Catalog>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details(name: &str) -> Details {
+        Details { name: name.into(), rrp: "1.00".into(), info: String::new() }
+    }
+
+    #[test]
+    fn the_next_id_follows_the_highest_and_skips_what_is_taken() {
+        let mut catalog = Catalog::default();
+        let tools = catalog.add_category("tools", "T").unwrap();
+        let toys = catalog.add_category("toys", "T").unwrap();
+        assert_eq!(catalog.next_id(tools), "T1");
+        catalog.add_product(tools, "T7", details("Saw")).unwrap();
+        catalog.add_product(tools, "T-special", details("Axe")).unwrap();
+        assert_eq!(catalog.next_id(tools), "T8");
+        assert_eq!(catalog.next_id(toys), "T1");
+        catalog.add_product(tools, "T1", details("Awl")).unwrap();
+        assert_eq!(catalog.next_id(toys), "T2");
+    }
+
+    #[test]
+    fn a_category_cannot_bear_the_name_of_a_route_or_of_another() {
+        let mut catalog = Catalog::default();
+        for name in RESERVED_NAMES.iter().chain(&["", "Tools", "a/b", "a.b", "ä"]) {
+            assert!(catalog.add_category(name, "A").is_err(), "{name}");
+        }
+        catalog.add_category("tools", "A").unwrap();
+        assert!(catalog.add_category("tools", "B").is_err());
+    }
+
+    #[test]
+    fn ids_are_unique_over_all_categories_and_plain() {
+        let mut catalog = Catalog::default();
+        let one = catalog.add_category("one", "A").unwrap();
+        let two = catalog.add_category("two", "B").unwrap();
+        let first = catalog.add_product(one, "A1", details("x")).unwrap();
+        assert!(catalog.add_product(two, "A1", details("y")).is_err());
+        assert!(catalog.add_product(two, "B 1", details("y")).is_err());
+        assert!(catalog.add_product(two, "B1", details(" ")).is_err());
+        assert_eq!(catalog.find_product("A1"), Some(first));
+        assert_eq!(catalog.products().len(), 1);
+    }
+
+    #[test]
+    fn the_catalogue_ends_at_its_bound() {
+        let mut catalog = Catalog::default();
+        let one = catalog.add_category("one", "A").unwrap();
+        for number in 0..MAX_PRODUCTS {
+            catalog.add_product(one, &format!("A{number}"), details("x")).unwrap();
+        }
+        assert!(catalog.add_product(one, "more", details("x")).is_err());
+    }
+}
