@@ -1,5 +1,5 @@
-//! The same listener, connections, sessions and outbox as the product, with an echo instead of orders: an HTTP body comes
-//! back under any method and path, a WebSocket message likewise, so that conformance suites can be pointed at it. The
+//! The listener, connections, sessions and subscribers of the product with an echo instead of orders: an HTTP body comes
+//! back under any method and path, and so does a WebSocket message, so that conformance suites can be pointed at it. The
 //! message limit is 16 MiB and there is no flood limit, so that such suites run whole.
 //!
 //! `make echo`, or with addresses: `make echo ARGS="127.0.0.1:9001"`
@@ -8,23 +8,19 @@
 
 use std::error::Error;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use ordercast::api::routes;
-use ordercast::http::deferred::Settled;
-use ordercast::http::handshake::handshake;
-use ordercast::http::problem::Problem;
-use ordercast::http::request::Request;
-use ordercast::http::response::{Answer, Body};
-use ordercast::http::service::{Call, Opening, Plan, Service, Step};
-use ordercast::live::slow_sockets::{self, SlowSockets};
-use ordercast::live::subscriber::Subscriber;
-use ordercast::live::websocket::{self, Conversation, Goodbye, Limits};
-use ordercast::server::Caps;
-use ordercast::server::listener::Listeners;
+use ordercast::internal::http::handshake::handshake;
+use ordercast::internal::http::problem::Problem;
+use ordercast::internal::http::request::Request;
+use ordercast::internal::http::response::{Answer, Body};
+use ordercast::internal::http::service::{Call, Decision, Opening, Routed, Service};
+use ordercast::internal::live::slow_sockets::{self, SlowSockets};
+use ordercast::internal::live::subscriber::Subscriber;
+use ordercast::internal::live::websocket::{self, CloseReason, Limits, SessionHandler};
+use ordercast::internal::{Caps, Listeners, answer_problem, listen};
 use tungstenite::Message;
 
 /// What conformance suites send at most.
@@ -33,57 +29,45 @@ const LIMITS: Limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_se
 const CAPS: Caps = Caps { connections: 1_000, per_address: None };
 
 struct Echo {
-    slow_sockets: SlowSockets,
+    slow_sockets: Arc<SlowSockets>,
 }
 
 impl Service for Echo {
     type Action = ();
     type Topic = ();
-    type Client = ();
 
-    // Every answer is written at once.
-    const PATIENCE: Duration = Duration::ZERO;
-
-    fn plan(&self, request: Request<'_>) -> Plan<(), ()> {
-        let step = match handshake(request) {
-            Some(Ok(handshake)) => Step::Session(Opening::WebSocket(handshake), ()),
-            Some(Err(problem)) => Step::Answer(self.refuse(&problem)),
-            None => Step::Act(()),
+    fn route(&self, request: Request<'_>) -> Routed<(), ()> {
+        let decision = match handshake(request) {
+            Some(Ok(handshake)) => Decision::Session(Opening::WebSocket(handshake), ()),
+            Some(Err(problem)) => Decision::Answer(self.answer_problem(&problem)),
+            None => Decision::Act(()),
         };
-        Plan { step, origin: None }
+        Routed { decision, origin: None }
     }
 
-    fn act(&self, _client: &mut (), _action: (), call: Call<'_>) -> Option<Answer> {
+    fn act(&self, _action: (), call: &Call<'_>) -> Option<Answer> {
         Some(Answer::new(200, "application/octet-stream", Body::Owned(call.body.to_vec())))
     }
 
-    fn settle(&self, _client: &(), _patience: Duration) -> Settled {
-        Settled::Done
+    fn run_session(&self, _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) {
+        websocket::run(stream, early, self.slow_sockets.clone(), LIMITS, EchoSession);
     }
 
-    fn give_up(&self, _client: &()) -> Option<Answer> {
-        None
-    }
-
-    fn converse(&self, _client: (), _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) {
-        websocket::run(stream, early, &self.slow_sockets, LIMITS, EchoConversation);
-    }
-
-    fn refuse(&self, problem: &Problem) -> Answer {
-        routes::answer(problem)
+    fn answer_problem(&self, problem: &Problem) -> Answer {
+        answer_problem(problem)
     }
 }
 
-struct EchoConversation;
+struct EchoSession;
 
-impl Conversation for EchoConversation {
+impl SessionHandler for EchoSession {
     fn begin(&mut self, _subscriber: &Arc<Subscriber>) {}
 
-    fn check(&self) -> Result<(), Goodbye> {
+    fn check(&self) -> Result<(), CloseReason> {
         Ok(())
     }
 
-    fn hear(&mut self, _subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye> {
+    fn on_message(&mut self, _subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, CloseReason> {
         Ok(Some(message))
     }
 
@@ -97,15 +81,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     if addresses.is_empty() {
         addresses.push("127.0.0.1:9001".parse()?);
     }
-    let (slow_sockets, setup) = slow_sockets::prepare()?;
-    setup.start(Box::new(|_| {}))?;
-    let mut listeners = Listeners::bind(&addresses, CAPS)?;
+    let (slow_sockets, _) = slow_sockets::start(|_| {})?;
+    let sockets: Vec<TcpListener> = addresses.into_iter().map(listen).collect::<Result<_, _>>()?;
+    let mut listeners = Listeners::new(sockets, CAPS)?;
     listeners.accept(&Arc::new(Echo { slow_sockets }))?;
     for address in listeners.addresses() {
         writeln!(std::io::stdout(), "listening on http://{address}")?;
     }
     loop {
-        // It ends like any program that is told to: with the signal.
+        // It ends with a signal.
         thread::park();
     }
 }

@@ -1,5 +1,5 @@
-//! The command: arguments to a [`Config`](ordercast::config::Config), to a server, to an exit code. Owns the process:
-//! signals, standard output, exit codes (0 done, 1 failed, 2 wrong usage).
+//! The command: from arguments to a [`Config`], to a server, to an exit code. Owns the process: signals, standard output,
+//! exit codes (0 done, 1 failed, 2 wrong usage).
 
 #![forbid(unsafe_code)]
 
@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use ordercast::config::{self, Command, Config, HELP};
-use ordercast::server::{Handle, Server};
-use ordercast::tools;
+use ordercast::internal::config::{self, Command, HELP};
+use ordercast::internal::{install_log, tools};
+use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -19,25 +19,25 @@ fn main() -> ExitCode {
     let command = match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(command) => command,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             return ExitCode::from(2);
         }
     };
     match run(command) {
         Ok(code) => code,
         Err(error) => {
-            complain(&*error);
+            print_error(&*error);
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
-    // A file that reaches the limit on file sizes makes a write fail; without a handler it would end the process.
+    // With a handler, a file at the limit on file sizes makes a write fail; without one it would end the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     match command {
-        Command::Help => say(HELP)?,
-        Command::Version => say(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Command::Help => print(HELP)?,
+        Command::Version => print(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
         Command::Serve(config) => serve(&config)?,
         Command::Export(options) => {
             // Standard output by itself would be written line by line.
@@ -47,32 +47,33 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Check(options) => {
             let report = tools::check::run(&options)?;
-            // Whoever reads the exit code alone need not read this, nor what follows for the other commands.
-            let _ = say(&report.text);
+            // The exit code is enough for a script that closes standard output; so it is for the next two commands.
+            let _ = print(&report.text);
             return Ok(if report.is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Repair(options) => drop(say(&tools::repair::run(&options)?)),
-        Command::Backup(options) => drop(say(&tools::backup::run(&options)?)),
+        Command::Repair(options) => drop(print(&tools::repair::run(&options)?)),
+        Command::Backup(options) => drop(print(&tools::backup::run(&options)?)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    install_log()?;
     let server = Server::bind(config)?;
-    obey_signals(server.handle(), config.token_file.is_some())?;
+    handle_signals(server.handle(), config.token_file.is_some())?;
     for address in server.addresses() {
-        // Nobody has to read this: a server whose output has gone serves all the same.
-        let _ = say(&format!("listening on http://{address}\n"));
+        // A server whose standard output is closed serves all the same.
+        let _ = print(&format!("listening on http://{address}\n"));
     }
     let result = server.run();
-    ordercast::log::flush();
+    log::logger().flush();
     Ok(result?)
 }
 
-/// The first signal ends the server in order, the second at once. SIGHUP reads the token files again if there are any;
-/// otherwise it means what it means to every program, that its terminal has gone, and ends the server too, unless whoever
-/// started it has seen to that (`nohup`).
-fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
+/// The first signal stops the server in order, the second ends the process at once. SIGHUP reads the token files again if
+/// there are any; otherwise it means that the terminal is gone, and stops the server too, unless it was started with SIGHUP
+/// ignored (`nohup`).
+fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     if has_tokens || !ignores_hangup() {
         signals.add_signal(SIGHUP)?;
@@ -81,7 +82,10 @@ fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
         let mut ending = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP if has_tokens => handle.reload_tokens(),
+                SIGHUP if has_tokens => match handle.reload() {
+                    Ok(()) => log::info!("the token files have been read again"),
+                    Err(error) => log::error!("{error}; the tokens stay as they were"),
+                },
                 _ if ending => std::process::exit(128 + signal),
                 _ => {
                     ending = true;
@@ -93,22 +97,22 @@ fn obey_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
 }
 
-/// Whether this process was started with SIGHUP ignored. Where the system does not tell, nothing is changed about it.
+/// Whether this process was started with SIGHUP ignored. Where the system does not tell, SIGHUP is left alone.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
-/// Unlike `println!`, this does not panic when nobody reads.
-fn say(text: &str) -> Result<(), Box<dyn Error>> {
+/// Unlike `println!`, this does not panic when standard output is closed.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     Ok(output.flush()?)
 }
 
-/// Prints an error and what caused it.
-fn complain(error: &dyn Error) {
+/// Prints an error and its causes.
+fn print_error(error: &dyn Error) {
     let mut line = format!("ordercast: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,7 +14,7 @@ use std::thread;
 
 use checks::http::Head;
 use checks::request::{End, Outcome};
-use ordercast::http::connection::{Connection, KEEP_ALIVE_IDLE, ReadError};
+use ordercast::internal::http::connection::{Connection, ReadError};
 
 #[test]
 fn requests_read_the_same_however_they_are_cut() {
@@ -62,8 +62,8 @@ fn through_a_connection(listener: &TcpListener, stream: &[u8]) -> Outcome {
         let end = loop {
             match read_one(&mut connection) {
                 Ok(request) => requests.push(request),
-                Err((ReadError::Refused(problem), _)) => break End::Refused(problem.status()),
-                Err((ReadError::Gone, end)) => break end,
+                Err((ReadError::Rejected(problem), _)) => break End::Refused(problem.status()),
+                Err((ReadError::Gone | ReadError::Overdue(_), end)) => break end,
             }
         };
         Outcome { requests, end }
@@ -71,7 +71,7 @@ fn through_a_connection(listener: &TcpListener, stream: &[u8]) -> Outcome {
 }
 
 fn read_one(connection: &mut Connection) -> Result<(Head, Vec<u8>), (ReadError, End)> {
-    let head = checks::request::facts(&connection.read_head(KEEP_ALIVE_IDLE).map_err(|error| (error, End::InHead))?);
+    let head = checks::request::facts(&connection.read_head().map_err(|error| (error, End::InHead))?);
     connection.read_body().map_err(|error| (error, End::InBody))?;
     Ok((head, connection.body().to_vec()))
 }

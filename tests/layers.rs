@@ -169,6 +169,12 @@ fn no_folder_names_a_higher_one() {
 }
 
 #[test]
+fn no_two_files_import_each_other() {
+    let found = cycle(&imports(&sources()));
+    assert_eq!(found, None, "these files of src/ import each other in a circle");
+}
+
+#[test]
 fn an_upward_path_and_a_cycle_are_found_in_every_form() {
     let with = |files: &[(&str, &str)]| -> BTreeMap<PathBuf, String> {
         files.iter().map(|(file, text)| (file.into(), (*text).to_owned())).collect()

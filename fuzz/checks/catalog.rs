@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use ordercast::json as wire;
-use ordercast::store::seed::{SeedCategory, SeedProduct, plant};
-use ordercast::store::{Change, KeyUse, Store, StoreError, Stored};
-use ordercast::tally::catalog::{
+use ordercast::internal::json as wire;
+use ordercast::internal::store::seed::{SeedCategory, SeedProduct, plant};
+use ordercast::internal::store::{Change, KeyUse, Store, StoreError, Stored};
+use ordercast::internal::tally::catalog::{
     Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
 };
-use ordercast::tally::order::{Key, MAX_TOTAL, Total};
-use ordercast::tally::position::Lineage;
+use ordercast::internal::tally::order::{Key, MAX_TOTAL, Total};
+use ordercast::internal::tally::position::Lineage;
 
 use super::command::{amount, keeps_bounds};
 use super::json;

@@ -1,10 +1,10 @@
 //! What clients send as JSON: messages over a WebSocket, orders one by one and many at once, new products, and the numbers
 //! in them.
 
-use ordercast::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
-use ordercast::store::order_log::Entry;
-use ordercast::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
-use ordercast::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
+use ordercast::internal::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
+use ordercast::internal::store::order_log::Entry;
+use ordercast::internal::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
+use ordercast::internal::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
 
 use super::json;
 

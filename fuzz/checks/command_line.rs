@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ordercast::Config;
-use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
-use ordercast::store::retention::Retention;
+use ordercast::internal::config::{self, Backup, Check, Command, Export, Format, Repair};
+use ordercast::internal::store::retention::Retention;
 
 /// The options with their environment twins.
 const OPTIONS: [(&str, &str); 13] = [

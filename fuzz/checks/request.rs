@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use ordercast::http::chunked::Chunked;
-use ordercast::http::handshake::{handshake, offered_token};
-use ordercast::http::origin::host_name;
-use ordercast::http::request::{BodyLength, Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Request};
+use ordercast::internal::http::chunked::Chunked;
+use ordercast::internal::http::handshake::{handshake, offered_token};
+use ordercast::internal::http::origin::host_name;
+use ordercast::internal::http::request::{BodyLength, Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Request};
 
 use super::http::{self, Framing, Read};
 

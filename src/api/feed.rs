@@ -1,5 +1,4 @@
-//! What is said over a live feed: totals come by themselves, and the client's commands are obeyed. Owns what each command
-//! does and needs; knows neither frames nor sockets.
+//! A client's live feed: where its totals come from, and the commands that it may send. Knows neither frames nor sockets.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,30 +12,30 @@ use crate::ledger::{LedgerHandle, Order};
 use crate::live::fanout::{FanoutHandle, Feed, Subscription};
 use crate::live::slow_sockets::SlowSockets;
 use crate::live::subscriber::Subscriber;
-use crate::live::websocket::{Conversation, Goodbye};
+use crate::live::websocket::{CloseReason, SessionHandler};
 use crate::tally::catalog::SharedCatalog;
 use crate::tally::order::{Amount, Key};
 
-/// What live feeds work on.
+/// What live feeds need.
 pub struct Feeds {
-    /// What can be ordered.
+    /// Categories and products.
     pub catalog: SharedCatalog,
-    /// Where orders are written.
+    /// Takes orders.
     pub ledger: LedgerHandle,
-    /// Where totals come from.
+    /// Sends totals.
     pub fanout: FanoutHandle,
-    /// Who may do what.
+    /// The tokens that may read and write.
     pub tokens: Arc<Tokens>,
-    /// Who helps when a socket is full.
-    pub slow_sockets: SlowSockets,
+    /// Takes over subscribers whose socket is full.
+    pub slow_sockets: Arc<SlowSockets>,
 }
 
 /// One client's feed.
 pub struct LiveFeed<'a> {
     shared: &'a Feeds,
-    /// What it begins with; a command moves it.
+    /// What it begins with; `update-category` changes the feed.
     subscription: Subscription,
-    /// The position that it goes on from.
+    /// The position from which it resumes.
     since: Option<String>,
     token: Option<Token>,
 }
@@ -70,24 +69,24 @@ impl<'a> LiveFeed<'a> {
     }
 }
 
-impl Conversation for LiveFeed<'_> {
+impl SessionHandler for LiveFeed<'_> {
     fn begin(&mut self, subscriber: &Arc<Subscriber>) {
         let since = self.since.take();
         self.shared.fanout.subscribe(subscriber.clone(), self.subscription, since.as_deref());
     }
 
     /// A token may be taken off the list while the session is open.
-    fn check(&self) -> Result<(), Goodbye> {
+    fn check(&self) -> Result<(), CloseReason> {
         if self.token.is_none() || self.may(Access::Read) {
             Ok(())
         } else {
-            Err(Goodbye(CloseCode::Policy, "the token is no longer known here"))
+            Err(CloseReason(CloseCode::Policy, "the token is no longer known here"))
         }
     }
 
-    fn hear(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye> {
+    fn on_message(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, CloseReason> {
         let Message::Text(message) = message else {
-            return Err(Goodbye(CloseCode::Unsupported, "send text messages only"));
+            return Err(CloseReason(CloseCode::Unsupported, "send text messages only"));
         };
         let answer = match json::parse_command(&message) {
             Ok(Command::UpdateCategory(name)) => {

@@ -15,7 +15,7 @@ use crate::http::request::Request;
 use crate::http::response::{Answer, Body, share};
 use crate::http::service::{self, Opening};
 use crate::json;
-use crate::ledger::{LedgerHandle, State};
+use crate::ledger::{LedgerHandle, Readiness};
 use crate::live::fanout::{FanoutHandle, Feed, Format, Subscription};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::Key;
@@ -76,9 +76,9 @@ impl ProductLists {
 }
 
 /// What to do for a request, as its head decides.
-pub type Step = service::Step<Action, Topic>;
+pub type Decision = service::Decision<Action, Topic>;
 /// A decision, and the origin to which it may be shown.
-pub type Plan = service::Plan<Action, Topic>;
+pub type Routed = service::Routed<Action, Topic>;
 
 /// What a session is about, and who leads it.
 #[derive(Debug)]
@@ -152,15 +152,15 @@ impl Place {
 impl Routes {
     /// Decides by the head alone, so that an unwanted body need not be read.
     #[must_use]
-    pub fn plan(&self, request: Request<'_>) -> Plan {
-        let (step, origin) = match self.check_source(request) {
+    pub fn route(&self, request: Request<'_>) -> Routed {
+        let (decision, origin) = match self.check_source(request) {
             Ok(origin) => {
-                let step = self.authorize(request).and_then(|token| self.step(request, origin, token));
-                (step.unwrap_or_else(|problem| Step::Answer(answer(&problem))), origin)
+                let decision = self.authorize(request).and_then(|token| self.decide(request, origin, token));
+                (decision.unwrap_or_else(|problem| Decision::Answer(answer(&problem))), origin)
             }
-            Err(problem) => (Step::Answer(answer(&problem)), None),
+            Err(problem) => (Decision::Answer(answer(&problem)), None),
         };
-        Plan { step, origin: origin.map(str::to_owned) }
+        Routed { decision, origin: origin.map(str::to_owned) }
     }
 
     /// The host and origin rules; returns the origin to share the answer with.
@@ -204,40 +204,40 @@ impl Routes {
     }
 
     #[inline(never)]
-    fn step(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Step, Problem> {
+    fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
-            return Ok(Step::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
+            return Ok(Decision::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
         }
         // A preflight brings no token, so where one is needed to read it must not tell what there is.
         if *method == Method::Options && self.tokens.check(None, Access::Read).is_err() {
-            return Ok(Step::Answer(options(request, origin, "GET, HEAD, POST, OPTIONS")));
+            return Ok(Decision::Answer(options(request, origin, "GET, HEAD, POST, OPTIONS")));
         }
         let place = self.find(request)?;
         if *method == Method::Options {
-            return Ok(Step::Answer(options(request, origin, place.allow())));
+            return Ok(Decision::Answer(options(request, origin, place.allow())));
         }
         match (method, place) {
-            (Method::Get | Method::Head, Place::Asset) => self.asset(request).map(Step::Answer),
+            (Method::Get | Method::Head, Place::Asset) => self.asset(request).map(Decision::Answer),
             (Method::Get | Method::Head, Place::Categories) => {
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-                Ok(Step::Answer(Answer::json(json::categories_array(&catalog))))
+                Ok(Decision::Answer(Answer::json(json::categories_array(&catalog))))
             }
-            (Method::Get | Method::Head, Place::Health) => Ok(Step::Answer(Answer::json(json::OK))),
-            (Method::Get | Method::Head, Place::Ready) => self.ready().map(Step::Answer),
-            (Method::Get | Method::Head, Place::Log) => log_page(request).map(Step::Act),
+            (Method::Get | Method::Head, Place::Health) => Ok(Decision::Answer(Answer::json(json::OK))),
+            (Method::Get | Method::Head, Place::Ready) => self.ready().map(Decision::Answer),
+            (Method::Get | Method::Head, Place::Log) => log_page(request).map(Decision::Act),
             (Method::Get | Method::Head, Place::Feed(feed)) => self.feed(request, feed, origin, token),
-            (Method::Get | Method::Head, Place::Category(index)) => Ok(Step::Answer(self.products(index))),
+            (Method::Get | Method::Head, Place::Category(index)) => Ok(Decision::Answer(self.products(index))),
             (Method::Post, Place::Product(index)) => {
                 expect_body(request, &[JSON])?;
-                Ok(Step::Act(Action::Order(index, idempotency_key(request)?)))
+                Ok(Decision::Act(Action::Order(index, idempotency_key(request)?)))
             }
             (Method::Post, Place::Feed(Feed::All)) => {
                 let is_ndjson = expect_body(request, &[JSON, NDJSON, "application/jsonl"])? != JSON;
-                Ok(Step::Act(Action::Batch { is_ndjson, key: idempotency_key(request)? }))
+                Ok(Decision::Act(Action::Batch { is_ndjson, key: idempotency_key(request)? }))
             }
             (Method::Post, Place::Category(index)) => {
-                expect_body(request, &[JSON]).map(|_| Step::Act(Action::AddProduct(index)))
+                expect_body(request, &[JSON]).map(|_| Decision::Act(Action::AddProduct(index)))
             }
             (_, place) => {
                 let allow = place.allow();
@@ -299,11 +299,11 @@ impl Routes {
         feed: Feed,
         origin: Option<&str>,
         token: Option<&str>,
-    ) -> Result<Step, Problem> {
+    ) -> Result<Decision, Problem> {
         match handshake::handshake(request) {
             Some(handshake) => Ok(websocket(request, feed, handshake?, token)),
             None if asks_for_events(request) => Ok(events(request, feed, origin, token)),
-            None => self.totals(feed).map(Step::Answer),
+            None => self.totals(feed).map(Decision::Answer),
         }
     }
 
@@ -314,11 +314,15 @@ impl Routes {
 
     #[inline(never)]
     fn ready(&self) -> Result<Answer, Problem> {
-        let (status, why) = match self.ledger.health() {
-            State::Ready => return Ok(Answer::json(json::OK)),
-            State::Failing { full: true } => (503, "no space is left for the data; orders are refused until there is"),
-            State::Failing { full: false } => (503, "the last commit failed; orders are refused until one succeeds"),
-            State::Hangs => (503, "the disk does not come back from a write; orders are refused until it does"),
+        let (status, why) = match self.ledger.readiness() {
+            Readiness::Ready => return Ok(Answer::json(json::OK)),
+            Readiness::Failing { full: true } => {
+                (503, "no space is left for the data; orders are refused until there is")
+            }
+            Readiness::Failing { full: false } => {
+                (503, "the last commit failed; orders are refused until one succeeds")
+            }
+            Readiness::Hanging => (503, "the disk does not come back from a write; orders are refused until it does"),
         };
         Err(Problem::new(status, why).with("Retry-After", RETRY_AFTER_SECONDS))
     }
@@ -398,23 +402,23 @@ fn is_probe(path: &str) -> bool {
 
 /// A feed over a WebSocket.
 #[inline(never)]
-fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Option<&str>) -> Step {
+fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Option<&str>) -> Decision {
     let named = named_position(request);
     let format = if named.is_some() { Format::Positioned } else { Format::Plain };
-    Step::Session(Opening::WebSocket(handshake), Topic::new(feed, format, named, token))
+    Decision::Session(Opening::WebSocket(handshake), Topic::new(feed, format, named, token))
 }
 
 /// A feed as server-sent events.
 #[inline(never)]
-fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Step {
+fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Decision {
     let answer = Answer::empty(200).endless().with("Content-Type", EVENTS).with("Cache-Control", "no-store");
     // nginx would collect events before it passes them on.
     let answer = answer.with("X-Accel-Buffering", "no");
     match request.head().method {
-        Method::Head => Step::Answer(answer),
+        Method::Head => Decision::Answer(answer),
         _ => {
             let answer = share(answer, origin.map(str::to_owned));
-            Step::Session(Opening::Stream(answer), Topic::new(feed, Format::Events, named_position(request), token))
+            Decision::Session(Opening::Stream(answer), Topic::new(feed, Format::Events, named_position(request), token))
         }
     }
 }

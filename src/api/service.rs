@@ -1,131 +1,107 @@
-//! The product behind the connections: takes orders and products, and leads live feeds. Owns which answer follows from
-//! which outcome of the ledger, and who writes it.
+//! The order service: takes orders and products, and runs live feeds. Owns which answer follows from which outcome of the
+//! ledger.
 
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::api::feed::{Feeds, LiveFeed};
-use crate::api::routes::{self, Action, MAX_LOG_LINES, NDJSON, Plan, Routes, Topic};
-use crate::http::deferred::{Deferred, Settled};
+use super::feed::{Feeds, LiveFeed};
+use super::routes::{self, Action, MAX_LOG_LINES, NDJSON, Routed, Routes, Topic};
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
 use crate::http::service::{Call, Service};
 use crate::json::{self, BatchError, BatchLine, BodyError};
-use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Waiter};
+use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Reply};
 use crate::live::fanout::Format;
 use crate::live::history::History;
-use crate::live::sse;
-use crate::live::websocket;
+use crate::live::{sse, websocket};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::Key;
 
-/// See the module's head.
+/// The product behind the connections.
 pub struct OrderService {
-    /// Decides.
+    /// Decides by a request's head.
     pub routes: Routes,
-    /// Where orders are written.
+    /// Takes orders.
     pub ledger: LedgerHandle,
-    /// Where the log is read.
+    /// Reads the log.
     pub history: History,
-    /// What live feeds work on.
+    /// What live feeds need.
     pub feeds: Feeds,
-    /// The answer that is written most often.
-    pub taken: Arc<Taken>,
-}
-
-/// What one connection keeps.
-#[derive(Default)]
-pub struct Client {
-    /// Made when the first order comes whose answer can be deferred.
-    receipts: Option<Arc<Receipts>>,
+    /// The most frequent answer.
+    pub ok: Arc<PrintedOk>,
 }
 
 impl Service for OrderService {
     type Action = Action;
     type Topic = Topic;
-    type Client = Client;
 
-    const PATIENCE: Duration = LEDGER_DEADLINE;
-
-    fn plan(&self, request: Request<'_>) -> Plan {
-        self.routes.plan(request)
+    fn route(&self, request: Request<'_>) -> Routed {
+        self.routes.route(request)
     }
 
-    fn act(&self, client: &mut Client, action: Action, call: Call<'_>) -> Option<Answer> {
-        let result = match (action, call.deferred_to) {
-            (Action::Order(product, key), Some(stream)) => {
-                let receipts = client.receipts.get_or_insert_with(|| Receipts::new(stream.clone(), self.taken.clone()));
-                match self.submit(product, key, call.body, receipts) {
-                    Ok(()) => return None,
-                    Err(problem) => Err(problem),
-                }
-            }
-            (Action::Order(product, key), None) => order(product, key, call.body)
-                .and_then(|order| done(self.ledger.order(order)))
-                .map(|()| Answer::json(json::OK)),
-            (Action::Batch { is_ndjson, key }, _) => self.take_batch(call.body, is_ndjson, key),
-            (Action::AddProduct(category), _) => json::parse_details(call.body)
+    fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {
+        let result = match action {
+            Action::Order(product, key) => match order(product, key, call.body) {
+                Ok(order) => return self.take_order(order, call),
+                Err(problem) => Err(problem),
+            },
+            Action::Batch { is_ndjson, key } => self.take_batch(call.body, is_ndjson, key),
+            Action::AddProduct(category) => json::parse_details(call.body)
                 .map_err(body_problem)
-                .and_then(|details| done(self.ledger.add_product(category, details)))
+                .and_then(|details| checked(self.ledger.add_product(category, details)))
                 .map(|()| self.routes.products(category)),
-            (Action::Log { after, limit }, _) => self.log_page(after, limit),
+            Action::Log { after, limit } => self.log_page(after, limit),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
 
-    fn settle(&self, client: &Client, patience: Duration) -> Settled {
-        client.receipts.as_ref().map_or(Settled::Done, |receipts| receipts.deferred.settle(patience))
-    }
-
-    fn give_up(&self, client: &Client) -> Option<Answer> {
-        let is_given_up = client.receipts.as_ref().is_some_and(|receipts| receipts.deferred.abandon());
-        is_given_up.then(|| routes::answer(&refused(&Rejection::Unknown)))
-    }
-
     #[inline(never)]
-    fn converse(&self, client: Client, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
-        drop(client);
+    fn run_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
         let format = topic.subscription.format;
         let feed = LiveFeed::new(&self.feeds, topic);
+        let watcher = self.feeds.slow_sockets.clone();
         match format {
-            Format::Events => sse::run(&stream, &self.feeds.slow_sockets, feed),
+            Format::Events => sse::run(&stream, watcher, feed),
             Format::Plain | Format::Positioned => {
-                websocket::run(stream, early, &self.feeds.slow_sockets, websocket::Limits::default(), feed);
+                websocket::run(stream, early, watcher, websocket::Limits::default(), feed);
             }
         }
     }
 
-    fn refuse(&self, problem: &Problem) -> Answer {
+    fn answer_problem(&self, problem: &Problem) -> Answer {
         routes::answer(problem)
     }
 }
 
 impl OrderService {
-    /// Hands an order to the ledger, whose thread will write the answer.
-    fn submit(
-        &self,
-        product: ProductIndex,
-        key: Option<Key>,
-        body: &[u8],
-        receipts: &Arc<Receipts>,
-    ) -> Result<(), Problem> {
-        let order = order(product, key, body)?;
-        receipts.deferred.begin();
-        let waiter: Arc<dyn Waiter> = receipts.clone();
-        self.ledger.submit(order, waiter);
-        Ok(())
+    /// Hands an order to the ledger. Its thread writes the answer, unless this connection has to.
+    fn take_order(&self, order: Order, call: &Call<'_>) -> Option<Answer> {
+        let overdue = || routes::answer(&rejected(&Rejection::Unknown));
+        let Some(deferred) = call.defer(LEDGER_DEADLINE, overdue) else {
+            return Some(match checked(self.ledger.order(order)) {
+                Ok(()) => Answer::json(json::OK),
+                Err(problem) => routes::answer(&problem),
+            });
+        };
+        let ok = self.ok.clone();
+        let reply = Reply::new(move |outcome| match outcome {
+            Ok(()) => deferred.send(&ok.current()),
+            Err(rejection) => deferred.send(&routes::answer(&rejected(&rejection)).print()),
+        });
+        self.ledger.submit(order, reply);
+        None
     }
 
-    /// Several orders as one: all are counted, or none is.
+    /// Takes a batch: all of its orders are counted, or none is.
     fn take_batch(&self, body: &[u8], is_ndjson: bool, key: Option<Key>) -> Result<Answer, Problem> {
         let lines = match json::parse_batch(body, is_ndjson) {
             Ok(lines) => lines,
             Err(BatchError::Body(error)) => return Err(body_problem(error)),
             Err(BatchError::Lines(lines)) => {
-                let (keys, errors): (Vec<_>, Vec<_>) = lines.into_iter().map(apart).unzip();
-                return Ok(refused_batch(422, keys.iter().map(Option::as_ref), &errors));
+                let (keys, errors): (Vec<_>, Vec<_>) = lines.into_iter().map(split).unzip();
+                return Ok(rejected_batch(422, keys.iter().map(Option::as_ref), &errors));
             }
         };
         let keys = || lines.iter().map(|line| line.key.as_ref());
@@ -134,13 +110,13 @@ impl OrderService {
             lines.iter().map(|line| catalog.find_product(&line.id)).collect()
         };
         if found.iter().any(Option::is_none) {
-            let told = |(found, line): (&Option<_>, &BatchLine)| {
+            let error = |(found, line): (&Option<_>, &BatchLine)| {
                 found.is_none().then(|| {
                     format!("there is no product {}; GET /{{category}} lists the products", routes::shown(&line.id))
                 })
             };
-            let errors: Vec<_> = found.iter().zip(&lines).map(told).collect();
-            return Ok(refused_batch(422, keys(), &errors));
+            let errors: Vec<_> = found.iter().zip(&lines).map(error).collect();
+            return Ok(rejected_batch(422, keys(), &errors));
         }
         let orders: Vec<Order> = (found.into_iter().flatten().zip(&lines))
             .map(|(product, line)| Order { product, amount: line.amount, key: line.key.clone() })
@@ -154,9 +130,9 @@ impl OrderService {
             Err(Rejection::InBatch(place, rejection)) => {
                 let mut errors = vec![None; lines.len()];
                 errors[place] = Some(rejection.to_string());
-                Ok(refused_batch(refused(&rejection).status(), keys(), &errors))
+                Ok(rejected_batch(rejected(&rejection).status(), keys(), &errors))
             }
-            Err(rejection) => Err(refused(&rejection)),
+            Err(rejection) => Err(rejected(&rejection)),
         }
     }
 
@@ -192,15 +168,19 @@ fn order(product: ProductIndex, key: Option<Key>, body: &[u8]) -> Result<Order, 
 }
 
 /// The key of an order that was read, and what is wrong with one that was not.
-fn apart(line: Result<BatchLine, String>) -> (Option<Key>, Option<String>) {
+fn split(line: Result<BatchLine, String>) -> (Option<Key>, Option<String>) {
     match line {
         Ok(line) => (line.key, None),
         Err(error) => (None, Some(error)),
     }
 }
 
-/// The answer to several orders of which none was counted.
-fn refused_batch<'a>(status: u16, keys: impl Iterator<Item = Option<&'a Key>>, errors: &'a [Option<String>]) -> Answer {
+/// The answer to a batch of which no order was counted.
+fn rejected_batch<'a>(
+    status: u16,
+    keys: impl Iterator<Item = Option<&'a Key>>,
+    errors: &'a [Option<String>],
+) -> Answer {
     let first = errors.iter().enumerate().find_map(|(place, error)| error.as_ref().map(|error| (place, error)));
     let detail = match first {
         Some((place, error)) => format!("no order was counted, because of order {}: {error}", place + 1),
@@ -211,35 +191,12 @@ fn refused_batch<'a>(status: u16, keys: impl Iterator<Item = Option<&'a Key>>, e
     Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 
-/// One connection's answers to orders, written by the ledger thread. See [`Deferred`].
-struct Receipts {
-    /// When an answer is due.
-    deferred: Deferred,
-    taken: Arc<Taken>,
-}
-
-impl Receipts {
-    /// No answer is due on this connection yet.
-    fn new(stream: Arc<TcpStream>, taken: Arc<Taken>) -> Arc<Self> {
-        Arc::new(Self { deferred: Deferred::new(stream), taken })
-    }
-}
-
-impl Waiter for Receipts {
-    fn tell(&self, outcome: Outcome) {
-        match outcome {
-            Ok(()) => self.deferred.send(&self.taken.now()),
-            Err(rejection) => self.deferred.send(&routes::answer(&refused(&rejection)).print()),
-        }
-    }
-}
-
-/// The printed answer to an order that was taken, made anew when its `Date` is no longer right.
+/// The printed answer `{"ok":true}`, printed anew when its `Date` is no longer right.
 #[derive(Debug, Default)]
-pub struct Taken(Mutex<(u64, Arc<[u8]>)>);
+pub struct PrintedOk(Mutex<(u64, Arc<[u8]>)>);
 
-impl Taken {
-    fn now(&self) -> Arc<[u8]> {
+impl PrintedOk {
+    fn current(&self) -> Arc<[u8]> {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if printed.0 != second || printed.1.is_empty() {
@@ -249,22 +206,22 @@ impl Taken {
     }
 }
 
-/// How a rejection of the ledger is answered.
-fn refused(rejection: &Rejection) -> Problem {
-    let (status, passes) = match rejection {
+/// The problem that tells a client of a rejection.
+fn rejected(rejection: &Rejection) -> Problem {
+    let (status, is_temporary) = match rejection {
         Rejection::Stopping => return Problem::stopping(),
-        Rejection::InBatch(_, rejection) => return refused(rejection),
+        Rejection::InBatch(_, rejection) => return rejected(rejection),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
         Rejection::StoreFull => (507, true),
         Rejection::StoreRefused | Rejection::StoreHangs => (503, true),
     };
     let problem = Problem::new(status, rejection.to_string());
-    if passes { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }
+    if is_temporary { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }
 }
 
-fn done(outcome: Outcome) -> Result<(), Problem> {
-    outcome.map_err(|rejection| refused(&rejection))
+fn checked(outcome: Outcome) -> Result<(), Problem> {
+    outcome.map_err(|rejection| rejected(&rejection))
 }
 
 fn body_problem(error: BodyError) -> Problem {

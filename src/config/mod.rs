@@ -27,6 +27,9 @@ const DATA: &str = "data";
 /// The customary ports of the API and of the web app.
 const PORTS: [u16; 2] = [3000, 5050];
 
+/// The catalogue of an empty data folder, unless a file is given.
+pub const BUILT_IN_CATALOG: &[u8] = include_bytes!("catalog.json");
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Ordercast keeps a durable tally of orders and shows every change, live.
@@ -72,7 +75,10 @@ See the board:  http://localhost:5050
 ";
 
 /// Everything that a server is started with.
+///
+/// It begins with [`Config::default`]; the fields that differ are set one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,

@@ -1,7 +1,8 @@
 //! One HTTP connection: bounded reads with deadlines, and writes that end. Owns the bytes that have come in but are not
 //! used up; knows nothing of what is asked for.
 
-use std::io::{self, Read, Write};
+use std::cell::OnceCell;
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,26 +10,25 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::chunked::Chunked;
+use super::deferred::{Deferred, Progress};
 use super::problem::Problem;
 use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
 use super::response::Answer;
-use crate::http::socket::{is_timeout, send_now};
+use super::socket::{is_timeout, write_all};
 
 /// How long a client may take to send a head, from its first byte (for the first request: from the connection): 10 s.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a client may take to send a body: 10 s.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a connection whose client is silent checks whether a deferred answer has left: 1 s.
+const ANSWER_TICK: Duration = Duration::from_secs(1);
 /// How long a connection may stay open between two requests: 75 s, the custom of nginx.
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
-/// How long a client may take to accept an answer: 10 s.
-pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// After an early answer, how long and for how many bytes a client may go on sending what nobody reads: closing at once
 /// would reset the connection, and the reset would eat the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].
 const LINGER_BYTES: usize = 1024 * 1024;
-/// Up to here head and body are joined, so that they leave with one call and in one packet.
-const JOINED_BYTES: usize = 16 * 1024;
 /// How much is read at once: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
 /// Room that is given back when no unread bytes need it.
@@ -37,15 +37,17 @@ const KEPT_BYTES: usize = 4 * READ_BYTES;
 /// Why no request could be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The client is gone, or was silent for too long between requests: close without a word.
+    /// The client is gone, or was silent for too long between requests: close without an answer.
     Gone,
-    /// To be answered; afterwards the connection is closed.
-    Refused(Problem),
+    /// Answer this with [`Connection::reject`], which closes the connection.
+    Rejected(Problem),
+    /// The deferred answer to the last request has not come. Give this one with [`Connection::reject`].
+    Overdue(Answer),
 }
 
 impl From<Problem> for ReadError {
     fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
+        Self::Rejected(problem)
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Connection {
     /// The timeout that the socket is set to, so that it is only set when it changes.
     timeout: Option<Duration>,
     served_any: bool,
+    /// Made with the first answer that is deferred.
+    deferred: OnceCell<Arc<Deferred>>,
     head: Option<Head>,
     chunked_body: Vec<u8>,
     /// Whether the current request's body has been read, or is not there.
@@ -75,6 +79,7 @@ impl Connection {
             used: 0,
             timeout: None,
             served_any: false,
+            deferred: OnceCell::new(),
             head: None,
             chunked_body: Vec::new(),
             body_done: true,
@@ -82,20 +87,59 @@ impl Connection {
     }
 
     /// Waits until something of the next request, or the end, has come. Returns whether it has within `patience`.
-    #[must_use]
-    pub fn hears_within(&mut self, patience: Duration) -> bool {
+    fn receives_within(&mut self, patience: Duration) -> bool {
         self.forget_request();
         // An end or an error comes again with the next read.
         !self.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
     }
 
-    /// Waits for the next request's head, once the last one has been dealt with; for its first byte up to `idle`.
+    /// Waits for the next request's head, for its first byte up to [`KEEP_ALIVE_IDLE`]. When it returns, a deferred answer
+    /// to the last request has left.
     ///
     /// # Errors
-    /// [`ReadError`] says whether there is somebody to answer.
-    // Not inlined: its frame would lie below all that is decided by the head.
+    /// [`ReadError`] says whether there is something to answer.
+    // Not inlined: its frame would lie below everything that the head leads to.
     #[inline(never)]
-    pub fn read_head(&mut self, idle: Duration) -> Result<Request<'_>, ReadError> {
+    pub fn read_head(&mut self) -> Result<Request<'_>, ReadError> {
+        let idle = self.wait_after_deferring()?;
+        let read = self.parse_head(idle);
+        // Nothing is decided, written, or closed before the deferred answer has left.
+        if let Some(deferred) = self.deferred.get() {
+            match deferred.wait(None) {
+                Ok(Progress::Sent | Progress::Due) => {}
+                Ok(Progress::Overdue(answer)) => {
+                    // The next request's head, if there is one, is not the one that is answered.
+                    self.head = None;
+                    return Err(ReadError::Overdue(answer));
+                }
+                Err(_) => return Err(ReadError::Gone),
+            }
+        }
+        read?;
+        let head = self.head.as_ref().ok_or(ReadError::Gone)?;
+        Ok(head.request(&self.input[self.used..]))
+    }
+
+    /// Waits for the next request while the deferred answer to the last one may be due. Returns how long the client may be
+    /// silent after that.
+    fn wait_after_deferring(&mut self) -> Result<Duration, ReadError> {
+        let Some(deferred) = self.deferred.get().cloned() else { return Ok(KEEP_ALIVE_IDLE) };
+        let begun = Instant::now();
+        // Almost always the next request comes first, or the answer has left by the first tick.
+        while !self.receives_within(ANSWER_TICK) {
+            match deferred.wait(Some(Duration::ZERO)) {
+                Ok(Progress::Due) => {}
+                Ok(Progress::Sent) => return Ok(KEEP_ALIVE_IDLE.saturating_sub(begun.elapsed())),
+                Ok(Progress::Overdue(answer)) => return Err(ReadError::Overdue(answer)),
+                // A client that reads late sends nothing while it waits for the rest.
+                Err(_) => return Err(ReadError::Gone),
+            }
+        }
+        Ok(KEEP_ALIVE_IDLE)
+    }
+
+    /// Reads and parses the next head.
+    fn parse_head(&mut self, idle: Duration) -> Result<(), ReadError> {
         self.forget_request();
         // The first head is due from the connection on, later ones from their first byte.
         let mut begun = (!self.served_any || !self.unread().is_empty()).then(Instant::now);
@@ -106,8 +150,8 @@ impl Connection {
             if complete && let Some(head) = Head::parse(self.unread())? {
                 self.body_done = matches!(head.body, BodyLength::Absent | BodyLength::Known(0));
                 self.served_any = true;
-                let head = &*self.head.insert(head);
-                return Ok(head.request(&self.input[self.used..]));
+                self.head = Some(head);
+                return Ok(());
             }
             searched = self.unread().len();
             let left = match begun {
@@ -229,24 +273,17 @@ impl Connection {
         self.head.as_ref().is_some_and(goes_on) && self.body_done && self.unread_ends()
     }
 
-    /// The stream, for an answer that another thread writes.
+    /// Where another thread can write the current request's answer.
     #[must_use]
-    pub fn stream(&self) -> &Arc<TcpStream> {
-        &self.stream
+    pub fn deferred(&self) -> &Arc<Deferred> {
+        self.deferred.get_or_init(|| Arc::new(Deferred::new(self.stream.clone())))
     }
 
-    /// Answers what [`Self::read_head`] or [`Self::read_body`] refused, and closes.
-    pub fn refuse(&mut self, answer: &Answer) {
-        // The head that was refused says nothing reliable about what follows.
+    /// Gives the answer to a [`ReadError`], and closes.
+    pub fn reject(&mut self, answer: &Answer) {
+        // The head of a rejected request says nothing reliable about what follows.
         self.body_done = false;
         let _ = self.answer(answer, false);
-    }
-
-    /// Answers a request whose head is gone, in place of an answer that has not come, and closes.
-    pub fn stand_in(&mut self, answer: &Answer) {
-        // The next request's head, if there is one, is not the one that is answered.
-        self.head = None;
-        self.refuse(answer);
     }
 
     /// Takes the stream and what has been read of it beyond the current request's head: for an upgrade.
@@ -336,44 +373,4 @@ impl Connection {
         });
         self.input.len() <= self.used + known
     }
-}
-
-/// Writes to a connection's stream, which may be in blocking mode, within a deadline.
-///
-/// # Errors
-/// When the client does not take them within [`ANSWER_DEADLINE`].
-pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
-    let begun = Instant::now();
-    if let [part] = parts {
-        return write_part(stream, part, begun);
-    }
-    if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
-        return write_part(stream, &parts.concat(), begun);
-    }
-    // A long body is shared by all who get it, so it is not copied for one of them.
-    parts.iter().try_for_each(|part| write_part(stream, part, begun))
-}
-
-fn write_part(stream: &TcpStream, mut bytes: &[u8], begun: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
-        let sent = match send_now(stream, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());
-                if left.is_zero() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                stream.set_write_timeout(Some(left))?;
-                (&mut &*stream).write(bytes)
-            }
-            sent => sent,
-        };
-        match sent {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

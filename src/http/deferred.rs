@@ -1,96 +1,102 @@
-//! An answer that another thread writes. The connection's own thread goes back to reading at once and is not woken for
-//! the answer, which saves a change of threads a request. Owns the rule that answers leave in the order of requests.
+//! An answer that another thread writes. The connection's own thread reads on at once and is not woken for the answer,
+//! which saves a thread switch a request. Owns the rule that answers leave in the order of the requests.
 
+use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::http::socket::send_now;
+use super::response::Answer;
+use super::socket::{send_now, write_all};
+
+/// At most one answer of one connection at a time.
+#[derive(Debug)]
+pub struct Deferred {
+    stream: Arc<TcpStream>,
+    state: Mutex<State>,
+    sent: Condvar,
+}
 
 #[derive(Debug)]
 enum State {
     /// No answer is due.
     Idle,
-    /// Another thread has been asked for one.
-    Due,
-    /// The socket did not take all of it: this is left.
-    Left(Vec<u8>),
-    /// Nobody waits for it any more.
+    /// An answer is due by this time; without it, this one is given.
+    Due(Instant, fn() -> Answer),
+    /// The part of the answer that the socket did not take.
+    Rest(Vec<u8>),
+    /// An answer that comes now is not written.
     Abandoned,
 }
 
-/// How far the last answer is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It has left.
-    Done,
-    /// This much of it is left to be written, before anything else.
-    Left(Vec<u8>),
-    /// It has not come.
-    Due,
-}
-
-/// At most one answer of one connection at a time. See the module's head.
+/// The state of a deferred answer, as its connection sees it.
 #[derive(Debug)]
-pub struct Deferred {
-    stream: Arc<TcpStream>,
-    state: Mutex<State>,
-    settled: Condvar,
+pub(super) enum Progress {
+    /// It has left, or none is due.
+    Sent,
+    /// It has not come yet.
+    Due,
+    /// It has not come in time and will not be written. Give this answer instead, and end the connection.
+    Overdue(Answer),
 }
 
 impl Deferred {
     /// No answer is due on this connection yet.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>) -> Self {
-        Self { stream, state: Mutex::new(State::Idle), settled: Condvar::new() }
+    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
+        Self { stream, state: Mutex::new(State::Idle), sent: Condvar::new() }
     }
 
-    /// Begins to wait for an answer. Called by the connection's thread, which writes nothing itself until
-    /// [`Self::settle`] has returned.
-    pub fn begin(&self) {
-        *self.state() = State::Due;
+    /// Begins to wait for an answer. The connection's thread writes nothing until [`Self::wait`] has returned
+    /// [`Progress::Sent`].
+    pub(super) fn begin(&self, patience: Duration, overdue: fn() -> Answer) {
+        *self.state() = State::Due(Instant::now() + patience, overdue);
     }
 
-    /// Writes the answer, never blocking. Called by the other thread. What the socket does not take, which needs a
-    /// client that sends requests and reads no answers, is left to the connection's thread.
+    /// Writes the answer, never blocking. What the socket does not take, because the client sends requests and reads no
+    /// answers, is left to the connection's thread.
     pub fn send(&self, answer: &[u8]) {
         let mut state = self.state();
         if matches!(*state, State::Abandoned) {
             return;
         }
         let sent = send_now(&self.stream, answer).unwrap_or(0);
-        *state = if sent == answer.len() { State::Idle } else { State::Left(answer[sent..].to_vec()) };
+        *state = if sent == answer.len() { State::Idle } else { State::Rest(answer[sent..].to_vec()) };
         drop(state);
-        self.settled.notify_one();
+        self.sent.notify_one();
     }
 
-    /// Waits until the answer has come, up to `patience`.
-    #[must_use]
-    pub fn settle(&self, patience: Duration) -> Settled {
-        let begun = Instant::now();
+    /// Waits until the answer has left, up to `patience` if that is given, and never beyond the time when it is overdue.
+    ///
+    /// # Errors
+    /// When the client does not take the rest of the answer.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> io::Result<Progress> {
+        let give_up = patience.map(|patience| Instant::now() + patience);
         let mut state = self.state();
         loop {
-            match std::mem::replace(&mut *state, State::Idle) {
-                State::Idle => return Settled::Done,
-                State::Left(rest) => return Settled::Left(rest),
-                due @ (State::Due | State::Abandoned) => *state = due,
+            match &mut *state {
+                State::Idle | State::Abandoned => return Ok(Progress::Sent),
+                State::Rest(rest) => {
+                    let rest = std::mem::take(rest);
+                    *state = State::Idle;
+                    drop(state);
+                    return write_all(&self.stream, &[&rest]).map(|()| Progress::Sent);
+                }
+                State::Due(due, overdue) => {
+                    let now = Instant::now();
+                    if now >= *due {
+                        let overdue = *overdue;
+                        *state = State::Abandoned;
+                        return Ok(Progress::Overdue(overdue()));
+                    }
+                    if give_up.is_some_and(|give_up| now >= give_up) {
+                        return Ok(Progress::Due);
+                    }
+                    let until = give_up.map_or(*due, |give_up| give_up.min(*due));
+                    state = self.sent.wait_timeout(state, until - now).unwrap_or_else(PoisonError::into_inner).0;
+                }
             }
-            let left = patience.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Settled::Due;
-            }
-            state = self.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Waits no longer: an answer that has not come by now is never written. Returns whether that is so.
-    #[must_use]
-    pub fn abandon(&self) -> bool {
-        let mut state = self.state();
-        if matches!(*state, State::Due) {
-            *state = State::Abandoned;
-        }
-        matches!(*state, State::Abandoned)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,6 +118,10 @@ mod tests {
         (client, Arc::new(listener.accept().unwrap().0))
     }
 
+    fn overdue() -> Answer {
+        Answer::empty(500)
+    }
+
     #[test]
     fn what_a_full_socket_does_not_take_is_left_and_the_connection_goes_on() {
         let (mut client, server) = connection();
@@ -120,21 +130,19 @@ mod tests {
             written += sent;
         }
         let deferred = Deferred::new(server.clone());
-        deferred.begin();
+        deferred.begin(Duration::from_secs(60), overdue);
         deferred.send(b"the answer");
-        let Settled::Left(rest) = deferred.settle(Duration::ZERO) else { panic!("nothing is left") };
-        assert!(!rest.is_empty() && b"the answer".ends_with(&rest));
-        assert_eq!(deferred.settle(Duration::ZERO), Settled::Done);
-        // Requests still come in, and nothing that was sent is lost.
+        assert!(matches!(&*deferred.state(), State::Rest(rest) if b"the answer".ends_with(rest)));
+        // Requests still come in.
         client.write_all(b"next").unwrap();
-        let mut heard = [0; 4];
-        (&*server).read_exact(&mut heard).unwrap();
+        let mut received = [0; 4];
+        (&*server).read_exact(&mut received).unwrap();
         let reader = thread::spawn(move || {
             let mut all = Vec::new();
             client.read_to_end(&mut all).unwrap();
             all
         });
-        (&*server).write_all(&rest).unwrap();
+        assert!(matches!(deferred.wait(Some(Duration::ZERO)), Ok(Progress::Sent)));
         drop((deferred, server));
         let all = reader.join().unwrap();
         assert_eq!(all.len(), written + b"the answer".len());
@@ -142,21 +150,32 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_after_it_was_given_up_is_not_written() {
+    fn an_answer_that_comes_after_it_was_overdue_is_not_written() {
         let (mut client, server) = connection();
         let deferred = Deferred::new(server.clone());
-        deferred.begin();
-        assert_eq!(deferred.settle(Duration::ZERO), Settled::Due);
-        assert!(deferred.abandon());
+        deferred.begin(Duration::from_millis(50), overdue);
+        assert!(matches!(deferred.wait(Some(Duration::ZERO)), Ok(Progress::Due)));
+        let Ok(Progress::Overdue(answer)) = deferred.wait(None) else { panic!("it is overdue") };
+        assert_eq!(answer.status(), 500);
         deferred.send(b"late");
         drop((deferred, server));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"");
-        let (_client, server) = connection();
-        let deferred = Deferred::new(server);
-        deferred.begin();
-        deferred.send(b"in time");
-        assert!(!deferred.abandon());
+    }
+
+    #[test]
+    fn an_answer_in_time_is_written_by_the_thread_that_has_it() {
+        let (mut client, server) = connection();
+        let deferred = Arc::new(Deferred::new(server));
+        deferred.begin(Duration::from_secs(60), overdue);
+        let other = deferred.clone();
+        let answering = thread::spawn(move || other.send(b"in time"));
+        assert!(matches!(deferred.wait(None), Ok(Progress::Sent)));
+        answering.join().unwrap();
+        drop(deferred);
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"in time");
     }
 }

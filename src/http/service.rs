@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use tiny_http::HTTPVersion;
 
-use super::deferred::Settled;
+use super::deferred::Deferred;
 use super::handshake::Handshake;
 use super::problem::Problem;
 use super::request::Request;
 use super::response::Answer;
 
 /// What to do for a request, as its head decides.
-pub enum Step<Action, Topic> {
+pub enum Decision<Action, Topic> {
     /// Send this. An unwanted body need not be read.
     Answer(Answer),
-    /// Read the body, then ask [`Service::act`].
+    /// Read the body, then call [`Service::act`].
     Act(Action),
-    /// Send the head of an answer without an end, and go on as a session about this.
+    /// Send this head, and go on as a session about the topic.
     Session(Opening, Topic),
 }
 
-/// What a session begins with: the head of an answer without an end.
+/// The head of an answer without an end, with which a session begins.
 #[derive(Debug)]
 pub enum Opening {
     /// The answer to this handshake.
     WebSocket(Handshake),
-    /// This answer, whose body is what the session sends.
+    /// An answer whose body the session sends.
     Stream(Answer),
 }
 
@@ -43,10 +43,10 @@ impl Opening {
     }
 }
 
-/// A decision, and the origin to which its answer may be shown.
-pub struct Plan<Action, Topic> {
+/// A decision, and the origin that may read the answer.
+pub struct Routed<Action, Topic> {
     /// What to do.
-    pub step: Step<Action, Topic>,
+    pub decision: Decision<Action, Topic>,
     /// The web page's origin, if the request came from an allowed one.
     pub origin: Option<String>,
 }
@@ -55,39 +55,39 @@ pub struct Plan<Action, Topic> {
 pub struct Call<'a> {
     /// The body; empty when there is none.
     pub body: &'a [u8],
-    /// The connection that it came on, if another thread may write the answer there while this one reads on.
-    pub deferred_to: Option<&'a Arc<TcpStream>>,
+    /// Where the answer may be deferred, if it may.
+    pub(crate) deferred: Option<&'a Arc<Deferred>>,
 }
 
-/// See the module's head. Every connection's thread uses the same one.
+impl Call<'_> {
+    /// Lets another thread write the answer, by [`Deferred::send`], while the connection's thread reads on. When none has
+    /// come within `patience`, the connection answers with `overdue` and ends. `None` when this connection has to write the
+    /// answer itself.
+    #[must_use]
+    pub fn defer(&self, patience: Duration, overdue: fn() -> Answer) -> Option<Arc<Deferred>> {
+        let deferred = self.deferred?;
+        deferred.begin(patience, overdue);
+        Some(deferred.clone())
+    }
+}
+
+/// What a server serves. All connections' threads use the same one.
 pub trait Service: Send + Sync + 'static {
     /// What a request with a body asks for.
     type Action;
     /// What a session is about.
     type Topic;
-    /// What one connection keeps between its requests.
-    type Client: Default;
-
-    /// How long another thread may take over an answer.
-    const PATIENCE: Duration;
 
     /// Decides by the head alone.
-    fn plan(&self, request: Request<'_>) -> Plan<Self::Action, Self::Topic>;
+    fn route(&self, request: Request<'_>) -> Routed<Self::Action, Self::Topic>;
 
-    /// Does what a request with a body asks for. `None`: another thread will write the answer.
-    fn act(&self, client: &mut Self::Client, action: Self::Action, call: Call<'_>) -> Option<Answer>;
+    /// Acts on a request with its body. `None` when the answer has been deferred.
+    fn act(&self, action: Self::Action, call: &Call<'_>) -> Option<Answer>;
 
-    /// Waits until no other thread has an answer to write on this connection, up to `patience`.
-    fn settle(&self, client: &Self::Client, patience: Duration) -> Settled;
+    /// Runs a session on this thread until it ends. The head of its answer has been sent; `early` is what the client has
+    /// sent after its request.
+    fn run_session(&self, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
 
-    /// Waits no longer for another thread's answer. Returns what stands in for it, after which the connection ends; `None` when
-    /// it has come.
-    fn give_up(&self, client: &Self::Client) -> Option<Answer>;
-
-    /// Leads a session on this thread until it ends. The head of its answer has been sent; `early` is what the
-    /// client has sent behind its request.
-    fn converse(&self, client: Self::Client, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
-
-    /// A rejection as an answer.
-    fn refuse(&self, problem: &Problem) -> Answer;
+    /// A problem as an answer.
+    fn answer_problem(&self, problem: &Problem) -> Answer;
 }

@@ -1,9 +1,15 @@
-//! The two things about sockets that the standard library does not have. Imports nothing of ours.
+//! Reads and writes on sockets that the standard library does not have.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+
+/// How long a client may take to accept an answer: 10 s.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Up to here head and body are joined, so that they leave with one call and in one packet.
+const JOINED_BYTES: usize = 16 * 1024;
 
 /// One send that does not block, although the socket is in blocking mode for its reader.
 ///
@@ -18,4 +24,44 @@ pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 #[must_use]
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Writes to a connection's stream, which may be in blocking mode, within a deadline.
+///
+/// # Errors
+/// When the client does not take them within [`ANSWER_DEADLINE`].
+pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
+    let begun = Instant::now();
+    if let [part] = parts {
+        return write_part(stream, part, begun);
+    }
+    if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
+        return write_part(stream, &parts.concat(), begun);
+    }
+    // A long body is shared by all who get it, so it is not copied for one of them.
+    parts.iter().try_for_each(|part| write_part(stream, part, begun))
+}
+
+fn write_part(stream: &TcpStream, mut bytes: &[u8], begun: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
+        let sent = match send_now(stream, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                stream.set_write_timeout(Some(left))?;
+                (&mut &*stream).write(bytes)
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whether orders can be taken, as everybody may ask at any time. Owns what counts as hanging.
+//! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a commit counts as hanging.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use crate::store::StoreError;
 
 /// A commit that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs.
-pub(super) const HANGS_AFTER: Duration = Duration::from_secs(5);
+pub(super) const HANGING_AFTER: Duration = Duration::from_secs(5);
 
-/// What orders can expect.
+/// Whether orders can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// They are taken.
+pub enum Readiness {
+    /// Orders are taken.
     Ready,
-    /// The last commit failed: the next one is tried, and no space was left if so it says.
+    /// The last commit failed; the next one is tried.
     Failing {
-        /// Whether it was for lack of space.
+        /// Whether no space was left.
         full: bool,
     },
-    /// The store has not come back from a commit.
-    Hangs,
+    /// A commit has not returned.
+    Hanging,
 }
 
-/// See the module's head.
+/// The state of the last commit.
 #[derive(Debug, Default)]
 pub struct Health {
     failing: AtomicBool,
     full: AtomicBool,
-    /// When the commit that runs began, in milliseconds on [`now_ms`]'s clock; 0 while none runs.
+    /// When the running commit began, by [`now_ms`]; 0 while none runs.
     begun_ms: AtomicU64,
 }
 
@@ -45,21 +45,21 @@ impl Health {
         self.failing.swap(result.is_err(), Ordering::Relaxed)
     }
 
-    /// What orders can expect now.
+    /// Whether orders can be taken now.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn readiness(&self) -> Readiness {
         let begun_ms = self.begun_ms.load(Ordering::Relaxed);
-        if begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGS_AFTER.as_millis() as u64 {
-            State::Hangs
+        if begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGING_AFTER.as_millis() as u64 {
+            Readiness::Hanging
         } else if self.failing.load(Ordering::Relaxed) {
-            State::Failing { full: self.full.load(Ordering::Relaxed) }
+            Readiness::Failing { full: self.full.load(Ordering::Relaxed) }
         } else {
-            State::Ready
+            Readiness::Ready
         }
     }
 }
 
-/// Milliseconds on a clock that is never set, from 1 on.
+/// Milliseconds on a monotonic clock, from 1 on.
 fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed().as_millis() as u64 + 1

@@ -1,7 +1,8 @@
-//! The ledger: one thread that owns the totals, and the handle that asks it for changes. Owns the order of all orders,
-//! the group commit, and the rule that nothing is answered or published before it is on disk. Knows the store and the
-//! fan-out's handle; knows nothing of connections or formats.
+//! The ledger: one thread that owns the totals. Owns the order of all orders, the group commit, and the rule that nothing is
+//! answered or published before it is on disk. Knows the store and the fan-out's handle; knows nothing of connections or
+//! formats.
 
+mod handle;
 mod health;
 mod pending;
 mod rejection;
@@ -12,139 +13,34 @@ mod tests;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::live::fanout::{FanoutHandle, Publication};
-use crate::log;
+use crate::live::fanout::FanoutHandle;
+use crate::log::Throttle;
 use crate::store::{Change, KeyUse, Store, now_ms};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex, SharedCatalog};
-use crate::tally::order::{Amount, Key, Total};
+use crate::tally::order::{Key, Publication, Total};
 
-pub use health::{Health, State};
-use pending::Pending;
+pub use handle::{LEDGER_DEADLINE, LedgerHandle, Order};
+pub use health::Readiness;
 pub use rejection::Rejection;
-pub use reply::Waiter;
-use reply::{Reply, Slot};
+pub use reply::{Outcome, Reply};
 
-/// The most orders that one commit carries, and requests that are looked at before it: past this many the cost of the sync
-/// is spread thinly enough, and the first of them should not wait for the last.
+use handle::Job;
+use health::Health;
+use pending::Pending;
+
+/// The most orders that one commit carries, and the most jobs that are looked at before it: beyond this number the cost of
+/// the sync is spread thinly enough, and the first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
-/// The most requests that wait for the ledger; beyond it a connection waits to hand its own over.
+/// Jobs that wait for the ledger, at most; further connections wait to hand theirs over.
 const QUEUE: usize = 1_024;
-/// How long somebody waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. What becomes of
-/// the order is not known then.
-pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the end waits for room in the queue: half a second.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
-/// How often failing commits are logged: once a minute, since orders too large for what is left could come between others.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// How often a store that refuses is tried without an order: twice a second.
+/// How often a store that fails is tried without an order: twice a second.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
-/// The ledger thread's stack: SQLite is the deepest that runs on it.
+/// The thread's stack; SQLite goes deepest on it.
 const STACK_BYTES: usize = 512 * 1024;
-
-/// One order, as somebody asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// What is ordered.
-    pub product: ProductIndex,
-    /// How many.
-    pub amount: Amount,
-    /// What the client calls it: a second order of this name is not counted.
-    pub key: Option<Key>,
-}
-
-/// How a request to the ledger ended. `Ok` means that it is on disk.
-pub type Outcome = Result<(), Rejection>;
-
-enum Request {
-    Order { order: Order, reply: Reply },
-    Batch { orders: Vec<Order>, key: Option<Key>, reply: Reply },
-    AddProduct { category: CategoryIndex, details: Details, reply: Reply },
-    Stop,
-}
-
-/// Asks the ledger for changes; cheap to clone.
-#[derive(Clone)]
-pub struct LedgerHandle {
-    requests: Sender<Request>,
-    health: Arc<Health>,
-}
-
-impl LedgerHandle {
-    /// Adds the amount to the product's total and waits until that is on disk.
-    ///
-    /// # Errors
-    /// [`Rejection`] when it was not counted.
-    pub fn order(&self, order: Order) -> Outcome {
-        self.ask(|reply| Request::Order { order, reply })
-    }
-
-    /// Adds the amount to the product's total without waiting for it: `waiter` is told the outcome, once.
-    pub fn submit(&self, order: Order, waiter: Arc<dyn Waiter>) {
-        self.send(Request::Order { order, reply: Reply::new(waiter) });
-    }
-
-    /// Counts all of these orders or none, and waits until they are on disk. `key` names them together.
-    ///
-    /// # Errors
-    /// [`Rejection`] when they were not counted.
-    pub fn batch(&self, orders: Vec<Order>, key: Option<Key>) -> Outcome {
-        self.ask(|reply| Request::Batch { orders, key, reply })
-    }
-
-    /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in
-    /// the shared catalogue.
-    ///
-    /// # Errors
-    /// [`Rejection`] when it was not added.
-    pub fn add_product(&self, category: CategoryIndex, details: Details) -> Outcome {
-        self.ask(|reply| Request::AddProduct { category, details, reply })
-    }
-
-    /// Asks the ledger to write no more once everything that waits is answered. Later requests are refused.
-    pub fn stop(&self) {
-        // Not for ever: the store may hang, with the queue full.
-        let _ = self.requests.send_timeout(Request::Stop, STOP_PATIENCE);
-    }
-
-    /// Whether orders can be taken.
-    #[must_use]
-    pub fn health(&self) -> State {
-        self.health.state()
-    }
-
-    fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Outcome {
-        let slot = Arc::<Slot>::default();
-        self.send(request(Reply::new(slot.clone())));
-        slot.take(LEDGER_DEADLINE)
-    }
-
-    fn send(&self, request: Request) {
-        if self.health.state() == State::Hangs {
-            return request.refuse(Rejection::StoreHangs);
-        }
-        match self.requests.send_timeout(request, LEDGER_DEADLINE) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(request)) => request.refuse(Rejection::StoreHangs),
-            // The ledger has panicked: dropping the request answers it.
-            Err(SendTimeoutError::Disconnected(request)) => drop(request),
-        }
-    }
-}
-
-impl Request {
-    fn refuse(self, rejection: Rejection) {
-        match self {
-            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
-                reply.send(Err(rejection));
-            }
-            Self::Stop => {}
-        }
-    }
-}
 
 struct Ledger<S> {
     store: S,
@@ -152,50 +48,17 @@ struct Ledger<S> {
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
-    requests: Receiver<Request>,
+    jobs: Receiver<Job>,
     health: Arc<Health>,
-    /// The commit in the making.
+    /// The next commit.
     pending: Pending,
     publications: Vec<Publication>,
     failure_is_logged: bool,
-    last_logged: Option<Instant>,
+    throttle: Throttle,
 }
 
-/// A ledger that runs.
-pub struct Running {
-    /// What asks it for changes.
-    pub handle: LedgerHandle,
-    /// Its thread, which ends when the last handle is gone.
-    pub thread: JoinHandle<()>,
-    /// How it ends.
-    pub end: End,
-}
-
-/// The end of a ledger, in two steps: others may read the store's log until the second.
-pub struct End {
-    /// Disconnected once [`LedgerHandle::stop`] is done.
-    stopped: Receiver<()>,
-    /// Lets the thread close the store when it is dropped.
-    release: Sender<()>,
-    /// Disconnected once the store is closed.
-    closed: Receiver<()>,
-}
-
-impl End {
-    /// Waits until [`LedgerHandle::stop`] is done: everything is answered, and nothing is written any more.
-    pub fn wait_until_stopped(&self, deadline: Instant) {
-        let _ = self.stopped.recv_deadline(deadline);
-    }
-
-    /// Closes the store of a ledger that has stopped, and waits until that is done.
-    pub fn close_store(self, deadline: Instant) {
-        let Self { release, closed, .. } = self;
-        drop(release);
-        let _ = closed.recv_deadline(deadline);
-    }
-}
-
-/// Starts the ledger thread on what the store held when it was opened, and returns its handle.
+/// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`], and
+/// ends when the last handle is dropped.
 ///
 /// # Errors
 /// When the system refuses another thread.
@@ -205,113 +68,105 @@ pub fn start(
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
-) -> io::Result<Running> {
-    let (sender, requests) = bounded(QUEUE);
+) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
+    let (sender, jobs) = bounded(QUEUE);
     let health = Arc::<Health>::default();
-    let handle = LedgerHandle { requests: sender, health: health.clone() };
-    let (pending, publications) = (Pending::default(), Vec::new());
+    let handle = LedgerHandle { jobs: sender, health: health.clone() };
     let mut ledger = Ledger {
         store,
         totals,
         last_seq,
         catalog,
         fanout,
-        requests,
+        jobs,
         health,
-        pending,
-        publications,
+        pending: Pending::default(),
+        publications: Vec::new(),
         failure_is_logged: false,
-        last_logged: None,
+        throttle: Throttle::default(),
     };
-    let (stopped_sender, stopped) = bounded::<()>(0);
-    let (release, released) = bounded::<()>(0);
-    let (closed_sender, closed) = bounded::<()>(0);
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
-        ledger.run();
-        let Ledger { store, requests, .. } = ledger;
-        drop(stopped_sender);
-        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
-        let mut is_asked = true;
-        while is_asked {
-            is_asked = select! {
-                recv(requests) -> request => request.is_ok(),
-                recv(released) -> _ => false,
-            };
-        }
+        let closed = ledger.run();
+        let Ledger { store, jobs, .. } = ledger;
         drop(store);
-        drop(closed_sender);
-        requests.iter().for_each(drop);
+        drop(closed);
+        // Dropping a job rejects it. Left in the channel it would keep its requester waiting.
+        jobs.iter().for_each(drop);
     })?;
-    Ok(Running { handle, thread, end: End { stopped, release, closed } })
+    Ok((handle, thread))
 }
 
 /// Whether an order is new, or known by its key.
 enum Counted {
     New,
-    /// It was counted before, in this commit.
+    /// It is already part of the next commit.
     InThisCommit,
-    /// It was counted before, and is on disk.
+    /// It is on disk already.
     OnDisk,
 }
 
 impl<S: Store> Ledger<S> {
-    fn run(&mut self) {
+    /// Runs until it is stopped; returns what reports that the store is closed.
+    fn run(&mut self) -> Option<Sender<()>> {
         loop {
             let mut next = match self.next() {
-                Ok(request) => Some(request),
+                Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    // Nobody orders, but somebody may ask whether orders could be taken.
+                    // Finds out whether orders can be taken again.
                     let _ = self.write(&[]);
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return None,
             };
             let mut looked_at = 0;
-            while let Some(request) = next.take() {
+            while let Some(job) = next.take() {
                 looked_at += 1;
-                match request {
-                    Request::Stop => return self.commit(),
-                    Request::AddProduct { category, details, reply } => {
+                match job {
+                    Job::Stop(closed) => {
+                        self.commit();
+                        return Some(closed);
+                    }
+                    Job::AddProduct { category, details, reply } => {
                         // A product ends the batch, so that its id follows all that are in the catalogue.
                         self.commit();
                         reply.send(self.add_product(category, details));
                     }
-                    Request::Order { order, reply } => {
+                    Job::Order { order, reply } => {
                         let counted = self.count(order);
-                        self.answer_when_due(counted, reply);
+                        self.reply_when_committed(counted, reply);
                     }
-                    Request::Batch { orders, key, reply } => {
+                    Job::Batch { orders, key, reply } => {
                         let counted = self.count_batch(orders, key);
-                        self.answer_when_due(counted, reply);
+                        self.reply_when_committed(counted, reply);
                     }
                 }
                 // Both, since a repeated order adds no change.
                 if self.pending.changes.len().max(looked_at) < MAX_BATCH {
-                    next = self.requests.try_recv().ok();
+                    next = self.jobs.try_recv().ok();
                 }
             }
             self.commit();
         }
     }
 
-    fn next(&self) -> Result<Request, RecvTimeoutError> {
-        match self.health.state() {
-            State::Ready => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            _ => self.requests.recv_timeout(PROBE_EVERY),
+    fn next(&self) -> Result<Job, RecvTimeoutError> {
+        match self.health.readiness() {
+            Readiness::Ready => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            _ => self.jobs.recv_timeout(PROBE_EVERY),
         }
     }
 
-    fn answer_when_due(&mut self, counted: Result<Counted, Rejection>, reply: Reply) {
+    fn reply_when_committed(&mut self, counted: Result<Counted, Rejection>, reply: Reply) {
         match counted {
             Ok(Counted::New | Counted::InThisCommit) => self.pending.push_counted(reply),
             Ok(Counted::OnDisk) => reply.send(Ok(())),
-            // It may tell of orders that are not on disk yet, and stands only if they come to stand.
-            Err(rejection) if !self.pending.changes.is_empty() => self.pending.push_refused(reply, rejection),
+            // The reason may be an order that is not on disk yet; the rejection holds only if that one is committed.
+            Err(rejection) if !self.pending.changes.is_empty() => self.pending.push_rejected(reply, rejection),
             Err(rejection) => reply.send(Err(rejection)),
         }
     }
 
-    /// Counts one order in memory and puts it in the commit, unless its key is known.
+    /// Counts one order in memory and adds it to the next commit, unless its key is known.
     fn count(&mut self, Order { product, amount, key }: Order) -> Result<Counted, Rejection> {
         if let Some(key) = &key
             && let Some((used, counted)) = self.find_key(key)?
@@ -334,7 +189,7 @@ impl<S: Store> Ledger<S> {
         {
             return if used == KeyUse::Batch(digest) { Ok(counted) } else { Err(Rejection::KeyReused) };
         }
-        // One name for two things would let the later use hide the earlier.
+        // A key with two uses would hide one of them.
         if key.is_some()
             && let Some(place) = orders.iter().position(|order| order.key == key)
         {
@@ -359,7 +214,7 @@ impl<S: Store> Ledger<S> {
         Ok(all)
     }
 
-    /// What the key was used for, and whether that is on disk yet.
+    /// The use of a key, and whether it is on disk yet.
     fn find_key(&mut self, key: &Key) -> Result<Option<(KeyUse, Counted)>, Rejection> {
         if let Some(used) = self.pending.find_key(key) {
             return Ok(Some((used, Counted::InThisCommit)));
@@ -370,7 +225,7 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Takes the changes from this place on back out of the commit and of the totals.
+    /// Removes the changes from this index on from the next commit and from the totals.
     fn undo(&mut self, from: usize) {
         for change in self.pending.take_back(from) {
             if let Change::Order { product, amount, total, .. } = change {
@@ -381,7 +236,7 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Commits what is pending; then publishes and answers it, or takes it back.
+    /// Commits what is pending; then publishes and answers it, or undoes it.
     fn commit(&mut self) {
         if self.pending.changes.is_empty() {
             return;
@@ -396,10 +251,10 @@ impl<S: Store> Ledger<S> {
                 Change::Product(..) | Change::Category(_) | Change::BatchKey { .. } => None,
             });
             self.publications.extend(orders);
-            // Published before answered: whoever has an answer finds the order in every later snapshot.
+            // Published before answered, so that a client with an answer finds the order in every later snapshot.
             self.fanout.publish(&self.publications);
             self.publications.clear();
-            pending.settle();
+            pending.clear_changes();
         }
         self.pending = pending;
         if outcome.is_err() {
@@ -408,13 +263,13 @@ impl<S: Store> Ledger<S> {
         self.pending.answer(&outcome);
     }
 
-    /// Adds one product, in a commit of its own. It is a line of the log too, so that who follows the log, or resumes a feed,
-    /// hears of it.
+    /// Adds one product, in a commit of its own. It has a line in the log too, so that clients that follow the log or resume
+    /// a feed get it.
     fn add_product(&mut self, category: CategoryIndex, details: Details) -> Outcome {
         let product = {
             let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
             let id = catalog.next_id(category);
-            // Asked before the commit, so that the disk never holds what memory would refuse.
+            // Checked before the commit, so that the disk never holds what the catalogue in memory would reject.
             catalog.check_product(&id, &details).map_err(Rejection::NotInCatalog)?;
             Product { id, category, details }
         };
@@ -437,12 +292,12 @@ impl<S: Store> Ledger<S> {
         let was_failing = self.health.end(&result);
         match &result {
             Ok(()) if was_failing && self.failure_is_logged => {
-                log::line("commits succeed again");
+                log::info!("commits succeed again");
                 self.failure_is_logged = false;
             }
-            Err(error) if !was_failing && self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) => {
-                log::line(&format!("a commit failed, orders are refused: {error}"));
-                (self.failure_is_logged, self.last_logged) = (true, Some(Instant::now()));
+            Err(error) if !was_failing && self.throttle.allows() => {
+                log::error!("a commit failed, orders are refused: {error}");
+                self.failure_is_logged = true;
             }
             _ => {}
         }

@@ -1,24 +1,23 @@
-//! One commit in the making: its changes, the keys among them, and who waits for it. Owns that a key is found as soon as
-//! its order is counted; knows neither totals nor the store.
+//! The next commit: its changes, the keys among them, and the replies that wait for it. Owns the rule that a key is found as
+//! soon as its order is counted; knows neither totals nor the store.
 
 use std::collections::HashMap;
 
-use super::reply::Reply;
-use super::{Order, Outcome, Rejection};
+use super::{Order, Outcome, Rejection, Reply};
 use crate::store::{Change, KeyUse};
 use crate::tally::order::Key;
 
-/// See the module's head.
+/// The next commit.
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
     keys: HashMap<Key, KeyUse>,
-    /// Who waits, and what each is told once the changes are on disk.
+    /// The replies, each with its outcome if the commit succeeds.
     replies: Vec<(Reply, Outcome)>,
 }
 
 impl Pending {
-    /// Adds a change, and its key to those that are found.
+    /// Adds a change and its key.
     pub(super) fn push(&mut self, change: Change) {
         if let Some((key, used)) = key_use(&change) {
             self.keys.insert(key.clone(), used);
@@ -26,7 +25,7 @@ impl Pending {
         self.changes.push(change);
     }
 
-    /// Takes the changes from this place on back, the last one first, with their keys.
+    /// Removes the changes from this index on, with their keys; the last one comes first.
     pub(super) fn take_back(&mut self, from: usize) -> impl Iterator<Item = Change> + use<> {
         let taken = self.changes.split_off(from);
         for (key, _) in taken.iter().filter_map(key_use) {
@@ -35,34 +34,34 @@ impl Pending {
         taken.into_iter().rev()
     }
 
-    /// What the key is used for in this commit.
+    /// The use of a key in this commit.
     pub(super) fn find_key(&self, key: &Key) -> Option<KeyUse> {
         self.keys.get(key).copied()
     }
 
-    /// Lets somebody wait for this commit, whose order is counted with it.
+    /// Adds the reply to an order that is counted with this commit.
     pub(super) fn push_counted(&mut self, mut reply: Reply) {
-        reply.begin();
+        reply.enter_commit();
         self.replies.push((reply, Ok(())));
     }
 
-    /// Lets somebody wait for this commit, whose order is refused because of what is in it, if it comes to stand.
-    pub(super) fn push_refused(&mut self, reply: Reply, rejection: Rejection) {
+    /// Adds the reply to an order that is rejected because of a change in this commit, if it succeeds.
+    pub(super) fn push_rejected(&mut self, reply: Reply, rejection: Rejection) {
         self.replies.push((reply, Err(rejection)));
     }
 
-    /// The changes are on disk, and the next commit begins without them.
-    pub(super) fn settle(&mut self) {
+    /// Forgets the changes, which are on disk now.
+    pub(super) fn clear_changes(&mut self) {
         self.changes.clear();
         self.keys.clear();
     }
 
-    /// Answers all who have waited for the commit that ended like this.
+    /// Sends every reply, after a commit with this outcome.
     pub(super) fn answer(&mut self, outcome: &Outcome) {
         for (reply, due) in self.replies.drain(..) {
             reply.send(match (outcome, due) {
                 (Ok(()), due) => due,
-                // It was not part of the commit, so that nothing of it counts is known all the same.
+                // It was not part of the commit, so it is certain that it was not counted.
                 (Err(Rejection::Unknown), Err(_)) => Err(Rejection::StoreRefused),
                 (Err(rejection), _) => Err(rejection.clone()),
             });
@@ -78,8 +77,8 @@ fn key_use(change: &Change) -> Option<(&Key, KeyUse)> {
     }
 }
 
-/// What tells several orders from others under the same key: FNV-1a over products, amounts and keys. It is kept on disk, so
-/// it must stay the same from version to version, which the standard library's hashers do not promise.
+/// The digest of a batch, with which a repeat under the same key is recognized: FNV-1a over products, amounts and keys. It is
+/// stored on disk, so it must stay the same in every version; the standard library's hashers do not promise that.
 pub(super) fn digest(orders: &[Order]) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

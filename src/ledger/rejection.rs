@@ -1,4 +1,4 @@
-//! Why the ledger makes a change not, and what to say of it. Knows no status codes.
+//! Why the ledger rejected a change, and what the requester can do. Knows no status codes.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use crate::tally::order::MAX_TOTAL;
 
 /// Why a change was not made. Nothing of it is counted, unless it is [`Rejection::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rejection {
     /// The total would leave ±(2^53 − 1): order less.
     TotalOutOfRange,
@@ -15,13 +16,13 @@ pub enum Rejection {
     NotInCatalog(CatalogError),
     /// The key was used for another order: use a new one.
     KeyReused,
-    /// The order at this place of several, counted from 0, was refused, and so all were.
+    /// The order at this index of a batch was rejected, and so the whole batch was.
     InBatch(usize, Box<Rejection>),
     /// No space is left for the data: try again when the operator has made room.
     StoreFull,
-    /// The disk refused: try again.
+    /// The disk failed: try again.
     StoreRefused,
-    /// The disk does not come back from a write: try again.
+    /// A write does not return: try again.
     StoreHangs,
     /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is back.
     Unknown,

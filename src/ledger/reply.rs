@@ -1,77 +1,55 @@
-//! Who is told an outcome, and the duty to tell it. Owns that everybody who asks is answered, whatever becomes of the
-//! request.
+//! How an outcome reaches its requester.
+//!
+//! A request to the ledger carries a [`Reply`]: the duty to report one [`Outcome`], once. It is fulfilled even when the
+//! request is dropped unseen. A requester that waits uses [`Reply::channel`]; the HTTP service passes a closure that writes
+//! the answer to the connection (`http::deferred::Deferred`), so that the connection's thread need not wait.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use crossbeam_channel::{Receiver, bounded};
 
-use super::{Outcome, Rejection};
+use super::Rejection;
 
-/// Somebody who is told outcomes.
-pub trait Waiter: Send + Sync {
-    /// Takes the outcome of a request. Called by the ledger thread, which must not be held up.
-    fn tell(&self, outcome: Outcome);
-}
+/// How a request to the ledger ended. `Ok` means that it is on disk.
+pub type Outcome = Result<(), Rejection>;
 
-/// Where one requester waits for the outcome of one request. Made anew for each: an outcome that comes after its requester has
-/// given up must not be taken for that of the next request.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    outcome: Mutex<Option<Outcome>>,
-    arrived: Condvar,
-}
-
-impl Waiter for Slot {
-    fn tell(&self, outcome: Outcome) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.arrived.notify_one();
-    }
-}
-
-impl Slot {
-    /// Waits for the outcome; when the deadline has passed it is [`Rejection::Unknown`].
-    pub(super) fn take(&self, deadline: Duration) -> Outcome {
-        let begun = Instant::now();
-        let mut place = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(outcome) = place.take() {
-                return outcome;
-            }
-            let left = deadline.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(Rejection::Unknown);
-            }
-            place = self.arrived.wait_timeout(place, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-/// The duty to answer one requester. It is fulfilled even when the request is dropped unseen.
-pub(super) struct Reply {
-    waiter: Option<Arc<dyn Waiter>>,
-    /// Whether its commit has begun: what is dropped after that may have been counted.
-    begun: bool,
+/// The duty to report the outcome of one request.
+pub struct Reply {
+    report: Option<Box<dyn FnOnce(Outcome) + Send>>,
+    /// Whether its changes are in a commit: if it is dropped after that, they may have been counted.
+    is_in_commit: bool,
 }
 
 impl Reply {
-    pub(super) fn new(waiter: Arc<dyn Waiter>) -> Self {
-        Self { waiter: Some(waiter), begun: false }
+    /// A reply that calls `report`, on the ledger thread, which must not be held up.
+    pub fn new(report: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        Self { report: Some(Box::new(report)), is_in_commit: false }
     }
 
-    pub(super) fn begin(&mut self) {
-        self.begun = true;
+    /// A reply for a requester that waits. The channel is made for one request, so that an outcome that comes too late is
+    /// never taken for that of the next one.
+    pub(super) fn channel() -> (Self, Receiver<Outcome>) {
+        let (sender, outcome) = bounded(1);
+        let report = move |outcome| {
+            // The requester may have given up.
+            let _ = sender.send(outcome);
+        };
+        (Self::new(report), outcome)
+    }
+
+    pub(super) fn enter_commit(&mut self) {
+        self.is_in_commit = true;
     }
 
     pub(super) fn send(mut self, outcome: Outcome) {
-        if let Some(waiter) = self.waiter.take() {
-            waiter.tell(outcome);
+        if let Some(report) = self.report.take() {
+            report(outcome);
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            waiter.tell(Err(if self.begun { Rejection::Unknown } else { Rejection::Stopping }));
+        if let Some(report) = self.report.take() {
+            report(Err(if self.is_in_commit { Rejection::Unknown } else { Rejection::Stopping }));
         }
     }
 }
@@ -82,12 +60,19 @@ mod tests {
 
     #[test]
     fn a_request_that_is_dropped_is_answered() {
-        let slot = Arc::new(Slot::default());
-        let mut reply = Reply::new(slot.clone());
-        drop(Reply::new(slot.clone()));
-        assert_eq!(slot.take(Duration::ZERO), Err(Rejection::Stopping));
-        reply.begin();
+        let (reply, outcome) = Reply::channel();
         drop(reply);
-        assert_eq!(slot.take(Duration::ZERO), Err(Rejection::Unknown));
+        assert_eq!(outcome.recv(), Ok(Err(Rejection::Stopping)));
+        let (mut reply, outcome) = Reply::channel();
+        reply.enter_commit();
+        drop(reply);
+        assert_eq!(outcome.recv(), Ok(Err(Rejection::Unknown)));
+    }
+
+    #[test]
+    fn an_outcome_for_a_requester_that_has_given_up_is_dropped() {
+        let (reply, outcome) = Reply::channel();
+        drop(outcome);
+        reply.send(Ok(()));
     }
 }

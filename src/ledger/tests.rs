@@ -1,15 +1,17 @@
-//! The ledger on a store that does as it is told: what is answered when, and what becomes of who waits.
+//! The ledger on a scripted store: what is answered when.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::sync::{OnceLock, RwLock};
+
+use crossbeam_channel::Sender;
 
 use super::*;
 use crate::live::fanout::{self, Start};
 use crate::live::history;
 use crate::store::StoreError;
 use crate::tally::catalog::Catalog;
-use crate::tally::order::MAX_TOTAL;
+use crate::tally::order::{Amount, MAX_TOTAL};
 use crate::tally::position::Lineage;
 
 /// How long an event may take that should come at once.
@@ -17,15 +19,15 @@ const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What a test and its store share.
 struct Script {
-    /// How many changes each commit has, when it begins. The probes of a ledger that is failing are not among them.
+    /// The number of changes of each commit, when it begins; probes of a failing ledger do not count.
     begun: Sender<usize>,
     /// How it ends.
     ends: Receiver<Result<(), StoreError>>,
-    /// Whoever looks for this key finds an order of one piece, and the same order comes once more.
+    /// A lookup of this key finds an order of one piece, and submits the same order once more.
     repeated: Option<Key>,
     handle: OnceLock<LedgerHandle>,
     found: AtomicUsize,
-    /// After so many the repeated order does not come any more.
+    /// After so many lookups the order is not repeated.
     most_found: usize,
 }
 
@@ -46,27 +48,10 @@ impl Store for ScriptedStore {
             return Ok(None);
         }
         if found.fetch_add(1, Relaxed) + 1 < *most_found {
-            let waiter = Told::new().0;
-            handle.get().expect("set before the first order").submit(order(1, Some(key.as_str())), waiter);
+            let reply = Reply::channel().0;
+            handle.get().expect("set before the first order").submit(order(1, Some(key.as_str())), reply);
         }
         Ok(Some(KeyUse::Order(ProductIndex(0), amount(1))))
-    }
-}
-
-/// Somebody who passes on what it is told.
-struct Told(Mutex<Sender<Outcome>>);
-
-impl Told {
-    fn new() -> (Arc<Self>, Receiver<Outcome>) {
-        let (sender, told) = bounded(1);
-        (Arc::new(Self(Mutex::new(sender))), told)
-    }
-}
-
-impl Waiter for Told {
-    fn tell(&self, outcome: Outcome) {
-        // The test may have stopped listening.
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(outcome);
     }
 }
 
@@ -97,15 +82,15 @@ impl Bench {
         let totals = vec![Total::default()];
         let first = Start { totals: &totals, last_seq: 0, lineage: &Lineage::default() };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
-        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().handle;
+        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
         Self { script, begun, ends, handle }
     }
 
     fn submit(&self, order: Order) -> Receiver<Outcome> {
-        let (waiter, told) = Told::new();
-        self.handle.submit(order, waiter);
-        told
+        let (reply, outcome) = Reply::channel();
+        self.handle.submit(order, reply);
+        outcome
     }
 
     /// Waits until a commit has begun; returns how many changes it has.
@@ -126,12 +111,12 @@ fn order(pieces: i64, key: Option<&str>) -> Order {
     Order { product: ProductIndex(0), amount: amount(pieces), key: key.and_then(Key::new) }
 }
 
-fn told(outcome: &Receiver<Outcome>) -> Outcome {
+fn received(outcome: &Receiver<Outcome>) -> Outcome {
     outcome.recv_timeout(DEADLINE).expect("an outcome")
 }
 
 #[test]
-fn a_refusal_because_of_an_order_that_is_not_on_disk_yet_stands_only_if_that_order_does() {
+fn a_rejection_because_of_an_order_that_is_not_on_disk_yet_stands_only_if_that_order_does() {
     let unknown = || Err(StoreError::Unknown(String::new()));
     let failed = || Err(StoreError::Refused(String::new()));
     for (end, of_the_order, of_the_key, of_the_total) in [
@@ -147,11 +132,17 @@ fn a_refusal_because_of_an_order_that_is_not_on_disk_yet_stands_only_if_that_ord
         let reused = bench.submit(order(2, Some("k")));
         let too_large = bench.submit(order(MAX_TOTAL - 1, None));
         bench.commit_ends(Ok(()));
-        assert_eq!(told(&first), Ok(()));
+        assert_eq!(received(&first), Ok(()));
         assert_eq!(bench.commit_begins(), 1);
-        assert!([&counted, &reused, &too_large].iter().all(|outcome| outcome.is_empty()), "told before it is known");
+        assert!(
+            [&counted, &reused, &too_large].iter().all(|outcome| outcome.is_empty()),
+            "answered before it is known"
+        );
         bench.commit_ends(end);
-        assert_eq!((told(&counted), told(&reused), told(&too_large)), (of_the_order, of_the_key, of_the_total));
+        assert_eq!(
+            (received(&counted), received(&reused), received(&too_large)),
+            (of_the_order, of_the_key, of_the_total)
+        );
     }
 }
 
@@ -163,10 +154,10 @@ fn an_order_does_not_wait_behind_an_endless_row_of_repeats() {
     let waiting = bench.submit(order(1, None));
     let repeat = bench.submit(order(1, Some("again")));
     bench.commit_ends(Ok(()));
-    assert_eq!((told(&first), told(&repeat)), (Ok(()), Ok(())));
+    assert_eq!((received(&first), received(&repeat)), (Ok(()), Ok(())));
     assert_eq!(bench.commit_begins(), 1);
     let found = bench.script.found.load(Relaxed);
     assert!((1..=MAX_BATCH).contains(&found), "{found} repeats were answered first");
     bench.commit_ends(Ok(()));
-    assert_eq!(told(&waiting), Ok(()));
+    assert_eq!(received(&waiting), Ok(()));
 }

@@ -1,5 +1,5 @@
-//! The history thread: reads the log for those who ask, a page at a time, so that no connection's thread needs a database's
-//! stack and no reader keeps the log from being tidied. Owns the reader; knows neither formats nor connections.
+//! The history thread: reads the order log page by page, so that no connection's thread needs the stack of a database
+//! call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither formats nor connections.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,18 +10,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::live::subscriber::Subscriber;
-use crate::log;
+use crate::log::Throttle;
 use crate::store::StoreError;
-use crate::store::order_log::{Entry, LogReader, Step};
+use crate::store::order_log::{Entry, LogReader};
+use crate::tally::order::Publication;
 
-/// Orders that a subscriber is given at once of those that it has missed: 256, some 20 KB on the wire. They are made for it
-/// alone and stay in memory until its socket has taken them; the others that wait come in between.
+/// Orders in one page for a subscriber: 256, some 20 KB on the wire. They are encoded for it alone, and stay in memory
+/// until its socket has taken them; pages for others come in between.
 pub const REPLAY_PAGE: usize = 256;
-/// How long somebody waits for a page: 10 s.
+/// How long a caller waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a log that cannot be read is logged: once a minute.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// The thread's stack, as the ledger's.
+/// The thread's stack, as large as the ledger's.
 const STACK_BYTES: usize = 512 * 1024;
 
 /// Orders from the log for a subscriber that is owed them.
@@ -31,7 +30,7 @@ pub struct Page {
     /// The sequence number of the order before the first of them.
     pub after: u64,
     /// The orders; `None` when the log no longer has them, or cannot be read.
-    pub steps: Option<Vec<Step>>,
+    pub publications: Option<Vec<Publication>>,
 }
 
 /// What the history thread needs of the fan-out thread.
@@ -43,90 +42,86 @@ pub trait Feed: Send + 'static {
     fn published(&self) -> u64;
 }
 
-enum Request {
+enum Query {
     Replay(Arc<Subscriber>, u64),
     Page { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
     Close(Sender<()>),
 }
 
-/// Asks for parts of the log; cheap to clone.
+/// Handle to the history thread; cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    /// Never holds more than a few entries a connection: each waits for its page before it asks for the next.
-    requests: Sender<Request>,
+    /// Never holds more than a few queries a connection: each waits for its page before it asks for the next.
+    queries: Sender<Query>,
 }
 
-/// What the thread will run on; the handle works before the thread does.
-pub struct Setup {
-    requests: Receiver<Request>,
-}
+/// The queries that the thread will answer; the handle works before the thread does.
+pub struct Queries(Receiver<Query>);
 
 /// Prepares the history thread.
 #[must_use]
-pub fn prepare() -> (History, Setup) {
-    let (sender, requests) = unbounded();
-    (History { requests: sender }, Setup { requests })
+pub fn prepare() -> (History, Queries) {
+    let (sender, queries) = unbounded();
+    (History { queries: sender }, Queries(queries))
 }
 
 impl History {
-    /// Asks for the orders after the one with number `after`; [`Feed::take_page`] gets them.
+    /// Asks for the orders after this sequence number; [`Feed::take_page`] gets them.
     pub fn replay(&self, subscriber: Arc<Subscriber>, after: u64) {
-        let _ = self.requests.send(Request::Replay(subscriber, after));
+        let _ = self.queries.send(Query::Replay(subscriber, after));
     }
 
-    /// The first orders behind the one with number `after`, oldest first, at most `limit`. `None` when the log cannot be
-    /// read.
+    /// The first orders after this sequence number, oldest first, at most `limit`. `None` when the log cannot be read.
     #[must_use]
     pub fn page(&self, after: u64, limit: usize) -> Option<Vec<Entry>> {
         let (reply, page) = bounded(1);
-        self.requests.send(Request::Page { after, limit, reply }).ok()?;
+        self.queries.send(Query::Page { after, limit, reply }).ok()?;
         page.recv_timeout(PAGE_DEADLINE).ok()
     }
 
-    /// Ends the thread and lets go of the data file: a reader that is left would keep SQLite from tidying up behind the
-    /// store. Nobody gets a page from then on.
+    /// Ends the thread and closes the data file: an open reader would keep SQLite from removing its log when the store
+    /// closes. Later queries are not answered.
     pub fn close(&self, deadline: Instant) {
         let (reply, closed) = bounded(1);
-        if self.requests.send(Request::Close(reply)).is_ok() {
+        if self.queries.send(Query::Close(reply)).is_ok() {
             let _ = closed.recv_deadline(deadline);
         }
     }
 }
 
-impl Setup {
-    /// How many requests wait for the thread.
+impl Queries {
+    /// The number of queries that wait for the thread.
     #[cfg(test)]
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.requests.len()
+        self.0.len()
     }
 
-    /// Starts the thread on this data file. It ends with [`History::close`], or when the last
-    /// [`History`] is gone.
+    /// Starts the thread on this data file. It ends with [`History::close`], or when the last [`History`] is dropped.
     ///
     /// # Errors
     /// When the system refuses another thread.
     pub fn start(self, path: PathBuf, feed: impl Feed) -> io::Result<JoinHandle<()>> {
-        let mut reading = Reading { path, reader: None, last_logged: None };
+        let mut log = OpenLog { path, reader: None, throttle: Throttle::default() };
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
-            for request in self.requests {
-                match request {
-                    Request::Replay(subscriber, _) if subscriber.is_closed() => {}
-                    Request::Replay(subscriber, after) => {
-                        let steps = reading.read(|reader| reader.steps(after, REPLAY_PAGE)).flatten();
-                        feed.take_page(Page { subscriber, after, steps });
+            for query in self.0 {
+                match query {
+                    Query::Replay(subscriber, _) if subscriber.is_closed() => {}
+                    Query::Replay(subscriber, after) => {
+                        let publications = log.read(|reader| reader.publications(after, REPLAY_PAGE)).flatten();
+                        feed.take_page(Page { subscriber, after, publications });
                     }
-                    Request::Page { after, limit, reply } => {
-                        if let Some(mut page) = reading.read(|reader| reader.page(after, limit)) {
-                            // Nobody may see here what a feed does not show yet. Read after the page: what has been
-                            // published meanwhile may be told.
+                    Query::Page { after, limit, reply } => {
+                        if let Some(mut page) = log.read(|reader| reader.page(after, limit)) {
+                            // The log shows no order before the feeds do. Read after the page, so that orders which were
+                            // published meanwhile stay in it.
                             let published = feed.published();
                             page.truncate(page.partition_point(|entry| entry.seq <= published));
                             let _ = reply.send(page);
                         }
                     }
-                    Request::Close(reply) => {
-                        drop(reading);
+                    Query::Close(reply) => {
+                        drop(log);
                         let _ = reply.send(());
                         return;
                     }
@@ -136,30 +131,30 @@ impl Setup {
     }
 }
 
-struct Reading {
+/// The order log, opened with the first query.
+struct OpenLog {
     path: PathBuf,
-    /// Opened with the first request.
     reader: Option<LogReader>,
-    last_logged: Option<Instant>,
+    throttle: Throttle,
 }
 
-impl Reading {
+impl OpenLog {
     fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Option<T> {
-        let result = match &self.reader {
-            Some(reader) => read(reader).map_err(|error| StoreError::Refused(error.to_string())),
-            None => LogReader::open(&self.path).and_then(|reader| {
-                let result = read(&reader).map_err(|error| StoreError::Refused(error.to_string()));
-                self.reader = Some(reader);
-                result
-            }),
-        };
+        let result =
+            self.open().and_then(|reader| read(reader).map_err(|error| StoreError::Refused(error.to_string())));
         result
             .inspect_err(|error| {
-                if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-                    log::line(&format!("the log of orders cannot be read: {error}"));
-                    self.last_logged = Some(Instant::now());
+                if self.throttle.allows() {
+                    log::warn!("the log of orders cannot be read: {error}");
                 }
             })
             .ok()
+    }
+
+    fn open(&mut self) -> Result<&LogReader, StoreError> {
+        match self.reader.take() {
+            Some(reader) => Ok(self.reader.insert(reader)),
+            None => Ok(self.reader.insert(LogReader::open(&self.path)?)),
+        }
     }
 }

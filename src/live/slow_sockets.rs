@@ -1,5 +1,5 @@
-//! The slow-socket thread: waits for sockets that took no more, and drains their subscribers when they do again. Owns the
-//! write deadline; knows nothing of totals. One thread serves them all, and it sleeps while every socket keeps up.
+//! The slow-socket thread: waits for full sockets, and drains their subscribers when they have room again. Owns the write
+//! deadline. One thread serves them all, and it sleeps while no socket is full.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,114 +10,97 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use log::warn;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE};
-use crate::log;
+use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE, Watcher};
+use crate::log::Throttle;
 
-/// How often the write deadline is looked at while a socket is blocked: 1 s, a tenth of the deadline.
+/// How often the write deadline is checked while a socket is full: 1 s, a tenth of the deadline.
 const DEADLINE_TICK: Duration = Duration::from_secs(1);
-/// How often closed sessions are logged: once a minute, so that clients cannot fill a disk with their failures.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Sockets served for one wait of the poll.
 const EVENTS: usize = 256;
-/// The thread's stack; it goes no deeper than a send.
+/// The thread's stack; its deepest call is a send.
 const STACK_BYTES: usize = 128 * 1024;
 /// The token of the waker; subscribers count from 1.
 const WAKER: Token = Token(0);
 
-/// Hands blocked subscribers to the slow-socket thread; cheap to clone.
-#[derive(Debug, Clone)]
+/// Hands subscribers over to the slow-socket thread.
+#[derive(Debug)]
 pub struct SlowSockets {
-    /// Never holds more than one entry a subscriber, because only the step from free to blocked sends one.
+    /// Never holds more than one entry a subscriber: it is handed over when its socket becomes full.
     incoming: Sender<Arc<Subscriber>>,
-    waker: Arc<Waker>,
-    stopping: Arc<AtomicBool>,
+    waker: Waker,
+    stopping: AtomicBool,
 }
 
 impl SlowSockets {
-    /// Takes over the draining of a subscriber whose socket is full.
-    pub fn watch(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.incoming.send(subscriber);
-        let _ = self.waker.wake();
-    }
-
-    /// Ends the thread; what is still blocked stays as it is.
+    /// Ends the thread; sockets that are full stay as they are.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         let _ = self.waker.wake();
     }
 }
 
-/// Called when a lagging subscriber has nothing left to send.
-pub type OnCaughtUp = Box<dyn Fn(Arc<Subscriber>) + Send>;
-
-/// What the slow-socket thread will run on; the handle works before the thread does.
-pub struct Setup {
-    poll: Poll,
-    incoming: Receiver<Arc<Subscriber>>,
-    stopping: Arc<AtomicBool>,
-}
-
-/// Prepares the slow-socket thread.
-///
-/// # Errors
-/// When the system refuses the poll.
-pub fn prepare() -> io::Result<(SlowSockets, Setup)> {
-    let poll = Poll::new()?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let (sender, incoming) = unbounded();
-    let stopping = Arc::new(AtomicBool::new(false));
-    let handle = SlowSockets { incoming: sender, waker, stopping: stopping.clone() };
-    Ok((handle, Setup { poll, incoming, stopping }))
-}
-
-impl Setup {
-    /// Starts the thread. It ends by [`SlowSockets::stop`].
-    ///
-    /// # Errors
-    /// When the system refuses another thread.
-    pub fn start(self, on_caught_up: OnCaughtUp) -> io::Result<JoinHandle<()>> {
-        let mut thread = SlowSocketThread {
-            poll: self.poll,
-            incoming: self.incoming,
-            stopping: self.stopping,
-            watched: HashMap::new(),
-            last_token: WAKER.0,
-            closed: 0,
-            last_logged: None,
-            on_caught_up,
-        };
-        thread::Builder::new().name("slow-sockets".into()).stack_size(STACK_BYTES).spawn(move || thread.run())
+impl Watcher for SlowSockets {
+    fn watch(&self, subscriber: Arc<Subscriber>) {
+        let _ = self.incoming.send(subscriber);
+        let _ = self.waker.wake();
     }
 }
 
-struct SlowSocketThread {
-    poll: Poll,
-    incoming: Receiver<Arc<Subscriber>>,
-    stopping: Arc<AtomicBool>,
-    watched: HashMap<Token, Arc<Subscriber>>,
-    last_token: usize,
-    /// Sessions closed since the last line about them.
-    closed: usize,
-    last_logged: Option<Instant>,
-    on_caught_up: OnCaughtUp,
+/// Starts the thread. `on_caught_up` is called when the queue of a lagging subscriber is empty.
+///
+/// # Errors
+/// When the system refuses the poll or the thread.
+pub fn start(
+    on_caught_up: impl Fn(Arc<Subscriber>) + Send + 'static,
+) -> io::Result<(Arc<SlowSockets>, JoinHandle<()>)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    let (sender, incoming) = unbounded();
+    let handle = Arc::new(SlowSockets { incoming: sender, waker, stopping: AtomicBool::new(false) });
+    let mut thread = SlowSocketThread {
+        poll,
+        incoming,
+        handle: handle.clone(),
+        watched: HashMap::new(),
+        last_token: WAKER.0,
+        closed: 0,
+        throttle: Throttle::default(),
+        on_caught_up,
+    };
+    let thread =
+        thread::Builder::new().name("slow-sockets".into()).stack_size(STACK_BYTES).spawn(move || thread.run())?;
+    Ok((handle, thread))
 }
 
-impl SlowSocketThread {
+struct SlowSocketThread<F> {
+    poll: Poll,
+    incoming: Receiver<Arc<Subscriber>>,
+    handle: Arc<SlowSockets>,
+    watched: HashMap<Token, Arc<Subscriber>>,
+    last_token: usize,
+    /// Sessions closed since the last log line about them.
+    closed: usize,
+    throttle: Throttle,
+    on_caught_up: F,
+}
+
+impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut next_tick = Instant::now();
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.handle.stopping.load(Ordering::Acquire) {
             let timeout = (!self.watched.is_empty()).then(|| next_tick.saturating_duration_since(Instant::now()));
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    // Nothing can be drained any more, which would leave subscribers with stale totals for ever.
-                    log::line(&format!("waiting for slow sockets failed: {error}"));
-                    std::process::abort();
+                    // Subscribers would keep stale totals. The server ends when one of its threads has ended.
+                    log::error!("waiting for slow sockets failed: {error}");
+                    return;
                 }
             }
             while let Ok(subscriber) = self.incoming.try_recv() {
@@ -146,7 +129,7 @@ impl SlowSocketThread {
                 self.watched.insert(token, subscriber);
             }
             Err(error) => {
-                log::line(&format!("a slow session is closed: {error}"));
+                warn!("a slow session is closed: {error}");
                 subscriber.close();
             }
         }
@@ -154,19 +137,23 @@ impl SlowSocketThread {
 
     fn drain(&mut self, token: Token) {
         let Some(subscriber) = self.watched.get(&token) else { return };
-        let mut freed = false;
-        let drained = subscriber.drain_blocked(|| {
-            // Before anybody else may find the socket full and register it again.
-            let descriptor = subscriber.stream().as_raw_fd();
-            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
-            freed = true;
-        });
-        if drained == Drained::CaughtUp {
-            (self.on_caught_up)(subscriber.clone());
+        let drained = subscriber.drain_blocked();
+        if drained == Drained::Blocked {
+            return;
         }
-        if freed {
-            self.watched.remove(&token);
+        // If the socket is full again by now, the subscriber waits in `incoming` and is registered anew.
+        if let Some(subscriber) = self.unwatch(token)
+            && drained == Drained::CaughtUp
+        {
+            (self.on_caught_up)(subscriber);
         }
+    }
+
+    fn unwatch(&mut self, token: Token) -> Option<Arc<Subscriber>> {
+        let subscriber = self.watched.remove(&token)?;
+        let descriptor = subscriber.stream().as_raw_fd();
+        let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+        Some(subscriber)
     }
 
     fn close_overdue(&mut self, now: Instant) {
@@ -174,20 +161,18 @@ impl SlowSocketThread {
         let due = self.watched.iter().filter(|(_, subscriber)| is_due(subscriber));
         let due: Vec<Token> = due.map(|(token, _)| *token).collect();
         for token in due {
-            // Not tried once more before: Linux may take bytes into a half-filled packet of a socket that is full, so a
-            // send that succeeds here would not show that anybody reads.
-            let Some(subscriber) = self.watched.remove(&token) else { continue };
-            let descriptor = subscriber.stream().as_raw_fd();
-            let _ = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+            // Without one more send: Linux may take bytes into a half-filled packet of a full socket, so success would
+            // not show that the peer reads.
+            let Some(subscriber) = self.unwatch(token) else { continue };
             if !subscriber.is_closed() {
                 subscriber.close();
                 self.closed += 1;
             }
         }
-        if self.closed > 0 && self.last_logged.is_none_or(|last| now.duration_since(last) >= LOG_EVERY) {
+        if self.closed > 0 && self.throttle.allows() {
             let seconds = WRITE_DEADLINE.as_secs();
-            log::line(&format!("{} sessions were closed: they had taken nothing for {seconds} s", self.closed));
-            (self.closed, self.last_logged) = (0, Some(now));
+            warn!("{} sessions were closed: their sockets had taken nothing for {seconds} s", self.closed);
+            self.closed = 0;
         }
     }
 }

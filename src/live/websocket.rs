@@ -1,6 +1,6 @@
-//! One WebSocket's life behind its handshake: what is heard, and when the session ends. Owns the heartbeat, the flood
-//! limit and the close codes; the only user of tungstenite's protocol. What is talked about is a [`Conversation`]'s affair,
-//! and totals pass by: they go from the fan-out thread through the [`Subscriber`] straight to the socket.
+//! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes; the only
+//! user of tungstenite's protocol. A [`SessionHandler`] decides what messages mean. Totals do not come by here: the fan-out
+//! thread sends them through the [`Subscriber`] straight to the socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -17,28 +17,27 @@ use tungstenite::{Error, Message};
 use crate::http::socket::is_timeout;
 use crate::json::CLOSE_FRAME;
 use crate::live::frame_check::{FrameCheck, Violation};
-use crate::live::slow_sockets::SlowSockets;
-use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE};
+use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE, Watcher};
 
 /// The longest inbound message, in bytes: 16 KiB, a hundred times a command.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Inbound messages a second, and at once, before a session is closed for flooding.
 pub const MESSAGES_PER_SECOND: u32 = 20;
-/// What a message's frame headers may add to it, in bytes, when inbound bytes are counted.
+/// Bytes that a message's frame headers may add to it, when inbound bytes are counted.
 const MESSAGE_OVERHEAD_BYTES: usize = 16;
 /// How long a client may be silent before it is pinged: 25 s, below the usual 30 s and 60 s timeouts of proxies.
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 /// How long a pinged client may be silent before it counts as dead: 10 s.
 pub const PONG_WITHIN: Duration = Duration::from_secs(10);
-/// How long a session waits for the other side to close after it has closed itself: 2 s.
+/// How long a session waits for the peer's close frame, or for its end of the connection: 2 s.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// How often a session that has ended looks whether its slow client has taken all of it: 50 ms.
-const PART_TICK: Duration = Duration::from_millis(50);
-/// What the kernel may hold of what a client has not taken, in bytes; Linux doubles the number for its own books, to
-/// 128 KiB. Small, so that a slow client is noticed early and given the latest totals instead of old ones.
+/// How often an ended session checks whether a slow client has taken everything: 50 ms.
+const LINGER_TICK: Duration = Duration::from_millis(50);
+/// The send buffer, in bytes; Linux doubles it for its own bookkeeping, to 128 KiB. Small, so that a slow client is noticed
+/// early and gets the latest totals instead of old ones.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// What the kernel may hold that it has not even sent yet, because the client's own buffer is full: 8 KiB, some two
-/// hundred and fifty totals (`TCP_NOTSENT_LOWAT`).
+/// Bytes in the send buffer that the kernel has not sent yet, because the client's own buffer is full: 8 KiB, some 250
+/// totals (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 8 * 1024;
 /// tungstenite's read buffer, which lives as long as the session: 256 bytes, since commands are short and rare. Its
@@ -50,8 +49,8 @@ const READ_BUFFER_BYTES: usize = 256;
 pub struct Limits {
     /// The longest message, in bytes.
     pub message_bytes: usize,
-    /// Messages a second, and at once; `None` for no limit. As many bytes a second as these messages may have are
-    /// allowed too: frames that never become a message count there.
+    /// Messages a second, and at once; `None` for no limit. The bytes of as many messages of the greatest length are
+    /// allowed a second too, which also limits frames that never become a message.
     pub messages_per_second: Option<u32>,
 }
 
@@ -61,77 +60,107 @@ impl Default for Limits {
     }
 }
 
-/// A close that this side begins.
+/// The code and reason of a close frame.
 #[derive(Debug)]
-pub struct Goodbye(pub CloseCode, pub &'static str);
+pub struct CloseReason(pub CloseCode, pub &'static str);
 
-/// What a session is about: what its client is told without asking, and what becomes of what the client says.
-pub trait Conversation {
+/// What a session is about: what its client gets, and what the client's messages mean.
+pub trait SessionHandler {
     /// The subscriber may be written to from now on.
     fn begin(&mut self, subscriber: &Arc<Subscriber>);
 
-    /// Whether the session may go on; asked whenever the client has said something, and when it has long been silent.
+    /// Whether the session may go on; asked before input is read, and when the client has long been silent.
     ///
     /// # Errors
     /// The close that ends it.
-    fn check(&self) -> Result<(), Goodbye>;
+    fn check(&self) -> Result<(), CloseReason>;
 
-    /// Does what a message, text or binary, asks for. Returns what to say.
+    /// Acts on a message, text or binary. Returns the answer.
     ///
     /// # Errors
     /// The close that ends the session.
-    fn hear(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, Goodbye>;
+    fn on_message(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, CloseReason>;
 
-    /// The subscriber lagged, and has sent all it had.
+    /// The queue of a lagging subscriber is empty.
     fn caught_up(&self, subscriber: &Arc<Subscriber>);
 
     /// Nothing more may be sent to the subscriber. Called at least once.
     fn end(&self, subscriber: &Arc<Subscriber>);
 }
 
-/// Bounds what the kernel holds of what a client has not taken.
+/// Bounds what the kernel holds for a client that does not read.
 pub(crate) fn bound_buffers(stream: &TcpStream) {
-    // Without the small buffers the session works all the same, only its lag is seen later.
+    // Without the small buffers the session works, and a lag is noticed later.
     let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
 /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
-/// behind it.
+/// after it.
 #[inline(never)]
-pub fn run<C: Conversation>(
+pub fn run<H: SessionHandler>(
     stream: Arc<TcpStream>,
     early: Vec<u8>,
-    slow_sockets: &SlowSockets,
+    watcher: Arc<dyn Watcher>,
     limits: Limits,
-    conversation: C,
+    handler: H,
 ) {
     bound_buffers(&stream);
-    let subscriber = Subscriber::new(stream.clone(), slow_sockets.clone());
-    let mut session = Session::boxed(stream, early, subscriber.clone(), limits, conversation);
-    session.socket.get_mut().conversation.begin(&subscriber);
-    session.talk();
-    let _ = subscriber.flush();
+    let subscriber = Subscriber::new(stream.clone(), watcher);
+    let mut session = Session::boxed(stream, early, subscriber.clone(), limits, handler);
+    session.socket.get_mut().handler.begin(&subscriber);
+    let end = session.serve();
+    session.end(end);
     subscriber.close();
-    session.socket.get_ref().conversation.end(&subscriber);
+    session.socket.get_ref().handler.end(&subscriber);
 }
 
-struct Session<C: Conversation> {
-    socket: WebSocket<Wire<C>>,
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// This side begins the closing handshake (RFC 6455, section 7.1.2).
+    Close(CloseReason),
+    /// The client broke the protocol: what follows in its stream has lost its meaning (RFC 6455, section 7.1.7).
+    Fail(CloseCode, String),
+    /// The client's close frame has been answered.
+    Closed,
+    /// The client is gone, or silent for too long.
+    Gone,
+}
+
+impl From<CloseReason> for End {
+    fn from(reason: CloseReason) -> Self {
+        Self::Close(reason)
+    }
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Protocol => Self::Fail(CloseCode::Protocol, "protocol error".to_owned()),
+            Violation::Utf8 => Self::Fail(CloseCode::Invalid, "text must be UTF-8".to_owned()),
+        }
+    }
+}
+
+struct Session<H: SessionHandler> {
+    socket: WebSocket<Transport<H>>,
     limits: Limits,
-    allowance: Option<Allowance>,
+    message_rate: Option<RateLimit>,
+    /// [`Subscriber::late_bytes`] when the client was pinged, until it answers.
+    pinged: Option<u64>,
 }
 
-impl<C: Conversation> Session<C> {
-    /// On the heap, and not inlined: the caller's frame, which lives as long as the session, stays small.
+impl<H: SessionHandler> Session<H> {
+    /// On the heap, and not inlined: the caller's frame lives as long as the session, so it stays small.
     #[inline(never)]
     fn boxed(
         stream: Arc<TcpStream>,
         early: Vec<u8>,
         subscriber: Arc<Subscriber>,
         limits: Limits,
-        conversation: C,
+        handler: H,
     ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -139,200 +168,179 @@ impl<C: Conversation> Session<C> {
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
         let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
-        let allowance =
-            limits.messages_per_second.map(|messages| Allowance::new(messages.saturating_mul(message_bytes)));
-        let wire = Wire {
-            stream,
-            early,
-            frame_check: FrameCheck::default(),
-            violation: None,
-            subscriber,
-            conversation,
-            deadline: None,
-            allowance,
-        };
-        let socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
-        Box::new(Self { socket, limits, allowance: limits.messages_per_second.map(Allowance::new) })
+        let byte_rate =
+            limits.messages_per_second.map(|messages| RateLimit::new(messages.saturating_mul(message_bytes)));
+        let frame_check = FrameCheck::default();
+        let transport =
+            Transport { stream, early, frame_check, stop: None, subscriber, handler, deadline: None, byte_rate };
+        let socket = WebSocket::from_raw_socket(transport, Role::Server, Some(config));
+        Box::new(Self { socket, limits, message_rate: limits.messages_per_second.map(RateLimit::new), pinged: None })
     }
 
-    fn talk(&mut self) {
-        // What had been taken of the client's totals when it was pinged.
-        let mut pinged: Option<u64> = None;
+    fn serve(&mut self) -> End {
         self.set_timeout(PING_AFTER);
         loop {
-            let heard = self.socket.read();
-            if pinged.is_some() && !matches!(&heard, Err(Error::Io(_))) {
-                pinged = None;
-                self.set_timeout(PING_AFTER);
+            if let Err(end) = self.next() {
+                return end;
             }
-            let goodbye = match heard {
-                Ok(_) if self.is_flooded() => Goodbye(CloseCode::Policy, "too many messages; slow down"),
-                Ok(message @ (Message::Text(_) | Message::Binary(_))) => match self.answer(message) {
-                    Ok(()) => continue,
-                    Err(Some(goodbye)) => goodbye,
-                    Err(None) => return,
-                },
-                // tungstenite answers pings and closes by itself, with the next read.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => continue,
-                Err(Error::Io(error)) if is_timeout(&error) => {
-                    if let Err(goodbye) = self.socket.get_ref().conversation.check() {
-                        return self.close(goodbye);
-                    }
-                    let taken = self.socket.get_ref().subscriber.taken();
-                    match pinged.replace(taken) {
-                        None => {
-                            self.set_timeout(PONG_WITHIN);
-                            match self.socket.send(Message::Ping(tungstenite::Bytes::new())) {
-                                Ok(()) => continue,
-                                Err(_) => return,
-                            }
-                        }
-                        // The ping waits behind totals that the client is slowly taking: it lives.
-                        Some(before) if before != taken => continue,
-                        Some(_) => return,
-                    }
-                }
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::QuotaExceeded => {
-                    Goodbye(CloseCode::Policy, "too many frames; slow down")
-                }
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    match self.socket.get_ref().conversation.check() {
-                        Ok(()) => continue,
-                        Err(goodbye) => goodbye,
-                    }
-                }
-                Err(Error::Io(_)) if self.violation() == Some(Violation::Protocol) => {
-                    return self.fail(CloseCode::Protocol, "protocol error");
-                }
-                Err(Error::Io(_)) if self.violation() == Some(Violation::Utf8) => {
-                    return self.fail(CloseCode::Invalid, "text must be UTF-8");
-                }
-                // The client has said goodbye, and its farewell has been returned.
-                Err(Error::ConnectionClosed) => return self.part(),
-                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return,
-                Err(Error::Protocol(_)) => return self.fail(CloseCode::Protocol, "protocol error"),
-                Err(Error::Utf8(_)) => return self.fail(CloseCode::Invalid, "text must be UTF-8"),
-                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                    return self.fail_size();
-                }
-                Err(_) => return,
-            };
-            return self.close(goodbye);
         }
     }
 
-    // These three are not inlined: their frames would be part of the one that waits for the client.
+    /// Reads and answers one message, or waits for one in vain.
+    fn next(&mut self) -> Result<(), End> {
+        let message = match self.socket.read() {
+            Ok(message) => message,
+            Err(error) => return self.on_error(error),
+        };
+        if self.pinged.take().is_some() {
+            self.set_timeout(PING_AFTER);
+        }
+        if self.message_rate.as_mut().is_some_and(|rate| !rate.allows(1)) {
+            return Err(CloseReason(CloseCode::Policy, "too many messages; slow down").into());
+        }
+        match message {
+            Message::Text(_) | Message::Binary(_) => self.answer(message),
+            // tungstenite answers pings and closes by itself, with the next read.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
+        }
+    }
 
-    /// Does what a message asks for, and answers. An error ends the session, with a close frame if there is one to send.
+    // Not inlined, like the next two: their frames would be part of the one that waits for the client.
     #[inline(never)]
-    fn answer(&mut self, message: Message) -> Result<(), Option<Goodbye>> {
-        let Wire { conversation, subscriber, .. } = self.socket.get_mut();
-        conversation.check()?;
-        match conversation.hear(subscriber, message)? {
-            Some(answer) => self.socket.send(answer).map_err(|_| None),
+    fn answer(&mut self, message: Message) -> Result<(), End> {
+        let Transport { handler, subscriber, .. } = self.socket.get_mut();
+        handler.check()?;
+        match handler.on_message(subscriber, message)? {
+            Some(answer) => self.socket.send(answer).map_err(|_| End::Gone),
             None => Ok(()),
         }
     }
 
-    fn is_flooded(&mut self) -> bool {
-        self.allowance.as_mut().is_some_and(|allowance| !allowance.take(1))
-    }
-
     #[inline(never)]
-    fn fail_size(&mut self) {
-        let reason = format!("a message may have {} KiB", self.limits.message_bytes / 1024);
-        self.fail(CloseCode::Size, &reason);
-    }
-
-    /// Begins the closing handshake and waits for the other side's part of it (RFC 6455, section 7.1.2).
-    #[inline(never)]
-    fn close(&mut self, Goodbye(code, reason): Goodbye) {
-        if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_err() {
-            return;
+    fn on_error(&mut self, error: Error) -> Result<(), End> {
+        if let Some(end) = self.socket.get_mut().stop.take() {
+            return Err(end);
         }
+        match error {
+            Error::Io(error) if is_timeout(&error) => self.ping(),
+            Error::ConnectionClosed => Err(End::Closed),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Err(End::Gone),
+            Error::Protocol(_) => Err(Violation::Protocol.into()),
+            Error::Utf8(_) => Err(Violation::Utf8.into()),
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                let reason = format!("a message may have {} KiB", self.limits.message_bytes / 1024);
+                Err(End::Fail(CloseCode::Size, reason))
+            }
+            _ => Err(End::Gone),
+        }
+    }
+
+    /// Pings a silent client; ends the session of one that has been pinged.
+    fn ping(&mut self) -> Result<(), End> {
+        let Transport { handler, subscriber, .. } = self.socket.get_ref();
+        handler.check()?;
+        let late_bytes = subscriber.late_bytes();
+        match self.pinged.replace(late_bytes) {
+            None => {
+                self.set_timeout(PONG_WITHIN);
+                self.socket.send(Message::Ping(tungstenite::Bytes::new())).map_err(|_| End::Gone)
+            }
+            // The ping waits behind totals that the client is reading slowly.
+            Some(before) if before != late_bytes => Ok(()),
+            Some(_) => Err(End::Gone),
+        }
+    }
+
+    #[inline(never)]
+    fn end(&mut self, end: End) {
+        match end {
+            End::Close(CloseReason(code, reason)) => {
+                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() {
+                    self.await_close();
+                }
+            }
+            End::Fail(code, reason) => {
+                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() {
+                    self.linger();
+                }
+            }
+            End::Closed => self.linger(),
+            End::Gone => {}
+        }
+    }
+
+    /// Waits for the peer's close frame (RFC 6455, section 7.1.2).
+    fn await_close(&mut self) {
         let deadline = Instant::now() + CLOSE_WAIT;
         self.socket.get_mut().deadline = Some(deadline);
         loop {
             match self.socket.read() {
                 Ok(_) => {}
                 Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                    return self.drop_input(deadline);
+                    return self.discard_input(deadline);
                 }
                 Err(_) => return,
             }
         }
     }
 
-    /// Fails the connection (RFC 6455, section 7.1.7): what follows in the stream has lost its meaning.
-    #[inline(never)]
-    fn fail(&mut self, code: CloseCode, reason: &str) {
-        if self.socket.close(Some(CloseFrame { code, reason: reason.to_owned().into() })).is_ok() {
-            self.part();
-        }
-    }
-
-    /// Ends the connection once the client has been sent all that was said to it, the close frame at last (RFC 6455,
-    /// section 5.5.1). A slow client is given as long as any write.
-    #[inline(never)]
-    fn part(&mut self) {
+    /// Ends the connection once the client has taken everything, the close frame last (RFC 6455, section 5.5.1). A slow
+    /// client has as long as for any write.
+    fn linger(&mut self) {
         let give_up = Instant::now() + WRITE_DEADLINE;
-        while !self.socket.get_ref().subscriber.flush() {
-            // The slow-socket thread sends on.
+        while !self.socket.get_ref().subscriber.is_drained() {
+            // The slow-socket thread goes on sending.
             let now = Instant::now();
             if now >= give_up || self.socket.get_ref().subscriber.is_closed() {
                 return;
             }
-            self.drop_input(now + PART_TICK);
-            thread::sleep((now + PART_TICK).saturating_duration_since(Instant::now()));
+            self.discard_input(now + LINGER_TICK);
+            thread::sleep((now + LINGER_TICK).saturating_duration_since(Instant::now()));
         }
         let _ = self.socket.get_ref().stream.shutdown(Shutdown::Write);
-        self.drop_input(Instant::now() + CLOSE_WAIT);
+        self.discard_input(Instant::now() + CLOSE_WAIT);
     }
 
-    fn violation(&self) -> Option<Violation> {
-        self.socket.get_ref().violation
-    }
-
-    /// Reads what still comes and forgets it: closing a socket with unread input would reset it, and the reset would
-    /// eat the close frame.
-    fn drop_input(&mut self, deadline: Instant) {
+    /// Reads and drops what still comes: closing a socket with unread input resets the connection, and a reset can discard
+    /// the close frame.
+    fn discard_input(&mut self, deadline: Instant) {
         let mut bytes = [0; READ_BUFFER_BYTES];
-        let wire = self.socket.get_mut();
-        wire.deadline = Some(deadline);
-        while matches!(wire.read(&mut bytes), Ok(1..)) {}
+        let transport = self.socket.get_mut();
+        transport.deadline = Some(deadline);
+        while matches!(transport.read(&mut bytes), Ok(1..)) {}
     }
 
     /// Sets how long a read may wait.
     fn set_timeout(&self, timeout: Duration) {
-        // A socket that refuses this is gone, which the next read will tell.
+        // If this fails the socket has failed, and the next read reports it.
         let _ = self.socket.get_ref().stream.set_read_timeout(Some(timeout));
     }
 }
 
-/// tungstenite's way to the network: reads come from the socket, writes go through the subscriber, so that no frame
-/// gets in between the parts of another.
-struct Wire<C> {
+/// What tungstenite reads from and writes to: reads come from the socket, writes go through the subscriber, so that the
+/// bytes of two frames never mix.
+struct Transport<H> {
     stream: Arc<TcpStream>,
-    /// What the client has sent behind its handshake and was not read yet.
+    /// What the client has sent after its handshake and was not read yet.
     early: Vec<u8>,
     frame_check: FrameCheck,
-    /// What the client has done wrong, behind all that has been read here.
-    violation: Option<Violation>,
+    /// Why no further input is read. tungstenite only passes on that a read failed.
+    stop: Option<End>,
     subscriber: Arc<Subscriber>,
-    conversation: C,
-    /// When reading ends for good, however much still comes; `None` while the session is open.
+    handler: H,
+    /// When reading ends, however much still comes; `None` while the session is open.
     deadline: Option<Instant>,
-    allowance: Option<Allowance>,
+    byte_rate: Option<RateLimit>,
 }
 
-impl<C> Wire<C> {
+impl<H> Transport<H> {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.early.is_empty() {
             let length = self.early.len().min(buffer.len());
             buffer[..length].copy_from_slice(&self.early[..length]);
             self.early.drain(..length);
             if self.early.is_empty() {
-                // Its room would stay with the session for as long as it lives.
+                // Its memory would stay with the session for its whole life.
                 self.early = Vec::new();
             }
             return Ok(length);
@@ -346,49 +354,57 @@ impl<C> Wire<C> {
                 self.stream.set_read_timeout(Some(left))?;
             }
             match (&*self.stream).read(buffer) {
-                // A read with a timeout is interrupted when a stopped process goes on.
+                // A read with a timeout is interrupted when a stopped process continues.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
         }
     }
-}
 
-impl<C: Conversation> Read for Wire<C> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.deadline.is_some() {
-            // It is closing: what still comes is dropped, whatever it is.
-            return self.receive(buffer);
-        }
-        if self.violation.is_some() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // Here and not with the messages alone: pings, and frames that never become a message, keep a session from
-        // being silent, and would keep one open that may not go on. Before the bytes are taken, so that none are lost
-        // if it may go on again.
-        if self.conversation.check().is_err() {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        let read = self.receive(buffer)?;
-        if self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        let Err((right, violation)) = self.frame_check.follow(&buffer[..read]) else { return Ok(read) };
-        self.violation = Some(violation);
-        // What is right is heard first.
-        if right > 0 { Ok(right) } else { Err(io::ErrorKind::InvalidData.into()) }
+    fn stop(&mut self, end: impl Into<End>) -> io::Error {
+        self.stop = Some(end.into());
+        io::Error::other("the session ends")
     }
 }
 
-impl<C: Conversation> Write for Wire<C> {
-    /// Takes all: tungstenite hands over whole frames, because its own write buffer is switched off.
+impl<H: SessionHandler> Read for Transport<H> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.deadline.is_some() {
+            // The session is closing: what still comes is dropped, whatever it is.
+            return self.receive(buffer);
+        }
+        if self.stop.is_some() {
+            return Err(io::Error::other("the session ends"));
+        }
+        // Checked here too, not only with each message: pings, and frames that never become a message, would keep a session
+        // open whose token has been removed.
+        if let Err(reason) = self.handler.check() {
+            return Err(self.stop(reason));
+        }
+        let read = self.receive(buffer)?;
+        if self.byte_rate.as_mut().is_some_and(|rate| !rate.allows(read as u32)) {
+            return Err(self.stop(CloseReason(CloseCode::Policy, "too many frames; slow down")));
+        }
+        match self.frame_check.follow(&buffer[..read]) {
+            Ok(()) => Ok(read),
+            Err((valid, violation)) => {
+                let error = self.stop(violation);
+                // The valid bytes before the violation are answered first.
+                if valid > 0 { Ok(valid) } else { Err(error) }
+            }
+        }
+    }
+}
+
+impl<H: SessionHandler> Write for Transport<H> {
+    /// Takes everything: tungstenite writes whole frames, because its own write buffer is switched off.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.first() == Some(&CLOSE_FRAME) {
             // No total may follow a close frame (RFC 6455, section 5.5.1).
-            self.subscriber.say_last(bytes.to_vec())?;
-            self.conversation.end(&self.subscriber);
-        } else if self.subscriber.say(bytes.to_vec())? == Drained::CaughtUp {
-            self.conversation.caught_up(&self.subscriber);
+            let _ = self.subscriber.finish(bytes.to_vec());
+            self.handler.end(&self.subscriber);
+        } else if self.subscriber.send(bytes.to_vec())? == Drained::CaughtUp {
+            self.handler.caught_up(&self.subscriber);
         }
         Ok(bytes.len())
     }
@@ -398,27 +414,27 @@ impl<C: Conversation> Write for Wire<C> {
     }
 }
 
-/// A flood limit: a bucket that fills within a second.
-struct Allowance {
-    a_second: u32,
+/// A token bucket that fills within a second.
+struct RateLimit {
+    per_second: u32,
     left: f64,
     filled_at: Instant,
 }
 
-impl Allowance {
-    fn new(a_second: u32) -> Self {
-        Self { a_second, left: f64::from(a_second), filled_at: Instant::now() }
+impl RateLimit {
+    fn new(per_second: u32) -> Self {
+        Self { per_second, left: f64::from(per_second), filled_at: Instant::now() }
     }
 
-    fn take(&mut self, amount: u32) -> bool {
+    fn allows(&mut self, amount: u32) -> bool {
         let now = Instant::now();
-        let refill = now.duration_since(self.filled_at).as_secs_f64() * f64::from(self.a_second);
-        self.left = (self.left + refill).min(f64::from(self.a_second));
+        let refill = now.duration_since(self.filled_at).as_secs_f64() * f64::from(self.per_second);
+        self.left = (self.left + refill).min(f64::from(self.per_second));
         self.filled_at = now;
-        let allowed = self.left >= f64::from(amount);
-        if allowed {
+        let allows = self.left >= f64::from(amount);
+        if allows {
             self.left -= f64::from(amount);
         }
-        allowed
+        allows
     }
 }

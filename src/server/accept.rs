@@ -1,11 +1,11 @@
-//! The accept thread, one per address: takes connections, holds them against the cap, and gives each a thread. When
-//! descriptors or threads run out it pauses, and goes on by itself.
+//! The accept thread, one per address: accepts connections up to the caps, and starts a thread for each. When descriptors
+//! or threads run out it pauses, and goes on by itself.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -15,12 +15,10 @@ use super::serve::serve;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::service::Service;
 use crate::http::socket::is_timeout;
-use crate::log;
+use crate::log::Throttle;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often the same trouble is logged: once a minute.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// The stack of a connection's thread, of which only what is touched takes memory. Nothing on it recurses by input.
 const CONNECTION_STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 /// The accept thread's own stack.
@@ -34,12 +32,12 @@ pub struct Acceptor<S> {
     connections: Arc<Connections>,
     service: Arc<S>,
     rejected: RejectedConnections,
-    /// What is told when the server is full.
+    /// The answer when all connections are taken.
     server_full: Vec<u8>,
-    /// What is told to an address that has all its connections.
+    /// The answer to an address that has all its connections.
     address_full: Vec<u8>,
-    last_logged: Option<Instant>,
-    /// How long the listener waits for a connection, if not for ever.
+    throttle: Throttle,
+    /// How long the listener waits for a connection; `None` without a limit.
     tick: Option<Duration>,
 }
 
@@ -48,7 +46,7 @@ impl<S: Service> Acceptor<S> {
     pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
         let answer = |detail: &'static str| {
             let problem = Problem::new(503, detail).with("Retry-After", RETRY_AFTER_SECONDS);
-            let answer = service.refuse(&problem);
+            let answer = service.answer_problem(&problem);
             let mut printed = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
             printed.extend_from_slice(answer.body().bytes());
             printed
@@ -56,7 +54,16 @@ impl<S: Service> Acceptor<S> {
         let server_full = answer("the server has all the connections it can carry; try again");
         let address_full = answer("your address has all the connections it may have; close one, or try again");
         let rejected = RejectedConnections::default();
-        Self { listener, connections, service, rejected, server_full, address_full, last_logged: None, tick: None }
+        Self {
+            listener,
+            connections,
+            service,
+            rejected,
+            server_full,
+            address_full,
+            throttle: Throttle::default(),
+            tick: None,
+        }
     }
 
     /// Starts the thread. It ends after [`Connections::stop`] and a [`wake`].
@@ -70,7 +77,7 @@ impl<S: Service> Acceptor<S> {
 
     fn accept_one(&mut self) {
         self.rejected.tidy();
-        // While some wait for their close, this thread wakes up for it.
+        // While rejected connections wait to be closed, this thread wakes up for it.
         let tick = (!self.rejected.is_empty()).then_some(WAIT);
         if tick != self.tick && SockRef::from(&self.listener).set_read_timeout(tick).is_ok() {
             self.tick = tick;
@@ -81,7 +88,7 @@ impl<S: Service> Acceptor<S> {
                     self.begin(stream, peer.ip());
                 }
             }
-            // The client has gone before its turn, or a signal came in between.
+            // The client has gone before it was accepted, or a signal interrupted the call.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(error) if self.tick.is_some() && is_timeout(&error) => {}
             Err(error) => self.pause(&format!("no connection can be accepted: {error}")),
@@ -117,16 +124,15 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn pause(&mut self, why: &str) {
-        if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-            log::line(&format!("{why}; trying again"));
-            self.last_logged = Some(Instant::now());
+        if self.throttle.allows() {
+            log::warn!("{why}; trying again");
         }
         self.rejected.tidy();
         thread::sleep(PAUSE);
     }
 }
 
-/// Makes the accept thread of this address look whether it should end.
+/// Wakes the accept thread of this address, so that it sees that it should end.
 pub fn wake(address: SocketAddr) {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

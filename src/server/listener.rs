@@ -1,11 +1,10 @@
-//! The side of a server that faces the network: listeners, accept threads, a thread per connection, and their orderly
-//! end. Owns the caps on connections; what the connections are about is the [`Service`]'s affair.
+//! Listeners, their accept threads, and the orderly end of all connections. A [`Service`] decides what connections serve.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -16,10 +15,7 @@ use crate::http::service::Service;
 
 /// Connections that wait to be accepted; the system may hold fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
-/// How often a thread that ends is looked after.
-const JOIN_TICK: Duration = Duration::from_millis(2);
-
-/// See the module's head.
+/// The sockets that a server listens on, with their accept threads and connections.
 pub struct Listeners {
     waiting: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -28,15 +24,14 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on the addresses. Clients can connect from now on, and are served once [`Listeners::accept`] is called.
+    /// Takes sockets that listen. Clients can connect, and are served once [`Listeners::accept`] is called.
     ///
     /// # Errors
-    /// [`ServerError::Listen`] names the address.
-    pub fn bind(addresses: &[SocketAddr], caps: Caps) -> Result<Self, ServerError> {
-        let listeners = addresses.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
-        let addresses = addresses.map_err(ServerError::System)?;
-        Ok(Self { waiting: listeners, addresses, acceptors: Vec::new(), connections: Arc::new(Connections::new(caps)) })
+    /// When the system does not tell a socket's address.
+    pub fn new(listeners: Vec<TcpListener>, caps: Caps) -> io::Result<Self> {
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let connections = Arc::new(Connections::new(caps));
+        Ok(Self { waiting: listeners, addresses, acceptors: Vec::new(), connections })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -45,7 +40,7 @@ impl Listeners {
         &self.addresses
     }
 
-    /// Starts to serve.
+    /// Starts the accept threads.
     ///
     /// # Errors
     /// When the system refuses an accept thread.
@@ -56,16 +51,16 @@ impl Listeners {
         Ok(())
     }
 
-    /// Begins the end: nobody is accepted any more, idle connections are woken, the others end after their request.
+    /// Begins the end: no connection is accepted any more, idle ones are woken, the others end after their request.
     pub fn stop_accepting(&self) {
         self.connections.stop();
-        for address in &self.addresses {
+        for address in self.addresses.iter().filter(|_| !self.acceptors.is_empty()) {
             accept::wake(*address);
         }
         self.connections.hang_up();
     }
 
-    /// Waits until no connection speaks HTTP any more.
+    /// Waits until no connection is in a request.
     pub fn wait_for_requests(&self, deadline: Instant) {
         self.connections.wait_for_requests(deadline);
     }
@@ -75,22 +70,25 @@ impl Listeners {
         self.connections.wait_for_all(deadline);
     }
 
-    /// Waits for the accept threads, but not for ever.
-    pub fn join(&self, deadline: Instant) {
-        while !self.acceptors.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
-            thread::sleep(JOIN_TICK);
-        }
+    /// Takes the accept threads, to wait for their end.
+    #[must_use]
+    pub fn take_threads(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.acceptors)
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+/// Listens on an address.
+///
+/// # Errors
+/// [`ServerError::Listen`] names the address.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     let bind = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
-            // An IPv4 address of its own can be listed beside it, on every system alike.
+            // So that an IPv4 address can be listed beside it on every system.
             socket.set_only_v6(true)?;
         }
-        // A restarted server gets its port back at once, although old connections linger.
+        // A restarted server gets its port at once, although old connections are in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::StoreError;
 use super::schema::{self, describe_open};
 use crate::tally::catalog::ProductIndex;
-use crate::tally::order::Total;
+use crate::tally::order::{Publication, Total};
 
 /// How long a read waits while another program holds the whole file: 2 s.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,17 +29,6 @@ pub struct Entry {
     pub total: i64,
     /// What the client called it.
     pub key: Option<String>,
-}
-
-/// What a live feed needs of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// Its sequence number.
-    pub seq: u64,
-    /// What was ordered.
-    pub product: ProductIndex,
-    /// The product's total after it.
-    pub total: Total,
 }
 
 /// A connection of its own, which can only read.
@@ -73,13 +62,13 @@ impl LogReader {
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn steps(&self, after: u64, limit: usize) -> rusqlite::Result<Option<Vec<Step>>> {
+    pub fn publications(&self, after: u64, limit: usize) -> rusqlite::Result<Option<Vec<Publication>>> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT seq, product, total FROM orders WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
         let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
             let product: u32 = row.get(1)?;
-            Ok(Step {
+            Ok(Publication {
                 seq: row.get::<_, i64>(0)?.cast_unsigned(),
                 product: ProductIndex(product.saturating_sub(1)),
                 total: {
@@ -88,9 +77,9 @@ impl LogReader {
                 },
             })
         })?;
-        let steps = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let publications = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         // Sequence numbers have no gaps, so the first one tells whether something was taken away before it.
-        Ok(steps.first().is_none_or(|first| first.seq == after + 1).then_some(steps))
+        Ok(publications.first().is_none_or(|first| first.seq == after + 1).then_some(publications))
     }
 }
 

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::catalog::ProductIndex;
+
 /// The largest magnitude of an amount or a total: 2^53 − 1, the last integer that a browser's `Number` shows exactly
 /// (ECMA-262, `Number.MAX_SAFE_INTEGER`).
 pub const MAX_TOTAL: i64 = (1 << 53) - 1;
@@ -159,6 +161,17 @@ impl Total {
     pub fn as_amount(self) -> Amount {
         Amount(self.0)
     }
+}
+
+/// One committed order, or new product: the product's total after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publication {
+    /// The product.
+    pub product: ProductIndex,
+    /// Its total.
+    pub total: Total,
+    /// Its sequence number in the order log.
+    pub seq: u64,
 }
 
 #[cfg(test)]

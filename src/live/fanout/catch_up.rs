@@ -1,113 +1,114 @@
-//! How a subscriber that has missed totals joins the stream again, whether it lagged or was away. Owns what it is given for
-//! them; how a lag begins is the subscriber's affair.
+//! How a subscriber that has missed totals joins the stream again, whether it lagged or was away. Owns what it is sent
+//! instead; how a lag begins is decided by [`Subscriber`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::{Fanout, finish_one};
+use super::{Fanout, address, finish};
 use crate::json;
 use crate::live::history::{Page, REPLAY_PAGE};
 use crate::live::subscriber::{Buffer, Drained, Subscriber};
-use crate::store::order_log::Step;
+use crate::tally::order::Publication;
 
 impl Fanout {
-    /// Gives a subscriber that has missed totals the latest of each product that it missed, or every order.
+    /// Sends a lagging subscriber the latest total of each product that it missed, or every order if it has positions.
     pub(super) fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
-        let at = subscriber.listed_in.load(Ordering::Relaxed);
-        if at >= self.groups.len() {
-            return;
-        }
-        // More than once only if somebody else empties the channel just after the offer has found it full.
-        while let Some(missed) = subscriber.missed() {
-            let offered = if missed == 0 {
-                self.snapshot(at)
+        let Some(at) = self.places.get(&address(subscriber)).map(|place| place.group) else { return };
+        // More than once only when the socket empties the queue while this thread fills it.
+        while let Some(missed) = subscriber.missed_from() {
+            let (buffer, next) = if missed == 0 {
+                (self.groups[at].snapshot(&self.products, self.last_seq), None)
             } else if !self.groups[at].has_positions() {
-                self.latest_since(at, missed)
-            } else if let Some(steps) = self.recent.since(missed - 1) {
-                let page: Vec<Step> = steps.take(REPLAY_PAGE).copied().collect();
-                if page.last().is_some_and(|last| last.seq < self.last_seq) {
-                    if self.offer_page(subscriber, at, missed - 1, &page) == Drained::CaughtUp {
-                        continue;
-                    }
-                    return;
-                }
-                self.groups[at].encode(page.iter(), &self.products, missed).map(Arc::new)
+                (self.latest_since(at, missed), None)
+            } else if let Some(publications) = self.recent.since(missed - 1) {
+                let page: Vec<Publication> = publications.take(REPLAY_PAGE).copied().collect();
+                let next = page.last().map(|last| last.seq + 1).filter(|next| *next <= self.last_seq);
+                (self.groups[at].encode(&page, &self.products, missed).map(Arc::new), next)
             } else {
-                // It goes on lagging until the page has come; whatever it says meanwhile makes it catch up again.
-                if subscriber.page_from.swap(missed, Ordering::Relaxed) != missed {
-                    self.history.replay(subscriber.clone(), missed - 1);
-                }
-                return;
+                return self.ask_for_page(subscriber, missed);
             };
-            let _ = subscriber.resume();
-            if offered.is_none_or(|buffer| subscriber.offer(&buffer) != Drained::CaughtUp) {
+            if send_missed(subscriber, buffer, next) != Drained::CaughtUp {
                 break;
             }
         }
-        if self.finishing {
-            finish_one(subscriber, self.groups[at].format());
-        }
+        self.finish_if_due(subscriber, at);
     }
 
-    /// Gives a subscriber a page of what it has missed. Then it lags from the end of the page on.
+    /// Sends a subscriber a page of the log. From its end on the subscriber lags.
     pub(super) fn take_page(&mut self, page: &Page) {
-        let Page { subscriber, after, steps } = page;
-        if subscriber.page_from.load(Ordering::Relaxed) == after + 1 {
-            subscriber.page_from.store(0, Ordering::Relaxed);
+        let Page { subscriber, after, publications } = page;
+        let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
+        let at = place.group;
+        if place.page_from == Some(after + 1) {
+            place.page_from = None;
         }
-        let at = subscriber.listed_in.load(Ordering::Relaxed);
-        // It may have moved, or have been given the same page before.
-        if at >= self.groups.len() || !self.groups[at].has_positions() || subscriber.missed() != Some(after + 1) {
+        // It may have moved to another feed, or have been sent the same page before.
+        if !self.groups[at].has_positions() || subscriber.missed_from() != Some(after + 1) {
             return;
         }
-        // What is in the log but has not come by will come by.
-        let steps = steps.as_deref().unwrap_or_default();
-        let steps = &steps[..steps.partition_point(|step| step.seq <= self.last_seq)];
-        if steps.is_empty() {
-            let _ = subscriber.resume();
+        // Orders of the log that have not been published here yet will be.
+        let publications = publications.as_deref().unwrap_or_default();
+        let publications = &publications[..publications.partition_point(|one| one.seq <= self.last_seq)];
+        let Some(last) = publications.last() else {
+            subscriber.resume();
             self.offer_snapshot(subscriber, at);
-            if self.finishing {
-                finish_one(subscriber, self.groups[at].format());
-            }
-            return;
+            return self.finish_if_due(subscriber, at);
+        };
+        if publications.iter().any(|one| one.product.0 as usize >= self.products.len()) {
+            self.load_products();
         }
-        if steps.iter().any(|step| step.product.0 as usize >= self.products.len()) {
-            self.learn_products();
-        }
-        if self.offer_page(subscriber, at, *after, steps) == Drained::CaughtUp {
+        let buffer = self.groups[at].encode(publications, &self.products, after + 1).map(Arc::new);
+        if send_missed(subscriber, buffer, Some(last.seq + 1)) == Drained::CaughtUp {
             self.catch_up(subscriber);
         }
     }
 
-    /// Gives a lagging subscriber these orders, which begin behind the one with number `after`. Then it lags from their end
-    /// on; or, when they found no room, from where it did: it is due them again.
-    fn offer_page(&self, subscriber: &Arc<Subscriber>, at: usize, after: u64, steps: &[Step]) -> Drained {
-        let Some(last) = steps.last() else { return Drained::Done };
-        let buffer = self.groups[at].encode(steps.iter(), &self.products, after + 1);
-        let _ = subscriber.resume();
-        let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&Arc::new(buffer)));
-        if subscriber.is_lagging() { drained } else { subscriber.lag_from(last.seq + 1) }
-    }
-
     pub(super) fn offer_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
-        if let Some(snapshot) = self.snapshot(at)
+        if let Some(snapshot) = self.groups[at].snapshot(&self.products, self.last_seq)
             && subscriber.offer(&snapshot) == Drained::CaughtUp
         {
             self.catch_up(subscriber);
         }
     }
 
+    /// Asks for a page of the log, unless it is on its way. The subscriber goes on lagging until it has come; each message
+    /// that it sends meanwhile leads here again.
+    fn ask_for_page(&mut self, subscriber: &Arc<Subscriber>, missed: u64) {
+        let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
+        if place.page_from.replace(missed) != Some(missed) {
+            self.history.replay(subscriber.clone(), missed - 1);
+        }
+    }
+
+    fn finish_if_due(&self, subscriber: &Arc<Subscriber>, at: usize) {
+        if self.is_finishing {
+            finish(subscriber, self.groups[at].format());
+        }
+    }
+
     /// The latest total of each product of the feed that has changed since, in the order of those changes.
     fn latest_since(&self, at: usize, since: u64) -> Option<Arc<Buffer>> {
-        let group = &self.groups[at];
-        let mut buffer = Buffer { bytes: Vec::new(), totals: 0, merged: 0, first: since };
-        for index in self.recency.since(since) {
-            let view = &self.products[index.0 as usize];
-            if group.takes(view) {
-                json::push_total_frame(&mut buffer.bytes, &view.opening, view.total);
+        let mut changed: Vec<(u64, usize)> =
+            self.changed.iter().enumerate().filter(|(_, number)| **number >= since).map(|(at, n)| (*n, at)).collect();
+        changed.sort_unstable();
+        let mut buffer = Buffer { first: since, ..Buffer::default() };
+        for (_, index) in changed {
+            let product = &self.products[index];
+            if self.groups[at].contains(product) {
+                json::push_total_frame(&mut buffer.bytes, &product.opening, product.total);
                 buffer.totals += 1;
             }
         }
         (buffer.totals > 0).then(|| Arc::new(buffer))
+    }
+}
+
+/// Ends a subscriber's lag with this buffer. With `next` it lags again from that sequence number on; without room for
+/// the buffer it goes on lagging from where it did.
+fn send_missed(subscriber: &Arc<Subscriber>, buffer: Option<Arc<Buffer>>, next: Option<u64>) -> Drained {
+    subscriber.resume();
+    let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&buffer));
+    match next {
+        Some(next) if !subscriber.is_lagging() => subscriber.lag_from(next),
+        _ => drained,
     }
 }

@@ -1,4 +1,4 @@
-//! What speaks to the fan-out thread, from every other one. Owns the list of publications that wait for it.
+//! Handle to the fan-out thread. Owns the list of publications that wait for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::waiting::{Waiting, merge};
-use super::{Feed, Publication, Subscription, number};
+use super::{Feed, Subscription, feed_number};
 use crate::live::history::{self, Page};
 use crate::live::subscriber::Subscriber;
+use crate::tally::catalog::ProductIndex;
+use crate::tally::order::{Publication, Total};
 use crate::tally::position::Lineage;
 
-/// Publications that may wait for the fan-out thread. Beyond it those that wait are merged into the latest total of
-/// each product, so that a thread that falls behind sends fewer totals instead of older ones.
+/// Publications that may wait for the fan-out thread. More are merged into the latest total of each product, so that a
+/// thread that falls behind sends fewer totals instead of older ones.
 const MAX_WAITING: usize = 4_096;
 
-/// What the fan-out thread is asked to do.
+/// What the fan-out thread has to do.
 pub(super) enum Event {
     /// Publications wait in the shared list.
     Published,
@@ -25,22 +27,34 @@ pub(super) enum Event {
     Leave(Arc<Subscriber>),
     CaughtUp(Arc<Subscriber>),
     Totals(Feed, Sender<Arc<[u8]>>),
+    ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
     Finish,
     Stop,
 }
 
-/// What the handles and the thread have in common.
+/// What the handles share with the thread.
 pub(super) struct Shared {
     pub(super) waiting: Mutex<Vec<Waiting>>,
-    /// The number of the last order that was published.
+    /// The sequence number of the last order that was published.
     pub(super) published: AtomicU64,
-    /// Whether a [`Event::Published`] is on its way, so that one is enough for many.
+    /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
     pub(super) announced: AtomicBool,
-    /// Whether anybody is subscribed: otherwise publications can wait for the next event, and no thread is woken.
+    /// Whether there are subscribers. Without them publications wait for the next event, and no thread is woken.
     pub(super) wanted: AtomicBool,
 }
 
-/// Speaks to the fan-out thread; cheap to clone.
+impl Shared {
+    pub(super) fn new(last_seq: u64) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            published: AtomicU64::new(last_seq),
+            announced: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Handle to the fan-out thread; cheap to clone.
 #[derive(Clone)]
 pub struct FanoutHandle {
     pub(super) shared: Arc<Shared>,
@@ -49,7 +63,7 @@ pub struct FanoutHandle {
 }
 
 impl FanoutHandle {
-    /// Hands committed orders on. Never waits for a subscriber.
+    /// Hands over committed orders. Never waits for a subscriber.
     pub fn publish(&self, publications: &[Publication]) {
         let crowded;
         {
@@ -72,14 +86,14 @@ impl FanoutHandle {
         }
     }
 
-    /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
-    /// and the orders behind it are still known, those orders.
+    /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order is
+    /// still known, those orders; then lists it.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.lineage.seq(number(subscription.feed), position));
+        let after = since.and_then(|position| self.lineage.seq(feed_number(subscription.feed), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 
-    /// Moves the subscriber to another feed, whose current totals it is given first.
+    /// Moves the subscriber to another feed, and sends it that feed's current totals first.
     pub fn move_to(&self, subscriber: Arc<Subscriber>, subscription: Subscription) {
         let _ = self.events.send(Event::Move(subscriber, subscription));
     }
@@ -89,13 +103,13 @@ impl FanoutHandle {
         let _ = self.events.send(Event::Leave(subscriber));
     }
 
-    /// Tells that a lagging subscriber has sent all it had.
+    /// Reports that the queue of a lagging subscriber is empty.
     pub fn caught_up(&self, subscriber: Arc<Subscriber>) {
         let _ = self.events.send(Event::CaughtUp(subscriber));
     }
 
-    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` while
-    /// the server stops.
+    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` when the
+    /// server is stopping.
     #[must_use]
     pub fn totals(&self, feed: Feed) -> Option<Arc<[u8]>> {
         let (sender, totals) = bounded(1);
@@ -103,12 +117,20 @@ impl FanoutHandle {
         totals.recv().ok()
     }
 
-    /// Gives every subscriber its last totals and then the close frame; later subscribers get it at once.
+    /// The feed's current totals by product, in the order of the catalogue, as exact as [`Self::totals`].
+    #[must_use]
+    pub fn product_totals(&self, feed: Feed) -> Option<Vec<(ProductIndex, Total)>> {
+        let (sender, totals) = bounded(1);
+        self.events.send(Event::ProductTotals(feed, sender)).ok()?;
+        totals.recv().ok()
+    }
+
+    /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
         let _ = self.events.send(Event::Finish);
     }
 
-    /// Ends the relaying and closes whoever is still subscribed. The thread goes on refusing until the last handle is gone.
+    /// Closes every subscriber that is left, and relays nothing more.
     pub fn stop(&self) {
         let _ = self.events.send(Event::Stop);
     }

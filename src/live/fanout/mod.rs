@@ -1,26 +1,26 @@
-//! The fan-out thread: relays each committed order to every subscriber's channel. Owns the list of subscribers and its
-//! own view of the totals, from which every snapshot is made; knows nothing of connections and HTTP.
+//! The fan-out thread: relays each committed order to every subscriber. Owns the lists of subscribers, and its own copy of
+//! the totals, from which every snapshot is made; knows nothing of connections and HTTP.
 //!
-//! Subscribing is one step of this thread: it queues the snapshot and lists the subscriber between two publications.
-//! That is the whole reason why no order falls between the snapshot and the stream, and none is seen twice. A lagging
-//! subscriber joins the stream again in the same way: it is given the latest total of each product that it missed.
+//! Subscribing is one step of this thread: it sends the snapshot and lists the subscriber between two publications.
+//! Therefore no order is missing between the snapshot and the stream, and none comes twice. A lagging subscriber joins
+//! the stream again in the same way: it gets the latest total of each product that it missed.
 //!
-//! A subscriber that is told positions is due every order. What it has missed, by lagging or by being away, it gets from
-//! the recent orders here or, page by page, from the log; until then it counts as lagging.
+//! A subscriber that gets positions is owed every order. Those that it missed, by lagging or by being away, come from the
+//! recent orders here or, page by page, from the log; until they have been sent it counts as lagging.
 
 mod catch_up;
 mod group;
 mod handle;
-mod recency;
 mod recent;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -28,35 +28,21 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::json;
 use crate::live::history::History;
 use crate::live::subscriber::{Buffer, Drained, Subscriber};
-use crate::log;
-use crate::store::order_log::Step;
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
-use crate::tally::order::Total;
+use crate::tally::order::{Publication, Total};
 use crate::tally::position::Lineage;
 
 pub use handle::FanoutHandle;
 
-use group::{Group, View};
+use group::{Group, ProductState};
 use handle::{Event, Shared};
-use recency::Recency;
 use recent::Recent;
 use waiting::Waiting;
 
-/// Requests (subscribe, leave, read) that may wait; beyond it the asking connections wait their turn.
+/// Events (subscribe, leave, read) that may wait; beyond it the connections that send them wait.
 const QUEUE: usize = 1_024;
 /// The thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
-
-/// One committed order, or new product, on its way out: the product's total after it. In commit order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Publication {
-    /// What was ordered.
-    pub product: ProductIndex,
-    /// Its total since.
-    pub total: Total,
-    /// The number of its line in the log.
-    pub seq: u64,
-}
 
 /// What a subscriber follows: one category, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +53,7 @@ pub enum Feed {
     All,
 }
 
-/// In which form a subscriber gets its totals.
+/// The form in which a subscriber gets its totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// WebSocket messages `{"id","total"}`.
@@ -90,54 +76,75 @@ pub struct Subscription {
     pub format: Format,
 }
 
-struct Fanout {
-    shared: Arc<Shared>,
-    events: Receiver<Event>,
-    catalog: SharedCatalog,
-    products: Vec<View>,
-    recency: Recency,
-    recent: Recent,
-    /// The number of the last order that came by.
-    last_seq: u64,
-    history: History,
-    lineage: Arc<Lineage>,
-    /// One for each format of [`Feed::All`], then of each category.
-    groups: Vec<Group>,
-    /// How many subscribers there are in all groups.
-    listed: usize,
-    /// Totals that subscribers who have left had skipped.
-    skipped: u64,
-    finishing: bool,
-    taken: Vec<Waiting>,
-}
-
 /// The number of [`Feed::All`] among the feeds; the categories follow.
 const ALL: usize = 0;
 
-fn number(feed: Feed) -> usize {
+fn feed_number(feed: Feed) -> usize {
     match feed {
         Feed::All => ALL,
         Feed::Category(index) => ALL + 1 + index.0 as usize,
     }
 }
 
-/// The place of a subscription's group.
-fn place(Subscription { feed, format }: Subscription) -> usize {
-    number(feed) * FORMATS.len() + format as usize
+fn group_index(Subscription { feed, format }: Subscription) -> usize {
+    feed_number(feed) * FORMATS.len() + format as usize
 }
 
-/// What the data folder held when it was opened.
+fn plain_group(feed: Feed) -> usize {
+    group_index(Subscription { feed, format: Format::Plain })
+}
+
+/// Where a subscriber is listed.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    group: usize,
+    index: usize,
+    /// The sequence number from which a page of the log is on its way.
+    page_from: Option<u64>,
+}
+
+/// The key of a listed subscriber. Its list holds the subscriber, so no other one has the same address.
+fn address(subscriber: &Arc<Subscriber>) -> usize {
+    Arc::as_ptr(subscriber).addr()
+}
+
+struct Fanout {
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    catalog: SharedCatalog,
+    products: Vec<ProductState>,
+    /// The number of each product's last publication here, 0 before the first. Apart from `products`, so that a search
+    /// through a large catalogue reads little memory.
+    changed: Vec<u64>,
+    /// The number of the last publication here; they are counted from the start of the server.
+    changes: u64,
+    recent: Recent,
+    /// The sequence number of the last publication.
+    last_seq: u64,
+    history: History,
+    lineage: Arc<Lineage>,
+    /// One for each format of [`Feed::All`], then of each category.
+    groups: Vec<Group>,
+    places: HashMap<usize, Place>,
+    /// Totals that subscribers who have left had skipped.
+    skipped: u64,
+    is_finishing: bool,
+    batch: Vec<Waiting>,
+}
+
+/// What the store held when it was opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// The total of each product.
     pub totals: &'a [Total],
-    /// The number of the last order.
+    /// The sequence number of the last order.
     pub last_seq: u64,
-    /// What positions are of.
+    /// The runs whose positions are valid.
     pub lineage: &'a Lineage,
 }
 
-/// Starts the fan-out thread, and returns its handle.
+/// Starts the fan-out thread. It closes every subscriber with [`FanoutHandle::stop`], and ends when the last handle is
+/// dropped.
 ///
 /// # Errors
 /// When the system refuses another thread.
@@ -149,38 +156,34 @@ pub fn start(
     let Start { totals, last_seq, lineage } = *start;
     let lineage = Arc::new(lineage.clone());
     let (sender, events) = bounded(QUEUE);
-    let shared = Arc::new(Shared {
-        waiting: Mutex::new(Vec::new()),
-        published: AtomicU64::new(last_seq),
-        announced: AtomicBool::new(false),
-        wanted: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Shared::new(last_seq));
     let mut fanout = Fanout {
         shared: shared.clone(),
         events,
         catalog,
         products: Vec::new(),
-        recency: Recency::default(),
+        changed: Vec::new(),
+        changes: 0,
         recent: Recent::new(last_seq),
         last_seq,
         history,
         lineage: lineage.clone(),
         groups: Vec::new(),
-        listed: 0,
+        places: HashMap::new(),
         skipped: 0,
-        finishing: false,
-        taken: Vec::new(),
+        is_finishing: false,
+        batch: Vec::new(),
     };
-    fanout.learn_products();
-    for (view, total) in fanout.products.iter_mut().zip(totals) {
-        view.total = *total;
+    fanout.load_products();
+    for (product, total) in fanout.products.iter_mut().zip(totals) {
+        product.total = *total;
     }
     let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
         fanout.run();
-        fanout.report_skipped();
+        fanout.log_skipped();
         let Fanout { events, groups, history, .. } = fanout;
         drop((groups, history));
-        // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
+        // Left in the channel, an event would keep its sender waiting.
         events.iter().for_each(drop);
     })?;
     Ok((FanoutHandle { shared, events: sender, lineage }, thread))
@@ -202,9 +205,15 @@ impl Fanout {
                 Event::Leave(subscriber) => self.unlist(&subscriber),
                 Event::CaughtUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
-                    let _ = sender.send(self.totals_json(feed));
+                    let _ = sender.send(self.groups[plain_group(feed)].array(&self.products));
                 }
-                Event::Finish => self.finish(),
+                Event::ProductTotals(feed, sender) => {
+                    let products = self.products.iter().enumerate();
+                    let products = products.filter(|(_, product)| self.groups[plain_group(feed)].contains(product));
+                    let totals = products.map(|(index, product)| (ProductIndex(index as u32), product.total));
+                    let _ = sender.send(totals.collect());
+                }
+                Event::Finish => self.finish_all(),
                 Event::Stop => {
                     let listed = self.groups.iter().flat_map(|group| &group.subscribers);
                     return listed.for_each(|subscriber| subscriber.close());
@@ -213,143 +222,132 @@ impl Fanout {
         }
     }
 
-    /// Takes every waiting publication, encodes them once per feed and format, and offers the bytes to each subscriber.
+    /// Takes every waiting publication, encodes them once per group, and offers the bytes to each subscriber.
     fn relay(&mut self) {
         self.shared.announced.store(false, Ordering::Release);
-        let (first, first_seq) = (self.recency.next_number(), self.last_seq + 1);
-        let mut taken = std::mem::take(&mut self.taken);
-        std::mem::swap(&mut taken, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        // Then some orders are not here, and who is due every order gets them from the log.
-        let has_gaps = taken.iter().any(|waiting| waiting.merged > 0);
-        for Waiting { publication: Publication { product, total, seq }, merged } in taken.drain(..) {
-            if product.0 as usize >= self.products.len() {
-                self.learn_products();
+        let (first, first_seq) = (self.changes + 1, self.last_seq + 1);
+        let mut batch = std::mem::take(&mut self.batch);
+        std::mem::swap(&mut batch, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        // Some orders are missing then, and subscribers that are owed every order get them from the log.
+        let has_gaps = batch.iter().any(|waiting| waiting.merged > 0);
+        for Waiting { publication, merged } in batch.drain(..) {
+            let Publication { product, total, seq } = publication;
+            let index = product.0 as usize;
+            if index >= self.products.len() {
+                self.load_products();
             }
-            let view = &mut self.products[product.0 as usize];
-            view.total = total;
-            self.recency.touch(product);
+            self.changes += 1;
+            self.changed[index] = self.changes;
+            let product = &mut self.products[index];
+            product.total = total;
             if seq > self.last_seq {
                 self.last_seq = seq;
-                self.recent.push(Step { seq, product, total });
+                self.recent.push(publication);
             }
-            for feed in [ALL, number(Feed::Category(view.category))] {
-                let place = feed * FORMATS.len();
-                for group in &mut self.groups[place..place + FORMATS.len()] {
-                    group.add(view, seq, merged, has_gaps);
+            for feed in [ALL, feed_number(Feed::Category(product.category))] {
+                let first = feed * FORMATS.len();
+                for group in &mut self.groups[first..first + FORMATS.len()] {
+                    group.add(product, seq, merged, has_gaps);
                 }
             }
         }
-        self.taken = taken;
+        self.batch = batch;
         if has_gaps {
-            self.recent.restart(self.last_seq);
-            self.groups_with_positions_lag(first_seq);
+            self.recent = Recent::new(self.last_seq);
+            self.lag_all_with_positions(first_seq);
         }
         for at in 0..self.groups.len() {
-            let numbered = if self.groups[at].has_positions() { first_seq } else { first };
-            if let Some(round) = self.groups[at].take_round(numbered) {
+            let numbered_from = if self.groups[at].has_positions() { first_seq } else { first };
+            if let Some(round) = self.groups[at].take_round(numbered_from) {
                 self.send_round(at, &Arc::new(round));
             }
         }
     }
 
     fn send_round(&mut self, at: usize, round: &Arc<Buffer>) {
-        let mut place = 0;
-        while let Some(subscriber) = self.groups[at].subscribers.get(place) {
-            if subscriber.is_closed() {
-                let subscriber = subscriber.clone();
-                self.unlist(&subscriber);
-                continue;
-            }
+        let mut index = 0;
+        while let Some(subscriber) = self.groups[at].subscribers.get(index) {
             if subscriber.offer(round) == Drained::CaughtUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
             }
-            place += 1;
+            index += 1;
         }
     }
 
-    /// Whoever is due every order has not been given those from this number on.
-    fn groups_with_positions_lag(&mut self, first_seq: u64) {
+    /// Subscribers that are owed every order have not been sent those from this sequence number on.
+    fn lag_all_with_positions(&mut self, first_seq: u64) {
         let groups = self.groups.iter().filter(|group| group.has_positions());
         let current = groups.flat_map(|group| &group.subscribers).filter(|subscriber| !subscriber.is_lagging());
         for subscriber in current.cloned().collect::<Vec<_>>() {
-            if subscriber.lag_from(first_seq) == Drained::CaughtUp {
-                self.catch_up(&subscriber);
-            }
+            self.lag_from(&subscriber, first_seq);
+        }
+    }
+
+    /// Makes a subscriber lag, and catches it up if nothing else waits for it.
+    fn lag_from(&mut self, subscriber: &Arc<Subscriber>, number: u64) {
+        if subscriber.lag_from(number) == Drained::CaughtUp {
+            self.catch_up(subscriber);
         }
     }
 
     fn subscribe(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, after: Option<u64>) {
-        if self.listed == 0 {
+        if self.places.is_empty() {
             self.shared.wanted.store(true, Ordering::Release);
-            // Once more: what was published before the store has not been announced.
+            // Publications from before the store have not been announced.
             self.relay();
         }
-        self.listed += 1;
-        let at = place(subscription);
-        subscriber.listed_in.store(at, Ordering::Relaxed);
-        subscriber.listed_at.store(self.groups[at].subscribers.len(), Ordering::Relaxed);
+        let at = group_index(subscription);
+        let place = Place { group: at, index: self.groups[at].subscribers.len(), page_from: None };
+        self.places.insert(address(subscriber), place);
         self.groups[at].subscribers.push(subscriber.clone());
         match after {
-            // It is due what it has missed while it was away, like one that lags.
-            Some(after) if after <= self.last_seq => {
-                if subscriber.lag_from(after + 1) == Drained::CaughtUp {
-                    self.catch_up(subscriber);
-                }
-            }
+            // It is owed what it missed while it was away, like one that lags.
+            Some(after) if after <= self.last_seq => self.lag_from(subscriber, after + 1),
             _ => self.offer_snapshot(subscriber, at),
         }
-        if self.finishing {
-            finish_one(subscriber, self.groups[at].format());
+        if self.is_finishing {
+            finish(subscriber, self.groups[at].format());
         }
     }
 
     fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
-        let at = subscriber.listed_in.swap(usize::MAX, Ordering::Relaxed);
-        let Some(group) = self.groups.get_mut(at) else { return };
-        let skipped = subscriber.take_skipped();
-        // Who is due every order gets from the log what it was not sent.
-        self.skipped += if group.has_positions() { 0 } else { skipped };
-        self.listed -= 1;
-        if self.listed == 0 {
+        let Some(Place { group, index, .. }) = self.places.remove(&address(subscriber)) else { return };
+        if self.places.is_empty() {
             self.shared.wanted.store(false, Ordering::Release);
         }
-        let place = subscriber.listed_at.load(Ordering::Relaxed);
-        group.subscribers.swap_remove(place);
-        if let Some(moved) = group.subscribers.get(place) {
-            moved.listed_at.store(place, Ordering::Relaxed);
+        let group = &mut self.groups[group];
+        let skipped = subscriber.take_skipped();
+        // Subscribers that are owed every order get from the log what was skipped.
+        self.skipped += if group.has_positions() { 0 } else { skipped };
+        group.subscribers.swap_remove(index);
+        if let Some(moved) = group.subscribers.get(index)
+            && let Some(place) = self.places.get_mut(&address(moved))
+        {
+            place.index = index;
         }
     }
 
-    /// The current totals of a feed, ready to be sent; `None` when it has no products.
-    fn snapshot(&mut self, at: usize) -> Option<Arc<Buffer>> {
-        self.groups[at].snapshot(&self.products, self.last_seq)
-    }
-
-    fn totals_json(&mut self, feed: Feed) -> Arc<[u8]> {
-        self.groups[place(Subscription { feed, format: Format::Plain })].array(&self.products)
-    }
-
-    fn finish(&mut self) {
-        self.finishing = true;
+    fn finish_all(&mut self) {
+        self.is_finishing = true;
         for group in &self.groups {
             for subscriber in &group.subscribers {
-                finish_one(subscriber, group.format());
+                finish(subscriber, group.format());
             }
         }
     }
 
-    /// Tells the operator, once, whether some readers were too slow for every total.
-    fn report_skipped(&self) {
+    /// Logs, once, whether some subscribers were too slow for every total.
+    fn log_skipped(&self) {
         let listed = self.groups.iter().filter(|group| !group.has_positions()).flat_map(|group| &group.subscribers);
         let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
         if skipped > 0 {
-            log::line(&format!("subscribers skipped {skipped} totals, each because a later one followed too closely"));
+            log::info!("subscribers skipped {skipped} totals, each because a later one followed too closely");
         }
     }
 
-    /// Reads what the ledger has added to the catalogue.
-    fn learn_products(&mut self) {
+    /// Reads the categories and products that the ledger has added to the catalogue.
+    fn load_products(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
         for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
@@ -358,28 +356,27 @@ impl Fanout {
         }
         for product in &catalog.products()[self.products.len()..] {
             let opening = json::total_opening(&product.id);
-            self.recency.add();
-            self.products.push(View { category: product.category, opening, total: Total::default() });
+            self.products.push(ProductState { category: product.category, opening, total: Total::default() });
         }
+        self.changed.resize(self.products.len(), 0);
     }
 }
 
-/// Says goodbye, but to a lagging subscriber only after its last totals. Whoever is told positions can come back for what it
-/// is due.
-fn finish_one(subscriber: &Arc<Subscriber>, format: Format) {
+/// Ends a subscriber's stream; a lagging one's only after its last totals, unless it has positions, with which it can
+/// resume.
+fn finish(subscriber: &Arc<Subscriber>, format: Format) {
     if subscriber.is_lagging() {
         if format == Format::Plain {
             return;
         }
-        let _ = subscriber.resume();
+        subscriber.resume();
     }
-    let goodbye = match format {
+    let _ = subscriber.finish(match format {
         Format::Plain | Format::Positioned => json::going_away_frame(),
         Format::Events => json::GOODBYE_EVENT.to_vec(),
-    };
-    let _ = subscriber.finish(&Arc::new(Buffer::words(goodbye)));
+    });
     if format == Format::Events {
-        // A client that only listens does not answer, so its session's thread is woken like this.
+        // The client of an event stream does not answer, so the session's thread is woken like this.
         let _ = subscriber.stream().shutdown(Shutdown::Read);
     }
 }

@@ -1,15 +1,15 @@
-//! Publications on their way to the fan-out thread. Owns how they are merged when there are too many.
+//! Publications that wait for the fan-out thread. Owns how they are merged when there are too many.
 
 use std::collections::HashMap;
 
-use super::Publication;
+use crate::tally::order::Publication;
 
-/// A waiting publication, and how many earlier ones of its product it stands for.
+/// A publication that waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
-    /// What is sent.
+    /// The latest of its product.
     pub publication: Publication,
-    /// What is not, because this follows.
+    /// The number of earlier ones of its product that it replaces.
     pub merged: u64,
 }
 

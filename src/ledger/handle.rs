@@ -1,0 +1,131 @@
+//! Handle to the ledger thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{SendTimeoutError, Sender, bounded};
+
+use super::health::{Health, Readiness};
+use super::rejection::Rejection;
+use super::reply::{Outcome, Reply};
+use crate::tally::catalog::{CategoryIndex, Details, ProductIndex};
+use crate::tally::order::{Amount, Key};
+
+/// How long a requester waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. The outcome is
+/// unknown then.
+pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// One order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The product.
+    pub product: ProductIndex,
+    /// The amount.
+    pub amount: Amount,
+    /// The idempotency key: a second order with it is not counted.
+    pub key: Option<Key>,
+}
+
+/// What the ledger thread has to do.
+pub(super) enum Job {
+    Order {
+        order: Order,
+        reply: Reply,
+    },
+    Batch {
+        orders: Vec<Order>,
+        key: Option<Key>,
+        reply: Reply,
+    },
+    AddProduct {
+        category: CategoryIndex,
+        details: Details,
+        reply: Reply,
+    },
+    /// Disconnected once the store is closed.
+    Stop(Sender<()>),
+}
+
+impl Job {
+    fn reject(self, rejection: Rejection) {
+        match self {
+            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
+                reply.send(Err(rejection));
+            }
+            Self::Stop(_) => {}
+        }
+    }
+}
+
+/// Asks the ledger for changes; cheap to clone.
+#[derive(Clone)]
+pub struct LedgerHandle {
+    pub(super) jobs: Sender<Job>,
+    pub(super) health: Arc<Health>,
+}
+
+impl LedgerHandle {
+    /// Adds the amount to the product's total and waits until that is on disk.
+    ///
+    /// # Errors
+    /// [`Rejection`] when it was not counted.
+    pub fn order(&self, order: Order) -> Outcome {
+        self.ask(|reply| Job::Order { order, reply })
+    }
+
+    /// Adds the amount to the product's total without waiting: `reply` gets the outcome.
+    pub fn submit(&self, order: Order, reply: Reply) {
+        self.send(Job::Order { order, reply });
+    }
+
+    /// Counts all of these orders or none, and waits until they are on disk. `key` names them together.
+    ///
+    /// # Errors
+    /// [`Rejection`] when they were not counted.
+    pub fn batch(&self, orders: Vec<Order>, key: Option<Key>) -> Outcome {
+        self.ask(|reply| Job::Batch { orders, key, reply })
+    }
+
+    /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in the
+    /// shared catalogue.
+    ///
+    /// # Errors
+    /// [`Rejection`] when it was not added.
+    pub fn add_product(&self, category: CategoryIndex, details: Details) -> Outcome {
+        self.ask(|reply| Job::AddProduct { category, details, reply })
+    }
+
+    /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later requests are
+    /// rejected.
+    pub fn stop(&self, deadline: Instant) {
+        let (closed_sender, closed) = bounded(0);
+        // Not without a limit: the store may hang while the queue is full.
+        if self.jobs.send_deadline(Job::Stop(closed_sender), deadline).is_ok() {
+            let _ = closed.recv_deadline(deadline);
+        }
+    }
+
+    /// Whether orders can be taken.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.health.readiness()
+    }
+
+    fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Outcome {
+        let (reply, outcome) = Reply::channel();
+        self.send(job(reply));
+        outcome.recv_timeout(LEDGER_DEADLINE).unwrap_or(Err(Rejection::Unknown))
+    }
+
+    fn send(&self, job: Job) {
+        if self.health.readiness() == Readiness::Hanging {
+            return job.reject(Rejection::StoreHangs);
+        }
+        match self.jobs.send_timeout(job, LEDGER_DEADLINE) {
+            Ok(()) => {}
+            Err(SendTimeoutError::Timeout(job)) => job.reject(Rejection::StoreHangs),
+            // The ledger has ended: dropping the job answers it.
+            Err(SendTimeoutError::Disconnected(job)) => drop(job),
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! One subscriber: a bounded queue of shared buffers, and the socket that they go to. Owns the order of what is sent, and
+//! when a subscriber lags; knows neither categories nor what the bytes mean.
+//!
+//! Everything happens under one lock, and no send blocks, so the lock is held for as long as a non-blocking send takes.
+//! Between two uses of the lock, the queue is empty unless the socket is full; while it is full, the slow-socket thread
+//! drains it.
+//!
+//! When the queue has no room for totals, they are skipped and the subscriber lags: it gets no further totals until the
+//! queue is empty. Then the fan-out thread, told by [`Drained::CaughtUp`], sends what was missed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::http::socket::send_now;
+
+/// How long a socket may accept nothing before its session is closed: 10 s.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Buffers that wait behind the one that is being sent, at most.
+const QUEUE_BUFFERS: usize = 64;
+/// Buffers of the queue that totals leave free for the session's own messages: pongs, answers, the close frame.
+const RESERVED_BUFFERS: usize = 8;
+/// Bytes of totals that wait behind the buffer that is being sent, at most: 8 KiB, some 250 totals. A longer queue would
+/// only make the subscriber see older totals.
+const QUEUE_BYTES: usize = 8 * 1024;
+
+/// Bytes that are ready for the wire, shared by all subscribers that get them.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// Whole frames or events, in the subscriber's format.
+    pub bytes: Vec<u8>,
+    /// The number of totals in them.
+    pub totals: u64,
+    /// The number of totals that were left out because a later one of the same product is among them.
+    pub merged: u64,
+    /// The number of the first publication in them, from which a subscriber without room for it is caught up; 0 for a
+    /// snapshot. The fan-out thread defines the numbers.
+    pub first: u64,
+}
+
+/// How an attempt to send ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Drained {
+    /// There is nothing to do.
+    Done,
+    /// The socket is full; the slow-socket thread goes on.
+    Blocked,
+    /// The queue of a lagging subscriber is empty: the fan-out thread has to send what it missed.
+    CaughtUp,
+}
+
+/// Takes over subscribers whose socket is full, and calls [`Subscriber::drain_blocked`] when it has room again.
+pub trait Watcher: Send + Sync {
+    /// Takes over the subscriber.
+    fn watch(&self, subscriber: Arc<Subscriber>);
+}
+
+/// A subscriber; shared by its session, the fan-out thread and the slow-socket thread.
+pub struct Subscriber {
+    stream: Arc<TcpStream>,
+    watcher: Arc<dyn Watcher>,
+    outbox: Mutex<Outbox>,
+    /// Notified when the queue gets shorter or the subscriber is closed.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    /// The first buffer is being sent; it is there only while the socket is full.
+    queue: VecDeque<Arc<Buffer>>,
+    /// Bytes of the first buffer that the socket has taken.
+    sent: usize,
+    /// Bytes of the buffers behind the first.
+    waiting_bytes: usize,
+    /// When the socket last took something, while it is full.
+    blocked_since: Option<Instant>,
+    /// [`Buffer::first`] of the first totals that were skipped, while it lags.
+    missed_from: Option<u64>,
+    /// The close frame is queued or sent: nothing follows it.
+    is_finished: bool,
+    is_closed: bool,
+    /// Totals that were not sent because a later one of the same product was.
+    skipped: u64,
+    /// Bytes that the socket has taken after it had been full.
+    late_bytes: u64,
+}
+
+impl Outbox {
+    /// Queues a buffer of which the socket has taken `sent` bytes, if it is the first.
+    fn push(&mut self, buffer: Arc<Buffer>, sent: usize) {
+        if self.queue.is_empty() {
+            self.sent = sent;
+        } else {
+            self.waiting_bytes += buffer.bytes.len();
+        }
+        self.queue.push_back(buffer);
+    }
+
+    fn pop(&mut self) {
+        self.queue.pop_front();
+        self.sent = 0;
+        match self.queue.front() {
+            Some(first) => self.waiting_bytes -= first.bytes.len(),
+            // An idle subscriber keeps no memory for a queue.
+            None => self.queue = VecDeque::new(),
+        }
+    }
+
+    /// Whether totals of so many bytes may wait. A single buffer may have any size: a snapshot can exceed the bound.
+    fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.queue.len().saturating_sub(1);
+        waiting == 0 || (waiting < QUEUE_BUFFERS - RESERVED_BUFFERS && self.waiting_bytes + bytes <= QUEUE_BYTES)
+    }
+
+    fn drained(&self) -> Drained {
+        if !self.queue.is_empty() {
+            Drained::Blocked
+        } else if self.missed_from.is_some() && !self.is_closed {
+            Drained::CaughtUp
+        } else {
+            Drained::Done
+        }
+    }
+}
+
+impl Subscriber {
+    /// A subscriber that sends to `stream`, which stays in blocking mode for its reader.
+    #[must_use]
+    pub fn new(stream: Arc<TcpStream>, watcher: Arc<dyn Watcher>) -> Arc<Self> {
+        Arc::new(Self { stream, watcher, outbox: Mutex::default(), room: Condvar::new() })
+    }
+
+    /// Sends totals, queues them, or skips them when there is no room; never blocks. For the fan-out thread.
+    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Drained {
+        let mut outbox = self.outbox();
+        if outbox.is_closed || outbox.is_finished {
+            return Drained::Done;
+        }
+        if outbox.missed_from.is_some() {
+            outbox.skipped += buffer.totals + buffer.merged;
+            if buffer.first > 0 {
+                return Drained::Done;
+            }
+            // It has moved to another feed, and is owed the whole snapshot.
+            outbox.missed_from = Some(0);
+            return outbox.drained();
+        }
+        outbox.skipped += buffer.merged;
+        if outbox.queue.is_empty() {
+            return self.send_first(&mut outbox, &buffer.bytes, || buffer.clone());
+        }
+        if outbox.has_room(buffer.bytes.len()) {
+            outbox.push(buffer.clone(), 0);
+        } else {
+            outbox.skipped += buffer.totals;
+            outbox.missed_from = Some(buffer.first);
+        }
+        Drained::Done
+    }
+
+    /// Sends the session's own message, or queues it. Blocks while the queue is full, up to [`WRITE_DEADLINE`].
+    ///
+    /// # Errors
+    /// `TimedOut` when the queue stayed full for so long; `BrokenPipe` when the subscriber is closed.
+    pub fn send(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<Drained> {
+        let begun = Instant::now();
+        let mut outbox = self.outbox();
+        while outbox.queue.len() > QUEUE_BUFFERS && !outbox.is_closed && !outbox.is_finished {
+            let left = WRITE_DEADLINE.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            outbox = self.room.wait_timeout(outbox, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if outbox.is_closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(self.send_or_queue(&mut outbox, bytes))
+    }
+
+    /// Sends or queues a close frame, or the last bytes of an event stream. Nothing follows them.
+    pub fn finish(self: &Arc<Self>, bytes: Vec<u8>) -> Drained {
+        let mut outbox = self.outbox();
+        let drained = self.send_or_queue(&mut outbox, bytes);
+        outbox.is_finished = true;
+        drained
+    }
+
+    fn send_or_queue(self: &Arc<Self>, outbox: &mut Outbox, bytes: Vec<u8>) -> Drained {
+        if outbox.is_closed || outbox.is_finished {
+            return Drained::Done;
+        }
+        if outbox.queue.is_empty() {
+            return self.send_first(outbox, &bytes, || Arc::new(Buffer { bytes: bytes.clone(), ..Buffer::default() }));
+        }
+        outbox.push(Arc::new(Buffer { bytes, ..Buffer::default() }), 0);
+        Drained::Done
+    }
+
+    /// Sends to a socket that is not full. What it does not take is queued as `buffer`, and the watcher takes over.
+    fn send_first(
+        self: &Arc<Self>,
+        outbox: &mut Outbox,
+        bytes: &[u8],
+        buffer: impl FnOnce() -> Arc<Buffer>,
+    ) -> Drained {
+        match send_all(&self.stream, bytes) {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(sent) => {
+                outbox.push(buffer(), sent);
+                outbox.blocked_since = Some(Instant::now());
+                self.watcher.watch(self.clone());
+            }
+            Err(_) => self.close_holding(outbox),
+        }
+        outbox.drained()
+    }
+
+    /// Sends what waits, when a full socket has room again: for the slow-socket thread. Unless it returns
+    /// [`Drained::Blocked`], the subscriber is handed over anew when its socket is full once more.
+    pub fn drain_blocked(&self) -> Drained {
+        let mut outbox = self.outbox();
+        while let Some(buffer) = outbox.queue.front().cloned() {
+            match send_all(&self.stream, &buffer.bytes[outbox.sent..]) {
+                Ok(sent) => {
+                    if sent > 0 {
+                        outbox.blocked_since = Some(Instant::now());
+                        outbox.late_bytes += sent as u64;
+                    }
+                    outbox.sent += sent;
+                    if outbox.sent < buffer.bytes.len() {
+                        break;
+                    }
+                    outbox.pop();
+                }
+                Err(_) => self.close_holding(&mut outbox),
+            }
+        }
+        if outbox.queue.is_empty() {
+            outbox.blocked_since = None;
+        }
+        self.room.notify_all();
+        outbox.drained()
+    }
+
+    /// [`Buffer::first`] of the first totals that it missed, if it lags. For the fan-out thread.
+    #[must_use]
+    pub fn missed_from(&self) -> Option<u64> {
+        self.outbox().missed_from
+    }
+
+    /// Makes it lag: it is owed everything from this publication on. For the fan-out thread.
+    pub fn lag_from(&self, number: u64) -> Drained {
+        let mut outbox = self.outbox();
+        outbox.missed_from = Some(number);
+        outbox.drained()
+    }
+
+    /// Ends the lag; the next [`Self::offer`] is sent again. For the fan-out thread, which then offers what was missed.
+    pub fn resume(&self) {
+        self.outbox().missed_from = None;
+    }
+
+    /// Whether it has missed totals and has not been sent them since.
+    #[must_use]
+    pub fn is_lagging(&self) -> bool {
+        self.missed_from().is_some()
+    }
+
+    /// Ends the subscriber: nothing more is sent, its reader wakes up, and the peer sees the end.
+    pub fn close(&self) {
+        self.close_holding(&mut self.outbox());
+    }
+
+    fn close_holding(&self, outbox: &mut Outbox) {
+        outbox.is_closed = true;
+        (outbox.queue, outbox.sent, outbox.waiting_bytes) = (VecDeque::new(), 0, 0);
+        self.room.notify_all();
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Whether [`Self::close`] was called or the socket failed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.outbox().is_closed
+    }
+
+    /// Whether the socket has taken everything.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let outbox = self.outbox();
+        outbox.queue.is_empty() && !outbox.is_closed
+    }
+
+    /// Whether a full socket has taken nothing for [`WRITE_DEADLINE`].
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.outbox().blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= WRITE_DEADLINE)
+    }
+
+    /// Totals that were not sent because a later one of the same product was, since the last call.
+    #[must_use]
+    pub fn take_skipped(&self) -> u64 {
+        std::mem::take(&mut self.outbox().skipped)
+    }
+
+    /// Bytes that the socket has taken after it had been full. A change shows that the peer reads.
+    #[must_use]
+    pub fn late_bytes(&self) -> u64 {
+        self.outbox().late_bytes
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends as much as the socket takes without blocking. Returns the number of bytes.
+fn send_all(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match send_now(stream, &bytes[sent..]) {
+            Ok(taken) => sent += taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    struct Watched(Mutex<mpsc::Sender<Arc<Subscriber>>>);
+
+    impl Watcher for Watched {
+        fn watch(&self, subscriber: Arc<Subscriber>) {
+            let _ = self.0.lock().unwrap().send(subscriber);
+        }
+    }
+
+    /// A client, its subscriber, and the subscribers that were handed over.
+    fn connected() -> (TcpStream, Arc<Subscriber>, mpsc::Receiver<Arc<Subscriber>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        let (sender, watched) = mpsc::channel();
+        (client, Subscriber::new(Arc::new(stream), Arc::new(Watched(Mutex::new(sender)))), watched)
+    }
+
+    fn totals(text: String, first: u64) -> Arc<Buffer> {
+        Arc::new(Buffer { bytes: text.into_bytes(), totals: 1, merged: 0, first })
+    }
+
+    /// Fills the socket, and returns what it will deliver before anything else.
+    fn fill(subscriber: &Arc<Subscriber>) -> String {
+        let text = "-".repeat(16 * 1024 * 1024);
+        assert_eq!(subscriber.offer(&totals(text.clone(), 1)), Drained::Blocked);
+        text
+    }
+
+    /// Drains whenever the client has read, until everything has left. Returns the last outcome.
+    fn drain(subscriber: &Arc<Subscriber>) -> Drained {
+        loop {
+            match subscriber.drain_blocked() {
+                Drained::Blocked => thread::yield_now(),
+                drained => return drained,
+            }
+        }
+    }
+
+    fn read_all(mut client: TcpStream) -> thread::JoinHandle<String> {
+        thread::spawn(move || {
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            all
+        })
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end() {
+        let (client, subscriber, watched) = connected();
+        let mut expected = fill(&subscriber);
+        for (number, text) in ["a", "b", "c"].into_iter().enumerate() {
+            assert_eq!(subscriber.offer(&totals(text.into(), number as u64 + 2)), Drained::Done);
+            assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+            expected += text;
+            expected += "own";
+        }
+        assert!(Arc::ptr_eq(&watched.try_recv().unwrap(), &subscriber) && watched.try_recv().is_err());
+        let _ = subscriber.finish(b"end".to_vec());
+        assert_eq!(subscriber.offer(&totals("late".into(), 9)), Drained::Done);
+        assert_eq!(subscriber.send(b"late".to_vec()).unwrap(), Drained::Done);
+        assert!(!subscriber.is_drained());
+        let reader = read_all(client);
+        assert_eq!(drain(&subscriber), Drained::Done);
+        assert!(subscriber.is_drained() && subscriber.late_bytes() > 0);
+        subscriber.close();
+        assert!(reader.join().unwrap() == expected + "end");
+    }
+
+    #[test]
+    fn totals_without_room_are_skipped_until_the_queue_is_empty() {
+        let (client, subscriber, _watched) = connected();
+        let mut expected = fill(&subscriber);
+        let line = "x".repeat(1_000);
+        for number in 2..=9 {
+            assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+            expected += &line;
+        }
+        for number in 10..=12 {
+            assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+        }
+        assert_eq!((subscriber.missed_from(), subscriber.take_skipped()), (Some(10), 3));
+        let reader = read_all(client);
+        assert_eq!(drain(&subscriber), Drained::CaughtUp);
+        subscriber.resume();
+        assert_eq!(subscriber.offer(&totals("latest".into(), 13)), Drained::Done);
+        assert_eq!((subscriber.is_lagging(), subscriber.take_skipped()), (false, 0));
+        subscriber.close();
+        assert!(reader.join().unwrap() == expected + "latest");
+    }
+
+    #[test]
+    fn a_lagging_subscriber_that_moves_is_owed_the_whole_snapshot() {
+        let (_client, subscriber, _watched) = connected();
+        assert_eq!(subscriber.lag_from(7), Drained::CaughtUp);
+        assert_eq!(subscriber.offer(&totals("x".into(), 8)), Drained::Done);
+        assert_eq!(subscriber.offer(&totals("snapshot".into(), 0)), Drained::CaughtUp);
+        assert_eq!(subscriber.missed_from(), Some(0));
+    }
+
+    #[test]
+    fn totals_leave_room_for_messages_and_a_message_without_room_waits_until_the_end() {
+        let (_client, subscriber, _watched) = connected();
+        fill(&subscriber);
+        let mut number = 2;
+        while !subscriber.is_lagging() {
+            assert_eq!(subscriber.offer(&totals("x".into(), number)), Drained::Done);
+            number += 1;
+        }
+        for _ in 0..RESERVED_BUFFERS {
+            assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+        }
+        let waiting = subscriber.clone();
+        let sender = thread::spawn(move || waiting.send(b"one too many".to_vec()).unwrap_err().kind());
+        while subscriber.outbox().queue.len() <= QUEUE_BUFFERS {
+            thread::yield_now();
+        }
+        subscriber.close();
+        assert_eq!(sender.join().unwrap(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn threads_that_send_at_once_lose_nothing_and_mix_no_bytes() {
+        const ROUNDS: usize = 20_000;
+        let (client, subscriber, watched) = connected();
+        fill(&subscriber);
+        let reader = read_all(client);
+        let watching = thread::spawn(move || {
+            for subscriber in watched {
+                let _ = drain(&subscriber);
+            }
+        });
+        let offering = subscriber.clone();
+        let offerer = thread::spawn(move || {
+            for number in 1..=ROUNDS {
+                let _ = offering.offer(&totals(format!("<{number}>"), number as u64));
+                // Like the fan-out thread, which sends what was missed once the queue is empty.
+                while offering.is_lagging() && (number == ROUNDS || offering.is_drained()) {
+                    if let (true, Some(missed)) = (offering.is_drained(), offering.missed_from()) {
+                        offering.resume();
+                        let rest: Vec<_> = (missed..=number as u64).map(|number| format!("<{number}>")).collect();
+                        let _ = offering.offer(&totals(rest.concat(), missed));
+                    }
+                    thread::yield_now();
+                }
+            }
+        });
+        for number in 1..=ROUNDS {
+            let _ = subscriber.send(format!("[{number}]").into_bytes()).unwrap();
+        }
+        offerer.join().unwrap();
+        while !subscriber.is_drained() {
+            thread::yield_now();
+        }
+        subscriber.close();
+        drop(subscriber);
+        watching.join().unwrap();
+        let all = reader.join().unwrap();
+        for (open, close) in [('<', '>'), ('[', ']')] {
+            let numbers =
+                all.split(open).skip(1).map(|rest| rest.split(close).next().unwrap().parse::<usize>().unwrap());
+            assert!(numbers.eq(1..=ROUNDS), "{open}");
+        }
+        assert_eq!(all.matches(['>', ']']).count(), 2 * ROUNDS);
+    }
+}
