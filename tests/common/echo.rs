@@ -1,5 +1,5 @@
-//! The echo example as a real process, and cases of RFC 6455 that are put to it: what is sent, what must come back, how
-//! it must end. Whatever the server sends is checked on the way: whole, unmasked, no reserved bits, the shortest head.
+//! The echo example as a real process, and a client that checks every frame of it: unfragmented, unmasked, without reserved
+//! bits, and with the shortest form of its length.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,11 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::server::{address_of, lines_of};
-use super::websocket::{BINARY, CLOSE, PONG, TEXT, close_frame};
+use super::websocket::{BINARY, PONG, TEXT};
 use super::{Client, DEADLINE, WebSocket};
 
-/// Up to here a case is also sent byte by byte.
-const SENT_BYTEWISE: usize = 600;
 /// How many of a payload's bytes a failure shows.
 const SHOWN_BYTES: usize = 24;
 
@@ -40,10 +38,6 @@ impl Echo {
         echo
     }
 
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -58,13 +52,6 @@ impl Echo {
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addr)
-    }
-
-    /// Puts every case to a connection of its own, whole and, if it is short, byte by byte. All that fail are named.
-    #[track_caller]
-    pub fn check(&self, cases: &[Case]) {
-        let failed: Vec<String> = cases.iter().filter_map(|case| case.run(self).err()).collect();
-        assert!(failed.is_empty(), "{} of {} cases:\n{}", failed.len(), cases.len(), failed.join("\n"));
     }
 }
 
@@ -190,104 +177,4 @@ impl Peer {
 
 fn broken(what: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
-}
-
-/// How a case ends.
-#[derive(Clone, Debug)]
-pub enum End {
-    /// The connection is still good: it returns a farewell.
-    Open,
-    /// The server closes with this code, whatever else the test has not sent yet.
-    Closed(u16),
-    /// The server returns the farewell that the test has sent: exactly this payload.
-    Farewell(Vec<u8>),
-}
-
-/// See the module's head.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// The section of RFC 6455.
-    section: &'static str,
-    name: String,
-    pieces: Vec<Vec<u8>>,
-    replies: Vec<Frame>,
-    end: End,
-}
-
-/// A case that sends nothing yet, and of which the connection comes out unharmed.
-pub fn case(section: &'static str, name: impl Into<String>) -> Case {
-    Case { section, name: name.into(), pieces: Vec::new(), replies: Vec::new(), end: End::Open }
-}
-
-impl Case {
-    /// Then sends these bytes, with one call.
-    pub fn sends(mut self, bytes: impl Into<Vec<u8>>) -> Case {
-        self.pieces.push(bytes.into());
-        self
-    }
-
-    /// Sends it all in pieces of at most so many bytes.
-    pub fn in_pieces_of(mut self, length: usize) -> Case {
-        self.pieces = self.pieces.concat().chunks(length).map(<[u8]>::to_vec).collect();
-        self
-    }
-
-    /// Then this frame must come back.
-    pub fn hears(mut self, frame: Frame) -> Case {
-        self.replies.push(frame);
-        self
-    }
-
-    pub fn closed_with(mut self, code: u16) -> Case {
-        self.end = End::Closed(code);
-        self
-    }
-
-    pub fn farewell(mut self, payload: impl Into<Vec<u8>>) -> Case {
-        self.end = End::Farewell(payload.into());
-        self
-    }
-
-    fn run(&self, echo: &Echo) -> Result<(), String> {
-        let whole = self.put(echo, &self.pieces);
-        whole.map_err(|error| format!("section {}, {}: {error}", self.section, self.name))?;
-        let bytes = self.pieces.concat();
-        if bytes.len() > SENT_BYTEWISE {
-            return Ok(());
-        }
-        let bytewise: Vec<Vec<u8>> = bytes.iter().map(|byte| vec![*byte]).collect();
-        let bytewise = self.put(echo, &bytewise);
-        bytewise.map_err(|error| format!("section {}, {}, byte by byte: {error}", self.section, self.name))
-    }
-
-    fn put(&self, echo: &Echo, pieces: &[Vec<u8>]) -> Result<(), String> {
-        let mut peer = echo.peer();
-        pieces.iter().for_each(|piece| peer.send(piece));
-        if let End::Open = self.end {
-            peer.send(&close_frame(1000));
-        }
-        for reply in &self.replies {
-            match peer.hear() {
-                Ok(frame) if frame == *reply => {}
-                other => return Err(format!("{other:?} instead of {reply:?}")),
-            }
-        }
-        let last = peer.hear();
-        let is_right = match (&last, &self.end) {
-            (Ok(Frame { opcode: CLOSE, payload }), End::Open) => *payload == 1000_u16.to_be_bytes(),
-            (Ok(Frame { opcode: CLOSE, payload }), End::Farewell(sent)) => payload == sent,
-            (Ok(Frame { opcode: CLOSE, payload: said }), End::Closed(code)) => {
-                said.starts_with(&code.to_be_bytes()) && str::from_utf8(&said[2..]).is_ok() && said.len() <= 125
-            }
-            _ => false,
-        };
-        if !is_right {
-            return Err(format!("{last:?} instead of {:?}", self.end));
-        }
-        // The server ends the TCP connection first, and cleanly (section 7.1.1).
-        match peer.hear() {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-            other => Err(format!("{other:?} instead of the end")),
-        }
-    }
 }

@@ -43,11 +43,3 @@ pub fn exported(folder: &Path) -> Vec<Value> {
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     run.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
-
-/// The products' totals as the server tells them: id and total.
-#[track_caller]
-pub fn totals(server: &Server) -> Vec<(String, i64)> {
-    let list = server.client().get("/orders").json();
-    let list = list.as_array().expect("an array").iter();
-    list.map(|it| (it["id"].as_str().expect("an id").to_owned(), it["total"].as_i64().expect("an integer"))).collect()
-}

@@ -135,6 +135,22 @@ impl Client {
         assert_eq!(reply.status, 200);
     }
 
+    /// All totals, in the order of the list.
+    #[track_caller]
+    pub fn totals(&mut self) -> Vec<(String, i64)> {
+        let list = self.get("/orders").json();
+        let list = list.as_array().expect("an array").iter();
+        list.map(|it| (it["id"].as_str().expect("an id").to_owned(), it["total"].as_i64().expect("an integer")))
+            .collect()
+    }
+
+    /// The total of one product.
+    #[track_caller]
+    pub fn total(&mut self, id: &str) -> i64 {
+        let found = self.totals().into_iter().find(|(listed, _)| listed == id);
+        found.expect("the product is listed").1
+    }
+
     #[track_caller]
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         self.try_request(method, path, headers, body).expect("the server answers")

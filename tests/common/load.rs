@@ -2,35 +2,14 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
-use super::{Client, DEADLINE, WebSocket};
+use super::{Client, WebSocket};
 
 /// Enough for a thread that follows a feed, and little enough for hundreds of them.
 const STACK_BYTES: usize = 256 * 1024;
-
-/// A poster's orders, one after the other: product and amount.
-pub type Plan = Vec<(&'static str, i64)>;
-
-/// Posts every plan in a thread and over a connection of its own. Each order waits for its answer, and `before_each`
-/// may hold it back.
-pub fn post_all(addr: SocketAddr, plans: &[Plan], before_each: impl Fn() + Sync) {
-    let before_each = &before_each;
-    thread::scope(|scope| {
-        for plan in plans {
-            spawn(scope, move || {
-                let mut client = Client::connect(addr);
-                for (id, amount) in plan {
-                    before_each();
-                    client.order(id, *amount);
-                }
-            });
-        }
-    });
-}
 
 /// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
 pub fn pipeline_orders(addr: SocketAddr, connections: usize, each: usize) {
@@ -108,47 +87,6 @@ pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[
         match super::read(&stream, &mut chunk)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             length => buffer.extend_from_slice(&chunk[..length]),
-        }
-    }
-}
-
-/// Holds the posters back so that no subscriber is ever more than a window behind: a paced load.
-#[derive(Debug)]
-pub struct Pace {
-    window: usize,
-    started: AtomicUsize,
-    /// What the slowest had received when somebody last looked.
-    slowest: AtomicUsize,
-    received: Vec<AtomicUsize>,
-}
-
-impl Pace {
-    pub fn new(subscribers: usize, window: usize) -> Pace {
-        Pace {
-            window,
-            started: AtomicUsize::new(0),
-            slowest: AtomicUsize::new(0),
-            received: (0..subscribers).map(|_| AtomicUsize::new(0)).collect(),
-        }
-    }
-
-    /// Notes that a subscriber has received one more.
-    pub fn received(&self, subscriber: usize) {
-        self.received[subscriber].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Waits until one more order may be posted.
-    pub fn wait(&self) {
-        let ticket = self.started.fetch_add(1, Ordering::Relaxed);
-        let start = Instant::now();
-        while self.slowest.load(Ordering::Relaxed) + self.window <= ticket {
-            let counts = self.received.iter().map(|n| n.load(Ordering::Relaxed));
-            let slowest = counts.min().unwrap_or(usize::MAX - self.window);
-            self.slowest.fetch_max(slowest, Ordering::Relaxed);
-            if slowest + self.window <= ticket {
-                thread::sleep(Duration::from_micros(200));
-                assert!(start.elapsed() < DEADLINE, "a subscriber has fallen silent");
-            }
         }
     }
 }

@@ -4,11 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
+use super::websocket::{CLOSE, PING, PONG, TEXT, UPGRADE, frame, frame_head};
 use super::{Client, DEADLINE, Reply};
-
-/// The key of RFC 6455, section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -89,15 +86,7 @@ impl Positional {
         let mut client = Client::try_connect(addr)?;
         let since = since.unwrap_or_default();
         let reply = match form {
-            Form::WebSocket => {
-                let headers = [
-                    ("Connection", "Upgrade"),
-                    ("Upgrade", "websocket"),
-                    ("Sec-WebSocket-Version", "13"),
-                    ("Sec-WebSocket-Key", KEY),
-                ];
-                client.try_request("GET", &format!("{path}?since={since}"), &headers, b"")?
-            }
+            Form::WebSocket => client.try_request("GET", &format!("{path}?since={since}"), &UPGRADE, b"")?,
             Form::Events => events_head(&mut client, path, (!since.is_empty()).then_some(since))?,
         };
         let expected = if form == Form::WebSocket { 101 } else { 200 };

@@ -36,12 +36,22 @@ impl Random {
         self.next() % end
     }
 
+    /// A number from 0 to below `end`, to index with.
+    pub fn place(&mut self, end: usize) -> usize {
+        self.below(end as u64) as usize
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
     /// True once in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len() as u64) as usize]
+        &from[self.place(from.len())]
     }
 }

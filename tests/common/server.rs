@@ -139,6 +139,18 @@ impl Server {
         Client::connect(self.addr())
     }
 
+    /// All totals, in the order of the list.
+    #[track_caller]
+    pub fn totals(&self) -> Vec<(String, i64)> {
+        self.client().totals()
+    }
+
+    /// The total of one product.
+    #[track_caller]
+    pub fn total(&self, id: &str) -> i64 {
+        self.client().total(id)
+    }
+
     /// What the server has written to standard error so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no reader panicked").join("\n")

@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::{Client, DEADLINE, Reply};
 
-/// The key of RFC 6455, section 1.3, and the answer to it; a fixed pair spares the client its own SHA-1.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The headers of an upgrade, with the key of RFC 6455, section 1.3. A fixed key spares the client its own SHA-1.
+pub const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+/// The answer to that key.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 pub const CONTINUATION: u8 = 0x0;
@@ -45,15 +51,8 @@ impl WebSocket {
     /// Opens with further headers; a refusal is returned as it came.
     #[track_caller]
     pub fn try_open(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<WebSocket, Reply> {
-        let mut all = vec![
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", KEY),
-        ];
-        all.extend_from_slice(headers);
         let mut client = Client::connect(addr);
-        let reply = client.request("GET", path, &all, b"");
+        let reply = client.request("GET", path, &[&UPGRADE[..], headers].concat(), b"");
         if reply.status != 101 {
             return Err(reply);
         }
@@ -67,13 +66,7 @@ impl WebSocket {
 
     /// Opens over this connection, unless the server is gone meanwhile.
     pub fn try_upgrade(mut client: Client, path: &str) -> io::Result<WebSocket> {
-        let headers = [
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", KEY),
-        ];
-        let reply = client.try_request("GET", path, &headers, b"")?;
+        let reply = client.try_request("GET", path, &UPGRADE, b"")?;
         if reply.status != 101 {
             return Err(io::Error::other(format!("the upgrade was refused: {reply:?}")));
         }
