@@ -273,9 +273,8 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
         let shop = &shop;
         let first = scope.spawn(|| shop.order(&mut shop.poster(0), 0));
         shop.disk.wait_for_hit();
-        wait_until(DEADLINE, "the server says that it is not ready", || {
-            shop.server.client().get("/readyz").status == 503
-        });
+        let mut probe = shop.server.client();
+        wait_until(DEADLINE, "the server says that it is not ready", || probe.get("/readyz").status == 503);
         (0..POSTERS).for_each(|product| shop.expect(product, 503));
         shop.disk.lift();
         assert_eq!(first.join().expect("an order"), Some(200));

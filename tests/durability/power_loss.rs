@@ -8,12 +8,11 @@
 use crate::common::disk::{FOLDER, LOG, MAIN};
 use crate::common::load::spawn;
 use crate::common::{Client, DEADLINE, Disk, Random, Server, WebSocket, wait_until};
-use crate::promises::{Connection, Product, Promises, totals, write_image};
+use crate::promises::{Orderers, Product, Promises, totals, write_image};
 use crate::replay::{Image, Loss, Replay};
 use crate::trace::{Kind, Record, Trace};
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -47,15 +46,16 @@ fn products() -> Vec<Product> {
 /// A run of the server.
 struct Recording {
     records: Vec<Record>,
-    posters: HashMap<Connection, usize>,
+    orderers: Orderers,
 }
 
 /// Those who post, each to a product of their own, and what they have done.
 #[derive(Default)]
 struct Posters {
-    connections: Mutex<HashMap<Connection, usize>>,
+    orderers: Mutex<Orderers>,
     answered: AtomicI64,
     process: AtomicUsize,
+    trace: PathBuf,
 }
 
 impl Posters {
@@ -64,9 +64,8 @@ impl Posters {
         let Product { id, amount, .. } = &products()[product];
         let (path, body) = (format!("/orders/{id}"), format!("{{\"amount\":{amount}}}"));
         let mut client = Client::connect(server.addr());
-        let port = client.stream().local_addr().expect("an address").port();
         let process = self.process.load(Ordering::Relaxed);
-        self.connections.lock().expect("no poster panicked").insert((process, port), product);
+        self.orderers.lock().expect("no poster panicked").add(process, &client, &self.trace, product);
         for _ in 0..bound {
             match client.try_post(&path, &body) {
                 Ok(reply) => assert_eq!(reply.text(), "{\"ok\":true}"),
@@ -85,7 +84,7 @@ impl Posters {
 /// The server starts on an empty folder and takes orders until the log has been written back; a product is added, and
 /// ordered; the server is killed under load and starts again; it ends in order and starts again; it is killed.
 fn record(disk: &Disk) -> Recording {
-    let posters = Posters::default();
+    let posters = Posters { trace: disk.trace(), ..Posters::default() };
     let mut records = Vec::new();
     let mut server = disk.builder().catalog(CATALOG).start();
     let mut trace = Trace::open(&disk.trace());
@@ -137,7 +136,7 @@ fn record(disk: &Disk) -> Recording {
         }
     }
     records.extend(trace.more());
-    Recording { records, posters: posters.connections.into_inner().expect("no poster panicked") }
+    Recording { records, orderers: posters.orderers.into_inner().expect("no poster panicked") }
 }
 
 /// Points of a recording, in order: half of them anywhere, and half where something happens that is rare.
@@ -183,7 +182,7 @@ fn failures(recording: &Recording, mut disk: Replay, count: usize, seed: u64) ->
         for (turn, point) in points.into_iter().enumerate() {
             for record in &recording.records[fed..point] {
                 disk.feed(record);
-                promises.feed(record, &recording.posters);
+                promises.feed(record, &recording.orderers);
             }
             fed = point;
             let loss = Loss::of(random.place(8));

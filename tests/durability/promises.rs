@@ -9,12 +9,31 @@ use serde_json::Value;
 
 use crate::common::load::parse_total;
 use crate::common::websocket::{TEXT, frame_head};
-use crate::common::{Server, TempDir};
+use crate::common::{Client, Server, TempDir};
 use crate::replay::Image;
 use crate::trace::{Kind, Record};
 
 /// One connection of one process: which process it was, counted from 0, and the port of the client.
 pub type Connection = (usize, u16);
+
+/// Which product's orders come over which connection. A port is used again when its connection is closed, so each
+/// entry counts from the place in the trace at which its connection was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Orderers(HashMap<Connection, Vec<(u64, usize)>>);
+
+impl Orderers {
+    /// Notes a connection that was just opened and has sent nothing yet.
+    pub fn add(&mut self, process: usize, client: &Client, trace: &Path, product: usize) {
+        let port = client.stream().local_addr().expect("an address").port();
+        let place = fs::metadata(trace).expect("the shim writes a trace").len();
+        self.0.entry((process, port)).or_default().push((place, product));
+    }
+
+    /// The product of the connection that had this port then, and where it was opened.
+    fn find(&self, connection: Connection, place: u64) -> Option<(u64, usize)> {
+        self.0.get(&connection)?.iter().rev().find(|(opened, _)| *opened <= place).copied()
+    }
+}
 
 /// A product whose orders are all of one amount, one after the other, so that its total tells how many there are.
 #[derive(Clone, Debug)]
@@ -72,7 +91,8 @@ pub struct Promises {
     orders: Vec<Promise>,
     /// Ids of products that an answer has named.
     named: BTreeSet<String>,
-    streams: HashMap<Connection, Stream>,
+    /// By connection, and by the place in the trace at which it was opened if it is one of those that order.
+    streams: HashMap<(Connection, Option<u64>), Stream>,
     process: usize,
     /// Whether this process has listed its totals already.
     settled: bool,
@@ -96,8 +116,8 @@ impl Promises {
         }
     }
 
-    /// Goes on by one record. `posters` tells which product's orders come over which connection.
-    pub fn feed(&mut self, record: &Record, posters: &HashMap<Connection, usize>) {
+    /// Goes on by one record.
+    pub fn feed(&mut self, record: &Record, orderers: &Orderers) {
         if record.kind == Kind::Done {
             return;
         }
@@ -110,12 +130,13 @@ impl Promises {
             return;
         }
         let connection = (self.process, record.result as u16);
-        let mut stream = self.streams.remove(&connection).unwrap_or_default();
+        let (opened, product) = orderers.find(connection, record.place).unzip();
+        let mut stream = self.streams.remove(&(connection, opened)).unwrap_or_default();
         stream.bytes.extend_from_slice(&record.data);
-        while let Some(length) = self.take(&mut stream, posters.get(&connection).copied()) {
+        while let Some(length) = self.take(&mut stream, product) {
             stream.bytes.drain(..length);
         }
-        self.streams.insert(connection, stream);
+        self.streams.insert((connection, opened), stream);
     }
 
     /// Takes in the next answer or message if it has come whole, and returns its length.

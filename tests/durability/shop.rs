@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::common::disk::MAIN;
 use crate::common::load::{follow, parse_total, spawn};
 use crate::common::{Client, DEADLINE, Disk, Fault, Random, Server, WebSocket, wait_until};
-use crate::promises::{Connection, Product, Promise, Promises, totals};
+use crate::promises::{Orderers, Product, Promise, Promises, totals};
 use crate::replay::{Loss, Replay};
 use crate::trace::{Kind, Record, Trace};
 
@@ -53,7 +53,7 @@ pub struct Shop {
     products: Vec<Product>,
     /// What the clients know.
     model: Vec<Mutex<Promise>>,
-    connections: Mutex<HashMap<Connection, usize>>,
+    orderers: Mutex<Orderers>,
     process: usize,
     trace: Trace,
     replay: Replay,
@@ -77,7 +77,7 @@ impl Shop {
             model: products.iter().map(|_| Mutex::default()).collect(),
             promises: Promises::new(products.clone()),
             products,
-            connections: Mutex::default(),
+            orderers: Mutex::default(),
             process: 0,
             trace,
             replay,
@@ -94,8 +94,9 @@ impl Shop {
     #[track_caller]
     pub fn poster(&self, product: usize) -> Client {
         let client = self.server.client();
-        let port = client.stream().local_addr().expect("an address").port();
-        self.connections.lock().expect("no poster panicked").insert((self.process, port), product);
+        let mut orderers = self.orderers.lock().expect("no poster panicked");
+        orderers.add(self.process, &client, &self.disk.trace(), product);
+        drop(orderers);
         client
     }
 
@@ -244,7 +245,7 @@ impl Shop {
         let records = self.trace.more();
         for record in &records {
             self.replay.feed(record);
-            self.promises.feed(record, self.connections.get_mut().expect("no poster panicked"));
+            self.promises.feed(record, self.orderers.get_mut().expect("no poster panicked"));
         }
         records
     }
@@ -260,7 +261,7 @@ impl Shop {
         for point in points {
             for record in &records[fed..point] {
                 self.replay.feed(record);
-                self.promises.feed(record, self.connections.get_mut().expect("no poster panicked"));
+                self.promises.feed(record, self.orderers.get_mut().expect("no poster panicked"));
             }
             fed = point;
             self.open_image(what, &format!("after {point} of {} calls", records.len()));

@@ -25,6 +25,8 @@ pub enum Kind {
 /// One record of the trace.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Where it stands in the trace, in bytes.
+    pub place: u64,
     pub kind: Kind,
     pub target: u32,
     pub fd: i32,
@@ -57,7 +59,7 @@ impl Trace {
         self.file.read_to_end(&mut bytes).expect("the trace can be read");
         let mut records = Vec::new();
         let mut used = 0;
-        while let Some(record) = record(&bytes[used..]) {
+        while let Some(record) = record(&bytes[used..], self.offset + used as u64) {
             used += RECORD_BYTES + record.data.len();
             records.push(record);
         }
@@ -66,12 +68,13 @@ impl Trace {
     }
 }
 
-fn record(bytes: &[u8]) -> Option<Record> {
+fn record(bytes: &[u8], place: u64) -> Option<Record> {
     let number = |at: usize| bytes.get(at..at + 4).map(|four| u32::from_ne_bytes(four.try_into().expect("four bytes")));
     let length = number(28)? as usize;
     let data = bytes.get(RECORD_BYTES..RECORD_BYTES + length)?.to_vec();
     use Kind::{Close, Done, Open, Rename, Send, Sync, Truncate, Unlink, Write};
     Some(Record {
+        place,
         kind: [Open, Write, Truncate, Sync, Unlink, Rename, Send, Done, Close][number(0)? as usize - 1],
         target: number(4)?,
         fd: number(8)?.cast_signed(),
