@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,13 @@ use super::{Client, WebSocket};
 
 /// Enough for a thread that follows a feed, and little enough for hundreds of them.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// Waits for the other tests of this binary that load the machine, and keeps them waiting until it is dropped: what each
+/// measures would be the load of the others. Tests that mostly wait run beside them.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
 pub fn pipeline_orders(addr: SocketAddr, connections: usize, each: usize) {

@@ -1,6 +1,6 @@
 //! How streams of server-sent events end, and how they show that they have not.
 
-use crate::common::load::pipeline_orders;
+use crate::common::load::{pipeline_orders, turn};
 use crate::common::{Positional, Server, wait_until};
 use crate::events::open;
 use std::io::ErrorKind;
@@ -10,6 +10,7 @@ const ELECTRONICS: &str = "/orders/electronics";
 
 #[test]
 fn the_end_of_the_server_ends_a_stream_with_its_last_totals() {
+    let _turn = turn();
     let mut server = Server::start();
     let mut streams: Vec<Positional> = (0..10).map(|_| open(&server, ELECTRONICS, None)).collect();
     streams.iter_mut().for_each(|stream| assert_eq!(stream.take(2)[1].total, 7));
@@ -37,6 +38,7 @@ fn the_end_of_the_server_ends_a_stream_with_its_last_totals() {
 
 #[test]
 fn a_client_that_does_not_read_does_not_keep_the_server_from_stopping() {
+    let _turn = turn();
     let mut server = Server::start();
     server.client().order("A1", 1_000_000_000_000_000);
     let _silent: Vec<Positional> = (0..5).map(|_| open(&server, ELECTRONICS, None)).collect();

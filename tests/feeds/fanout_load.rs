@@ -1,6 +1,6 @@
 //! Twenty thousand orders from sixteen posters to two hundred subscribers: everybody sees the same, and nothing wrong.
 
-use crate::common::load::{follow, parse_total, spawn};
+use crate::common::load::{follow, parse_total, spawn, turn};
 use crate::common::{DEADLINE, Server, WebSocket};
 use crate::paced_load::{Pace, Plan, post_all};
 use std::collections::HashMap;
@@ -75,6 +75,7 @@ fn come_and_go(addr: SocketAddr, done: &AtomicBool) -> Vec<Vec<(usize, i64)>> {
 
 #[test]
 fn a_paced_load_reaches_every_subscriber_whole_and_in_commit_order() {
+    let _turn = turn();
     let server = Server::start();
     let addr = server.addr();
     let subscribers = open_all(addr, "/orders/electronics", SUBSCRIBERS);
@@ -240,6 +241,7 @@ impl View {
 
 #[test]
 fn an_unpaced_load_never_shows_a_wrong_or_an_older_total_and_ends_right_everywhere() {
+    let _turn = turn();
     let server = Server::start();
     let addr = server.addr();
     for _ in 2..PRODUCTS.len() {

@@ -1,6 +1,6 @@
 //! A subscription that moves from category to category while orders come in.
 
-use crate::common::load::{parse_total, pipeline_orders, spawn};
+use crate::common::load::{parse_total, pipeline_orders, spawn, turn};
 use crate::common::{DEADLINE, Server, WebSocket, wait_until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,6 +12,7 @@ const BETWEEN_MOVES: Duration = Duration::from_millis(70);
 
 #[test]
 fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
+    let _turn = turn();
     let server = Server::start();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -53,6 +54,7 @@ fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
 
 #[test]
 fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_it_reads_again() {
+    let _turn = turn();
     /// More totals than the kernel holds for somebody who does not read.
     const ENOUGH: usize = 30_000;
     /// So many that the load ends long before the write deadline on a busy machine too: they share their commits.

@@ -1,7 +1,7 @@
 //! Whoever has posted an order sees it in what it reads next, however busy the server is.
 
 use crate::common::Server;
-use crate::common::load::spawn;
+use crate::common::load::{spawn, turn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +14,7 @@ const ROUNDS: i64 = 100;
 
 #[test]
 fn a_get_behind_a_post_on_one_connection_shows_the_order_also_while_others_post() {
+    let _turn = turn();
     let server = Server::start();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Going on from a position: whoever was cut off, stayed away or read too slowly gets every order of its feed exactly
 //! once, in order; and whoever's position is good for nothing gets a fresh snapshot.
 
-use crate::common::load::pipeline_orders;
+use crate::common::load::{pipeline_orders, turn};
 use crate::common::{DEADLINE, Form, Line, Positional, Server, Step, TempDir, WebSocket, order_log, ordercast};
 
 const ELECTRONICS: &str = "/orders/electronics";
@@ -127,6 +127,7 @@ fn expect_orders(feed: &mut Positional, log: &[Line], path: &str, after: u64) ->
 /// memory has none.
 #[test]
 fn whoever_was_away_gets_every_order_from_memory_and_from_the_log() {
+    let _turn = turn();
     for (orders, restarts) in [(1_000, false), (1_000, true), (6_000, false), (6_000, true)] {
         let mut server = Server::start();
         let starts = FORMS.map(|form| (form, start_of(&server, form)));
@@ -159,6 +160,7 @@ fn whoever_was_away_gets_every_order_from_memory_and_from_the_log() {
 
 #[test]
 fn orders_that_come_while_the_log_is_read_follow_it_in_order() {
+    let _turn = turn();
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
     pipeline_orders(server.addr(), 10, 800);
@@ -287,6 +289,7 @@ fn a_subscription_that_moves_gets_the_positions_of_where_it_has_moved_to() {
 /// stuck there until somebody happens to say something.
 #[test]
 fn a_subscription_that_moves_while_it_is_given_what_it_missed_gets_its_snapshot_at_once() {
+    let _turn = turn();
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
     pipeline_orders(server.addr(), 20, 1_000);

@@ -1,7 +1,7 @@
 //! Going on from a position under load: cut off a hundred times at random moments, by themselves and by a server that is
 //! killed, subscribers see each order of their feed exactly once; and so do those who read too slowly to keep up.
 
-use crate::common::load::{pipeline_orders, spawn};
+use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::order_log::{self, is_of};
 use crate::common::{Client, DEADLINE, Form, Line, Positional, Random, Server, Step, seed, wait_until};
 use std::collections::HashMap;
@@ -190,6 +190,7 @@ fn post_until(addr: SocketAddr, poster: usize, mut random: Random, done: &Atomic
 
 #[test]
 fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
+    let _turn = turn();
     let seed = seed();
     // An address of its own, so that no client's port can be taken for the server's while that is away.
     let mut server = Server::builder().listen("127.0.0.2:0").start();
@@ -249,6 +250,7 @@ fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
 /// Reads little by little while thousands of orders come, so that the server has to go back to its log for it; then all.
 #[test]
 fn who_reads_too_slowly_to_keep_up_still_gets_every_order() {
+    let _turn = turn();
     /// More than the kernel holds for somebody who hardly reads.
     const ORDERS: usize = 40_000;
     let server = Server::start();

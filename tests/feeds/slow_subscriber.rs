@@ -1,6 +1,6 @@
 //! Subscribers that do not read: they cost nobody else anything, and they do not stay.
 
-use crate::common::load::{follow, parse_total, pipeline_orders, spawn};
+use crate::common::load::{follow, parse_total, pipeline_orders, spawn, turn};
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread;
@@ -72,6 +72,7 @@ fn read_up_to(subscriber: WebSocket, last: i64) -> usize {
 /// posters that never pause, a server that waited for the one who stalls would show it in both.
 #[test]
 fn a_subscriber_that_stops_reading_delays_nobody_and_ends_on_the_right_totals() {
+    let _turn = turn();
     let server = Server::start();
     server.client().order("A1", BASE);
     let stalled = WebSocket::open(server.addr(), "/orders/electronics");
@@ -127,6 +128,7 @@ fn a_subscriber_that_stops_reading_delays_nobody_and_ends_on_the_right_totals() 
 
 #[test]
 fn a_subscriber_far_behind_skips_to_the_current_total() {
+    let _turn = turn();
     let server = Server::start();
     server.client().order("A1", BASE);
     let stalled = WebSocket::open(server.addr(), "/orders/electronics");
@@ -190,6 +192,7 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
 
 #[test]
 fn a_subscriber_that_does_not_read_does_not_keep_the_server_from_stopping() {
+    let _turn = turn();
     let mut server = Server::start();
     server.client().order("A1", BASE);
     let _silent: Vec<WebSocket> = (0..5).map(|_| WebSocket::open(server.addr(), "/orders/electronics")).collect();

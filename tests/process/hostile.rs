@@ -2,7 +2,7 @@
 //! server is as it was before.
 
 use crate::attacks::Attacker;
-use crate::common::load::{parse_total, spawn};
+use crate::common::load::{parse_total, spawn, turn};
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
@@ -84,6 +84,7 @@ fn counts(server: &Server) -> (u64, usize) {
 
 #[test]
 fn everything_hostile_at_once_costs_those_who_behave_nothing_and_leaves_nothing_behind() {
+    let _turn = turn();
     let server = Server::start();
     let (posted, done) = (AtomicI64::new(0), AtomicBool::new(false));
     let (shown, last) = (AtomicI64::new(0), AtomicI64::new(i64::MAX));

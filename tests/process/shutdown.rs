@@ -1,6 +1,6 @@
 //! The end under load: everybody is told, nothing that was answered is lost, and a second signal waits for nobody.
 
-use crate::common::load::{pipeline_orders, spawn};
+use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::websocket::{PONG, close_frame, frame};
 use crate::common::{Client, DEADLINE, Message, Server, WebSocket, skip, wait_until};
 use crate::system_limits::may_open;
@@ -74,6 +74,7 @@ fn follow(mut session: WebSocket, ready: &AtomicUsize) -> (Option<u16>, Instant)
 
 #[test]
 fn a_thousand_sessions_under_load_are_told_1001_in_time_and_no_answered_order_is_lost() {
+    let _turn = turn();
     if !may_open(SESSIONS as u64 + 200) {
         return skip("too few descriptors for a thousand sessions (ulimit -n)", true);
     }
@@ -119,6 +120,7 @@ fn a_thousand_sessions_under_load_are_told_1001_in_time_and_no_answered_order_is
 
 #[test]
 fn a_thousand_sessions_that_say_and_read_nothing_are_told_and_do_not_hold_the_server() {
+    let _turn = turn();
     if !may_open(SESSIONS as u64 + 200) {
         return skip("too few descriptors for a thousand sessions (ulimit -n)", true);
     }
@@ -137,6 +139,7 @@ fn a_thousand_sessions_that_say_and_read_nothing_are_told_and_do_not_hold_the_se
 
 #[test]
 fn a_second_signal_ends_the_server_at_once_and_what_was_answered_is_stored() {
+    let _turn = turn();
     for (first, second, code) in [("TERM", "TERM", 128 + 15), ("INT", "INT", 128 + 2), ("TERM", "INT", 128 + 2)] {
         let mut server = Server::start();
         // Never says its part of the farewell, so the server would wait.
@@ -155,6 +158,7 @@ fn a_second_signal_ends_the_server_at_once_and_what_was_answered_is_stored() {
 /// They can come back for what they have not got.
 #[test]
 fn sessions_with_positions_are_told_1001_while_they_still_catch_up() {
+    let _turn = turn();
     const ORDERS: usize = 300_000;
     let mut server = Server::start();
     let mut feed = WebSocket::open(server.addr(), "/orders?since=");

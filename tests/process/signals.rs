@@ -1,6 +1,6 @@
 //! Signals in the middle of something: of orders over sockets, of a body, of doing nothing.
 
-use crate::common::load::spawn;
+use crate::common::load::{spawn, turn};
 use crate::common::websocket::close_frame;
 use crate::common::{DEADLINE, Message, Server, WebSocket, wait_until};
 use std::fs;
@@ -13,6 +13,7 @@ const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]
 fn sessions_that_send_orders_while_the_server_stops_are_answered_or_closed_and_hold_nobody_up() {
+    let _turn = turn();
     const ROUNDS: usize = 5;
     const SESSIONS: usize = 40;
     /// As many as a session may send at once.

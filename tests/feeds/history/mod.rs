@@ -5,7 +5,7 @@
 mod forgeries;
 mod linear;
 
-use crate::common::load::{parse_total, spawn};
+use crate::common::load::{parse_total, spawn, turn};
 use crate::common::{Client, DEADLINE, Form, Message, Positional, Random, Server, WebSocket, order_log, seed};
 use forgeries::FORGERIES;
 use linear::{History, Operation, Subscriber, What, check};
@@ -284,6 +284,7 @@ fn run(seed: u64) -> History {
 
 #[test]
 fn what_everybody_did_and_saw_at_the_same_time_is_linearizable() {
+    let _turn = turn();
     let history = run(seed());
     let count = |is: fn(&What) -> bool| history.operations.iter().filter(|operation| is(&operation.what)).count();
     println!(
