@@ -1,4 +1,4 @@
-//! Several orders in one request: all are counted or none is, and each is told what became of it.
+//! Several orders in one request: all are counted or none is, and the response has a result for each.
 
 use crate::common::{Client, Reply, Server, WebSocket, order_log};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn expect_totals(server: &Server, expected: [i64; 3]) {
     assert_eq!(totals, expected);
 }
 
-/// Checks that a batch was refused whole, and returns its `results`: what was wrong with each order, if something was.
+/// Checks that a whole batch was rejected, and returns the `error` of each of its `results`.
 #[track_caller]
 fn refused(reply: &Reply, status: u16) -> Vec<Option<String>> {
     reply.problem(status);
@@ -101,14 +101,14 @@ fn one_wrong_order_refuses_all_and_is_named() {
             let results = refused(&reply, 422);
             let [None, Some(error), None] = results.as_slice() else { panic!("{wrong}: {results:?}") };
             assert!(error.contains(told), "{wrong}: {error}");
-            // Counted as a person counts.
+            // Orders are numbered from 1.
             assert!(reply.problem(422).contains("order 2"), "{reply:?}");
         }
     }
     expect_totals(&server, [3, 7, 101]);
     assert_eq!(order_log::read_whole(server.addr(), &STARTS), []);
     subscriber.expect_nothing_but_a_pong();
-    // Nothing of it is left: the key of the good order is free.
+    // The rejected batch leaves nothing behind: the key of the good order is still free.
     assert_eq!(send(&mut client, ARRAY, None, r#"[{"id":"A2","amount":1,"key":"good"}]"#).status, 200);
 }
 
@@ -153,7 +153,7 @@ fn a_body_that_is_no_batch_is_refused() {
     expect_totals(&server, [3, 7, 101]);
 }
 
-/// So that a till can tell which of its orders a result is about.
+/// A client finds the order of each result by its key.
 #[test]
 fn a_refused_batch_repeats_the_keys_of_its_orders() {
     let server = Server::start();
@@ -186,7 +186,7 @@ fn a_batch_has_at_most_1000_orders_and_64_kib() {
     let detail = send(&mut server.client(), ARRAY, None, &array(1_001)).problem(422);
     assert!(detail.contains("1000") || detail.contains("1,000"), "{detail}");
     send(&mut server.client(), LINES, None, &format!("{order}\n").repeat(1_001)).problem(422);
-    // Exactly as long as it may be, with room to spare between the brackets; and a byte more.
+    // A body of exactly 64 KiB, padded with spaces, and one that is a byte longer.
     let mut body = format!("[{order}");
     body += &" ".repeat(64 * 1024 - body.len() - 1);
     body.push(']');
@@ -255,7 +255,7 @@ fn orders_that_are_known_by_their_keys_count_once_within_and_across_batches() {
         assert_eq!(send(&mut client, ARRAY, None, body).text(), answer);
     }
     expect_totals(&server, [6, 7, 101]);
-    // One that is known, and one under a known key that is another.
+    // A new order, and another order under a known key.
     let clash = r#"[{"id":"A2","amount":1,"key":"c"},{"id":"A1","amount":3,"key":"b"}]"#;
     let results = refused(&send(&mut client, ARRAY, None, clash), 422);
     assert!(results[0].is_none() && results[1].is_some(), "{results:?}");
@@ -278,7 +278,7 @@ fn totals_that_leave_the_range_only_on_the_way_are_refused_like_orders_one_by_on
 }
 
 #[test]
-fn the_path_of_batches_says_what_it_answers() {
+fn the_path_of_batches_names_its_methods() {
     let server = Server::start();
     let mut client = server.client();
     let allow = "GET, HEAD, POST, OPTIONS";
@@ -286,7 +286,7 @@ fn the_path_of_batches_says_what_it_answers() {
     let refused = client.request("PUT", "/orders", &[("Content-Type", ARRAY)], b"[]");
     refused.problem(405);
     assert_eq!(refused.header("allow"), Some(allow));
-    // A category takes no orders.
+    // A category is not a product.
     let refused = client.post("/orders/electronics", "[{\"id\":\"A1\",\"amount\":1}]");
     assert!(refused.problem(404).contains("category"), "{refused:?}");
     let value: Value = client.get("/orders").json();

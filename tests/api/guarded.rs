@@ -1,4 +1,4 @@
-//! A server that asks for tokens, and clients that present some.
+//! A server with token files, and clients that send tokens.
 
 use crate::common::{Client, DEADLINE, Reply, Server, TempDir, WebSocket, wait_until};
 
@@ -6,7 +6,7 @@ pub const WRITER: &str = "writer-3f9c0a17d4e8b652";
 pub const READER: &str = "reader-81b6e2d05f7c394a";
 pub const WRONG: &str = "writer-0000000000000000";
 
-/// A server with tokens, and the folder with their files.
+/// A server with token files, and the folder of these files.
 pub struct Guarded {
     pub server: Server,
     files: TempDir,
@@ -24,7 +24,7 @@ impl Guarded {
         Guarded { server: builder.start(), files }
     }
 
-    /// Writes a file anew, has the server read it, and waits until it says that it has.
+    /// Replaces a token file, sends SIGHUP, and waits until the server has logged `said`.
     #[track_caller]
     pub fn change(&self, name: &str, content: &str, said: &str) {
         let before = self.server.log().matches(said).count();
@@ -33,7 +33,7 @@ impl Guarded {
         wait_until(DEADLINE, said, || self.server.log().matches(said).count() > before);
     }
 
-    /// Takes a file away, has the server look for it, and waits until it says that it has.
+    /// Removes a token file, sends SIGHUP, and waits until the server has logged `said`.
     #[track_caller]
     pub fn remove(&self, name: &str, said: &str) {
         let before = self.server.log().matches(said).count();
@@ -48,7 +48,7 @@ impl Guarded {
         reply.json()[0]["total"].as_i64().expect("an integer")
     }
 
-    /// Nothing that the server says contains a token, or as much of one as would help.
+    /// Checks that neither these texts nor the log contain a token, or half of one.
     #[track_caller]
     pub fn expect_silence(&self, said: &[String]) {
         for text in said.iter().chain([&self.server.log()]) {
@@ -67,7 +67,7 @@ pub fn ask(client: &mut Client, method: &str, path: &str, token: Option<&str>, b
     client.request(method, path, &headers, body.as_bytes())
 }
 
-/// Opens a session, with the token in the subprotocols as a browser does, or in the `Authorization` line.
+/// Opens a session with the token in `Sec-WebSocket-Protocol`, as a browser does, or in `Authorization`.
 #[track_caller]
 pub fn open(server: &Server, token: Option<&str>, in_protocols: bool) -> Result<WebSocket, Reply> {
     let (pair, bearer) = token.map(|it| (format!("bearer, {it}"), format!("Bearer {it}"))).unwrap_or_default();

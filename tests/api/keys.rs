@@ -1,4 +1,4 @@
-//! Orders that bear a key: sent again they are answered again and counted once, whatever happened in between.
+//! Orders with a key: a repeat gets the first response and is counted once, also after a restart.
 
 use crate::common::load::spawn;
 use crate::common::{Client, Reply, Server, TempDir, WebSocket, exchange, order_log, ordercast};
@@ -20,7 +20,7 @@ fn order(client: &mut Client, id: &str, amount: i64, key: &str) {
     assert_eq!(reply.header("content-type"), Some("application/json"));
 }
 
-/// An add-order over the socket; totals that come before its answer are passed over.
+/// Sends an `add-order` command and returns its response; totals that come before it are skipped.
 #[track_caller]
 fn add_order(socket: &mut WebSocket, id: &str, amount: i64, key: &str) -> serde_json::Value {
     socket.send(&format!(
@@ -40,7 +40,7 @@ fn a_replay_is_answered_like_the_first_and_counts_nothing() {
     let mut client = server.client();
     for _ in 0..5 {
         order(&mut client, "A1", 10, "till-7-0042");
-        // Over another connection too: a client that retries has often lost its own.
+        // Over another connection too: a client that retries has often lost its first one.
         order(&mut server.client(), "A1", 10, "till-7-0042");
     }
     assert_eq!(server.total("A1"), 13);
@@ -60,7 +60,7 @@ fn an_order_without_a_key_counts_each_time() {
 }
 
 #[test]
-fn a_replay_is_told_to_no_subscriber() {
+fn a_replay_reaches_no_subscriber() {
     let server = Server::start();
     let mut subscriber = WebSocket::open(server.addr(), "/orders/electronics");
     subscriber.texts(2);
@@ -107,7 +107,7 @@ fn a_key_may_be_quoted_or_bare_and_both_are_the_same_key() {
     // Escapes of RFC 8941, section 3.3.3: the key is what they stand for.
     order(&mut client, "A1", 1, "\"a\\\"b\\\\c\"");
     order(&mut client, "A1", 1, "a\"b\\c");
-    // Its case is its own.
+    // Keys are case-sensitive.
     order(&mut client, "A1", 1, "TILL-7");
     let log = order_log::read_whole(server.addr(), &[("A1", 3)]);
     let keys: Vec<&str> = log.iter().filter_map(|line| line.key.as_deref()).collect();
@@ -130,7 +130,7 @@ fn keys_have_1_to_255_bytes() {
     }
     let detail = try_order(&mut client, "A1", 1, &format!("\"{too_long}\"")).problem(400);
     assert!(detail.contains("255"), "{detail}");
-    // Bytes count, not letters.
+    // The length is in bytes, not in characters.
     let umlauts = "ü".repeat(127);
     order(&mut client, "A1", 1, &umlauts);
     try_order(&mut client, "A1", 1, &"ü".repeat(128)).problem(400);
@@ -214,8 +214,8 @@ fn keys_survive_a_kill_and_an_end_in_order() {
     assert_eq!(server.total("A1"), 23);
 }
 
-/// Many send the same order at the same moment, so that some replays fall into the commit of the first one; and each time
-/// one among them sends another order under the same key, of which only one may win.
+/// Many clients send the same order at the same moment, so that some repeats are in the commit of the first one. In each
+/// round one client sends another order under the same key: only one of the two orders may count.
 #[test]
 fn replays_at_the_same_moment_count_once() {
     const ROUNDS: usize = 30;
@@ -278,7 +278,7 @@ fn a_web_page_may_send_keys() {
     ];
     let preflight = server.client().request("OPTIONS", "/orders/A1", &headers, b"");
     assert!(preflight.lists("access-control-allow-headers", "Idempotency-Key"), "{preflight:?}");
-    // Answers to web pages are written in another way than others; replays are too.
+    // Responses to requests with an `Origin` take another path through the server.
     let headers = [
         ("Origin", "http://localhost:9999"),
         ("Host", "localhost"),

@@ -1,4 +1,4 @@
-//! The log over HTTP: every order that counts, oldest first, page by page.
+//! The order log over HTTP: every order that counts, oldest first, page by page.
 
 use crate::common::load::{pipeline_orders, spawn};
 use crate::common::order_log::{self, Line, lines, next_page};
@@ -48,9 +48,9 @@ fn every_order_that_counts_is_a_line_and_no_other_is() {
 }
 
 #[test]
-fn a_line_says_when_in_utc() {
+fn a_line_has_its_time_in_utc() {
     let server = Server::start();
-    // Whole seconds around the order, as the clock of this machine has them.
+    // The system time before and after the order, in whole seconds.
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs();
     let before = now();
     server.client().order("A1", 1);
@@ -91,17 +91,17 @@ fn pages_are_as_long_as_asked_for_and_lead_to_the_next_while_they_are_full() {
     assert_eq!((seqs(&some), next.as_deref()), (vec![2_248, 2_249], Some("/log?after=2249&limit=2")));
     let (some, next) = page(&mut client, "/log?after=2249&limit=2");
     assert_eq!((seqs(&some), next), (vec![2_250], None));
-    // Exactly full: there may be more, and then there is not.
+    // A page that is exactly full links to a next page, which is empty.
     let (some, next) = page(&mut client, "/log?after=2249&limit=1");
     assert_eq!((seqs(&some), next.as_deref()), (vec![2_250], Some("/log?after=2250&limit=1")));
     assert_eq!(page(&mut client, &next.unwrap()), (vec![], None));
-    // More than the most is the most, and behind the end is nothing.
+    // A limit above the maximum is the maximum; behind the end of the log is an empty page.
     assert_eq!(page(&mut client, "/log?limit=9999").0.len(), 1_000);
     assert_eq!(page(&mut client, "/log?after=9223372036854775807"), (vec![], None));
 }
 
 #[test]
-fn what_is_no_page_is_refused() {
+fn a_malformed_page_query_is_refused() {
     let server = Server::start();
     let mut client = server.client();
     for query in [
@@ -127,7 +127,7 @@ fn what_is_no_page_is_refused() {
 }
 
 #[test]
-fn the_head_of_a_page_is_the_pages() {
+fn a_head_request_for_a_page_gets_the_same_headers() {
     let server = Server::start();
     server.client().order("A1", 1);
     let mut client = server.client();
@@ -137,7 +137,7 @@ fn the_head_of_a_page_is_the_pages() {
         assert_eq!(head.header(name), whole.header(name), "{name}");
     }
     assert!(head.body.is_empty());
-    // The connection goes on right behind it.
+    // The connection is still in step.
     client.order("A1", 1);
 }
 
@@ -163,7 +163,7 @@ fn an_order_is_in_the_log_as_soon_as_it_is_answered() {
                 done.store(true, Ordering::Relaxed);
             });
         }
-        // Whoever reads meanwhile sees a log without gaps.
+        // Meanwhile every reader sees a log without gaps.
         spawn(scope, || {
             while !done.load(Ordering::Relaxed) {
                 order_log::read_whole(addr, &STARTS);
@@ -190,9 +190,9 @@ fn a_log_with_a_bound_keeps_the_last_orders_and_every_total() {
     let mut server = Server::builder().arg("--keep-orders").arg("100").start();
     let addr = server.addr();
     pipeline_orders(addr, 4, 500);
-    // Old orders go with later commits.
+    // Old orders are deleted by later commits.
     let kept = || order_log::read_from(addr, 0).expect("the log can be read");
-    wait_until(DEADLINE, "the old orders are gone", || {
+    wait_until(DEADLINE, "the old orders are deleted", || {
         server.client().order("A1", 1);
         kept().len() <= 100
     });
@@ -209,7 +209,7 @@ fn a_log_with_a_bound_keeps_the_last_orders_and_every_total() {
 }
 
 #[test]
-fn a_bound_that_is_none_is_refused_at_the_start() {
+fn an_invalid_bound_is_refused_at_the_start() {
     let folder = TempDir::new();
     for wrong in ["0", "-1", "many"] {
         let run = ordercast(folder.path(), &["--keep-orders", wrong], &[]);

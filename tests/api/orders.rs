@@ -1,4 +1,4 @@
-//! Posting orders: what counts, what is refused, and how a refusal helps.
+//! Posting orders: what is counted, what is rejected, and what the rejection says.
 
 use crate::common::{Server, exchange};
 
@@ -72,7 +72,7 @@ fn an_amount_that_is_no_integer_is_refused_and_the_total_stays() {
         "{\"amount\":1e-400}",
         "{\"amount\":1e99999999999999999999}",
         "{\"amount\":1e-99999999999999999999}",
-        // Rounded to the nearest double these would be integers, but they are none.
+        // These are not integers, but the nearest double is one.
         "{\"amount\":1.0000000000000000000001}",
         "{\"amount\":4503599627370497.2}",
         "{\"amount\":9007199254740992}",
@@ -211,7 +211,7 @@ fn a_method_that_a_path_does_not_have_is_refused_with_those_it_has() {
 }
 
 #[test]
-fn a_body_of_unknown_length_is_refused_and_an_empty_one_is_not_that() {
+fn a_body_without_a_length_gets_411_and_an_empty_one_400() {
     let server = Server::start();
     let head = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     exchange(server.addr(), format!("{head}\r\n")).problem(411);
@@ -266,14 +266,14 @@ fn totals_can_be_read_with_a_plain_get() {
         let reply = client.get(path);
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("content-type"), Some("application/json"));
-        // What is true now may be wrong in a second.
+        // Totals change, so caches must not keep them.
         assert!(reply.lists("cache-control", "no-store") || reply.lists("cache-control", "no-cache"));
         assert_eq!(reply.text(), expected, "{path}");
     }
 }
 
 #[test]
-fn an_order_is_seen_by_whoever_reads_after_its_answer() {
+fn an_order_is_seen_by_every_read_after_its_answer() {
     let server = Server::start();
     let mut poster = server.client();
     let mut reader = server.client();

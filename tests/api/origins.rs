@@ -1,4 +1,4 @@
-//! Who may call from a web page, and under which names the server answers.
+//! Which web pages may use the server (`Origin`), and which host names it serves (`Host`).
 
 use crate::common::{Reply, Server, WebSocket, exchange};
 
@@ -38,7 +38,7 @@ fn a_page_from_another_port_of_the_same_host_may_do_everything() {
     feed.text();
     assert_eq!(feed.text(), "{\"id\":\"B1\",\"total\":101}");
 
-    // The page can read why something was refused, too.
+    // The page can also read why a request was rejected.
     let refused = server.client().request("GET", "/nowhere", &headers, b"");
     refused.problem(404);
     expect_cors(&refused, origin);
@@ -116,7 +116,7 @@ fn a_listed_origin_may_call() {
         let mut feed = WebSocket::try_open(server.addr(), "/orders/confectionery", &headers).expect("an upgrade");
         assert_eq!(feed.text(), "{\"id\":\"B1\",\"total\":101}");
     }
-    // Listed as it is: another scheme or port is another origin.
+    // Another scheme, port or subdomain is another origin.
     for origin in
         ["http://board.example", "https://board.example:8443", "http://other.example", "https://x.board.example"]
     {
@@ -126,7 +126,7 @@ fn a_listed_origin_may_call() {
 }
 
 #[test]
-fn without_an_origin_nothing_is_said_about_origins() {
+fn without_an_origin_the_answer_has_no_cors_headers() {
     let server = Server::start();
     let reply = server.client().get("/electronics");
     assert_eq!(reply.status, 200);
@@ -163,13 +163,13 @@ fn a_name_that_is_not_the_machines_is_misdirected() {
         let headers = [("Host", host)];
         let detail = server.client().request("GET", "/electronics", &headers, b"").problem(421);
         assert!(detail.contains("--allow-host"), "{detail}");
-        // What DNS rebinding looks like: origin and host agree, and both are foreign.
+        // A DNS rebinding attack: origin and host agree, and both are foreign.
         order(&server, host, &format!("http://{host}")).problem(421);
         let feed = WebSocket::try_open(server.addr(), "/orders/electronics", &headers);
         feed.expect_err("a refusal").problem(421);
     }
     assert_eq!(server.total("A1"), 3);
-    // The name in an absolute target counts more than the header.
+    // The host in an absolute target takes precedence over the header (RFC 9112, section 3.2.2).
     let request = "GET http://evil.example/categories HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let reply = exchange(server.addr(), request);
     assert!(matches!(reply.status, 400 | 421), "{reply:?}");
@@ -187,7 +187,7 @@ fn a_listed_host_is_served() {
 }
 
 #[test]
-fn two_origins_are_one_too_many() {
+fn more_than_one_origin_is_refused() {
     let server = Server::start();
     let (good, evil) = (("Origin", "http://localhost:8000"), ("Origin", "http://evil.example"));
     for origins in [[good, evil], [evil, good], [good, good]] {

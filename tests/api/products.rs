@@ -1,4 +1,4 @@
-//! Categories and products: reading them, adding to them.
+//! Categories and products: listing them, adding products.
 
 use crate::common::{Server, WebSocket};
 
@@ -56,7 +56,7 @@ fn an_added_product_is_listed_ordered_and_counted() {
     let totals = client.get("/orders/electronics");
     assert!(totals.text().contains("{\"id\":\"A3\",\"total\":5}"), "{}", totals.text());
 
-    // Each category counts for itself.
+    // Each category numbers its own products.
     let list = client.post("/confectionery", LAMP).json();
     assert_eq!(list[1]["id"], "B2");
     let list = client.post("/electronics", LAMP).json();
@@ -108,7 +108,7 @@ fn a_name_alone_makes_a_product() {
 }
 
 #[test]
-fn a_product_that_cannot_be_is_refused_and_nothing_is_added() {
+fn an_invalid_product_is_refused_and_nothing_is_added() {
     let server = Server::start();
     let mut client = server.client();
     let before = client.get("/electronics").body;

@@ -44,7 +44,7 @@ fn the_board_and_everything_it_refers_to_are_served_with_their_types() {
 }
 
 #[test]
-fn a_content_security_policy_keeps_the_page_to_itself() {
+fn a_content_security_policy_allows_only_the_server_itself() {
     let server = Server::start();
     let page = server.client().get("/");
     let policy = page.header("content-security-policy").expect("a policy");
@@ -91,12 +91,12 @@ fn a_folder_replaces_the_embedded_files_and_changes_show_at_once() {
     let changed = client.get("/");
     assert_eq!(changed.text(), "<!doctype html><title>newer</title>");
     assert_ne!(changed.header("etag"), page.header("etag"));
-    // The API is not hidden by a folder.
+    // The API's paths still work.
     assert_eq!(client.get("/categories").status, 200);
 }
 
 #[test]
-fn nothing_outside_the_folder_can_be_had() {
+fn nothing_outside_the_folder_is_served() {
     let outer = TempDir::new();
     outer.write("secret.txt", "secret");
     let folder = outer.path().join("static");

@@ -1,4 +1,4 @@
-//! Token files that change under a running server: what holds from then on, and for sessions that are open.
+//! Token files that change while the server runs: what applies to later requests and to open sessions.
 
 use crate::common::websocket::{PING, PONG, TEXT, frame};
 use crate::common::{Message, TempDir, WebSocket, ordercast};
@@ -11,7 +11,7 @@ const NEW: &str = "newcomer-5d1e7b3c90fa2846";
 const ORDER: &str = "{\"amount\":1}";
 const AGAIN: &str = "have been read again";
 const KEPT: &str = "the tokens stay as they were";
-/// A session that says nothing is looked at after this silence (`PING_AFTER`), and a busy machine may need longer.
+/// A silent session is checked after 25 s (`PING_AFTER`); 10 s more for a busy machine.
 const LOOKED_AT: Duration = Duration::from_secs(25 + 10);
 
 #[test]
@@ -25,7 +25,7 @@ fn a_changed_file_holds_from_the_next_request_on_and_connections_stay_open() {
     guarded.change("write", &format!("{NEW}\n"), AGAIN);
     assert_eq!(ask(&mut client, "POST", "/orders/A1", Some(WRITER), ORDER).status, 401);
     assert_eq!(ask(&mut client, "GET", "/orders/electronics", Some(NEW), "").json()[0]["total"], 5);
-    // Demoted: what could write may only read now.
+    // The token that could write is now one that may only read.
     guarded.change("read", &format!("{READER}\n{WRITER}\n"), AGAIN);
     assert_eq!(ask(&mut client, "POST", "/orders/A1", Some(WRITER), ORDER).status, 403);
     assert_eq!(ask(&mut client, "GET", "/orders", Some(WRITER), "").status, 200);
@@ -33,7 +33,7 @@ fn a_changed_file_holds_from_the_next_request_on_and_connections_stay_open() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_changes_nothing_and_is_told_without_what_is_in_it() {
+fn an_invalid_file_changes_nothing_and_is_logged_without_its_content() {
     let guarded = Guarded::start(true);
     let mut session = open(&guarded.server, Some(WRITER), true).expect("a session");
     session.text();
@@ -50,7 +50,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_told_without_what_is_in_it(
             guarded.change(name, if name == "write" { WRITER } else { READER }, AGAIN);
         }
     }
-    // One broken file of two leaves both as they were.
+    // One invalid file of two leaves both lists unchanged.
     guarded.change("read", "short", KEPT);
     guarded.change("write", NEW, KEPT);
     let mut client = guarded.server.client();
@@ -64,7 +64,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_told_without_what_is_in_it(
 }
 
 #[test]
-fn a_file_that_has_gone_changes_nothing() {
+fn a_missing_file_changes_nothing() {
     let guarded = Guarded::start(false);
     guarded.remove("write", KEPT);
     let mut client = guarded.server.client();
@@ -110,7 +110,7 @@ fn sessions_whose_token_stays_notice_nothing_and_one_that_is_removed_cannot_orde
     reader.expect_nothing_but_a_pong();
 }
 
-/// Whatever its client does, a session ends soon after its token has been removed.
+/// A session ends soon after its token was removed: a silent one, one that pings, one that sends a frame slowly.
 #[test]
 fn the_session_of_a_removed_token_ends_whatever_its_client_does() {
     type Habit = fn(&mut WebSocket);
@@ -126,7 +126,7 @@ fn the_session_of_a_removed_token_ends_whatever_its_client_does() {
             let mut session = open(&guarded.server, Some(READER), true).expect("a session");
             assert_eq!(session.text(), "{\"id\":\"B1\",\"total\":101}");
             if name == "drips" {
-                // A message of 12 KiB begins.
+                // The head of a message of 12 KiB.
                 session.send_raw(&[TEXT | 0x80, 0x80 | 126, 0x30, 0, 0, 0, 0, 0]);
             }
             (name, session, habit)
@@ -137,7 +137,7 @@ fn the_session_of_a_removed_token_ends_whatever_its_client_does() {
             scope.spawn(move || {
                 while start.elapsed() < LOOKED_AT {
                     habit(&mut session);
-                    // Once a second: oftener would be a flood.
+                    // Once a second, because more would be closed as a flood.
                     let next = Instant::now() + Duration::from_secs(1);
                     loop {
                         match session.next_within(next.saturating_duration_since(Instant::now())) {
@@ -146,7 +146,7 @@ fn the_session_of_a_removed_token_ends_whatever_its_client_does() {
                                 return;
                             }
                             Err(error) if error.kind() == ErrorKind::TimedOut => break,
-                            // A client that goes on after the farewell may lose it to a reset.
+                            // A client that sends after the close frame may get a reset instead of it.
                             Err(_) => return,
                             Ok(_) => {}
                         }

@@ -1,4 +1,4 @@
-//! Tokens in front of orders and totals: who needs which over HTTP and over WebSockets, and that none is ever shown.
+//! Which requests and sessions need a token, and that no token is ever shown.
 
 use crate::common::websocket::UPGRADE;
 use crate::common::{Reply, Server, WebSocket};
@@ -6,7 +6,8 @@ use crate::guarded::{Guarded, READER, WRITER, WRONG, ask, open};
 
 const ORDER: &str = "{\"amount\":1}";
 
-/// A refusal that says what is missing: no token, one that is not known, or one that may not write.
+/// Checks a rejection whose challenge has this `error` (RFC 6750, section 3.1): none without a token, `invalid_token` for
+/// an unknown one, `insufficient_scope` for one that may not write.
 #[track_caller]
 fn expect_denied(reply: &Reply, status: u16, error: &str) {
     reply.problem(status);
@@ -57,7 +58,7 @@ fn every_read_needs_a_token_when_reading_is_protected() {
                 let bearer = token.map(|token| format!("Bearer {token}"));
                 let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
                 let reply = client.request(method, path, &headers, b"");
-                // A place that is not there is only told to those who may know.
+                // Only a client with a token learns that a path does not exist.
                 let status = if path.contains("nowhere") && status == 200 { 404 } else { status };
                 assert_eq!(reply.status, status, "{method} {path} {token:?}");
                 assert!(status != 401 || !reply.text().contains("A1"), "{reply:?}");
@@ -66,10 +67,10 @@ fn every_read_needs_a_token_when_reading_is_protected() {
         let reply = open_to_read.server.client().get(path);
         assert!(matches!(reply.status, 200 | 404), "{path}: {reply:?}");
     }
-    // The web app has to be loaded before it can ask for a token, and tells nothing.
+    // The web app is loaded before it can ask for a token, and it shows no data.
     assert_eq!(client.get("/").status, 200);
     assert_eq!(client.get("/app.js").status, 200);
-    // No way around by another spelling of a path that is known.
+    // Another spelling of a protected path does not bypass the check.
     for path in [
         "/orders?x=.",
         "/orders/electronics?.css",
@@ -122,7 +123,7 @@ fn sessions_need_the_same_tokens_and_may_present_them_either_way() {
 }
 
 #[test]
-fn of_the_offered_pair_the_name_is_selected_and_never_the_token() {
+fn of_the_offered_subprotocols_bearer_is_selected_and_never_the_token() {
     let guarded = Guarded::start(true);
     let handshake = |offered: &str| {
         let mut client = guarded.server.client();
@@ -148,7 +149,7 @@ fn of_the_offered_pair_the_name_is_selected_and_never_the_token() {
 }
 
 #[test]
-fn what_only_looks_like_a_token_is_none_and_a_prefix_is_worth_nothing() {
+fn what_only_resembles_a_token_is_refused_and_a_prefix_reveals_nothing() {
     let guarded = Guarded::start(true);
     let mut client = guarded.server.client();
     let mut said = Vec::new();
@@ -206,9 +207,9 @@ fn what_only_looks_like_a_token_is_none_and_a_prefix_is_worth_nothing() {
     guarded.expect_silence(&said);
 }
 
-/// Without token files anybody may send anything as one.
+/// Without token files no token is checked, so a client may send any header value.
 #[test]
-fn a_token_that_nobody_asks_for_is_not_kept() {
+fn a_token_that_is_not_needed_is_not_kept() {
     const SESSIONS: usize = 200;
     const TOKEN_BYTES: usize = 15 * 1024;
     let server = Server::start();

@@ -1,5 +1,5 @@
-//! Behind nginx as docs/nginx.conf sets it up: that very file, with other ports. Needs nginx (`make deps`), and
-//! chromium for the board.
+//! The server behind nginx with docs/nginx.conf: that file, with other ports. Needs nginx (`make deps`), and chromium for the
+//! board.
 
 use std::env;
 use std::fs;
@@ -19,20 +19,20 @@ use crate::webdriver::Browser;
 
 /// The file that operators copy.
 const SITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/nginx.conf");
-/// The name, the addresses and the number in it.
+/// The name, the addresses and the number that are replaced in it.
 const NAME: &str = "board.example";
 const FRONT: &str = "listen 80;";
 const BACK: &str = "server 127.0.0.1:3000;";
 const CONNECTIONS_OF_AN_ADDRESS: usize = 200;
 
-/// How long a free port may turn out to be taken by somebody else before nginx has it.
+/// Attempts to find a port that no other process takes before nginx does.
 const PORTS_TO_TRY: u32 = 10;
-/// The server pings a client that has been silent for 25 s; generous, because the machine may be busy.
+/// The server pings a silent client after 25 s; 10 s more for a busy machine.
 const PING: Duration = Duration::from_secs(35);
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A running nginx in front of a server. It is killed, and its folder removed, when dropped.
+/// A running nginx in front of a server. Dropping it kills nginx and removes its folder.
 struct Proxy {
     child: Child,
     addr: SocketAddr,
@@ -40,8 +40,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the server as docs/proxy.md says, and nginx in front of it. On a machine without nginx the test is
-    /// skipped with a message, except where `CI` is `true`.
+    /// Starts the server as docs/proxy.md says, and nginx in front of it. `None` without nginx, after a message; where `CI`
+    /// is `true` that is a failure.
     #[track_caller]
     fn start() -> Option<(Server, Proxy)> {
         Proxy::start_before(Server::builder())
@@ -59,7 +59,7 @@ impl Proxy {
         Some((server, proxy))
     }
 
-    /// nginx cannot be told to take any free port: a port is found first, and another if it has been lost meanwhile.
+    /// nginx cannot listen on port 0. So a free port is found first, and another one if it is in use when nginx starts.
     #[track_caller]
     fn before(server: &Server, binary: &Path) -> Proxy {
         for _ in 0..PORTS_TO_TRY {
@@ -73,7 +73,7 @@ impl Proxy {
         panic!("nginx got none of {PORTS_TO_TRY} free ports");
     }
 
-    /// `None` when the port was taken.
+    /// `None` if the port is in use.
     #[track_caller]
     fn at(addr: SocketAddr, server: &Server, binary: &Path) -> Option<Proxy> {
         let folder = TempDir::new();
@@ -83,7 +83,7 @@ impl Proxy {
         }
         let site = site.replace(FRONT, &format!("listen {addr};")).replace(BACK, &format!("server {};", server.addr()));
         folder.write("site.conf", site);
-        // A single process, so that killing it leaves nothing behind. All that nginx writes goes into the folder.
+        // A single process, so that killing it ends all of nginx. Every file that it writes is in the folder.
         folder.write(
             "nginx.conf",
             "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\n\
@@ -102,7 +102,7 @@ impl Proxy {
             .expect("nginx can be started");
         let mut proxy = Proxy { child, addr, folder };
         let mut ended = false;
-        // The file is written once nginx listens, and never when the port is taken.
+        // The file is written once nginx listens, and never if the port is in use.
         wait_until(DEADLINE, "nginx listens", || {
             ended = proxy.child.try_wait().expect("the child can be asked").is_some();
             ended || fs::read_to_string(proxy.folder.path().join("nginx.pid")).is_ok_and(|pid| !pid.is_empty())
@@ -116,12 +116,12 @@ impl Proxy {
         Client::connect(self.addr)
     }
 
-    /// What nginx has to say.
+    /// nginx's error log.
     fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
-    /// The name and port by which the operator has published it.
+    /// The published name and port.
     fn host(&self) -> String {
         format!("{NAME}:{}", self.addr.port())
     }
@@ -137,7 +137,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Debian has it where only root's PATH looks.
+/// Debian installs it in a folder that is only in root's `PATH`.
 fn nginx() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -159,7 +159,7 @@ fn orders_posted_through_the_proxy_reach_feeds_through_the_proxy_exactly() {
     }
     let posters = [("A1", 1), ("A2", 2), ("A1", -3), ("B1", 10)].map(|(id, amount)| {
         let mut client = proxy.client();
-        // One connection for all of them: neither side of the proxy may close it in between.
+        // One connection for all of them, which the proxy must not close in between.
         thread::spawn(move || (0..100).for_each(|_| client.order(id, amount)))
     });
     for poster in posters {
@@ -195,7 +195,7 @@ fn a_feed_through_the_proxy_can_be_moved_and_takes_orders() {
 }
 
 #[test]
-fn a_feed_on_which_nothing_happens_is_kept_open() {
+fn a_silent_feed_is_kept_open() {
     let Some((_server, proxy)) = Proxy::start() else { return };
     let mut feed = WebSocket::open(proxy.addr, "/orders/confectionery");
     assert_eq!(feed.text(), "{\"id\":\"B1\",\"total\":101}");
@@ -214,7 +214,7 @@ fn a_page_of_the_published_name_may_do_everything_and_a_foreign_one_nothing() {
         let headers = [&[JSON], headers].concat();
         proxy.client().request("POST", "/orders/A1", &headers, b"{\"amount\":10}")
     };
-    // With TLS in nginx the page's scheme is another one, the name is the same.
+    // With TLS in nginx the page has another scheme and the same name.
     for origin in [format!("http://{host}"), format!("https://{NAME}")] {
         let headers = [("Host", host.as_str()), ("Origin", origin.as_str())];
         let reply = order(&headers);
@@ -230,7 +230,7 @@ fn a_page_of_the_published_name_may_do_everything_and_a_foreign_one_nothing() {
         let feed = WebSocket::try_open(proxy.addr, "/orders/electronics", &headers);
         feed.expect_err("a refusal").problem(403);
     }
-    // A name that was pointed at the proxy makes page and host agree, and is no name of this server.
+    // A foreign name that resolves to the proxy: origin and host agree, but the server does not know the name.
     let headers = [("Host", "evil.example"), ("Origin", "http://evil.example")];
     order(&headers).problem(421);
     let feed = WebSocket::try_open(proxy.addr, "/orders/electronics", &headers);
@@ -239,7 +239,7 @@ fn a_page_of_the_published_name_may_do_everything_and_a_foreign_one_nothing() {
 }
 
 #[test]
-fn what_is_refused_is_refused_through_the_proxy_in_the_same_words() {
+fn refusals_pass_the_proxy_unchanged() {
     let Some((server, proxy)) = Proxy::start() else { return };
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let post = |path: &str, kind: &str, body: &str| {
@@ -264,7 +264,7 @@ fn what_is_refused_is_refused_through_the_proxy_in_the_same_words() {
         (json("{\"amount\":1.5}"), 422),
         (json("{\"amount\":9007199254740992}"), 422),
         (json(&format!("{{\"amount\":1,\"x\":\"{}\"}}", "x".repeat(100_000))), 413),
-        // Nginx decodes paths to find its location, and has to pass them on as they came.
+        // nginx decodes paths to find its location, and must pass them on unchanged.
         (get("/orders%2FA1"), 400),
         (get("/orders/%2e%2e/categories"), 400),
         (get("/categories%00"), 400),
@@ -280,7 +280,7 @@ fn what_is_refused_is_refused_through_the_proxy_in_the_same_words() {
         let through = exchange(proxy.addr, &request);
         assert_eq!(direct.status, status, "{start}: {direct:?}");
         assert_eq!(through.status, status, "{start}: {through:?}");
-        // Nginx says some of it itself, before it would have to ask.
+        // nginx rejects some requests itself.
         if through.header("content-type") == Some("application/problem+json") {
             assert_eq!(through.problem(status), direct.problem(status), "{start}");
             assert_eq!(through.header("allow"), direct.header("allow"), "{start}");
@@ -296,13 +296,13 @@ fn what_nginx_refuses_itself_it_refuses_as_the_server_would() {
     let Some((server, proxy)) = Proxy::start() else { return };
     let refused = |request: String| exchange(proxy.addr, request);
     let end = "Host: localhost\r\nConnection: close\r\n\r\n";
-    // The name in an absolute target counts more than the Host line, which alone is passed on.
+    // The host in an absolute target takes precedence over `Host`, but nginx passes on only `Host`.
     refused(format!("GET http://evil.example/categories HTTP/1.1\r\n{end}")).problem(400);
     refused(format!("GET /orders?{} HTTP/1.1\r\n{end}", "x".repeat(20_000))).problem(431);
     refused(format!("GET /orders HTTP/1.1\r\nX-Line: {}\r\n{end}", "x".repeat(20_000))).problem(431);
     let line = "Content-Type: application/json\r\nContent-Length: 2000000";
     refused(format!("POST /orders/A1 HTTP/1.1\r\n{line}\r\n{end}")).problem(413);
-    // Two lengths: whoever believed the other one would see a second request in the body.
+    // Two lengths: a server that uses the other one would read a second request from the body.
     let smuggled = "POST /orders/A2 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                     Content-Length: 12\r\n\r\n{\"amount\":1}";
     for lengths in [
@@ -327,17 +327,17 @@ fn one_address_cannot_take_every_connection() {
     let refused: Reply = WebSocket::try_open(proxy.addr, "/orders", &[]).expect_err("one too many");
     refused.problem(429);
     assert_eq!(refused.header("retry-after"), Some("1"));
-    // Those who are in stay in; who came past the proxy is somebody else.
+    // Open connections stay open; a connection past the proxy is not limited by it.
     server.client().order("B1", 1);
     for feed in &mut feeds {
         assert_eq!(feed.texts(2), ["{\"id\":\"B1\",\"total\":101}", "{\"id\":\"B1\",\"total\":102}"]);
     }
     drop(feeds);
-    wait_until(DEADLINE, "the places are free again", || proxy.client().get("/categories").status == 200);
+    wait_until(DEADLINE, "there are free places", || proxy.client().get("/categories").status == 200);
 }
 
 #[test]
-fn a_server_that_went_away_is_said_and_one_that_came_back_is_found() {
+fn a_server_that_is_down_is_reported_and_found_when_it_is_back() {
     let Some((mut server, proxy)) = Proxy::start() else { return };
     let mut client = proxy.client();
     client.order("A1", 10);
@@ -352,7 +352,7 @@ fn a_server_that_went_away_is_said_and_one_that_came_back_is_found() {
     let mut feed = WebSocket::open(proxy.addr, "/orders/electronics");
     assert_eq!(feed.text(), "{\"id\":\"A1\",\"total\":23}");
 
-    // An orderly end says goodbye through the proxy, too.
+    // The close frame of an orderly end passes the proxy.
     feed.texts(1);
     assert!(server.terminate().success());
     assert_eq!(feed.close_code(), Some(1001));
@@ -374,7 +374,7 @@ fn tokens_pass_the_proxy() {
     refused.problem(401);
     assert!(refused.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{refused:?}");
     assert_eq!(order(&[("Authorization", &authorization)]).text(), "{\"ok\":true}");
-    // As a page offers it, which cannot set the other line.
+    // As a page sends it, which cannot set `Authorization`.
     let offer = format!("bearer, {writer}");
     let mut feed = WebSocket::try_open(proxy.addr, "/orders/electronics", &[("Sec-WebSocket-Protocol", &offer)])
         .expect("an upgrade");
@@ -403,7 +403,7 @@ fn the_board_works_through_the_proxy() {
     browser.until(DEADLINE, &total_is(14));
     assert_eq!(browser.console(), Vec::<String>::new());
 
-    // The proxy answers for a server that is away; the board must not take that for a refusal of the order.
+    // The proxy answers while the server is down; the board must not treat that as a rejection of the order.
     server.kill();
     browser.until(DEADLINE, "document.querySelector('#state').dataset.state === 'lost'");
     browser.click("product-item[data-id=A1] >>> button");
@@ -414,7 +414,7 @@ fn the_board_works_through_the_proxy() {
     browser.until(DEADLINE, &total_is(15));
     browser.until(DEADLINE, &format!("{waiting} === ''"));
 
-    // A page of another name that leads here is no page of this server.
+    // The server does not serve the board under another name that resolves here.
     browser.open(&format!("http://evil.example:{}/", proxy.addr.port()));
     assert_eq!(browser.run("return document.querySelector('#category')"), Value::Null);
 }

@@ -1,7 +1,7 @@
-//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). One runs at a time, because a
-//! browser takes a small machine for itself and the tests mind the clock. It ends, and its profile goes away, in `Drop`.
+//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). One runs at a time, because it
+//! may use all of a small machine, and the tests have deadlines. Dropping it ends it and removes its profile.
 //!
-//! It must not know the board: selectors and expectations are the tests' own.
+//! This module does not know the board: selectors and expectations are in the tests.
 
 use std::env;
 use std::fs;
@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use crate::common::{Client, skip};
 
-/// What the browser is called in the distributions.
+/// The names of the browser's command in different distributions.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// `--no-sandbox` because a container's root has no user namespaces to build the sandbox from; the rest keeps Chromium
-/// from talking to anybody but the server under test.
+/// `--no-sandbox` because root in a container may have no user namespaces for the sandbox; with the other flags Chromium
+/// connects only to the server under test.
 const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
@@ -34,13 +34,13 @@ const FLAGS: [&str; 9] = [
     "--hide-scrollbars",
 ];
 
-/// A cold browser on a busy machine takes its time, in seconds.
+/// Generous, because a cold start on a busy machine is slow.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often a condition in the page is looked at, in milliseconds.
+/// The pause between two checks of a condition in the page.
 const POLL: Duration = Duration::from_millis(10);
 
-/// The key under which WebDriver wraps the reference of an element, and of a shadow root.
+/// The keys of the references to an element and to a shadow root in WebDriver's JSON.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SHADOW: &str = "shadow-6066-11e4-a52e-4f735466cecf";
 
@@ -52,13 +52,13 @@ pub struct Browser {
     addr: SocketAddr,
     session: String,
     browser: Option<u64>,
-    /// Everything the browser writes: its profile, and what it would leave in the folder for temporary files.
+    /// The browser's profile and temporary files.
     folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Browser {
-    /// Starts a browser. On a machine without one the test is skipped with a message, except where `CI` is `true`.
+    /// Starts a browser. `None` without one, after a message; where `CI` is `true` that is a failure.
     #[track_caller]
     pub fn start() -> Option<Browser> {
         Browser::with_flags(&[])
@@ -132,28 +132,28 @@ impl Browser {
         while self.run(&script) != Value::Bool(true) {
             if start.elapsed() > deadline {
                 let page = self.run("return document.body?.innerText");
-                panic!("waited {deadline:?} in vain for `{expression}`; the page says:\n{page}");
+                panic!("not within {deadline:?}: `{expression}`; the page's text:\n{page}");
             }
             thread::sleep(POLL);
         }
         start.elapsed()
     }
 
-    /// Clicks like a visitor: an element that is out of sight or covered is an error.
+    /// Clicks an element; a hidden or covered one is an error.
     #[track_caller]
     pub fn click(&self, selector: &str) {
         let element = self.element(selector);
         self.post(&format!("/element/{element}/click"), &json!({}));
     }
 
-    /// Types like a visitor.
+    /// Types into an element.
     #[track_caller]
     pub fn type_into(&self, selector: &str, text: &str) {
         let element = self.element(selector);
         self.post(&format!("/element/{element}/value"), &json!({ "text": text }));
     }
 
-    /// The one element of a selector; what follows `>>>` is looked for in the shadow root of what precedes it.
+    /// The element of a selector; the part after `>>>` is searched in the shadow root of the part before it.
     #[track_caller]
     fn element(&self, selector: &str) -> String {
         let mut parts = selector.split(" >>> ");
@@ -173,7 +173,7 @@ impl Browser {
         answer[ELEMENT].as_str().expect("an element").to_owned()
     }
 
-    /// Opens a further window, and returns its handle.
+    /// Opens another window and returns its handle.
     #[track_caller]
     pub fn new_window(&self) -> String {
         let answer = self.post("/window/new", &json!({ "type": "window" }));
@@ -191,7 +191,7 @@ impl Browser {
         self.post("/window", &json!({ "handle": window }));
     }
 
-    /// Pretends to be a screen of that size in CSS pixels, with `scale` device pixels to each, in light or dark.
+    /// Emulates a screen of that size in CSS pixels, with `scale` device pixels to each, in light or dark mode.
     #[track_caller]
     pub fn look(&self, width: u32, height: u32, scale: u32, scheme: &str) {
         let screen = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600 });
@@ -206,14 +206,14 @@ impl Browser {
         self.post("/goog/cdp/execute", &command);
     }
 
-    /// The window's picture as a PNG.
+    /// A screenshot of the window as a PNG.
     #[track_caller]
     pub fn screenshot(&self) -> Vec<u8> {
         let answer = self.send("GET", &self.path("/screenshot"), &Value::Null);
         from_base64(answer.as_str().expect("a picture"))
     }
 
-    /// What the page and the browser have written to the console since the last call.
+    /// The console messages of the page and the browser since the last call.
     #[track_caller]
     pub fn console(&self) -> Vec<String> {
         let answer = self.post("/se/log", &json!({ "type": "browser" }));
@@ -243,7 +243,7 @@ impl Browser {
         value
     }
 
-    /// Whether the process that chromedriver started as the browser is still that one.
+    /// Whether the process with this id is the browser that chromedriver started, and not a later process.
     fn is_ours(&self, process: u64) -> bool {
         let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         let folder = self.folder.to_string_lossy();
@@ -253,7 +253,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Nothing here may panic: a test may be panicking already.
+        // Nothing here may panic, because the test may be panicking already.
         if let Ok(mut client) = Client::try_connect(self.addr) {
             let _ = client.try_request("DELETE", &self.session, &[], b"");
         }
@@ -266,7 +266,7 @@ impl Drop for Browser {
     }
 }
 
-/// chromedriver picks a free port and says which.
+/// chromedriver listens on a free port and prints it.
 #[track_caller]
 fn address_of(driver: &mut Child) -> SocketAddr {
     let mut stdout = BufReader::new(driver.stdout.take().expect("stdout is piped"));
@@ -275,13 +275,13 @@ fn address_of(driver: &mut Child) -> SocketAddr {
         let said = line.trim_end().trim_end_matches('.');
         let port = said.split_once("started successfully on port ");
         if let Some(port) = port.and_then(|(_, port)| port.parse().ok()) {
-            // It must not block on a pipe that nobody reads.
+            // Read on, so that chromedriver does not block on a full pipe.
             thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
             return SocketAddr::from(([127, 0, 0, 1], port));
         }
         line.clear();
     }
-    panic!("chromedriver did not say its port");
+    panic!("chromedriver did not print its port");
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
@@ -289,7 +289,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// RFC 4648, section 4.
+/// Base64 (RFC 4648, section 4).
 fn from_base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0_u32, 0);

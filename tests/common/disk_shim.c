@@ -1,14 +1,14 @@
-/* A disk between the server and the kernel, for the tests alone: preloaded into the server it writes down every call
- * that changes a file of the data folder, and every byte that is sent on a socket, in the order in which they happen;
- * and it makes such calls fail, stop short or hang when the test says so. tests/common/disk.rs is the other side.
+/* Disk faults for the tests: preloaded into the server, this library records every call that changes a file of the data
+ * folder, and every byte that is sent on a socket, in the order in which they happen. It makes such calls fail, stop
+ * short or hang when a test says so. tests/common/disk.rs is the other side.
  *
- * DISK_FOLDER   the data folder, an absolute path without links; calls on other files pass untouched
- * DISK_TRACE    the file that records are appended to; none are written without it
- * DISK_CONTROL  the file that holds one fault (struct fault), mapped, so that the test can change it at any moment
+ * DISK_FOLDER   the data folder, an absolute path without links; calls on other files are not changed
+ * DISK_TRACE    the file that records are appended to; without it there are no records
+ * DISK_CONTROL  the file with one fault (struct fault), mapped, so that the test can change it at any time
  *
- * A call is written down twice: before it is made, with its data, and after it, with its result. Of a process that is
- * killed between the two, the trace tells that the call may have been made; one that is killed while it writes a record
- * leaves a part of it, which the next process takes away. */
+ * A call has two records: one before it, with its data, and one after it, with its result. If the process is killed
+ * between the two, the call may have been made. If it is killed while it writes a record, the next process truncates
+ * the incomplete record. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 enum kind { OPEN = 1, WRITE, TRUNCATE, SYNC, UNLINK, RENAME, SEND, DONE, CLOSE };
-/* Which file of the folder, by its name's end: bits, so that a fault can be of several. */
+/* A file of the folder, by the end of its name: bits, so that a fault can affect several. */
 enum target { MAIN = 1, WAL = 2, SHM = 4, JOURNAL = 8, OTHER = 16, FOLDER = 32 };
 enum action { FAIL = 1, SHORT, SHORT_THEN_FAIL, HANG };
 
@@ -45,12 +45,12 @@ struct fault {
     uint32_t targets;  /* bits of enum target */
     uint32_t action;
     uint32_t error;
-    uint32_t bytes;    /* how many a short write writes */
-    uint32_t skip;     /* so many calls pass before the first that is hit */
-    uint32_t times;    /* so many are hit; 0 is all */
-    uint32_t released; /* set by the test: what hangs goes on */
-    uint32_t seen;     /* counted here: the calls that the fault is about */
-    uint32_t hits;     /* counted here: the calls that were hit; a call that hangs counts as it begins to */
+    uint32_t bytes;    /* the length of a short write */
+    uint32_t skip;     /* the number of calls before the first that is hit */
+    uint32_t times;    /* the number of calls that are hit; 0 is all */
+    uint32_t released; /* set by the test: calls that hang go on */
+    uint32_t seen;     /* counted here: calls of these kinds on these files */
+    uint32_t hits;     /* counted here: calls that were hit; a call that hangs counts when it begins to hang */
 };
 
 #define DESCRIPTORS 65536
@@ -76,7 +76,7 @@ static int (*real_unlink)(const char *);
 static int (*real_rename)(const char *, const char *);
 static ssize_t (*real_send)(int, const void *, size_t, int);
 
-/* Takes away the part of a record that a killed process has left at the end: its call was not made. */
+/* Truncates the incomplete record of a killed process: its call was not made. */
 static void drop_torn_record(void) {
     struct stat status;
     if (fstat(trace, &status) != 0) abort();
@@ -126,7 +126,7 @@ static int ends_with(const char *name, const char *end) {
     return a >= b && strcmp(name + a - b, end) == 0;
 }
 
-/* Which file of the folder a path names; 0 for one outside. */
+/* The target of a path; 0 outside the folder. */
 static int target_of(const char *path) {
     if (!folder || strncmp(path, folder, folder_length) != 0) return 0;
     if (path[folder_length] == 0) return FOLDER;
@@ -140,7 +140,7 @@ static int target_of(const char *path) {
 
 static int target_of_fd(int fd) { return fd >= 0 && fd < DESCRIPTORS ? targets[fd] : 0; }
 
-/* One record, in one write: whole in the trace, unless the process is killed meanwhile. */
+/* One record in one write: complete in the trace, unless the process is killed during it. */
 static uint32_t put(struct record record, const void *data, size_t length, const void *more, size_t more_length) {
     if (trace < 0) return 0;
     int before = errno;
@@ -282,7 +282,7 @@ int ftruncate64(int fd, off_t size) {
 
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
-/* Only the size matters, and nothing that the server does shrinks a file this way. */
+/* Not supported: the caller then extends the file by writes, which are recorded. */
 int posix_fallocate64(int fd, off_t offset, off_t length) {
     start();
     if (target_of_fd(fd)) return EOPNOTSUPP;
@@ -344,7 +344,7 @@ int rename(const char *from, const char *to) {
     return result;
 }
 
-/* Written down before it is sent: whatever an answer promises has to be true by then. */
+/* Recorded before it is sent: what an answer promises must be true by then. */
 ssize_t send(int fd, const void *data, size_t length, int flags) {
     start();
     if (trace >= 0) {

@@ -12,7 +12,7 @@ use super::server::{address_of, lines_of};
 use super::websocket::{BINARY, PONG, TEXT};
 use super::{Client, DEADLINE, WebSocket};
 
-/// How many of a payload's bytes a failure shows.
+/// This many bytes of a payload are shown in a failure.
 const SHOWN_BYTES: usize = 24;
 
 /// The echo example, running.
@@ -32,7 +32,7 @@ impl Echo {
             .spawn()
             .expect("the echo was built: `cargo test` does it, or `cargo build --example echo`");
         let lines = lines_of(child.stdout.take().expect("stdout is piped"));
-        // Made first, so that the process ends with it whatever the line says.
+        // Before the line is parsed, so that the process is killed even if that panics.
         let mut echo = Echo { child, addr: ([127, 0, 0, 1], 0).into() };
         echo.addr = address_of(&lines.recv_timeout(DEADLINE).expect("the echo says where it listens"));
         echo
@@ -42,13 +42,13 @@ impl Echo {
         self.child.id()
     }
 
-    /// A WebSocket to it.
+    /// A new WebSocket connection.
     #[track_caller]
     pub fn peer(&self) -> Peer {
         Peer::from(WebSocket::open(self.addr, "/").into_parts())
     }
 
-    /// An HTTP connection to it.
+    /// A new HTTP connection.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addr)
@@ -62,13 +62,13 @@ impl Drop for Echo {
     }
 }
 
-/// Cargo names the folder of the binary; the examples are beside it.
+/// Cargo tells the path of the binary; the examples are in a folder beside it.
 fn program() -> PathBuf {
     let product = Path::new(env!("CARGO_BIN_EXE_ordercast"));
     product.with_file_name("examples").join(format!("echo{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// A whole frame from the server.
+/// A frame from the server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
@@ -95,7 +95,7 @@ pub fn pong(payload: impl AsRef<[u8]>) -> Frame {
     Frame { opcode: PONG, payload: payload.as_ref().to_vec() }
 }
 
-/// The other side of the echo, on a bare socket.
+/// A client of the echo, on a bare socket.
 #[derive(Debug)]
 pub struct Peer {
     stream: TcpStream,
@@ -104,14 +104,14 @@ pub struct Peer {
 }
 
 impl From<(TcpStream, Vec<u8>)> for Peer {
-    /// Goes on with a socket, and with what has come over it already.
+    /// Takes over a socket and the bytes that were read from it already.
     fn from((stream, bytes): (TcpStream, Vec<u8>)) -> Peer {
         Peer { stream, bytes, used: 0 }
     }
 }
 
 impl Peer {
-    /// Sends bytes as they are. A server that has closed already is no failure: what it has said tells why.
+    /// Sends bytes as they are. An error is ignored, because a server that has closed has sent the reason before.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -122,7 +122,7 @@ impl Peer {
     }
 
     /// The next frame; the end of the stream is `UnexpectedEof`.
-    pub fn hear(&mut self) -> io::Result<Frame> {
+    pub fn receive(&mut self) -> io::Result<Frame> {
         let end = Instant::now() + DEADLINE;
         loop {
             if let Some(frame) = self.whole_frame()? {
@@ -140,7 +140,7 @@ impl Peer {
             match read {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
-                // What a passed read deadline is called depends on the platform.
+                // The error of a read timeout depends on the platform.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error),
             }

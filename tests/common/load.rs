@@ -1,4 +1,4 @@
-//! Load: many posters, many subscribers, and what may be said about the totals that come out of it.
+//! Load: many posters and many subscribers.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
 use super::{Client, WebSocket};
 
-/// Enough for a thread that follows a feed, and little enough for hundreds of them.
+/// Enough for a thread that follows a feed, and small enough for hundreds of threads.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Waits for the other tests of this binary that load the machine, and keeps them waiting until it is dropped: what each
@@ -19,7 +19,7 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
+/// Posts orders for A1 with the amount 1 as fast as the server takes them: requests are pipelined on each connection.
 pub fn pipeline_orders(addr: SocketAddr, connections: usize, each: usize) {
     const DEPTH: usize = 50;
     const ORDER: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -49,17 +49,17 @@ pub fn spawn<'scope, T: Send + 'scope>(
     thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread can be started")
 }
 
-/// What a message of the feed says; `None` unless it is exactly `{"id":"A1","total":13}`.
+/// The product and the total of a feed's message; `None` unless it has exactly the form `{"id":"A1","total":13}`.
 pub fn parse_total(message: &[u8]) -> Option<(&str, i64)> {
     let message = std::str::from_utf8(message).ok()?;
     let message = message.strip_prefix("{\"id\":\"")?.strip_suffix('}')?;
     let (id, total) = message.split_once("\",\"total\":")?;
     let number: i64 = total.parse().ok()?;
-    // One way to write a number only: no plus sign, no leading zero, no minus zero.
+    // Only the canonical form of a number: no plus sign, no leading zero, no minus zero.
     (number.to_string() == total).then_some((id, number))
 }
 
-/// Feeds every text to `each` until that returns false. Pings are answered. The deadline is for the whole.
+/// Passes every text to `each` until that returns false. Pings are answered. The deadline is for all of it.
 pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<WebSocket> {
     let end = Instant::now() + deadline;
     let (mut stream, mut buffer) = subscriber.into_parts();

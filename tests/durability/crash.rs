@@ -1,4 +1,4 @@
-//! What was answered is on disk: the server is killed under load, twenty times, and every answered order is there.
+//! The server is killed under load twenty times, and every answered order is on disk.
 
 use crate::common::load::{follow, parse_total, spawn};
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
@@ -11,9 +11,9 @@ const ROUNDS: usize = 20;
 const PRODUCTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
 const POSTERS_A_PRODUCT: usize = 3;
 const POSTERS: usize = PRODUCTS.len() * POSTERS_A_PRODUCT;
-/// Each poster counts in bits of its own, so a total tells exactly whose orders it holds.
+/// Each poster has its own bits of a total, which therefore tells the number of its orders.
 const COUNTER_BITS: u32 = 16;
-/// So that twenty rounds stay within those bits.
+/// With this bound twenty rounds stay within those bits.
 const MOST_ORDERS_A_ROUND: i64 = 3_000;
 
 fn id(poster: usize) -> &'static str {
@@ -24,7 +24,7 @@ fn weight(poster: usize) -> i64 {
     1 << (COUNTER_BITS * (poster % POSTERS_A_PRODUCT) as u32)
 }
 
-/// How many orders of each poster are in the totals.
+/// The number of orders of each poster in the totals.
 fn counts(totals: &HashMap<String, i64>) -> [i64; POSTERS] {
     std::array::from_fn(|poster| {
         let (id, start) = PRODUCTS[poster / POSTERS_A_PRODUCT];
@@ -67,7 +67,7 @@ fn every_answered_order_survives_being_killed_under_load_twenty_times() {
                 });
                 shown
             });
-            // Killed at a different moment of the load each time.
+            // Each kill is at another moment of the load.
             let enough = before + 50 + 37 * round as i64;
             wait_until(DEADLINE, "orders are answered", || {
                 answered.iter().map(|it| it.load(Ordering::Relaxed)).sum::<i64>() >= enough
@@ -86,10 +86,10 @@ fn every_answered_order_survives_being_killed_under_load_twenty_times() {
                 kept[poster]
             );
         }
-        // What a board has shown is not taken back either.
+        // Totals that a subscriber has received are kept too.
         let shown = counts(&shown);
         assert!(shown.iter().zip(&kept).all(|(shown, kept)| shown <= kept), "shown {shown:?}, kept {kept:?}");
-        // The next round begins with what is known now.
+        // The next round begins with the orders that were kept.
         for poster in 0..POSTERS {
             sent[poster].store(kept[poster], Ordering::Relaxed);
             answered[poster].store(kept[poster], Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! A disk that fails, at every step of a commit and in every way: what was answered with success counts once, what was
-//! refused never counts, and only what was answered with "not known" may turn out either way. It holds while the disk
-//! fails, after it, and after a kill or a power cut right then.
+//! Disk faults of every kind at every step of a commit. An order that was answered with success counts once, one that was
+//! rejected never counts, and only one that was answered with "not known" (500) may count once or not. This holds during
+//! the fault, after it, and after a kill or a power cut during it.
 
 use crate::common::disk::{Call, EIO, ENOSPC, LOG, MAIN};
 use crate::common::{
@@ -15,13 +15,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const ENDINGS: [Ending; 2] = [Ending::Lifted, Ending::Killed];
-/// The writes of one commit of one order and the first of the next: a head and a page for each of two pages, or three.
+/// The writes of a commit of one order and the first of the next: a frame head and a page for each of two or three pages.
 const WRITES: u32 = 7;
-/// Those of one commit of one order.
+/// The writes of a commit of one order.
 const ORDER_WRITES: u32 = 4;
-/// Less than a page.
+/// Bytes; less than a page.
 const PART: u32 = 1_000;
-/// SQLite writes its log back when it holds a thousand pages, each with a head; this is some commits before.
+/// SQLite runs a checkpoint when its WAL has 1,000 pages, each with a frame head; this size, in bytes, is some commits before.
 const ALMOST_FULL: u64 = 960 * (4_096 + 24);
 const HUNG_READS: usize = 20;
 
@@ -73,11 +73,11 @@ fn an_order_whose_sync_fails_is_never_counted_unless_the_answer_is_that_it_is_no
     let once = [sync.times(1), Fault::fails(Call::Sync, LOG, ENOSPC).times(1)];
     trials(&mut shop, &once, 3, &[503]);
     trials(&mut shop, &[sync.times(2), sync.times(3), sync], 3, &[503, 500]);
-    // From the sync on, nothing works at all.
+    // From the sync on, every call fails.
     trials(&mut shop, &[sync.and(Call::Write)], 8, &[503, 500]);
 }
 
-/// A shop whose log is about to be written back.
+/// A shop whose WAL is about to be checkpointed.
 fn shop_with_a_long_log() -> Option<Shop> {
     let mut shop = shop()?;
     let log = shop.disk.folder().join("ordercast.sqlite3-wal");
@@ -97,7 +97,7 @@ fn shop_with_a_long_log() -> Option<Shop> {
     Some(shop)
 }
 
-/// The log is written back after the commit that makes it long: that commit counts, and the log still holds all of it.
+/// The checkpoint follows the commit that makes the WAL long: that commit counts, and the WAL still has all of it.
 #[test]
 fn a_log_that_cannot_be_written_back_refuses_nothing() {
     let Some(long) = shop_with_a_long_log() else { return };
@@ -134,9 +134,9 @@ fn an_order_whose_sync_fails_at_the_beginning_of_a_new_log_never_counts() {
     }
 }
 
-/// Reads, feeds and new connections have nothing to do with the disk.
+/// Reads, feeds and new connections do not need the disk.
 #[test]
-fn everything_but_orders_goes_on_while_the_disk_hangs() {
+fn everything_except_orders_goes_on_while_the_disk_hangs() {
     let Some(mut shop) = shop() else { return };
     for fault in
         [Fault::hangs(Call::Write, LOG), Fault::hangs(Call::Write, LOG).after(3), Fault::hangs(Call::Sync, LOG)]
@@ -163,7 +163,7 @@ fn hang(shop: &mut Shop, fault: Fault, ending: Ending) {
     shop.disk.arm(fault);
     thread::scope(|scope| {
         let shop = &*shop;
-        // All are connected before the first order, for the server may be gone soon after it.
+        // All connect before the first order, because the server may end soon after it.
         let clients: Vec<Client> = (0..POSTERS).map(|product| shop.poster(product)).collect();
         let orders: Vec<_> = (clients.into_iter().enumerate())
             .map(|(product, mut client)| scope.spawn(move || shop.order(&mut client, product)))
@@ -210,14 +210,14 @@ fn an_order_that_can_be_neither_synced_nor_taken_back_is_answered_with_not_known
     shop.expect(0, 200);
     shop.disk.arm(Fault::fails(Call::Sync, LOG, EIO));
     shop.expect(1, 500);
-    // Nothing of these is ever written.
+    // These orders are never written.
     shop.expect(2, 503);
     shop.expect(2, 503);
     shop.cut_the_power_now("before the kill", 16);
     shop.restart("after the kill");
     shop.cut_the_power_now("after the kill", 16);
     (0..POSTERS).for_each(|product| shop.expect(product, 200));
-    shop.cut_the_power("with more orders behind it", 16);
+    shop.cut_the_power("with more orders after it", 16);
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn a_server_ends_when_told_to_although_no_sync_succeeds() {
     }
 }
 
-/// What a killed server has written and not synced, the next one reads from the system's memory: it has to be on the
-/// disk before anybody sees it.
+/// What a killed server has written but not synced, the next server reads from the page cache. It must be synced before it
+/// is shown.
 #[test]
 fn what_is_shown_after_a_kill_before_the_sync_survives_a_power_cut() {
     let Some(mut shop) = shop() else { return };
@@ -260,11 +260,11 @@ fn what_is_shown_after_a_kill_before_the_sync_survives_a_power_cut() {
         shop.restart("after the kill");
         shop.cut_the_power_now("after the kill", 24);
         shop.expect(2, 200);
-        shop.cut_the_power_now("with an order behind it", 16);
+        shop.cut_the_power_now("with an order after it", 16);
     }
 }
 
-/// Nobody waits for a disk that does not come back: who comes while it hangs is refused at once.
+/// While the disk hangs, new orders are rejected at once.
 #[test]
 fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back() {
     let Some(mut shop) = shop() else { return };
@@ -284,11 +284,11 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
     shop.cut_the_power("after it hung", 4);
 }
 
-/// Over every way that an order can take: as most clients send it, as a web page does, several at once, and over a WebSocket.
-/// Nobody waits longer than half a minute to hear that its outcome is not known; and when the disk is back, nobody takes
-/// that outcome for the answer to what it asked next.
+/// For every way to send an order: a plain request, one with an `Origin`, a batch, and a WebSocket command. After half a
+/// minute each is answered with "not known"; and when the disk works again, the late outcome is not sent as the answer to
+/// the client's next request.
 #[test]
-fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_later_ones() {
+fn orders_that_hang_on_the_disk_are_answered_with_not_known_and_never_in_place_of_later_ones() {
     const PATIENCE: Duration = Duration::from_secs(30);
     let Some(mut shop) = shop() else { return };
     shop.disk.arm(Fault::hangs(Call::Sync, LOG));
@@ -303,7 +303,7 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_la
     let (asked, lifted) = (AtomicUsize::new(0), AtomicBool::new(false));
     let wait_for_the_disk = || {
         asked.fetch_add(1, Ordering::Relaxed);
-        wait_until(3 * DEADLINE, "the disk is back", || lifted.load(Ordering::Relaxed));
+        wait_until(3 * DEADLINE, "the disk works again", || lifted.load(Ordering::Relaxed));
     };
     let post = |path: &str, headers: &[(&str, &str)], bodies: [String; 2]| {
         let mut client = Client::connect(addr);
@@ -322,7 +322,7 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_la
         }
         wait_for_the_disk();
         if !says_close {
-            // Nothing is left over that could be taken for the next answer.
+            // No late outcome precedes the next response.
             assert_eq!(client.get("/readyz").status, 200);
         }
     };
@@ -352,12 +352,12 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_la
             assert!(said.contains("nothing was counted"), "{said}");
             wait_for_the_disk();
         });
-        wait_until(2 * PATIENCE, "all are told", || asked.load(Ordering::Relaxed) == 4);
+        wait_until(2 * PATIENCE, "all are answered", || asked.load(Ordering::Relaxed) == 4);
         shop.disk.lift();
-        wait_until(DEADLINE, "the disk is back", || shop.server.client().get("/readyz").status == 200);
+        wait_until(DEADLINE, "the disk works again", || shop.server.client().get("/readyz").status == 200);
         lifted.store(true, Ordering::Relaxed);
     });
-    // Each of them counts once by now, or from its repetition on; and what was refused does not.
+    // Each of them counts once by now, or with its repeat; the rejected ones do not count.
     for key in ["plain", "page", "batch", "socket"] {
         let reply = shop.server.client().post("/orders", format!("[{}]", order("D1", key)));
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -367,10 +367,10 @@ fn orders_that_a_disk_has_swallowed_are_answered_with_not_known_and_never_for_la
     shop.server.terminate();
 }
 
-/// Whoever has seen orders of the original that the copy does not have must not take the copy's for them, although the copy's
-/// first server could not note that it began.
+/// A subscriber that has seen orders of the original that the copy does not have must not resume on the copy, although the
+/// copy's first server could not record its start.
 #[test]
-fn a_start_that_could_not_be_noted_is_noted_with_the_first_order() {
+fn a_start_that_could_not_be_recorded_is_recorded_with_the_first_order() {
     let Some(disk) = Disk::new() else { return };
     let original = Server::start();
     let mut client = original.client();
@@ -396,9 +396,9 @@ fn a_start_that_could_not_be_noted_is_noted_with_the_first_order() {
     assert_eq!(totals, [("A1", 7), ("A2", 15), ("B1", 101)].map(|(id, total)| (id.to_owned(), total)));
 }
 
-/// The tests' own: a kill may cut off the record that is being written.
+/// A test of the tests: a kill may truncate the record that is being written.
 #[test]
-fn a_trace_that_a_kill_has_cut_off_goes_on_with_whole_records() {
+fn a_trace_that_a_kill_has_truncated_continues_with_complete_records() {
     let Some(mut shop) = shop() else { return };
     let path = shop.disk.trace();
     let mut trace = Trace::open(&path);
@@ -408,7 +408,7 @@ fn a_trace_that_a_kill_has_cut_off_goes_on_with_whole_records() {
         shop.server.kill();
         trace.more();
         let whole = fs::read(&path).expect("a trace");
-        // A head that speaks of more than follows.
+        // A record head with a length beyond the end of the file.
         let mut head = whole[..32].to_vec();
         head[28..].copy_from_slice(&5_000_u32.to_ne_bytes());
         head.resize(bytes.max(32), 7);
@@ -421,12 +421,12 @@ fn a_trace_that_a_kill_has_cut_off_goes_on_with_whole_records() {
     }
 }
 
-/// A new server cannot show what it cannot bring to the disk: then it does not start, or nothing that it shows is lost.
+/// A new server must not show what it cannot sync: it does not start, or nothing that it shows is lost.
 #[test]
 fn a_server_that_cannot_write_the_log_again_shows_nothing_that_a_power_cut_takes_back() {
     let Some(mut shop) = shop() else { return };
     shop.expect(0, 200);
-    // The order is written, and nothing after that: it stands in the log, and its sync has failed.
+    // The order is written to the WAL, its sync fails, and later writes fail.
     shop.disk.arm(Fault::fails(Call::Sync, LOG, EIO).and(Call::Write).after(ORDER_WRITES));
     shop.expect(1, 500);
     shop.server.kill();
@@ -435,7 +435,7 @@ fn a_server_that_cannot_write_the_log_again_shows_nothing_that_a_power_cut_takes
     match shop.disk.builder().try_start() {
         Err(why) => assert!(why.contains("ordercast.sqlite3"), "{why}"),
         Ok(mut server) => {
-            // What it lists is in the trace, and so it is promised.
+            // What it lists is in the trace, so it counts as promised.
             totals(&server);
             shop.cut_the_power_now("after a start that could not write", 24);
             server.kill();

@@ -1,5 +1,5 @@
-//! No room for the data: a small file system that is really full, and a file that has reached `--max-data-bytes`. Orders
-//! are refused with 507, everything else goes on, and orders are taken again as soon as there is room.
+//! No space for the data: a small file system that is full, and a file that has reached `--max-data-bytes`. Orders are
+//! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
 
 use crate::common::load::parse_total;
 use crate::common::{DEADLINE, Server, TempDir, WebSocket, skip, wait_until};
@@ -8,18 +8,18 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Orders in one batch: the file fills in few steps.
+/// Orders in one batch: many, to fill the file fast.
 const BATCH: usize = 500;
-/// More batches than a few megabytes have room for.
+/// More batches than fit into a few megabytes.
 const MOST_BATCHES: usize = 1_000;
-/// How soon orders must be taken when there is room.
+/// How soon orders must be accepted when there is space.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A file system in memory of three megabytes; gone when dropped.
+/// A file system in memory of three megabytes; dropping it unmounts it.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, with a word, where this user may not mount one.
+    /// `None`, after a message, if this user may not mount one.
     fn mount() -> Option<SmallDisk> {
         let folder = TempDir::new();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).status();
@@ -37,12 +37,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the server under test may not have ended yet.
+        // Lazily, because the server under test may not have ended yet.
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
     }
 }
 
-/// Posts batches and then single orders until one is refused for want of room; returns how many orders were taken.
+/// Posts batches and then single orders until one is rejected for lack of space; returns the number of accepted orders.
 #[track_caller]
 fn fill(server: &Server) -> i64 {
     let mut client = server.client();
@@ -70,7 +70,7 @@ fn fill(server: &Server) -> i64 {
     panic!("{taken} orders fit");
 }
 
-/// Every order of the log, by the pages that its links lead to.
+/// The sum of the amounts in the log, over all pages.
 #[track_caller]
 fn sum_of_log(server: &Server) -> i64 {
     let (mut client, mut sum, mut after) = (server.client(), 0, 0);
@@ -87,7 +87,7 @@ fn sum_of_log(server: &Server) -> i64 {
 #[test]
 fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second_of_room() {
     let Some(disk) = SmallDisk::mount() else { return };
-    // So that little is left to fill.
+    // Leave little space to fill.
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![0; 1536 * 1024]).expect("there is room yet");
     let mut server = Server::builder().data(&disk.path().join("data")).start();
@@ -96,7 +96,7 @@ fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second
     let taken = fill(&server);
     assert!(taken > 0);
     server.client().get("/readyz").problem(503);
-    // What needs no room goes on, for those who were here and for those who come.
+    // What needs no space goes on, for old and new connections.
     assert_eq!(server.total("A1"), 3 + taken);
     WebSocket::open(server.addr(), "/orders/electronics").texts(2);
     feed.expect_nothing_but_a_pong();

@@ -1,4 +1,4 @@
-//! What outlives the process: totals, products, and the rule that one folder has one server.
+//! Data that outlives the process: totals and products; and the lock of a data folder.
 
 use crate::common::folder::{exported, files};
 use crate::common::websocket::close_frame;
@@ -21,7 +21,7 @@ fn totals_survive_an_orderly_end_and_a_kill() {
     assert_eq!(subscriber.texts(3), expected);
 }
 
-/// SQLite's log beside the data file is gone then, so that the file is whole by itself, whoever has read it meanwhile.
+/// After an orderly end there is no WAL beside the data file, whatever has read the file meanwhile.
 #[test]
 fn an_orderly_end_leaves_one_data_file_whoever_has_read_the_log() {
     for signal in ["TERM", "INT"] {
@@ -75,14 +75,14 @@ fn a_second_server_on_the_same_folder_is_refused_while_the_first_lives() {
     assert!(second.stderr.contains(&path), "{second:?}");
     assert!(!second.stdout.contains("listening"), "{second:?}");
 
-    // The first has not been disturbed, and a killed server leaves no lock behind.
+    // The first server is not disturbed, and a killed server leaves no lock behind.
     first.client().order("A1", 1);
     first.kill();
     let second = Server::builder().data(folder.path()).start();
     assert_eq!(second.total("A1"), 5);
 }
 
-/// A catalogue with one category of those products, each an id and a first total.
+/// A catalogue with one category and these products: id and starting total.
 fn catalogue(category: &str, prefix: &str, products: &[(&str, i64)]) -> String {
     let products: Vec<String> = (products.iter())
         .map(|(id, total)| {
@@ -118,7 +118,7 @@ fn a_catalogue_adds_what_is_new_and_never_resets_a_total() {
     assert_eq!(server.client().get("/orders/drinks").text(), expected);
     drop(server);
 
-    // What a catalogue no longer names stays, and another category joins it.
+    // Products that the catalogue no longer lists stay, and a new category is added.
     let other = catalogue("sweets", "S", &[("S1", 1)]);
     let server = Server::builder().data(folder.path()).catalog(&other).start();
     let mut client = server.client();
@@ -128,7 +128,7 @@ fn a_catalogue_adds_what_is_new_and_never_resets_a_total() {
 }
 
 #[test]
-fn a_category_cannot_bear_the_name_of_a_route() {
+fn a_category_cannot_have_the_name_of_a_route() {
     let folder = TempDir::new();
     for name in ["orders", "log", "healthz", "readyz", "metrics", "categories"] {
         folder.write("catalog.json", catalogue(name, "X", &[("X1", 0)]));

@@ -1,9 +1,8 @@
-//! The power goes out: what was answered or shown is there when the machine is back, whatever of the unsynced writes the
-//! disk has kept. Real runs of the server are recorded call by call; then the real server opens what the disk may hold
-//! at many points of them.
+//! Power cuts: whatever was answered or shown is there after a power cut, whichever unsynced writes the disk has kept. Runs of
+//! the server are recorded call by call; then the server opens images of what the disk may hold at many points of them.
 //!
-//! `ORDERCAST_POWER_RUNS` says how many images are opened, and `ORDERCAST_POWER_SEED` repeats the choice of points and
-//! losses. The recording itself is not the same twice, so the folder of a failure is kept.
+//! `ORDERCAST_POWER_RUNS` is the number of images to open, and `ORDERCAST_POWER_SEED` repeats the choice of points and
+//! losses. The recording itself differs from run to run, so the image of a failure is kept.
 
 use crate::common::disk::{FOLDER, LOG, MAIN};
 use crate::common::load::spawn;
@@ -23,33 +22,33 @@ const CATALOG: &str = r#"{"drinks":{"prefix":"D","products":[
     {"id":"D3","name":"Malt","rrp":"1.00","info":"","total":-7},{"id":"D4","name":"Mead","rrp":"1.00","info":"","total":0},
     {"id":"D5","name":"Must","rrp":"1.00","info":"","total":0}]}}"#;
 const ADDED: &str = r#"{"name":"Mate","rrp":"1.00","info":""}"#;
-/// In the catalogue, and the one that is added.
+/// The starting totals of the catalogue's products and of the added one.
 const STARTS: [i64; 6] = [5, 0, -7, 0, 0, 0];
 const IMAGES: usize = 100;
-/// A recording is looked at so many times at most, so that a long run sees several.
+/// At most this many images of a recording, so that a long run has several recordings.
 const IMAGES_A_RECORDING: usize = 250;
-/// How many are opened at a time.
+/// Images that are opened at a time.
 const OPENERS: usize = 2;
-/// Enough for a log to grow until it is written back, on a machine with other things to do.
+/// Enough for the WAL to grow until its checkpoint, also on a busy machine.
 const RECORDING_DEADLINE: Duration = Duration::from_secs(120);
 
 fn products() -> Vec<Product> {
     let product = |(place, start): (usize, &i64)| Product {
         id: format!("D{}", place + 1),
         start: *start,
-        // No two have the same, so that no order counts for another product unseen.
+        // All different, so that an order that counts for another product is found.
         amount: [3, -5, 7, 11, -13, 17][place],
     };
     STARTS.iter().enumerate().map(product).collect()
 }
 
-/// A run of the server.
+/// A recorded run of the server.
 struct Recording {
     records: Vec<Record>,
     orderers: Orderers,
 }
 
-/// Those who post, each to a product of their own, and what they have done.
+/// The posters, each with a product of its own.
 #[derive(Default)]
 struct Posters {
     orderers: Mutex<Orderers>,
@@ -59,7 +58,7 @@ struct Posters {
 }
 
 impl Posters {
-    /// Posts order after order until the server is gone.
+    /// Posts up to `bound` orders, or until the server has ended.
     fn post(&self, server: &Server, product: usize, bound: i64) {
         let Product { id, amount, .. } = &products()[product];
         let (path, body) = (format!("/orders/{id}"), format!("{{\"amount\":{amount}}}"));
@@ -81,8 +80,8 @@ impl Posters {
     }
 }
 
-/// The server starts on an empty folder and takes orders until the log has been written back; a product is added, and
-/// ordered; the server is killed under load and starts again; it ends in order and starts again; it is killed.
+/// Records three runs on one folder. The first starts empty, takes orders until a checkpoint, and adds a product; it is
+/// killed under load. The second ends in order. The third is killed.
 fn record(disk: &Disk) -> Recording {
     let posters = Posters { trace: disk.trace(), ..Posters::default() };
     let mut records = Vec::new();
@@ -90,13 +89,13 @@ fn record(disk: &Disk) -> Recording {
     let mut trace = Trace::open(&disk.trace());
     for process in 0..3 {
         posters.process.store(process, Ordering::Relaxed);
-        // What a new process lists is what the posters go on from.
+        // The totals that a new process lists are the start of its orders.
         totals(&server);
         let mut feed = WebSocket::open(server.addr(), "/orders");
         let bound = if process == 1 { 60 } else { i64::MAX };
         thread::scope(|scope| {
             let (posters, server) = (&posters, &server);
-            // Reads on until the server is gone: a feed that is not read would be closed.
+            // Read until the server has ended, because a feed that is not read would be closed.
             let feed = spawn(scope, move || while feed.next_within(RECORDING_DEADLINE).is_ok() {});
             let known = if process == 0 { 5 } else { 6 };
             let mut threads: Vec<_> =
@@ -108,9 +107,9 @@ fn record(disk: &Disk) -> Recording {
                     assert_eq!(list.json()[5]["id"], "D6");
                     threads.push(spawn(scope, move || posters.post(server, 5, bound)));
                     let mut written_back = 0;
-                    wait_until(RECORDING_DEADLINE, "the log is written back", || {
+                    wait_until(RECORDING_DEADLINE, "the WAL is checkpointed", || {
                         let more = trace.more();
-                        // The file is synced twice before: when it is made, and turned to the log.
+                        // The file is synced twice before: when it is created, and when it is switched to WAL mode.
                         written_back += more.iter().filter(|it| it.kind == Kind::Sync && it.target == MAIN).count();
                         records.extend(more);
                         written_back >= 3
@@ -118,7 +117,7 @@ fn record(disk: &Disk) -> Recording {
                     posters.wait_for(200);
                     server.signal("KILL");
                 }
-                // Ends in order once everybody has posted what they want.
+                // Ends in order once every poster has finished.
                 1 => {
                     threads.drain(..).for_each(|thread| thread.join().expect("no poster panics"));
                     server.signal("TERM");
@@ -139,10 +138,10 @@ fn record(disk: &Disk) -> Recording {
     Recording { records, orderers: posters.orderers.into_inner().expect("no poster panicked") }
 }
 
-/// Points of a recording, in order: half of them anywhere, and half where something happens that is rare.
+/// Points of a recording, sorted: half of them anywhere, and half near rare events.
 fn points(recording: &Recording, count: usize, random: &mut Random) -> Vec<usize> {
     let records = &recording.records;
-    // A start, an end, and the log being written back.
+    // Starts, ends and checkpoints.
     let is_rare = |record: &Record| record.kind == Kind::Open || record.target & (MAIN | FOLDER) != 0;
     let rare: Vec<usize> = (0..records.len()).filter(|place| is_rare(&records[*place])).collect();
     let mut points: Vec<usize> = (0..count)
@@ -155,7 +154,7 @@ fn points(recording: &Recording, count: usize, random: &mut Random) -> Vec<usize
     points
 }
 
-/// Opens so many images of a recording, and returns those that were wrong, each with what was.
+/// Opens `count` images of a recording, and returns those that failed, each with a description.
 fn failures(recording: &Recording, mut disk: Replay, count: usize, seed: u64) -> Vec<(String, Image)> {
     let mut random = Random::new(seed, 0);
     let points = points(recording, count, &mut random);
@@ -168,7 +167,7 @@ fn failures(recording: &Recording, mut disk: Replay, count: usize, seed: u64) ->
                     let next = receiver.lock().expect("no opener panicked").recv();
                     let Ok((what, image, promises)) = next else { return };
                     let promises: Promises = promises;
-                    // A server that does not answer at all is a failure like any other, and the rest goes on.
+                    // A server that does not answer is a failure too; the other images are still checked.
                     let check = AssertUnwindSafe(|| promises.check_image(&image, CATALOG));
                     let checked = catch_unwind(check).unwrap_or_else(|_| Err("it does not answer".to_owned()));
                     if let Err(why) = checked {
@@ -223,14 +222,14 @@ fn what_was_answered_or_shown_is_there_after_the_power_went_out_at_any_moment() 
     }
 }
 
-/// The checks above are worth something only if they find out a disk that breaks its word.
+/// The check must detect a disk that reports syncs that it has not done.
 #[test]
-fn a_disk_that_lies_about_its_syncs_is_found_out() {
+fn a_disk_that_lies_about_its_syncs_is_detected() {
     let Some(disk) = Disk::new() else { return };
     let recording = record(&disk);
     for (lie, count) in [(MAIN | LOG, 20), (LOG, 20), (MAIN, 60)] {
         let failures = failures(&recording, Replay::of_a_liar(lie), count, seed());
-        assert!(!failures.is_empty(), "{count} images of a disk that lies about {lie} were taken for good");
+        assert!(!failures.is_empty(), "no failure in {count} images of a disk that lies about {lie}");
         println!("a lie about {lie} was seen in {} of {count} images, {} for one", failures.len(), failures[0].0);
     }
 }

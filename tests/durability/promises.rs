@@ -1,5 +1,5 @@
-//! What the server has promised to its clients by a point of the trace: orders answered, totals shown, products named.
-//! And whether a folder keeps that, as the real server finds it.
+//! What the server has promised to its clients up to a point of the trace: answered orders, shown totals, listed products.
+//! And the check whether a folder still has all of it when the server opens it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -13,39 +13,39 @@ use crate::common::{Client, Server, TempDir};
 use crate::replay::Image;
 use crate::trace::{Kind, Record};
 
-/// One connection of one process: which process it was, counted from 0, and the port of the client.
+/// A connection: the number of the server process, from 0, and the port of the client.
 pub type Connection = (usize, u16);
 
-/// Which product's orders come over which connection. A port is used again when its connection is closed, so each
-/// entry counts from the place in the trace at which its connection was opened.
+/// The product of each connection that sends orders. A port is used again after its connection is closed, so an entry is
+/// valid from the place in the trace at which its connection was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Orderers(HashMap<Connection, Vec<(u64, usize)>>);
 
 impl Orderers {
-    /// Notes a connection that was just opened and has sent nothing yet.
+    /// Adds a connection that was just opened and has sent nothing yet.
     pub fn add(&mut self, process: usize, client: &Client, trace: &Path, product: usize) {
         let port = client.stream().local_addr().expect("an address").port();
         let place = fs::metadata(trace).expect("the shim writes a trace").len();
         self.0.entry((process, port)).or_default().push((place, product));
     }
 
-    /// The product of the connection that had this port then, and where it was opened.
+    /// The place at which the connection that had this port at `place` was opened, and its product.
     fn find(&self, connection: Connection, place: u64) -> Option<(u64, usize)> {
         self.0.get(&connection)?.iter().rev().find(|(opened, _)| *opened <= place).copied()
     }
 }
 
-/// A product whose orders are all of one amount, one after the other, so that its total tells how many there are.
+/// A product whose orders all have the same amount, so that its total tells their number.
 #[derive(Clone, Debug)]
 pub struct Product {
     pub id: String,
-    /// What its total began with.
+    /// The starting total.
     pub start: i64,
     pub amount: i64,
 }
 
 impl Product {
-    /// How many orders a total holds.
+    /// The number of orders in a total.
     pub fn count(&self, total: i64) -> Result<i64, String> {
         let sum = total - self.start;
         if sum % self.amount == 0 && sum / self.amount >= 0 {
@@ -55,24 +55,24 @@ impl Product {
     }
 }
 
-/// How many orders of one product there may be.
+/// Bounds for the number of orders of a product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
     /// Answered with 200.
     pub answered: i64,
     /// Answered with 500.
     pub unknown: i64,
-    /// The most that a total has shown.
+    /// The largest number in a total that was shown.
     pub shown: i64,
 }
 
 impl Promise {
-    /// Whether that many may be there, with one order at most under way.
+    /// Whether `kept` orders are possible, with up to `under_way` unanswered ones.
     pub fn allows(&self, kept: i64, under_way: i64) -> bool {
         (self.answered.max(self.shown)..=self.answered + self.unknown + under_way).contains(&kept)
     }
 
-    /// What a new process shows is all there is: nothing is unknown any more.
+    /// A new process shows exactly the orders that were kept: no outcome is unknown any more.
     pub fn settle(&mut self, shown: i64) {
         *self = Promise { answered: shown, unknown: 0, shown: self.shown.max(shown) };
     }
@@ -84,20 +84,20 @@ struct Stream {
     is_feed: bool,
 }
 
-/// What was promised up to a point.
+/// All promises up to a point of the trace.
 #[derive(Clone, Debug)]
 pub struct Promises {
     products: Vec<Product>,
     orders: Vec<Promise>,
-    /// Ids of products that an answer has named.
+    /// Ids of products that were listed.
     named: BTreeSet<String>,
-    /// By connection, and by the place in the trace at which it was opened if it is one of those that order.
+    /// By connection, and by the place in the trace at which it was opened if it sends orders.
     streams: HashMap<(Connection, Option<u64>), Stream>,
     process: usize,
-    /// Whether this process has listed its totals already.
+    /// Whether this process has listed its totals.
     settled: bool,
     last_number: u32,
-    /// Every total of every feed so far.
+    /// The number of totals in all feeds.
     pub messages: usize,
 }
 
@@ -116,7 +116,7 @@ impl Promises {
         }
     }
 
-    /// Goes on by one record.
+    /// Processes the next record.
     pub fn feed(&mut self, record: &Record, orderers: &Orderers) {
         if record.kind == Kind::Done {
             return;
@@ -139,7 +139,7 @@ impl Promises {
         self.streams.insert((connection, opened), stream);
     }
 
-    /// Takes in the next answer or message if it has come whole, and returns its length.
+    /// Processes the next complete response or message, and returns its length.
     fn take(&mut self, stream: &mut Stream, poster: Option<usize>) -> Option<usize> {
         let bytes = &stream.bytes;
         if stream.is_feed {
@@ -173,7 +173,7 @@ impl Promises {
         Some(head + length)
     }
 
-    /// An answer that lists products, with or without their totals.
+    /// Processes a list of products, with or without totals.
     fn list(&mut self, list: &[Value]) {
         for item in list {
             let Some(id) = item["id"].as_str() else { continue };
@@ -200,21 +200,21 @@ impl Promises {
         self.named.insert(id.to_owned());
     }
 
-    /// Whether these totals keep what was promised.
+    /// Checks that these totals keep the promises.
     pub fn check(&self, totals: &BTreeMap<String, i64>) -> Result<(), String> {
         if let Some(id) = self.named.iter().find(|id| !totals.contains_key(*id)) {
-            return Err(format!("{id} was named, and is not there"));
+            return Err(format!("{id} was listed and is missing"));
         }
         for (product, promise) in self.products.iter().zip(&self.orders) {
             let kept = totals.get(&product.id).map_or(Ok(0), |total| product.count(*total))?;
             if !promise.allows(kept, 1) {
-                return Err(format!("of {}, {kept} orders are there: {promise:?}", product.id));
+                return Err(format!("{} has {kept} orders: {promise:?}", product.id));
             }
         }
         Ok(())
     }
 
-    /// Starts a server on a folder with these files, and checks what it finds.
+    /// Starts a server on a folder with these files, and checks its totals and its log.
     pub fn check_image(&self, image: &Image, catalog: &str) -> Result<(), String> {
         let temp = TempDir::in_memory();
         let folder = temp.path().join("data");
@@ -226,7 +226,7 @@ impl Promises {
     }
 }
 
-/// Makes a folder with these files.
+/// Creates a folder with these files.
 pub fn write_image(image: &Image, folder: &Path) {
     fs::create_dir_all(folder).expect("a folder can be made");
     for (name, content) in image {
@@ -234,13 +234,13 @@ pub fn write_image(image: &Image, folder: &Path) {
     }
 }
 
-/// All totals, as the server lists them.
+/// All totals, by id.
 #[track_caller]
 pub fn totals(server: &Server) -> BTreeMap<String, i64> {
     server.totals().into_iter().collect()
 }
 
-/// Whether the log of orders adds up to the totals, order by order.
+/// Checks that the order log adds up to the totals, order by order.
 pub fn check_log(server: &Server, totals: &BTreeMap<String, i64>, products: &[Product]) -> Result<(), String> {
     const PAGE: usize = 1_000;
     let start = |id: &str| products.iter().find(|product| product.id == id).map_or(0, |product| product.start);

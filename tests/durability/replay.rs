@@ -1,9 +1,9 @@
-//! What may be on a disk when the power goes out at any point of a trace.
+//! What a power cut at any point of a trace may leave on the disk.
 //!
-//! The replay believes in as little as it can. What was synced is there. Of the rest, any sector may be there or not, in
-//! any version it has had since the last sync; a file may have any size it has had; what was never written in it holds
-//! zeros or garbage; a name is as it was when the folder was synced, or as it became since. What a failed sync covered
-//! counts as written for the system: later syncs do not write it, until that very sector is written again.
+//! The replay assumes only what a sync guarantees. Synced data is there. Every other sector has any version since the last
+//! sync, or the synced one; a file has any size since then; bytes that were never written are zeros or garbage; a file name
+//! is as at the last sync of the folder, or as at any time since. Sectors that a failed sync covered count as clean in the
+//! page cache: later syncs do not write them until they are written again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -18,41 +18,41 @@ const SECTOR: usize = 512;
 /// Which of the unsynced writes are on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Each with that chance in percent, in any order.
+    /// Each with this probability in percent, in any order.
     Subset(u64),
-    /// All up to a point, and none after it, over all files.
+    /// All up to a point, and none after it, across all files.
     InOrder,
 }
 
 impl Loss {
-    /// Every kind in its turn.
+    /// Each kind in turn.
     pub fn of(turn: usize) -> Loss {
         use Loss::{InOrder, Subset};
         [InOrder, Subset(100), Subset(0), Subset(50), InOrder, Subset(90), Subset(98), Subset(20)][turn % 8]
     }
 }
 
-/// The files that a disk holds, by name.
+/// The files of a disk, by name.
 pub type Image = Vec<(String, Vec<u8>)>;
 
-/// Something that changed and is not known to be on the disk, with the moment of the change.
+/// Unsynced changes, each with the moment of the change.
 type Since<T> = Vec<(u64, T)>;
 
 #[derive(Clone, Debug, Default)]
 struct Sector {
-    /// None: never written, or cut off since.
+    /// `None`: never written, or truncated since.
     durable: Option<[u8; SECTOR]>,
     since: Since<[u8; SECTOR]>,
-    /// How many of those a failed sync has covered.
+    /// The number of changes in `since` that a failed sync has covered.
     covered: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Content {
-    /// As the system has it.
+    /// The content in the page cache.
     cache: Vec<u8>,
     sectors: BTreeMap<usize, Sector>,
-    /// Those that have changed since they were last synced.
+    /// The indexes of sectors with unsynced changes.
     unsynced: BTreeSet<usize>,
     durable_size: usize,
     sizes: Since<usize>,
@@ -82,7 +82,7 @@ impl Content {
     fn resize(&mut self, now: u64, size: usize) {
         let before = self.cache.len();
         if size > before {
-            // A hole reads as zeros, whatever becomes of the rest.
+            // A hole reads as zeros.
             return self.write(now, before, &vec![0; size - before], true);
         }
         self.cache.truncate(size);
@@ -148,14 +148,14 @@ impl Content {
     }
 }
 
-/// The last of the changes up to that moment.
+/// The last change up to `cut`.
 fn until<T>(since: &Since<T>, cut: u64) -> Option<&T> {
     since.iter().rev().find(|(at, _)| *at <= cut).map(|(_, it)| it)
 }
 
 #[derive(Clone, Debug, Default)]
 struct Name {
-    /// As it was when the folder was synced: the place of the content, or none.
+    /// The index of the content at the last sync of the folder; `None` if there was no such file.
     durable: Option<usize>,
     since: Since<Option<usize>>,
 }
@@ -166,28 +166,28 @@ impl Name {
     }
 }
 
-/// The disk at a point of the trace.
+/// The state of the disk at a point of the trace.
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
     names: BTreeMap<String, Name>,
     contents: Vec<Content>,
-    /// What the process has open: a content, or none for the folder.
+    /// Open descriptors: the index of the content, or `None` for the folder.
     open: HashMap<i32, Option<usize>>,
-    /// Calls that have begun.
+    /// Calls that have begun and not ended.
     calls: HashMap<u32, Record>,
     now: u64,
     last_number: u32,
-    /// Files whose syncs this disk says to have done, and does not do.
+    /// Files whose syncs this disk reports as done without doing them.
     lies_about: u32,
 }
 
 impl Replay {
-    /// A disk that lies about the syncs of these files.
+    /// A disk that does not do the syncs of these files.
     pub fn of_a_liar(targets: u32) -> Replay {
         Replay { lies_about: targets, ..Replay::default() }
     }
 
-    /// A disk that holds the files of this folder already, all of them synced.
+    /// A disk with the files of this folder, all of them synced.
     pub fn of_folder(folder: &Path) -> Replay {
         let mut replay = Replay::default();
         for entry in fs::read_dir(folder).expect("the folder can be read") {
@@ -202,9 +202,9 @@ impl Replay {
         replay
     }
 
-    /// Goes on by one record.
+    /// Processes the next record.
     pub fn feed(&mut self, record: &Record) {
-        // Memory that processes share: no part of the disk.
+        // Shared memory is not on the disk.
         if record.target == SHARED_MEMORY {
             return;
         }
@@ -213,7 +213,7 @@ impl Replay {
             let call = self.calls.remove(&record.number);
             return call.into_iter().for_each(|call| self.finish(&call, record.result));
         }
-        // The calls of another process are counted anew. What the one before was at may have been done, or not.
+        // Another process has begun, whose calls are numbered from 1. Open calls of the one before may have been done or not.
         if record.number < self.last_number {
             let calls: Vec<Record> = self.calls.drain().map(|(_, call)| call).collect();
             calls.iter().for_each(|call| self.leave_open(call));
@@ -270,12 +270,12 @@ impl Replay {
                 None => {}
             },
             Kind::Unlink => self.names.entry(name_of(&call.data)).or_default().since.push((now, None)),
-            Kind::Rename => panic!("nothing that the server does renames a file of the folder"),
+            Kind::Rename => panic!("the server does not rename files of the folder"),
             Kind::Send | Kind::Done | Kind::Close => {}
         }
     }
 
-    /// A write that has begun may be on the disk; nothing else that has begun changes what may be there.
+    /// A write that has begun may be on the disk; other calls that have begun change nothing.
     fn leave_open(&mut self, call: &Record) {
         if call.kind == Kind::Write {
             let now = self.now;
@@ -283,7 +283,7 @@ impl Replay {
         }
     }
 
-    /// What may be on the disk if the power goes out here.
+    /// A random image of the disk after a power cut here.
     pub fn image(&self, random: &mut Random, loss: Loss) -> Image {
         let mut replay = self.clone_if_calls_are_open();
         let replay = replay.as_mut().map_or(self, |it| it);
@@ -295,7 +295,7 @@ impl Replay {
         moments.extend(replay.names.values().flat_map(|name| name.since.iter().map(|(at, _)| *at)));
         moments.sort_unstable();
         moments.dedup();
-        // Before the first, or right after any.
+        // Before the first change, or right after any.
         let cut = random.place(moments.len() + 1).checked_sub(1).map_or(0, |place| moments[place]);
         let mut image = Image::new();
         for (name, its) in &replay.names {

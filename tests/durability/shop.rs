@@ -1,5 +1,5 @@
-//! A server on a disk that fails, with posters and a subscriber, and a model that is told only what they see: an answer
-//! of 200 counts exactly once, 503 and 507 never count, and 500 or no answer may count once or not.
+//! A server on a disk with faults, with posters and a subscriber, and a model of what they see: an order answered with 200
+//! counts exactly once, one answered with 503 or 507 never, and one with 500 or no answer once or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -19,25 +19,25 @@ const CATALOG: &str = r#"{"drinks":{"prefix":"D","products":[
     {"id":"D2","name":"Milk","rrp":"1.00","info":"","total":0},
     {"id":"D3","name":"Malt","rrp":"1.00","info":"","total":-7}]}}"#;
 const PRODUCTS: [(&str, i64, i64); 3] = [("D1", 5, 3), ("D2", 0, -5), ("D3", -7, 11)];
-/// How many products, and posters.
+/// The number of posters, one for each product.
 pub const POSTERS: usize = PRODUCTS.len();
-/// How long after the disk is whole again an order may still be refused.
+/// How long after the end of a fault an order may still be rejected.
 const RECOVERY: Duration = Duration::from_secs(1);
-/// Crash points of every trial at which an image is opened.
+/// Images that are opened in each trial.
 const IMAGES: usize = 2;
-/// How many answers each poster gets from a disk that fails before that goes on.
+/// Answers that each poster must get during a fault.
 const ANSWERS: usize = 2;
 
 /// How a trial ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The fault is lifted; the server goes on, and is killed when all have ordered again.
+    /// The fault ends; the server goes on, and is killed when each poster has had an order accepted again.
     Lifted,
-    /// The server is killed while the fault lasts, and starts on a whole disk.
+    /// The server is killed during the fault, and starts again without it.
     Killed,
 }
 
-/// Kills the server when dropped, and says that this was meant.
+/// Sets the flag and kills the server when dropped.
 struct End<'a>(&'a Server, &'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -51,7 +51,7 @@ pub struct Shop {
     pub disk: Disk,
     pub server: Server,
     products: Vec<Product>,
-    /// What the clients know.
+    /// What the clients know, by product.
     model: Vec<Mutex<Promise>>,
     orderers: Mutex<Orderers>,
     process: usize,
@@ -64,7 +64,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Opens on what the disk holds; all of that is synced.
+    /// Starts a server on the files of the disk, all of them synced.
     #[track_caller]
     pub fn open(disk: Disk) -> Shop {
         let products = PRODUCTS.map(|(id, start, amount)| Product { id: id.to_owned(), start, amount }).to_vec();
@@ -90,7 +90,7 @@ impl Shop {
         shop
     }
 
-    /// A client whose orders for that product the model knows of.
+    /// A client for orders of that product.
     #[track_caller]
     pub fn poster(&self, product: usize) -> Client {
         let client = self.server.client();
@@ -100,7 +100,7 @@ impl Shop {
         client
     }
 
-    /// Posts one order and tells the model what came of it: the status, or none without an answer.
+    /// Posts an order and updates the model; returns the status, or `None` without an answer.
     pub fn order(&self, client: &mut Client, product: usize) -> Option<u16> {
         let Product { id, amount, .. } = &self.products[product];
         let reply = client.try_post(&format!("/orders/{id}"), format!("{{\"amount\":{amount}}}"));
@@ -115,13 +115,13 @@ impl Shop {
         status
     }
 
-    /// Posts one order over a connection of its own, and expects that status.
+    /// Posts an order over a new connection and expects that status.
     #[track_caller]
     pub fn expect(&self, product: usize, status: u16) {
         assert_eq!(self.order(&mut self.poster(product), product), Some(status));
     }
 
-    /// Checks the totals of now, with so many orders of each poster under way, and returns them.
+    /// Checks the current totals, with up to `under_way` unanswered orders of each poster, and returns them.
     #[track_caller]
     pub fn check(&self, what: &str, under_way: i64) -> BTreeMap<String, i64> {
         let read = |it: &Mutex<Promise>| *it.lock().expect("no poster panicked");
@@ -130,7 +130,7 @@ impl Shop {
         let after: Vec<Promise> = self.model.iter().map(read).collect();
         for ((product, before), after) in self.products.iter().zip(before).zip(after) {
             let kept = product.count(totals[&product.id]).unwrap_or_else(|why| panic!("{what}: {why}"));
-            // What was answered before must be there, and what was not sent afterwards cannot be.
+            // Orders answered before must be there, and orders answered afterwards may be.
             let bounds = Promise {
                 answered: before.answered,
                 unknown: after.unknown + after.answered - before.answered,
@@ -141,7 +141,7 @@ impl Shop {
         totals
     }
 
-    /// Starts the server again on a whole disk, killing it if it runs; checks what it finds, which is certain from now on.
+    /// Kills the server if it runs, ends the fault, and starts it again. Its totals are checked, and settle the model.
     #[track_caller]
     pub fn restart(&mut self, what: &str) -> BTreeMap<String, i64> {
         self.server.kill();
@@ -160,9 +160,8 @@ impl Shop {
         }
     }
 
-    /// Everybody posts and somebody watches while the disk fails in that way, which may be answered with these statuses
-    /// besides 200. What holds is checked while it fails, afterwards, and after a restart; and after a power cut at
-    /// points of all that.
+    /// Posts and follows the feed during a fault. Orders may be answered with 200 or one of `refusals`. The model is checked
+    /// during the fault, after it, after a restart, and after power cuts at points of all that.
     #[track_caller]
     pub fn trial(&mut self, fault: Fault, ending: Ending, refusals: &[u16]) {
         self.turn += 1;
@@ -174,9 +173,9 @@ impl Shop {
         let ended = AtomicBool::new(false);
         let live = thread::scope(|scope| {
             let (shop, what, lifted, answers, ended) = (&*self, &what, &lifted, &answers, &ended);
-            // However this ends, so do the threads.
+            // Kills the server, and so ends the threads, even if this panics.
             let end = End(&self.server, ended);
-            // All are connected before the first order, for the server may be gone soon after it.
+            // All connect before the first order, because the server may end soon after it.
             let clients: Vec<Client> = (0..POSTERS).map(|product| shop.poster(product)).collect();
             let posters: Vec<_> = (clients.into_iter().enumerate())
                 .map(|(product, mut client)| {
@@ -217,13 +216,13 @@ impl Shop {
             live
         });
         let kept = self.restart(&what);
-        // The last commit has succeeded: nothing before it is open any more.
+        // The last commit has succeeded, so no outcome before it is open any more.
         assert!(live.is_none_or(|live| live == kept), "{what}: a restart has changed the totals");
         (0..POSTERS).for_each(|product| self.expect(product, 200));
         self.cut_the_power(&what, IMAGES);
     }
 
-    /// Follows a feed to the server's end. Every total is one order further than the one before it.
+    /// Follows a feed to the end of the server. Every total must be one order more than the one before.
     fn watch(&self, feed: WebSocket, what: &str, ended: &AtomicBool) {
         let mut last: HashMap<String, i64> = HashMap::new();
         let end = follow(feed, 2 * DEADLINE, |message| {
@@ -231,7 +230,7 @@ impl Shop {
             let place = self.products.iter().position(|product| product.id == id).expect("a product");
             let count = self.products[place].count(total).unwrap_or_else(|why| panic!("{what}: {why}"));
             if let Some(before) = last.insert(id.to_owned(), count) {
-                assert_eq!(count, before + 1, "{what}: the feed of {id} leaps");
+                assert_eq!(count, before + 1, "{what}: the feed of {id} skips");
             }
             let mut model = self.model[place].lock().expect("no poster panicked");
             model.shown = count.max(model.shown);
@@ -240,7 +239,7 @@ impl Shop {
         assert!(ended.load(Ordering::Relaxed), "{what}: the feed has ended: {end:?}");
     }
 
-    /// Takes in what has happened to the disk since the last time.
+    /// Processes the new records of the trace.
     pub fn catch_up(&mut self) -> Vec<Record> {
         let records = self.trace.more();
         for record in &records {
@@ -250,7 +249,7 @@ impl Shop {
         records
     }
 
-    /// Opens images of what the disk may hold, at random points since the last time, and at the end.
+    /// Opens images of the disk at random points of the new records, and at their end.
     #[track_caller]
     pub fn cut_the_power(&mut self, what: &str, images: usize) {
         let records = self.trace.more();
@@ -268,7 +267,7 @@ impl Shop {
         }
     }
 
-    /// Opens so many images of what the disk may hold now.
+    /// Opens `images` images of the disk at the end of the trace.
     #[track_caller]
     pub fn cut_the_power_now(&mut self, what: &str, images: usize) {
         self.catch_up();
@@ -281,18 +280,18 @@ impl Shop {
         self.images += 1;
         let image = self.replay.image(&mut self.random, loss);
         if let Err(why) = self.promises.check_image(&image, CATALOG) {
-            panic!("{what}; then the power goes out {moment}, {loss:?}: {why}");
+            panic!("{what}; power cut {moment}, {loss:?}: {why}");
         }
     }
 
-    /// Posts until the log has been written back to the file.
+    /// Posts until the WAL is checkpointed into the file.
     #[track_caller]
     pub fn post_until_written_back(&mut self) {
         let mut client = self.poster(0);
         let start = Instant::now();
         while !self.catch_up().iter().any(|it| it.kind == Kind::Sync && it.target == MAIN) {
             assert_eq!(self.order(&mut client, 0), Some(200));
-            assert!(start.elapsed() < DEADLINE, "the log is never written back");
+            assert!(start.elapsed() < DEADLINE, "the WAL is never checkpointed");
         }
     }
 }

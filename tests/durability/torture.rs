@@ -1,7 +1,7 @@
-//! The server is killed at random moments while sixteen clients order with keys and send again what was not answered: in
-//! the end every order counts exactly once.
+//! The server is killed at random moments while sixteen clients send orders with keys and repeat those that were not
+//! answered: in the end every order counts exactly once.
 //!
-//! `ORDERCAST_TORTURE_ROUNDS` sets how often it is killed (`make torture`), `ORDERCAST_SEED` repeats a run's choices.
+//! `ORDERCAST_TORTURE_ROUNDS` is the number of kills (`make torture`), `ORDERCAST_SEED` repeats the choices of a run.
 
 use crate::common::load::spawn;
 use crate::common::{Client, DEADLINE, Line, Random, Server, WebSocket, order_log, seed};
@@ -12,26 +12,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often it is killed in an ordinary run.
+/// Kills in an ordinary run.
 const ROUNDS: usize = 8;
-/// The longest life between two kills. Starting and coming back is about a tenth of it, so most kills hit the load.
+/// The longest time between two kills. Starting takes about a tenth of it, so most kills hit the load.
 const LONGEST_LIFE: Duration = Duration::from_millis(400);
 const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
-/// The most orders in one of the batches: many, so that a kill has something to tear.
+/// The maximum of orders in a batch: many, so that kills can hit the middle of one.
 const MOST_IN_A_BATCH: u64 = 40;
 
-/// How a poster sends.
+/// How a poster sends orders.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Http,
     WebSocket,
-    /// A key for the whole, none for its orders.
+    /// A key for the batch, none for its orders.
     NamedBatch,
-    /// Keys for the orders, none for the whole.
+    /// Keys for the orders, none for the batch.
     BatchOfNamed,
 }
 
-/// The sixteen: how many send in which way.
+/// The number of posters for each way.
 const POSTERS: [(usize, Way); 4] = [(8, Way::Http), (4, Way::WebSocket), (2, Way::NamedBatch), (2, Way::BatchOfNamed)];
 
 fn ways() -> impl Iterator<Item = Way> {
@@ -40,29 +40,29 @@ fn ways() -> impl Iterator<Item = Way> {
 
 type Orders = Vec<(&'static str, i64)>;
 
-/// One thing that is sent until it is answered.
+/// An order or a batch, which is repeated until it is answered.
 struct Parcel {
     key: String,
     orders: Orders,
 }
 
-/// What became of it.
+/// The answer to a parcel.
 enum Answer {
     Taken,
-    /// Its key was used for something else.
+    /// Its key was used for another one.
     KeyReused,
-    /// Send it again.
+    /// Unknown: to be repeated.
     Lost,
 }
 
-/// A connection of one kind, or none just now.
+/// A connection, if there is one.
 enum Link {
     None,
     Http(Client),
     WebSocket(WebSocket),
 }
 
-/// One of the sixteen.
+/// A poster and its connection.
 struct Poster<'a> {
     addr: SocketAddr,
     number: usize,
@@ -73,7 +73,7 @@ struct Poster<'a> {
 }
 
 impl Poster<'_> {
-    /// Orders until told to stop; what is begun is brought to its end. Returns everything that was taken.
+    /// Sends parcels until `done`, the last one until it is answered. Returns all accepted parcels.
     fn work(&mut self, done: &AtomicBool) -> Vec<Parcel> {
         let mut taken = Vec::new();
         while !done.load(Ordering::Relaxed) {
@@ -85,7 +85,7 @@ impl Poster<'_> {
             let orders = (0..count).map(|_| order(&mut self.random)).collect();
             let parcel = Parcel { key: format!("{}-{}", self.number, taken.len()), orders };
             self.send_until_answered(&parcel);
-            // Some are so careful that they send again what was answered, or so careless that they use a key twice.
+            // Sometimes repeat an answered parcel, or use a key for another parcel.
             if self.random.once_in(8) {
                 self.send_until_answered(&parcel);
             }
@@ -95,7 +95,7 @@ impl Poster<'_> {
                 let other = Parcel { key: parcel.key.clone(), orders: other };
                 match self.send(&other) {
                     Ok(Answer::KeyReused) => {}
-                    Ok(Answer::Taken) => panic!("{} was taken for two different orders", other.key),
+                    Ok(Answer::Taken) => panic!("{} was accepted for two different orders", other.key),
                     Ok(Answer::Lost) | Err(_) => self.link = Link::None,
                 }
             }
@@ -109,12 +109,12 @@ impl Poster<'_> {
         loop {
             match self.send(parcel) {
                 Ok(Answer::Taken) => return,
-                Ok(Answer::KeyReused) => panic!("{} is said to be another order", parcel.key),
+                Ok(Answer::KeyReused) => panic!("{} was rejected as the key of another order", parcel.key),
                 Ok(Answer::Lost) | Err(_) => {
                     assert!(begun.elapsed() < DEADLINE, "{} is never answered", parcel.key);
                     self.link = Link::None;
                     self.sent_again.fetch_add(1, Ordering::Relaxed);
-                    // It is away: not so often that it cannot come back.
+                    // The server is down. Pause, so that it can start.
                     thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -155,7 +155,7 @@ impl Poster<'_> {
                         continue;
                     }
                     let answer: serde_json::Value = serde_json::from_str(&text).map_err(io::Error::other)?;
-                    assert_eq!(answer["key"], key.as_str(), "an answer to somebody else");
+                    assert_eq!(answer["key"], key.as_str(), "the answer to another client");
                     return Ok(match answer["error"].as_str() {
                         None => Answer::Taken,
                         Some(why) if why.contains("another order") => Answer::KeyReused,
@@ -200,17 +200,17 @@ fn every_order_that_is_sent_until_it_is_answered_counts_exactly_once() {
         let mut random = Random::new(seed, 1_000);
         let mut log: Vec<Line> = Vec::new();
         for round in 0..rounds {
-            // The moment is what is random here: nothing is waited for.
+            // A random moment, not an event to wait for.
             thread::sleep(Duration::from_micros(random.below(LONGEST_LIFE.as_micros() as u64)));
             if posters.iter().any(|poster| poster.is_finished()) {
                 break;
             }
-            // Once in a while it is asked to end instead, and answers what is in flight.
+            // Sometimes it gets SIGTERM instead, and answers what is in flight.
             if random.once_in(5) {
                 assert_eq!(server.terminate().code(), Some(0), "round {round}");
             }
             server.restart_on_the_same_ports();
-            // What the log held before a kill it holds after it.
+            // The log after a kill begins with the log before it.
             let seen = log.len() as u64;
             let overlap = seen.saturating_sub(20);
             let behind = order_log::read_from(addr, overlap).expect("the log can be read");
@@ -232,7 +232,7 @@ fn every_order_that_is_sent_until_it_is_answered_counts_exactly_once() {
         let logged = start + log.iter().filter(|line| line.id == id).map(|line| line.amount).sum::<i64>();
         let told =
             list.as_array().and_then(|list| list.iter().find(|it| it["id"] == id)).map(|it| it["total"].as_i64());
-        assert_eq!((told, logged), (Some(Some(expected)), expected), "{id}: told and logged, of {expected} sent");
+        assert_eq!((told, logged), (Some(Some(expected)), expected), "{id}: shown and logged, of {expected} sent");
     }
     check_every_order_once(&parcels, &log);
     println!(
@@ -243,8 +243,8 @@ fn every_order_that_is_sent_until_it_is_answered_counts_exactly_once() {
     );
 }
 
-/// Sums could agree by chance; so every order is looked for in the log, and what has no key of its own is found by its
-/// place: a batch stands there whole and in one piece.
+/// Sums could agree by chance, so every order is searched in the log. Orders without a key of their own are found by their
+/// position: a batch is complete and consecutive.
 #[track_caller]
 fn check_every_order_once(parcels: &[Vec<Parcel>], log: &[Line]) {
     let mut named: HashMap<&str, (&str, i64)> = HashMap::new();
@@ -268,17 +268,17 @@ fn check_every_order_once(parcels: &[Vec<Parcel>], log: &[Line]) {
             }
         }
     }
-    assert!(named.is_empty(), "nobody has sent {named:?}");
+    assert!(named.is_empty(), "not sent: {named:?}");
     let unnamed: Vec<(&str, i64)> =
         log.iter().filter(|line| line.key.is_none()).map(|line| (line.id.as_str(), line.amount)).collect();
-    // Each of the batches' posters sends one after the other, so their batches are shuffled and never torn.
+    // Each poster of batches sends them in sequence, so the batches of the posters are interleaved as a whole.
     let batches: Vec<&[Parcel]> =
         parcels.iter().zip(ways()).filter(|(_, way)| matches!(way, Way::NamedBatch)).map(|(it, _)| &**it).collect();
     assert_eq!(shuffled(&unnamed, &batches), Ok(()));
 }
 
-/// Whether the orders are those of the two senders' parcels, each sender's in order and each parcel in one piece. Both
-/// may fit where two parcels begin alike, so all places that can be reached are kept.
+/// Checks that the orders are those of the two senders' parcels, each sender's in order and each parcel consecutive. Where
+/// two parcels begin alike both may fit, so all reachable pairs of positions are kept.
 fn shuffled(orders: &[(&str, i64)], senders: &[&[Parcel]]) -> Result<(), String> {
     let [first, second] = senders else { return Err(format!("{} senders of batches", senders.len())) };
     let mut reached = std::collections::BTreeSet::from([(0, 0, 0)]);
@@ -292,5 +292,5 @@ fn shuffled(orders: &[(&str, i64)], senders: &[&[Parcel]]) -> Result<(), String>
             }
         }
     }
-    Err("a batch is torn, lost or repeated".to_owned())
+    Err("a batch is split, lost or repeated".to_owned())
 }

@@ -1,10 +1,10 @@
-//! What a disk was asked to do: the reader of the trace that the preloaded shim of [`crate::common::disk`] writes.
+//! The trace of calls on a data folder that the preloaded shim of [`crate::common::disk`] writes, and its reader.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// The shim's `struct record`.
+/// The size of the shim's `struct record`.
 const RECORD_BYTES: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub enum Kind {
     Sync,
     Unlink,
     Rename,
-    /// Bytes to a socket; the result is the port of the peer.
+    /// Bytes sent to a socket; the result is the port of the peer.
     Send,
-    /// The end of the call of that number.
+    /// The end of the call with the same number.
     Done,
     Close,
 }
@@ -25,7 +25,7 @@ pub enum Kind {
 /// One record of the trace.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Where it stands in the trace, in bytes.
+    /// Its offset in the trace, in bytes.
     pub place: u64,
     pub kind: Kind,
     pub target: u32,
@@ -40,19 +40,19 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Trace {
     file: File,
-    /// Where the next record begins.
+    /// The offset of the next record.
     offset: u64,
 }
 
 impl Trace {
     /// # Panics
-    /// When no server with the shim has begun to write it.
+    /// If no server with the shim has created it.
     #[track_caller]
     pub fn open(path: &Path) -> Trace {
         Trace { file: File::open(path).expect("the shim is preloaded and writes a trace"), offset: 0 }
     }
 
-    /// What has come since the last call. A part of a record is read again with the rest, or with what takes its place.
+    /// The records since the last call. An incomplete record is read again by the next call.
     pub fn more(&mut self) -> Vec<Record> {
         self.file.seek(SeekFrom::Start(self.offset)).expect("the trace can be read");
         let mut bytes = Vec::new();

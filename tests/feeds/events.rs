@@ -1,5 +1,5 @@
-//! Server-sent events: the same totals for clients that only listen, on the paths where a GET without that wish gets an
-//! array.
+//! Server-sent events: the same totals as an event stream, on the paths where a GET without `Accept: text/event-stream`
+//! gets an array.
 
 use crate::common::positions::{events_head, parse_event};
 use crate::common::{Client, DEADLINE, Form, Positional, Server, WebSocket, order_log, read, skip, wait_until};
@@ -15,7 +15,7 @@ pub fn open(server: &Server, path: &str, since: Option<&str>) -> Positional {
     Positional::open(Form::Events, server.addr(), path, since)
 }
 
-/// Reads until what has come ends like this.
+/// Reads until the bytes end with `ending`.
 #[track_caller]
 fn read_up_to(stream: &mut TcpStream, bytes: &mut Vec<u8>, ending: &str) {
     while !bytes.ends_with(ending.as_bytes()) {
@@ -40,7 +40,7 @@ fn a_stream_begins_with_a_snapshot_and_goes_on_with_every_order() {
     let live = stream.take(2);
     assert_eq!((live[0].pair(), live[0].can_resume()), (("A1".to_owned(), 13), true));
     assert_eq!((live[1].pair(), live[1].can_resume()), (("A2".to_owned(), 0), true));
-    assert_eq!(live[1].seq(), 3, "the third order of all");
+    assert_eq!(live[1].seq(), 3, "the third order in the log");
 
     let all = open(&server, "/orders", None).take(3);
     assert_eq!(all.iter().map(|step| step.total).collect::<Vec<_>>(), [13, 0, 102]);
@@ -56,7 +56,7 @@ fn the_stream_is_byte_for_byte_what_the_standard_says() {
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-store"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"), "nginx would hold events back");
-    // It ends with the connection, so it has no length, and nothing follows it.
+    // The body ends with the connection, so it has no length.
     assert_eq!((head.header("content-length"), head.header("transfer-encoding")), (None, None));
     assert!(head.says_close());
     let (mut stream, mut bytes) = client.into_parts();
@@ -74,7 +74,7 @@ fn the_stream_is_byte_for_byte_what_the_standard_says() {
 }
 
 #[test]
-fn whoever_lists_the_type_gets_events_and_everybody_else_an_array() {
+fn a_request_that_accepts_the_type_gets_events_and_any_other_an_array() {
     let server = Server::start();
     let addr = server.addr();
     for accept in ["text/event-stream", "Text/Event-Stream;q=0.9", "application/json;q=0.5, text/event-stream , */*"] {
@@ -88,12 +88,12 @@ fn whoever_lists_the_type_gets_events_and_everybody_else_an_array() {
         assert_eq!(reply.header("content-type"), Some("application/json"), "{accept}");
         assert_eq!(reply.text(), "[{\"id\":\"A1\",\"total\":3},{\"id\":\"A2\",\"total\":7}]");
     }
-    // A handshake is a handshake, whatever it accepts.
+    // A handshake is one whatever its `Accept` says.
     WebSocket::try_open(addr, ELECTRONICS, &[("Accept", "text/event-stream")]).expect("an upgrade");
 }
 
 #[test]
-fn what_is_no_feed_is_refused_with_a_problem() {
+fn a_path_that_is_no_feed_is_refused_with_a_problem() {
     let server = Server::start();
     let accept = [("Accept", "text/event-stream")];
     let mut client = server.client();
@@ -103,7 +103,7 @@ fn what_is_no_feed_is_refused_with_a_problem() {
     assert_eq!(client.request("POST", "/orders/A1", &posted, b"{\"amount\":1}").text(), "{\"ok\":true}");
     let other = [("Accept", "text/event-stream"), ("Host", "shop.example")];
     client.request("GET", ELECTRONICS, &other, b"").problem(421);
-    // The connection is still good for requests.
+    // The connection still serves requests.
     assert_eq!(client.get("/categories").status, 200);
 }
 
@@ -112,13 +112,13 @@ fn the_head_of_a_stream_ends_and_the_connection_goes_on() {
     let server = Server::start();
     let mut client = server.client();
     let head = client.request("HEAD", ELECTRONICS, &[("Accept", "text/event-stream")], b"");
-    assert_eq!(head.header("content-length"), None, "as of the GET: RFC 9110, section 8.6");
+    assert_eq!(head.header("content-length"), None, "as for the GET: RFC 9110, section 8.6");
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(client.get("/categories").status, 200);
 }
 
 #[test]
-fn pages_of_allowed_origins_may_listen_and_others_may_not() {
+fn pages_of_allowed_origins_may_subscribe_and_others_may_not() {
     let server = Server::builder().arg("--allow-origin").arg("https://shop.example").start();
     for origin in ["https://shop.example", "http://localhost:8000"] {
         let mut client = server.client();
@@ -142,7 +142,7 @@ fn pages_of_allowed_origins_may_listen_and_others_may_not() {
 }
 
 #[test]
-fn an_id_goes_on_where_it_stands_and_wins_over_the_query() {
+fn a_last_event_id_resumes_and_takes_precedence_over_the_query() {
     let server = Server::start();
     let mut stream = open(&server, ELECTRONICS, None);
     let start = stream.take(2)[1].position.clone().expect("a position");
@@ -153,21 +153,21 @@ fn an_id_goes_on_where_it_stands_and_wins_over_the_query() {
     let totals = |mut stream: Positional, count| stream.take(count).iter().map(|it| it.total).collect::<Vec<_>>();
     assert_eq!(totals(open(&server, ELECTRONICS, Some(&start)), 2), [4, 5]);
     assert_eq!(totals(open(&server, ELECTRONICS, Some(&first)), 1), [5]);
-    // EventSource cannot set the header at first, so a page may name a position in the address; after that it does.
+    // An `EventSource` cannot set the header of its first request, so a page may give a position in the URL.
     assert_eq!(totals(open(&server, &format!("{ELECTRONICS}?since={start}"), None), 2), [4, 5]);
     assert_eq!(totals(open(&server, &format!("{ELECTRONICS}?since={start}"), Some(&first)), 1), [5]);
-    // A position told over the WebSocket is the same position.
+    // Positions of event streams are valid for WebSockets.
     assert_eq!(totals(Positional::open(Form::WebSocket, server.addr(), ELECTRONICS, Some(&first)), 1), [5]);
 }
 
 #[test]
-fn what_comes_behind_the_request_is_neither_obeyed_nor_answered() {
+fn what_follows_the_request_of_a_stream_is_ignored() {
     let server = Server::start();
     let mut client = server.client();
     let order = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
         Content-Length: 12\r\n\r\n{\"amount\":1}";
     let events = format!("GET {ELECTRONICS} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
-    // What is before it is.
+    // The requests before it are answered.
     client.write([order, order, &events, order, order].concat());
     for _ in 0..2 {
         assert_eq!(client.reply().text(), "{\"ok\":true}");
@@ -188,14 +188,14 @@ fn what_comes_behind_the_request_is_neither_obeyed_nor_answered() {
 }
 
 #[test]
-fn whoever_talks_and_talks_into_a_stream_is_closed() {
+fn a_client_that_keeps_sending_into_a_stream_is_closed() {
     let server = Server::start();
     let mut stream = open(&server, ELECTRONICS, None);
     stream.take(2);
     let start = Instant::now();
-    // Until the other side has gone: nobody reads this.
+    // Until the server has closed; it must not read this.
     while stream.stream().write_all(&[b'x'; 1_024]).is_ok() {
-        assert!(start.elapsed() < DEADLINE, "everything is listened to");
+        assert!(start.elapsed() < DEADLINE, "the server reads everything");
     }
 }
 
@@ -235,7 +235,7 @@ fn curl_shows_the_stream_as_it_comes() {
         }
         String::from_utf8(event).expect("text")
     };
-    // Each is shown before the next is ordered.
+    // Each event is printed before the next order is sent.
     for total in 101..104 {
         let event = read_event();
         assert!(event.ends_with(&format!("\ndata: {{\"id\":\"B1\",\"total\":{total}}}\n\n")), "{event}");

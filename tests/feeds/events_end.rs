@@ -1,4 +1,4 @@
-//! How streams of server-sent events end, and how they show that they have not.
+//! How event streams end, and their heartbeat.
 
 use crate::common::load::{pipeline_orders, turn};
 use crate::common::{Positional, Server, wait_until};
@@ -29,7 +29,7 @@ fn the_end_of_the_server_ends_a_stream_with_its_last_totals() {
         assert_eq!(stream.comments, [": the server is shutting down"]);
         last = steps.last().and_then(|step| step.position.clone());
     }
-    // With its last position it goes on when the server is back.
+    // The stream resumes from its last position when the server runs again.
     server.restart();
     let mut again = open(&server, ELECTRONICS, last.as_deref());
     server.client().order("A2", 1);
@@ -37,7 +37,7 @@ fn the_end_of_the_server_ends_a_stream_with_its_last_totals() {
 }
 
 #[test]
-fn a_client_that_does_not_read_does_not_keep_the_server_from_stopping() {
+fn a_stream_that_is_not_read_does_not_delay_the_end_of_the_server() {
     let _turn = turn();
     let mut server = Server::start();
     server.client().order("A1", 1_000_000_000_000_000);
@@ -45,31 +45,31 @@ fn a_client_that_does_not_read_does_not_keep_the_server_from_stopping() {
     pipeline_orders(server.addr(), 20, 1_500);
     let start = Instant::now();
     assert_eq!(server.terminate().code(), Some(0));
-    // 5 s to drain, and then it ends.
+    // 5 s to drain; the rest is for a busy machine.
     assert!(start.elapsed() < Duration::from_secs(9), "only after {:?}", start.elapsed());
 }
 
-/// One test for everything that takes its time: a heartbeat comes after 25 s, on a silent stream and on one whose client
-/// is slow to say nothing, and whoever never reads is closed meanwhile.
+/// One test for what takes long: a silent stream gets a heartbeat after 25 s, and meanwhile clients that never read are
+/// closed.
 #[test]
-fn a_silent_stream_beats_and_who_never_reads_is_closed() {
+fn a_silent_stream_has_a_heartbeat_and_clients_that_never_read_are_closed() {
     let server = Server::start();
     let mut quiet = open(&server, "/orders/confectionery", None);
     quiet.take(1);
     let opened = Instant::now();
     server.client().order("A1", 1_000_000_000_000_000);
-    // The log's reader opens the data file when it is first asked, as by a stream that has been drained late.
+    // The history thread opens the data file at its first request, which would change the number of descriptors later.
     assert_eq!(server.client().get("/log").status, 200);
     let descriptors = server.descriptors();
     let silent: Vec<Positional> = (0..10).map(|_| open(&server, ELECTRONICS, None)).collect();
     pipeline_orders(server.addr(), 20, 2_500);
-    wait_until(Duration::from_secs(30), "those who never read are closed", || server.descriptors() <= descriptors);
+    wait_until(Duration::from_secs(30), "clients that never read are closed", || server.descriptors() <= descriptors);
     drop(silent);
 
     let error = quiet.next_within(Duration::from_secs(40).saturating_sub(opened.elapsed())).expect_err("no order");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "the stream goes on: {error}");
     assert_eq!(quiet.comments, [":"], "one heartbeat in 40 s");
-    // The beat is no event, and the stream is where it was.
+    // A heartbeat is not an event, and the stream continues.
     server.client().order("B1", 1);
     assert_eq!(quiet.next().pair(), ("B1".to_owned(), 102));
 }

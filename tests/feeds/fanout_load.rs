@@ -1,4 +1,4 @@
-//! Twenty thousand orders from sixteen posters to two hundred subscribers: everybody sees the same, and nothing wrong.
+//! 20,000 orders from 16 posters to 200 subscribers: all see the same history.
 
 use crate::common::load::{follow, parse_total, spawn, turn};
 use crate::common::{DEADLINE, Server, WebSocket};
@@ -14,8 +14,8 @@ const SUBSCRIBERS: usize = 200;
 const POSTERS: usize = 16;
 const ORDERS_EACH: usize = 1_250;
 const ORDERS: usize = POSTERS * ORDERS_EACH;
-/// How far the paced load may run ahead of the slowest subscriber: with the orders under way it is less than the 64
-/// buffers of a subscriber's channel, so nobody ever lags.
+/// How far the paced load may run ahead of the slowest subscriber, in totals. With the orders in flight it is less than the
+/// 64 buffers of a subscriber's channel, so no subscriber lags.
 const WINDOW: usize = 40;
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -23,7 +23,7 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 type Totals = [i64; 2];
 const START: Totals = [3, 7];
 
-/// Which product a message concerns, and its total.
+/// The index of the product in a message, and its total.
 #[track_caller]
 fn electronics(message: &[u8]) -> (usize, i64) {
     match parse_total(message) {
@@ -46,26 +46,26 @@ fn expect_only_the_snapshot(subscribers: &mut [WebSocket]) {
     }
 }
 
-/// Mixed amounts, each used once: a change of a total tells whose order it was and which.
+/// Every amount is used once, so the change of a total identifies the order.
 fn unique_amount(poster: usize, number: usize) -> i64 {
     let amount = (number * POSTERS + poster + 1) as i64;
     if (poster + number).is_multiple_of(3) { -amount } else { amount }
 }
 
-/// What joins and leaves while the load runs: the first message of each kind is the snapshot, then some live ones.
+/// Visits of subscribers that join and leave during the load: each begins with a snapshot, then come some live totals.
 fn come_and_go(addr: SocketAddr, done: &AtomicBool) -> Vec<Vec<(usize, i64)>> {
     let mut visits = Vec::new();
     while !done.load(Ordering::Relaxed) {
         let mut seen = Vec::new();
         let subscriber = WebSocket::open(addr, "/orders/electronics");
-        // A visitor leaves after some orders; the last one leaves when no more come.
+        // A visitor leaves after some orders; the last one leaves after the load.
         let visit = follow(subscriber, DEADLINE, |message| {
             seen.push(electronics(message));
             seen.len() < 60 && !(done.load(Ordering::Relaxed) && seen.len() >= 2)
         });
         assert!(
             visit.is_ok() || done.load(Ordering::Relaxed),
-            "a visitor heard nothing more: {visit:?} after {} totals",
+            "a visitor received nothing more: {visit:?} after {} totals",
             seen.len()
         );
         visits.push(seen);
@@ -115,7 +115,7 @@ fn a_paced_load_reaches_every_subscriber_whole_and_in_commit_order() {
         let visitors: Vec<_> = (0..3).map(|_| spawn(scope, || come_and_go(addr, &done))).collect();
         post_all(addr, &plans, || pace.wait());
         done.store(true, Ordering::Relaxed);
-        // One order more, of nothing, for the visitors who wait for one.
+        // One more order with the amount 0, for visitors that wait for one.
         server.client().order("A1", 0);
         let streams = followers.into_iter().map(|it| it.join().expect("no panic"));
         let streams: Vec<Vec<u8>> = streams.collect::<Result<_, String>>().expect("whole streams");
@@ -125,7 +125,7 @@ fn a_paced_load_reaches_every_subscriber_whole_and_in_commit_order() {
 
     let first = &streams[0];
     for (number, stream) in streams.iter().enumerate() {
-        assert!(stream == first, "subscriber {number} has seen something else than subscriber 0");
+        assert!(stream == first, "subscribers {number} and 0 have received different bytes");
     }
     let seen: Vec<(usize, i64)> =
         first.split(|&byte| byte == b'\n').filter(|it| !it.is_empty()).map(electronics).collect();
@@ -140,8 +140,8 @@ fn a_paced_load_reaches_every_subscriber_whole_and_in_commit_order() {
     expect_only_the_snapshot(&mut others);
 }
 
-/// Checks that the totals are those of every order, each once and each poster's in its order; returns the totals as they
-/// were before each order, and after the last.
+/// Checks that the totals contain every order once, and each poster's orders in sequence; returns the totals before each
+/// order and after the last.
 #[track_caller]
 fn check_every_order_once(plans: &[Plan], seen: &[(usize, i64)]) -> Vec<Totals> {
     assert_eq!(seen.len(), ORDERS);
@@ -166,11 +166,11 @@ fn check_every_order_once(plans: &[Plan], seen: &[(usize, i64)]) -> Vec<Totals> 
     history
 }
 
-/// Checks that what a visitor saw is a snapshot and then exactly the orders that came after it.
+/// Checks that a visitor received a snapshot and then exactly the orders that followed it.
 #[track_caller]
 fn check_visit(history: &[Totals], seen: &[(usize, i64)], visit: &[(usize, i64)]) {
     let [(0, a1), (1, a2), live @ ..] = visit else { panic!("no snapshot: {visit:?}") };
-    // The order after the load, of nothing, which let the last visitors go.
+    // The order with the amount 0 after the load.
     let after = [(0, history[ORDERS][0])];
     let joins = (0..history.len()).any(|position| {
         let rest = seen[position..].iter().chain(&after);
@@ -179,18 +179,18 @@ fn check_visit(history: &[Totals], seen: &[(usize, i64)], visit: &[(usize, i64)]
     assert!(joins, "a snapshot does not join its stream: {visit:?}");
 }
 
-/// Four posters share a product, and each counts in bits of its own: every total tells how many orders of each it holds.
+/// Four posters share a product, and each has its own bits of the total, which therefore tells the number of its orders.
 const COUNTER_BITS: u32 = 12;
 const PRODUCTS: [&str; 4] = ["A1", "A2", "A3", "A4"];
 const POSTERS_A_PRODUCT: usize = POSTERS / PRODUCTS.len();
 
-/// What one order of that poster of a product adds. The last one takes away, so that totals go up and down.
+/// The amount of each order of that poster of a product. The last poster's is negative, so that totals go up and down.
 fn weight(poster: usize) -> i64 {
     let weight = 1 << (COUNTER_BITS * poster as u32);
     if poster == POSTERS_A_PRODUCT - 1 { -weight } else { weight }
 }
 
-/// How many orders of each poster are in what a product's total has gained.
+/// The number of orders of each poster in the change of a product's total.
 fn counts(gained: i64) -> [i64; POSTERS_A_PRODUCT] {
     let low = 1 << (COUNTER_BITS * (POSTERS_A_PRODUCT as u32 - 1));
     let positive = gained.rem_euclid(low);
@@ -203,20 +203,20 @@ fn counts(gained: i64) -> [i64; POSTERS_A_PRODUCT] {
     })
 }
 
-/// What one subscriber of the unpaced load has seen so far.
+/// The totals that one subscriber of the unpaced load has received.
 #[derive(Default)]
 struct View {
-    /// Totals received, the snapshot's among them.
+    /// The number of totals received, the snapshot's included.
     received: usize,
     totals: [Option<i64>; PRODUCTS.len()],
-    /// Every total but the snapshot's, per product.
+    /// Every total except the snapshot's, by product.
     seen: [Vec<i64>; PRODUCTS.len()],
 }
 
 const ZERO: [i64; PRODUCTS.len()] = [3, 7, 0, 0];
 
 impl View {
-    /// Takes a total, which must hold at least every order that the one before did.
+    /// Adds a total, which must contain at least the orders of the one before.
     #[track_caller]
     fn take(&mut self, message: &[u8]) {
         let parsed =
@@ -266,7 +266,7 @@ fn an_unpaced_load_never_shows_a_wrong_or_an_older_total_and_ends_right_everywhe
                         !view.is_last()
                     })
                     .map_err(|error| format!("{error} after {} totals", view.received))?;
-                    // The rest of a snapshot may follow; it is as right as what came before.
+                    // The rest of a snapshot may follow; it is checked too.
                     end.texts_until_quiet().iter().for_each(|text| view.take(text.as_bytes()));
                     if view.is_last() { Ok(view) } else { Err(format!("the end is {:?}", view.totals)) }
                 })
@@ -282,7 +282,7 @@ fn an_unpaced_load_never_shows_a_wrong_or_an_older_total_and_ends_right_everywhe
                         view.received < 60 && !view.is_last()
                     });
                     let timed_out = visit.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
-                    assert!(!timed_out, "a visitor heard nothing more after {} totals", view.received);
+                    assert!(!timed_out, "a visitor received nothing more after {} totals", view.received);
                     visits.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -293,14 +293,17 @@ fn an_unpaced_load_never_shows_a_wrong_or_an_older_total_and_ends_right_everywhe
         views.expect("right endings")
     });
 
-    // All of them saw states of one and the same history: put together, the totals of a product form a chain.
+    // All saw states of the same history: sorted, the totals of a product form a chain.
     for (product, zero) in ZERO.iter().enumerate() {
         let mut all: Vec<[i64; POSTERS_A_PRODUCT]> =
             views.iter().flat_map(|view| &view.seen[product]).map(|total| counts(total - zero)).collect();
         all.sort_unstable_by_key(|counts| counts.iter().sum::<i64>());
         all.dedup();
         for pair in all.windows(2) {
-            assert!(pair[0].iter().zip(&pair[1]).all(|(old, new)| old <= new), "no order between {pair:?}");
+            assert!(
+                pair[0].iter().zip(&pair[1]).all(|(old, new)| old <= new),
+                "neither of {pair:?} contains the other"
+            );
         }
     }
     let whole = PRODUCTS.len() + ORDERS;

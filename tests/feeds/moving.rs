@@ -1,4 +1,4 @@
-//! A subscription that moves from category to category while orders come in.
+//! Subscriptions that move to another category while orders come in.
 
 use crate::common::load::{parse_total, pipeline_orders, spawn, turn};
 use crate::common::{DEADLINE, Server, WebSocket, wait_until};
@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const MOVES: usize = 40;
-/// A session may send 20 messages a second; this stays below.
+/// Fewer moves than the 20 messages a second that a session may send.
 const BETWEEN_MOVES: Duration = Duration::from_millis(70);
 
 #[test]
@@ -16,7 +16,7 @@ fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
     let server = Server::start();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Every order adds one, so a gap or a repeat shows in the next total.
+        // Every order adds 1, so the next total shows a gap or a repeat.
         for id in ["A1", "A1", "A2", "B1", "B1", "B1"] {
             let (server, done) = (&server, &done);
             spawn(scope, move || {
@@ -32,12 +32,12 @@ fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
         for number in 0..MOVES {
             let start = Instant::now();
             while start.elapsed() < BETWEEN_MOVES {
-                assert!(live(&subscriber.text(), ids, &mut totals), "totals of another category, unasked");
+                assert!(live(&subscriber.text(), ids, &mut totals), "totals of another category before the move");
             }
             let (category, next): (&str, &[&str]) =
                 if number % 2 == 0 { ("confectionery", &["B1"]) } else { ("electronics", &["A1", "A2"]) };
             subscriber.send(&format!("{{\"cmd\":\"update-category\",\"payload\":{{\"category\":\"{category}\"}}}}"));
-            // What was under way comes first; then the snapshot, and nothing of the old category any more.
+            // Totals that were in flight come first; then the snapshot, and nothing of the old category any more.
             let first = loop {
                 let text = subscriber.text();
                 if !live(&text, ids, &mut totals) {
@@ -55,21 +55,21 @@ fn every_move_under_load_begins_with_a_snapshot_that_joins_what_follows() {
 #[test]
 fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_it_reads_again() {
     let _turn = turn();
-    /// More totals than the kernel holds for somebody who does not read.
+    /// More totals than the socket buffers hold for a client that does not read.
     const ENOUGH: usize = 30_000;
-    /// So many that the load ends long before the write deadline on a busy machine too: they share their commits.
+    /// Many, so that orders share their commits and the load ends long before the write deadline, on a busy machine too.
     const PIPELINES: usize = 30;
     let server = Server::start();
     let mut client = server.client();
     for name in ["Lollipop", "Toffee"] {
         assert_eq!(client.post("/confectionery", format!("{{\"name\":\"{name}\"}}")).status, 200);
     }
-    // A total of many digits fills the kernel's buffers the sooner.
+    // A total with many digits fills the socket buffers sooner.
     client.order("A1", 1_000_000_000_000_000);
     let mut subscriber = WebSocket::open(server.addr(), "/orders/electronics");
     pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
     subscriber.send("{\"cmd\":\"update-category\",\"payload\":{\"category\":\"confectionery\"}}");
-    // Commands are obeyed in order: once this one is counted, the subscription has moved.
+    // Commands are executed in sequence: once this order is counted, the subscription has moved.
     subscriber.send("{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B2\",\"amount\":5,\"key\":\"k\"}}");
     wait_until(DEADLINE, "the order is counted", || client.get("/orders/confectionery").json()[1]["total"] == 5);
 
@@ -78,7 +78,7 @@ fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_i
         let text = subscriber.text();
         match parse_total(text.as_bytes()) {
             Some(("A1" | "A2", _)) if totals.is_empty() => behind += 1,
-            // The one that was ordered after the move may come twice.
+            // The order after the move may come twice.
             Some(("B2", total)) if total == 0 || totals.contains(&"{\"id\":\"B2\",\"total\":5}".to_owned()) => {}
             Some(_) => totals.push(text),
             None => {
@@ -102,7 +102,7 @@ fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_i
     assert_eq!(next, "{\"id\":\"B1\",\"total\":102}");
 }
 
-/// The product's place among `ids`, and its total.
+/// The product's index in `ids`, and its total.
 #[track_caller]
 fn total(text: &str, ids: &[&str]) -> (usize, i64) {
     let (id, total) = parse_total(text.as_bytes()).expect("a total");
@@ -115,13 +115,13 @@ fn snapshot(subscriber: &mut WebSocket, ids: &[&str]) -> Vec<i64> {
     (0..ids.len())
         .map(|place| {
             let (found, total) = total(&subscriber.text(), ids);
-            assert_eq!(found, place, "a snapshot is whole and in order");
+            assert_eq!(found, place, "a snapshot is complete and in order");
             total
         })
         .collect()
 }
 
-/// Takes a live total of one of `ids`, which is one more than the one before; false if it is of another category.
+/// Checks a live total of one of `ids`, which is 1 more than the one before; false if it is of another category.
 #[track_caller]
 fn live(text: &str, ids: &[&str], totals: &mut [i64]) -> bool {
     let (id, new) = parse_total(text.as_bytes()).expect("a total");

@@ -1,4 +1,4 @@
-//! Whoever has posted an order sees it in what it reads next, however busy the server is.
+//! A client that has posted an order sees it in its next read, however busy the server is.
 
 use crate::common::Server;
 use crate::common::load::{spawn, turn};
@@ -13,7 +13,7 @@ const POSTERS: usize = 4;
 const ROUNDS: i64 = 100;
 
 #[test]
-fn a_get_behind_a_post_on_one_connection_shows_the_order_also_while_others_post() {
+fn a_get_after_a_post_on_one_connection_shows_the_order_also_while_others_post() {
     let _turn = turn();
     let server = Server::start();
     let done = AtomicBool::new(false);
@@ -30,7 +30,7 @@ fn a_get_behind_a_post_on_one_connection_shows_the_order_also_while_others_post(
         let mut stale = 0;
         for round in 1..=ROUNDS {
             client.write(ORDER);
-            // The GET is to arrive while the order waits for the disk: at once, or a little later.
+            // The GET arrives while the order waits for the disk: at once, or a little later.
             thread::sleep(Duration::from_micros(300 * (round as u64 % 3)));
             client.write(TOTALS);
             assert_eq!(client.reply().text(), "{\"ok\":true}");

@@ -1,5 +1,5 @@
-//! Going on from a position: whoever was cut off, stayed away or read too slowly gets every order of its feed exactly
-//! once, in order; and whoever's position is good for nothing gets a fresh snapshot.
+//! Resuming from a position: a subscriber that was cut off, stayed away or read too slowly gets every order of its feed once
+//! and in order. With a position that is not valid it gets a fresh snapshot.
 
 use crate::common::load::{pipeline_orders, turn};
 use crate::common::{DEADLINE, Form, Line, Positional, Server, Step, TempDir, WebSocket, order_log, ordercast};
@@ -19,13 +19,13 @@ fn snapshot(feed: &mut Positional) -> Step {
     steps[1].clone()
 }
 
-/// A position at the start of electronics.
+/// The position of a fresh snapshot of electronics.
 #[track_caller]
 fn start_of(server: &Server, form: Form) -> String {
     snapshot(&mut Positional::open(form, server.addr(), ELECTRONICS, None)).position.expect("a position")
 }
 
-/// Checks that nothing comes but the next order, which is made here.
+/// Posts an order and checks that its total is the next one.
 #[track_caller]
 fn expect_live(server: &Server, feed: &mut Positional, total_of_a2: i64) {
     server.client().order("A2", 1);
@@ -33,7 +33,7 @@ fn expect_live(server: &Server, feed: &mut Positional, total_of_a2: i64) {
 }
 
 #[test]
-fn a_feed_without_positions_stays_as_it_was() {
+fn a_feed_without_positions_has_plain_totals() {
     let server = Server::start();
     let mut plain = WebSocket::open(server.addr(), ELECTRONICS);
     assert_eq!(plain.texts(2), ["{\"id\":\"A1\",\"total\":3}", "{\"id\":\"A2\",\"total\":7}"]);
@@ -42,7 +42,7 @@ fn a_feed_without_positions_stays_as_it_was() {
 }
 
 #[test]
-fn the_last_message_of_a_snapshot_is_where_one_can_go_on() {
+fn the_last_message_of_a_snapshot_has_a_position_to_resume_from() {
     let server = Server::start();
     for form in FORMS {
         let position = start_of(&server, form);
@@ -53,7 +53,7 @@ fn the_last_message_of_a_snapshot_is_where_one_can_go_on() {
 }
 
 #[test]
-fn whoever_is_cut_off_in_the_middle_of_a_snapshot_gets_a_fresh_one() {
+fn a_subscriber_cut_off_in_the_middle_of_a_snapshot_gets_a_fresh_one() {
     let server = Server::start();
     let mut feed = Positional::open(Form::WebSocket, server.addr(), "/orders", None);
     let cut = feed.take(2);
@@ -65,13 +65,13 @@ fn whoever_is_cut_off_in_the_middle_of_a_snapshot_gets_a_fresh_one() {
         let totals: Vec<i64> = again.take(3).iter().map(|step| step.total).collect();
         assert_eq!(totals, [4, 7, 101]);
     }
-    // An event in the middle bears no id, so a browser would come back with none, or with an older one that is good.
+    // An event in the middle of a snapshot has no id, so a browser would come back without one, or with an older one.
     let cut = Positional::open(Form::Events, server.addr(), "/orders", None).take(2);
     assert_eq!(cut.iter().map(|step| &step.position).collect::<Vec<_>>(), [&None, &None]);
 }
 
 #[test]
-fn positions_of_nowhere_get_a_fresh_snapshot() {
+fn invalid_positions_get_a_fresh_snapshot() {
     let server = Server::start();
     let other = Server::start();
     for server in [&server, &other] {
@@ -107,11 +107,11 @@ fn positions_of_nowhere_get_a_fresh_snapshot() {
             assert_eq!(snapshot(&mut feed).position.as_ref(), Some(&own), "{form:?} from {position}");
         }
         let mut feed = Positional::open(form, server.addr(), ELECTRONICS, Some(&format!("{prefix}.1.1")));
-        assert_eq!(feed.next().pair(), ("A2".to_owned(), 8), "a good one is good");
+        assert_eq!(feed.next().pair(), ("A2".to_owned(), 8), "a valid position is valid");
     }
 }
 
-/// The orders of the feed behind this number must come, each once and in order.
+/// Checks that every order of the feed after this sequence number comes once and in order.
 #[track_caller]
 fn expect_orders(feed: &mut Positional, log: &[Line], path: &str, after: u64) -> Option<String> {
     let mut last = None;
@@ -123,17 +123,17 @@ fn expect_orders(feed: &mut Positional, log: &[Line], path: &str, after: u64) ->
     last
 }
 
-/// Orders that come while it is away: so few that memory has them, more than memory keeps, and both after a restart, when
-/// memory has none.
+/// The orders in the meantime are few enough to be in memory, or too many; and both again after a restart, when memory has
+/// none.
 #[test]
-fn whoever_was_away_gets_every_order_from_memory_and_from_the_log() {
+fn a_subscriber_that_was_away_gets_every_order_from_memory_and_from_the_log() {
     let _turn = turn();
     for (orders, restarts) in [(1_000, false), (1_000, true), (6_000, false), (6_000, true)] {
         let mut server = Server::start();
         let starts = FORMS.map(|form| (form, start_of(&server, form)));
         pipeline_orders(server.addr(), 10, orders / 10);
         let mut client = server.client();
-        // Of another category in between, which are none of this feed.
+        // Some orders of another category in between.
         for id in ["B1", "A2", "B1", "A1", "B1"] {
             client.order(id, 1);
         }
@@ -145,12 +145,12 @@ fn whoever_was_away_gets_every_order_from_memory_and_from_the_log() {
         for (number, (form, start)) in (0..).zip(&starts) {
             let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(start));
             let last = expect_orders(&mut feed, &log, ELECTRONICS, 0).expect("a position");
-            // From a place in between too, and from the end, behind which nothing of this feed has come.
+            // From a position in between too, and from the end of this feed.
             let file = last.rsplit_once('.').expect("a number").0;
             let middle = format!("{file}.{}", orders / 3);
             let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(&middle));
             expect_orders(&mut feed, &log, ELECTRONICS, orders as u64 / 3);
-            // The last order of this feed, and the live one of the form before.
+            // The last order of this feed, and the live one of the previous form.
             let last = format!("{file}.{}", orders + 4 + 2 * number);
             let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(&last));
             expect_live(&server, &mut feed, 9 + number as i64);
@@ -173,14 +173,14 @@ fn orders_that_come_while_the_log_is_read_follow_it_in_order() {
 }
 
 #[test]
-fn whoever_stays_away_longer_than_the_log_reaches_gets_a_fresh_snapshot() {
+fn a_subscriber_away_for_longer_than_the_log_gets_a_fresh_snapshot() {
     let mut server = Server::builder().arg("--keep-orders").arg("50").start();
     let starts = FORMS.map(|form| (form, start_of(&server, form)));
     let mut client = server.client();
     for _ in 0..320 {
         client.order("A1", 1);
     }
-    // Memory has them still, so nothing is missing.
+    // They are still in memory.
     for (form, start) in &starts {
         let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(start));
         assert_eq!(feed.next().pair(), ("A1".to_owned(), 4));
@@ -193,7 +193,7 @@ fn whoever_stays_away_longer_than_the_log_reaches_gets_a_fresh_snapshot() {
         let fresh = snapshot(&mut feed);
         assert_eq!(fresh.seq(), 320 + number, "{fresh:?}");
         expect_live(&server, &mut feed, 8 + number as i64);
-        // The first order that is kept can be gone back to, the one before it cannot.
+        // The position just before the oldest kept order is valid, an earlier one is not.
         let file = start.rsplit_once('.').expect("a number").0;
         let mut feed = Positional::open(*form, server.addr(), ELECTRONICS, Some(&format!("{file}.269")));
         snapshot(&mut feed);
@@ -203,9 +203,9 @@ fn whoever_stays_away_longer_than_the_log_reaches_gets_a_fresh_snapshot() {
     }
 }
 
-/// By somebody who asks for one, and by a catalogue file that has grown.
+/// Added by a request, and by a catalogue file with a new product.
 #[test]
-fn a_product_that_was_added_while_one_was_away_is_told_where_it_came_in() {
+fn a_product_added_while_a_subscriber_was_away_comes_at_its_place() {
     let temp = TempDir::new();
     let builder = || Server::builder().data(temp.path());
     let mut server = builder().start();
@@ -237,16 +237,16 @@ fn a_product_that_was_added_while_one_was_away_is_told_where_it_came_in() {
     let mut server = builder().catalog(grown).start();
     server.client().order("A9", 2);
     let log = expect(&server, &[&due[..], &[("A9", 40), ("A9", 42)]].concat());
-    // So that the log's amounts add up to the totals, but for those that the first catalogue began with.
+    // So the log's amounts add up to the totals, apart from the starting totals of the first catalogue.
     assert_eq!(log.iter().map(|line| line.amount).collect::<Vec<_>>(), [1, 0, 1, 5, 40, 2]);
     server.terminate();
     let check = ordercast(temp.path(), &["check", "--data", "."], &[]);
     assert_eq!(check.code, Some(0), "{check:?}");
 }
 
-/// Also of a feed that is quiet while another one is not: what it was given must be worth something.
+/// Also for a quiet feed beside a busy one: its position must stay valid.
 #[test]
-fn a_fresh_snapshot_stands_where_the_log_does() {
+fn a_fresh_snapshot_has_the_position_of_the_end_of_the_log() {
     let server = Server::builder().arg("--keep-orders").arg("10").start();
     for form in FORMS {
         drop(Positional::open(form, server.addr(), CONFECTIONERY, None).next());
@@ -266,7 +266,7 @@ fn a_fresh_snapshot_stands_where_the_log_does() {
 }
 
 #[test]
-fn a_subscription_that_moves_gets_the_positions_of_where_it_has_moved_to() {
+fn a_subscription_that_moves_gets_the_positions_of_its_new_feed() {
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
     server.client().order("A1", 1);
@@ -281,14 +281,14 @@ fn a_subscription_that_moves_gets_the_positions_of_where_it_has_moved_to() {
     let position = moved.position.as_deref();
     let mut feed = Positional::open(Form::WebSocket, server.addr(), CONFECTIONERY, position);
     assert_eq!(feed.next().pair(), ("B1".to_owned(), 102));
-    // There it is foreign.
+    // There the position is of another feed.
     snapshot(&mut Positional::open(Form::WebSocket, server.addr(), ELECTRONICS, position));
 }
 
-/// Whoever is given what it missed lags meanwhile, and waits for the log with nothing left to send. A move must not get
-/// stuck there until somebody happens to say something.
+/// While a subscriber catches up it counts as lagging, and it waits for the log with nothing left to send. A move must not
+/// be delayed there until the next total.
 #[test]
-fn a_subscription_that_moves_while_it_is_given_what_it_missed_gets_its_snapshot_at_once() {
+fn a_subscription_that_moves_while_it_catches_up_gets_its_snapshot_at_once() {
     let _turn = turn();
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
@@ -298,7 +298,7 @@ fn a_subscription_that_moves_while_it_is_given_what_it_missed_gets_its_snapshot_
         feed.take(read_before);
         feed.try_send("{\"cmd\":\"update-category\",\"payload\":{\"category\":\"confectionery\"}}").unwrap();
         loop {
-            // Within less than the silence after which it is pinged.
+            // Sooner than the ping of a silent session.
             let step = feed.next_within(DEADLINE).unwrap_or_else(|error| panic!("{error} after {read_before} orders"));
             if step.id == "B1" {
                 assert_eq!((step.total, step.can_resume()), (101, true));
@@ -308,12 +308,12 @@ fn a_subscription_that_moves_while_it_is_given_what_it_missed_gets_its_snapshot_
     }
 }
 
-/// What one has missed is made for it alone, so it must not wait for it in memory as a whole: a thousand who come back
-/// and do not read would cost a thousand times that.
+/// Missed orders are encoded for each subscriber, so they must not be in memory as a whole: many clients that come back and
+/// do not read would cost many times that.
 #[test]
-fn many_who_go_on_from_a_position_and_do_not_read_cost_little() {
+fn many_that_resume_and_do_not_read_cost_little_memory() {
     const SILENT: usize = 200;
-    // As long as an id may be: what they have missed is more than the kernel holds for somebody who does not read.
+    // The longest id, so that the missed orders are more than the socket buffers hold.
     let id = "T".repeat(64);
     let catalog = format!("{{\"tools\":{{\"prefix\":\"T\",\"products\":[{{\"id\":\"{id}\",\"name\":\"x\"}}]}}}}");
     let server = Server::builder().catalog(&catalog).start();
@@ -323,7 +323,7 @@ fn many_who_go_on_from_a_position_and_do_not_read_cost_little() {
         let batch = vec![format!("{{\"id\":\"{id}\",\"amount\":1}}"); count].join(",");
         assert_eq!(client.post("/orders", format!("[{batch}]")).status, 200);
     };
-    // From memory, as many as it keeps; and from the log.
+    // First as many as memory keeps, then more, which are read from the log.
     for (batches, from) in [(8, "memory"), (2, "the log")] {
         (0..batches).for_each(|_| order(500));
         let before = server.memory_kib();
@@ -336,8 +336,8 @@ fn many_who_go_on_from_a_position_and_do_not_read_cost_little() {
             })
             .collect();
         let each = server.memory_kib().saturating_sub(before) / SILENT as u64;
-        println!("{each} KiB for each who goes on from {from}");
-        assert!(each < 100, "{each} KiB for each who goes on from {from} and does not read");
+        println!("{each} KiB for each subscriber that resumes from {from}");
+        assert!(each < 100, "{each} KiB for each subscriber that resumes from {from} and does not read");
         drop(silent);
     }
 }

@@ -1,5 +1,5 @@
-//! Going on from a position under load: cut off a hundred times at random moments, by themselves and by a server that is
-//! killed, subscribers see each order of their feed exactly once; and so do those who read too slowly to keep up.
+//! Resuming under load: subscribers that are cut off a hundred times at random moments, by themselves and by kills of the
+//! server, see each order of their feed exactly once, and so do subscribers that read slowly.
 
 use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::order_log::{self, is_of};
@@ -18,12 +18,12 @@ const PRODUCTS: [&str; 3] = ["A1", "A2", "B1"];
 const CUTS: usize = 100;
 const KILLS: usize = 4;
 const POSTERS: usize = 4;
-/// The most messages that are read between two cuts.
+/// The maximum number of messages between two cuts.
 const MOST_READ: u64 = 60;
-/// How long the whole may take: it is the load that takes time.
+/// The deadline for the whole run, most of which is load.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// A stretch of a feed that begins with a snapshot: what it said, where it stood, and every order since.
+/// A stretch of a feed that begins with a snapshot: its totals, its position, and every order since.
 #[derive(Debug)]
 struct Stretch {
     feed: &'static str,
@@ -32,14 +32,14 @@ struct Stretch {
     seen: Vec<(u64, String, i64)>,
 }
 
-/// A subscriber who is cut off again and again.
+/// A subscriber that is cut off repeatedly.
 struct Follower {
     form: Form,
     feed: &'static str,
     position: Option<String>,
-    /// The snapshot that is coming in, if one is.
+    /// The incomplete snapshot, if one has begun.
     partial: Option<Vec<(String, i64)>>,
-    /// Where it has asked to be moved.
+    /// The feed that it has asked to move to.
     moving_to: Option<&'static str>,
     stretches: Vec<Stretch>,
 }
@@ -59,7 +59,7 @@ impl Follower {
     #[track_caller]
     fn take(&mut self, step: Step) {
         if let Some(feed) = self.moving_to.filter(|feed| is_of(&step.id, feed)) {
-            // Of the other category: it has been moved, and this is its snapshot.
+            // A total of the other category: it has moved, and this is its snapshot.
             (self.feed, self.moving_to, self.partial) = (feed, None, Some(Vec::new()));
         }
         assert!(is_of(&step.id, self.feed), "{step:?} is not of {}", self.feed);
@@ -72,7 +72,7 @@ impl Follower {
                 self.partial = None;
             }
             (None, resumes) => {
-                assert!(resumes, "a snapshot that nobody is due: {step:?}");
+                assert!(resumes, "an unexpected snapshot: {step:?}");
                 let stretch = self.stretches.last_mut().expect("a snapshot comes first");
                 stretch.seen.push((step.seq(), step.id.clone(), step.total));
             }
@@ -86,12 +86,12 @@ impl Follower {
         self.stretches.last().map_or(0, |it| it.seen.last().map_or(it.start, |(seq, ..)| *seq))
     }
 
-    /// Reads a few messages and is gone, until it has been cut off often enough and has seen the last order of its feed.
+    /// Reads a few messages and disconnects, until it was cut off often enough and has seen the last order of its feed.
     fn live(&mut self, addr: SocketAddr, mut random: Random, moves: bool, cuts: &AtomicUsize, last: &LastOrders) {
         let begun = Instant::now();
         while cuts.load(Ordering::Relaxed) < CUTS || last.of(self.feed).is_none_or(|seq| self.last_seen() < seq) {
-            assert!(begun.elapsed() < PATIENCE, "{:?} at {:?} hears nothing more", self.form, self.position);
-            // Refused or reset: the server is being killed just now.
+            assert!(begun.elapsed() < PATIENCE, "{:?} at {:?} receives nothing more", self.form, self.position);
+            // Rejected or reset: the server is being killed.
             let Some(mut feed) = self.open(addr) else {
                 thread::sleep(Duration::from_millis(1));
                 continue;
@@ -107,7 +107,7 @@ impl Follower {
                     self.moving_to = Some(next);
                 }
             }
-            // Most who move stay until they have been moved, or they hardly ever would.
+            // Most followers stay until they have moved, because moves would be rare otherwise.
             let stays = !random.once_in(4);
             let mut left = random.below(MOST_READ);
             while left > 0 || (stays && self.moving_to.is_some()) {
@@ -122,7 +122,7 @@ impl Follower {
         }
     }
 
-    /// Compares every stretch with the log: the snapshot is the sum of what is before it, and then comes every order.
+    /// Compares every stretch with the log: the snapshot is the sum of the orders before it, then comes every order.
     fn check(&self, log: &[Line]) -> usize {
         let mut compared = 0;
         for stretch in &self.stretches {
@@ -135,14 +135,14 @@ impl Follower {
             for (seen, line) in stretch.seen.iter().zip(orders.clone()) {
                 assert_eq!(*seen, (line.seq, line.id.clone(), line.total), "{:?} of {}", self.form, stretch.feed);
             }
-            assert!(stretch.seen.len() <= orders.count(), "more than was ordered");
+            assert!(stretch.seen.len() <= orders.count(), "more totals than orders");
             compared += stretch.seen.len();
         }
         compared
     }
 }
 
-/// The last order of each feed, once it is known.
+/// The last order of each feed, set after the load.
 #[derive(Default)]
 struct LastOrders([AtomicU64; 3]);
 
@@ -162,7 +162,7 @@ impl LastOrders {
     }
 }
 
-/// Orders of one product or another, each with a key and sent until it is answered.
+/// Posts orders of random products, each with a key and repeated until it is answered.
 fn post_until(addr: SocketAddr, poster: usize, mut random: Random, done: &AtomicBool) {
     let mut client = Client::try_connect(addr);
     let mut number = 0;
@@ -192,7 +192,7 @@ fn post_until(addr: SocketAddr, poster: usize, mut random: Random, done: &Atomic
 fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
     let _turn = turn();
     let seed = seed();
-    // An address of its own, so that no client's port can be taken for the server's while that is away.
+    // An address of its own, so that no client can get the server's port while the server is down.
     let mut server = Server::builder().listen("127.0.0.2:0").start();
     let addr = server.addr();
     let who = [
@@ -225,15 +225,16 @@ fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
         let mut random = Random::new(seed, 1_000);
         for kill in 0..KILLS {
             let moment = (CUTS * kill / KILLS) + random.below((CUTS / KILLS) as u64) as usize;
-            wait_until(PATIENCE, "they are cut off", || fewest() >= moment);
+            wait_until(PATIENCE, "subscribers are cut off", || fewest() >= moment);
             server.restart_on_the_same_ports();
         }
-        wait_until(PATIENCE, "they are cut off often enough", || fewest() >= CUTS);
+        wait_until(PATIENCE, "subscribers are cut off often enough", || fewest() >= CUTS);
         done.store(true, Ordering::Relaxed);
         posters.into_iter().for_each(|it| it.join().expect("every order is answered"));
         let log = order_log::read_whole(addr, &STARTS);
         last.set(&log);
-        let followers: Vec<Follower> = followers.into_iter().map(|it| it.join().expect("all is seen")).collect();
+        let followers: Vec<Follower> =
+            followers.into_iter().map(|it| it.join().expect("every order is received")).collect();
         (followers, log)
     });
     for follower in &followers {
@@ -242,16 +243,16 @@ fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
             follower.stretches.len()
         });
     }
-    // Who does not move is never given a second snapshot.
+    // A follower that does not move never gets a second snapshot.
     assert!(followers[..4].iter().all(|follower| follower.stretches.len() == 1));
-    assert!(followers[4].stretches.len() >= 5, "hardly ever moved");
+    assert!(followers[4].stretches.len() >= 5, "too few moves");
 }
 
-/// Reads little by little while thousands of orders come, so that the server has to go back to its log for it; then all.
+/// Reads a few bytes at a time while thousands of orders come, so that the server has to read the log for it; then the rest.
 #[test]
-fn who_reads_too_slowly_to_keep_up_still_gets_every_order() {
+fn a_subscriber_that_reads_too_slowly_still_gets_every_order() {
     let _turn = turn();
-    /// More than the kernel holds for somebody who hardly reads.
+    /// More totals than the socket buffers hold.
     const ORDERS: usize = 40_000;
     let server = Server::start();
     let mut feeds = [Form::WebSocket, Form::Events].map(|form| {
@@ -265,7 +266,7 @@ fn who_reads_too_slowly_to_keep_up_still_gets_every_order() {
             let done = &done;
             spawn(scope, move || {
                 while !done.load(Ordering::Relaxed) {
-                    feed.sip(64, Duration::from_millis(50)).or_else(ignore_timeout).expect("the server sends");
+                    feed.read_some(64, Duration::from_millis(50)).or_else(ignore_timeout).expect("the server sends");
                     thread::sleep(Duration::from_millis(2));
                 }
                 for number in 1..=ORDERS as i64 {

@@ -1,4 +1,4 @@
-//! Subscribers that do not read: they cost nobody else anything, and they do not stay.
+//! Subscribers that do not read: they delay no other client, and they are closed.
 
 use crate::common::load::{follow, parse_total, pipeline_orders, spawn, turn};
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 const POSTERS: usize = 8;
 const READERS: usize = 20;
-/// Large enough that a total takes many digits: what waits for a subscriber fills the kernel's buffers the sooner.
+/// A total with many digits, which fills the socket buffers sooner.
 const BASE: i64 = 1_000_000_000_000_000;
 const STALL: Duration = Duration::from_secs(3);
-/// How long an order may take to show while somebody stalls. Orders stand in a queue of a few for a sync each; a server
-/// that waited for the one who stalls would take the whole stall.
+/// How long an order may take to be shown while a subscriber stalls: a few syncs. A server that waited for the stalled
+/// subscriber would take as long as the stall.
 const PROMPT: Duration = Duration::from_millis(1_000);
 
-/// Totals that the kernel does not hold for a reader who does not read: more than a megabyte.
+/// More totals than the socket buffers hold for a client that does not read: more than a megabyte.
 const ENOUGH: usize = 30_000;
 const PIPELINES: usize = 6;
 
-/// Posts orders of 1 on A1 from `POSTERS` connections until `done`; returns how many were posted and the longest time
-/// that one took.
+/// Posts orders for A1 with the amount 1 over `POSTERS` connections until `done`; returns their number and the longest
+/// time for one.
 fn load(server: &Server, done: &AtomicBool) -> (i64, Duration) {
     let addr = server.addr();
     let posted = AtomicI64::new(0);
@@ -45,7 +45,7 @@ fn load(server: &Server, done: &AtomicBool) -> (i64, Duration) {
     (posted.into_inner(), longest.unwrap_or_default())
 }
 
-/// Follows the feed until A1 has that total, each total larger than the one before it; returns how many came.
+/// Follows the feed until A1 has the total `last`, each total larger than the one before; returns the number of totals.
 #[track_caller]
 fn read_up_to(subscriber: WebSocket, last: i64) -> usize {
     let (mut count, mut before) = (0, 0);
@@ -60,7 +60,7 @@ fn read_up_to(subscriber: WebSocket, last: i64) -> usize {
         total < last
     })
     .unwrap_or_else(|error| panic!("{error} at {before}, after {count} totals; the last would be {last}"));
-    // The rest of a snapshot may follow, and the last total may come with it once more.
+    // The rest of a snapshot may follow, which may contain the last total again.
     for text in end.texts_until_quiet() {
         let total = parse_total(text.as_bytes());
         assert!(total == Some(("A1", last)) || total == Some(("A2", 7)), "{text} after the last");
@@ -68,8 +68,8 @@ fn read_up_to(subscriber: WebSocket, last: i64) -> usize {
     count
 }
 
-/// Measured is, for every reader, the longest pause between two totals, and for every poster the longest answer: with
-/// posters that never pause, a server that waited for the one who stalls would show it in both.
+/// Measures the longest pause between two totals of each reader, and the longest response to each poster. Posters never
+/// pause, so both would show a server that waits for the stalled subscriber.
 #[test]
 fn a_subscriber_that_stops_reading_delays_nobody_and_ends_on_the_right_totals() {
     let _turn = turn();
@@ -106,16 +106,16 @@ fn a_subscriber_that_stops_reading_delays_nobody_and_ends_on_the_right_totals() 
             })
             .collect();
         let posters = scope.spawn(|| load(&server, &done));
-        // The stall is measured from the first order on; nothing is read meanwhile.
+        // The stall begins with the first order; the stalled subscriber reads nothing meanwhile.
         wait_until(DEADLINE, "the load has begun", || latest[0].load(Ordering::Relaxed) > BASE + 3);
         thread::sleep(STALL);
         done.store(true, Ordering::Relaxed);
         let (posted, slowest_answer) = posters.join().expect("orders are answered");
-        // One order more, after every reader knows which total is the last.
+        // One more order, after every reader knows the last total.
         last.store(3 + BASE + posted + 1, Ordering::Relaxed);
         server.client().order("A1", 1);
         let received = read_up_to(stalled, 3 + BASE + posted + 1);
-        let pauses = followers.into_iter().map(|it| it.join().expect("a right ending"));
+        let pauses = followers.into_iter().map(|it| it.join().expect("the right last total"));
         (posted, slowest_answer, pauses.max().unwrap_or_default(), received)
     });
     println!(
@@ -132,7 +132,7 @@ fn a_subscriber_far_behind_skips_to_the_current_total() {
     let server = Server::start();
     server.client().order("A1", BASE);
     let stalled = WebSocket::open(server.addr(), "/orders/electronics");
-    // More than the kernel holds for a reader who does not read.
+    // More than the socket buffers hold.
     pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
     let count = ENOUGH;
     let received = read_up_to(stalled, 3 + BASE + count as i64);
@@ -155,7 +155,7 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
                 !done.load(Ordering::Relaxed)
             })
         });
-        // What the load alone takes is taken before.
+        // The memory that the load itself takes is allocated before the measurement.
         pipeline_orders(server.addr(), PIPELINES, 1_000);
         let (threads, descriptors, memory) = (server.threads(), server.descriptors(), server.memory_kib());
 
@@ -166,24 +166,24 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
             let start = Instant::now();
             pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
             let most = server.memory_kib();
-            wait_until(Duration::from_secs(30), "those who never read are closed", || {
+            wait_until(Duration::from_secs(30), "subscribers that never read are closed", || {
                 server.descriptors() <= descriptors && server.threads() <= threads
             });
             let closed = start.elapsed();
             let after = server.memory_kib();
             println!("memory before {memory} KiB, at most {most}, after {after}; closed after {closed:?}");
             assert!(closed > Duration::from_secs(9), "closed already after {closed:?}");
-            assert!(most < memory + 16 * 1024, "{SILENT} who do not read cost {} KiB", most - memory);
+            assert!(most < memory + 16 * 1024, "{SILENT} subscribers that do not read cost {} KiB", most - memory);
             after_each.push(after);
             drop(silent);
         }
-        // An allocator keeps some of what is given back; kept for good it would grow with every round.
+        // The allocator keeps some freed memory; a leak would grow with every round.
         assert!(after_each[1] < after_each[0] + 2 * 1024, "memory is not given back: {after_each:?} KiB");
 
-        // The one who reads has been served all along, and still is.
+        // The subscriber that reads was served all the time, and still is.
         let before = count.load(Ordering::Relaxed);
         server.client().order("A1", 1);
-        wait_until(DEADLINE, "the reader hears of it", || count.load(Ordering::Relaxed) > before);
+        wait_until(DEADLINE, "the reader receives the order", || count.load(Ordering::Relaxed) > before);
         done.store(true, Ordering::Relaxed);
         server.client().order("A1", 1);
         follower.join().expect("no panic").expect("the reader was never closed");
@@ -191,7 +191,7 @@ fn subscribers_that_never_read_are_closed_and_their_memory_is_freed() {
 }
 
 #[test]
-fn a_subscriber_that_does_not_read_does_not_keep_the_server_from_stopping() {
+fn a_subscriber_that_does_not_read_does_not_delay_the_end_of_the_server() {
     let _turn = turn();
     let mut server = Server::start();
     server.client().order("A1", BASE);
@@ -199,6 +199,6 @@ fn a_subscriber_that_does_not_read_does_not_keep_the_server_from_stopping() {
     pipeline_orders(server.addr(), PIPELINES, ENOUGH / PIPELINES);
     let start = Instant::now();
     assert_eq!(server.terminate().code(), Some(0));
-    // 5 s to drain, and then it ends.
+    // 5 s to drain; the rest is for a busy machine.
     assert!(start.elapsed() < Duration::from_secs(9), "only after {:?}", start.elapsed());
 }

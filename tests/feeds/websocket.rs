@@ -1,4 +1,4 @@
-//! The live feed over WebSocket, as subscribers see it: the snapshot, what follows, and what they may say.
+//! The live feed over WebSockets: the snapshot, live totals, and the commands of a client.
 
 use crate::common::websocket::{PING, close_frame, frame};
 use crate::common::{DEADLINE, Message, Server, WebSocket, wait_until};
@@ -55,7 +55,7 @@ fn the_feed_without_a_category_has_them_all() {
 }
 
 #[test]
-fn an_order_of_nothing_is_told_like_any_other() {
+fn an_order_of_zero_is_published_like_any_other() {
     let server = Server::start();
     let mut subscriber = electronics(&server);
     server.client().order("A1", 0);
@@ -63,7 +63,7 @@ fn an_order_of_nothing_is_told_like_any_other() {
 }
 
 #[test]
-fn a_refused_order_is_told_to_nobody() {
+fn a_refused_order_is_not_published() {
     let server = Server::start();
     let mut subscriber = electronics(&server);
     let mut client = server.client();
@@ -106,18 +106,18 @@ fn moving_to_the_same_category_again_gets_its_snapshot_again() {
 }
 
 #[test]
-fn an_order_over_the_socket_is_answered_with_its_key_and_told_to_everyone() {
+fn an_order_over_the_socket_is_answered_with_its_key_and_published() {
     let server = Server::start();
     let mut sender = electronics(&server);
     let mut other = electronics(&server);
     sender.send("{\"cmd\":\"add-order\",\"payload\":{\"id\":\"A1\",\"amount\":2,\"key\":\"k-1\"}}");
-    // Whether the answer or the total comes first is not promised.
+    // The answer and the total may come in either order.
     let mut texts = sender.texts(2);
     texts.sort();
     assert_eq!(texts, ["{\"id\":\"A1\",\"total\":5}", "{\"ok\":true,\"key\":\"k-1\"}"]);
     assert_eq!(other.text(), "{\"id\":\"A1\",\"total\":5}");
 
-    // A product of another category: only the answer concerns the sender.
+    // A product of another category: the sender gets only the answer.
     sender.send("{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B1\",\"amount\":-1.0,\"key\":\"k-2\"}}");
     assert_eq!(sender.text(), "{\"ok\":true,\"key\":\"k-2\"}");
     let totals = server.client().get("/orders/confectionery");
@@ -136,7 +136,7 @@ fn an_order_over_the_socket_is_on_disk_when_it_is_answered() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_answered_and_the_session_goes_on() {
+fn an_invalid_message_is_answered_with_an_error_and_the_session_goes_on() {
     let server = Server::start();
     let mut subscriber = electronics(&server);
     for message in [
@@ -185,7 +185,7 @@ fn leaving_subscribers_leave_nothing_behind() {
             (0..30).map(|_| WebSocket::open(server.addr(), "/orders/electronics")).collect();
         for subscriber in &mut subscribers {
             subscriber.texts(2);
-            // Some say farewell, some are just gone.
+            // Some send a close frame, some only disconnect.
             if round == 1 {
                 subscriber.send_raw(&close_frame(1000));
                 assert_eq!(subscriber.close_code(), Some(1000));
@@ -202,7 +202,7 @@ fn leaving_subscribers_leave_nothing_behind() {
 }
 
 #[test]
-fn the_request_that_opens_the_feed_may_come_in_pieces_and_with_a_frame_behind_it() {
+fn the_handshake_may_come_in_pieces_and_with_a_frame_after_it() {
     let server = Server::start();
     let mut client = server.client();
     let mut request = b"GET /orders/confectionery HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\

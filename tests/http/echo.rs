@@ -1,10 +1,10 @@
-//! The HTTP side of the echo: a body comes back under any method and path, however it was framed (RFC 9110, sections 9
-//! and 10.1.1; RFC 9112, sections 6, 7.1 and 9.3).
+//! The HTTP side of the echo: it returns the body of a request with any method, path and framing (RFC 9110, sections 9 and
+//! 10.1.1; RFC 9112, sections 6, 7.1 and 9.3).
 
 use crate::common::echo::{Echo, Peer, text};
 use crate::common::websocket::{TEXT, UPGRADE, frame};
 
-/// The longest body.
+/// The limit for a body, in bytes.
 const LIMIT: usize = 64 * 1024;
 
 /// A chunked body of these chunks.
@@ -36,14 +36,14 @@ fn a_body_comes_back_under_any_method_and_path() {
 }
 
 #[test]
-fn head_says_how_long_the_body_would_be_and_sends_none() {
+fn a_head_request_gets_the_length_of_the_body_and_no_body() {
     let echo = Echo::start();
     let mut client = echo.client();
     for body in [&b""[..], b"hello"] {
         let reply = client.request("HEAD", "/", &[], body);
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("content-length"), Some(&*body.len().to_string()));
-        // A byte too many would be the beginning of this answer.
+        // A byte of a body would be read as the start of this response.
         assert_eq!(client.request("POST", "/", &[], b"next").body, b"next");
     }
 }
@@ -87,7 +87,7 @@ fn chunks_are_joined_however_they_are_cut() {
         let shown = body.escape_ascii().to_string();
         let reply = client.request("POST", "/", &[("Transfer-Encoding", "chunked")], &body);
         assert_eq!((reply.status, &reply.body[..]), (200, expected), "{shown}");
-        // And byte by byte.
+        // The same byte by byte.
         let head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
         head.iter().chain(&body).for_each(|byte| client.write([*byte]));
         assert_eq!(client.reply().body, expected, "{shown}, byte by byte");
@@ -134,7 +134,7 @@ fn a_client_that_waits_for_100_is_told_to_go_on() {
     assert_eq!(client.reply().status, 100);
     client.write(chunked(&[b"hel", b"lo"]));
     assert_eq!(client.reply().body, b"hello");
-    // Who does not wait need not be told, and without a body there is nothing to wait for.
+    // No `100 Continue` for a body that is already there, nor without a body.
     client.write(format!("{head}Content-Length: 5\r\n\r\nhello"));
     assert_eq!(client.reply().body, b"hello");
     client.write(format!("{head}\r\n"));
@@ -158,5 +158,5 @@ fn a_connection_that_carried_requests_can_become_a_websocket() {
     assert_eq!(reply.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     let mut peer = Peer::from(client.into_parts());
     peer.send(&frame(TEXT, true, b"second"));
-    assert_eq!(peer.hear().expect("an echo"), text("second"));
+    assert_eq!(peer.receive().expect("an echo"), text("second"));
 }

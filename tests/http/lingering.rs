@@ -1,22 +1,22 @@
-//! Answers that are given before the body has come: they reach a client that goes on sending, because the connection is
-//! not closed over unread bytes at once, which would reset it; and they hold nobody for long.
+//! Responses that are sent before the body has arrived. They reach a client that goes on sending, because the server
+//! lingers: closing a socket with unread bytes would reset the connection and discard the response. Lingering is bounded.
 
 use crate::common::{Client, Server, wait_until};
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the server listens after an early answer, and to how much (`LINGER`, `LINGER_BYTES`).
+/// How long the server reads after an early response, and how much (`LINGER`, `LINGER_BYTES`).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How late that may end on a busy machine.
+/// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
-/// What a client sends of its body after it has been refused, in so many pieces: below both bounds.
+/// The pieces of a body that a client sends after the rejection: below both bounds.
 const PIECES: usize = 20;
 const PIECE_BYTES: usize = 32 * 1024;
 const BETWEEN_PIECES: Duration = Duration::from_millis(20);
 
-/// Requests that are answered by their head alone, and how.
+/// Requests that are answered after their head, and the status.
 fn early() -> Vec<(String, u16)> {
     let head = |line: &str, media: &str, framing: &str| {
         format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\n{framing}\r\n\r\n")
@@ -37,7 +37,7 @@ fn early() -> Vec<(String, u16)> {
     ]
 }
 
-/// A body that is sent on and on; as chunks too it is one that never ends.
+/// A piece of an endless body; it is also a sequence of chunks.
 fn piece() -> Vec<u8> {
     let mut piece = format!("{:x}\r\n", PIECE_BYTES - 8).into_bytes();
     piece.resize(PIECE_BYTES - 2, b'x');
@@ -45,12 +45,12 @@ fn piece() -> Vec<u8> {
     piece
 }
 
-/// Sends a request, whose answer comes early, and returns when the answer has begun to come.
+/// Sends a request that is answered early, and returns when the response begins.
 #[track_caller]
 fn begin(server: &Server, head: &str) -> Client {
     let mut client = server.client();
     client.write(head);
-    // Looked at, but not taken: from now on the server has answered and shut its side.
+    // The response is not read yet. The server has sent it and shut down its sending side.
     client.stream().peek(&mut [0]).expect("the server answers early");
     client
 }
@@ -90,7 +90,7 @@ fn a_client_that_never_stops_sending_slowly_is_dropped_when_the_time_is_over() {
                 let mut client = begin(server, &head);
                 let start = Instant::now();
                 let mut heard = false;
-                // The first piece after the close is answered with a reset, the next one fails.
+                // The first piece after the close causes a reset, and the next one fails.
                 while client.try_write(b"1\r\nx\r\n").is_ok() {
                     if !std::mem::replace(&mut heard, true) {
                         assert_eq!(client.reply().status, status, "{head}");
@@ -110,7 +110,7 @@ fn a_client_that_never_stops_sending_slowly_is_dropped_when_the_time_is_over() {
 
 #[test]
 fn a_client_that_never_stops_sending_fast_is_dropped_when_it_has_sent_enough() {
-    /// What the kernel takes on both sides before a write fails.
+    /// What the socket buffers on both sides may take before a write fails.
     const BUFFERS: usize = 16 * 1024 * 1024;
     let server = Server::start();
     for (head, status) in early() {
@@ -123,7 +123,7 @@ fn a_client_that_never_stops_sending_fast_is_dropped_when_it_has_sent_enough() {
             assert!(sent < LINGER_BYTES + BUFFERS, "{sent} bytes are taken: {head}");
         }
         assert!(start.elapsed() < LINGER + SLACK, "only after {:?}: {head}", start.elapsed());
-        // A client that read nothing while it sent may have lost the answer; what it has is the right one.
+        // A client that did not read while it sent may have lost the response; if it has one, it is the right one.
         let mut client = client;
         if let Ok(reply) = client.try_reply(true) {
             assert_eq!(reply.status, status, "{head}");
@@ -143,7 +143,7 @@ fn a_client_that_falls_silent_in_an_unwanted_body_is_dropped_when_the_time_is_ov
         server.threads() <= threads && server.descriptors() <= descriptors
     });
     assert!(start.elapsed() > LINGER / 2, "already after {:?}", start.elapsed());
-    // Silence is no reason to lose the answer.
+    // A silent client still gets the response.
     for (mut client, (head, status)) in clients.into_iter().zip(early()) {
         let reply = client.reply();
         assert_eq!(reply.status, status, "{head}");
@@ -151,7 +151,7 @@ fn a_client_that_falls_silent_in_an_unwanted_body_is_dropped_when_the_time_is_ov
     }
 }
 
-/// The close comes when all is answered, and a byte that is on its way then must not turn it into a reset.
+/// A byte that arrives after the last response, while the server closes, must not cause a reset.
 #[test]
 fn an_answer_that_ends_its_connection_arrives_whole_although_the_client_sends_on() {
     let server = Server::start();
@@ -168,7 +168,7 @@ fn an_answer_that_ends_its_connection_arrives_whole_although_the_client_sends_on
         client.write("GET /log HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         thread::sleep(Duration::from_millis(wait));
         let _ = client.try_write("G");
-        // What is read after the reset is lost, so it must have time to come.
+        // A reset discards what is not read yet, so wait until it would have arrived.
         thread::sleep(Duration::from_millis(50));
         let reply = client.reply();
         assert_eq!(reply.body.len(), whole, "a byte after {wait} ms");

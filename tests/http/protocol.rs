@@ -1,16 +1,15 @@
-//! HTTP/1.1 as it comes over the wire (RFC 9112): connections that last, requests in pieces and in heaps, and requests
-//! that are none.
+//! HTTP/1.1 on the wire (RFC 9112): persistent connections, split and pipelined requests, malformed requests.
 
 use crate::common::{Client, DEADLINE, Server, exchange};
 
-/// A whole request that adds 1 to A1.
+/// A request that adds 1 to A1.
 const ORDER: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Content-Length: 12\r\n\r\n{\"amount\":1}";
-/// A request that adds to A1, up to the headers that say how its body comes.
+/// The head of an order for A1, without its framing headers.
 const ORDER_HEAD: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 const TOTALS: &str = "GET /orders/electronics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Sends what is no request, and checks that it is refused and the connection closed.
+/// Checks that a request is rejected and its connection closed.
 #[track_caller]
 fn expect_refused(server: &Server, request: impl AsRef<[u8]>, statuses: &[u16]) {
     let mut client = server.client();
@@ -105,7 +104,7 @@ fn a_chunked_body_may_be_split_anywhere() {
         client.write(second);
         assert_eq!(client.reply().text(), "{\"ok\":true}", "split at {split}");
     }
-    // Trailers are not needed and do no harm, and the next request begins where they end.
+    // Trailers are ignored, and the next request begins behind them.
     client.write(format!("{head}c\r\n{{\"amount\":1}}\r\n0\r\nX-Sum: 1\r\n\r\n{TOTALS}"));
     assert_eq!(client.reply().text(), "{\"ok\":true}");
     assert_eq!(client.reply().json()[0]["total"], 3 + 2 + request.len() as i64);
@@ -129,7 +128,7 @@ fn a_chunked_body_that_is_broken_is_refused() {
 }
 
 #[test]
-fn a_client_that_expects_to_be_asked_for_the_body_is_asked() {
+fn an_expectation_of_100_continue_is_met() {
     let server = Server::start();
     let mut client = server.client();
     for _ in 0..2 {
@@ -146,7 +145,7 @@ fn a_client_that_expects_to_be_asked_for_the_body_is_asked() {
 }
 
 #[test]
-fn a_body_that_will_not_be_taken_is_not_asked_for() {
+fn a_body_that_will_be_refused_gets_no_100_continue() {
     let server = Server::start();
     let mut client = server.client();
     client.write(format!("{ORDER_HEAD}Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"));
@@ -155,7 +154,7 @@ fn a_body_that_will_not_be_taken_is_not_asked_for() {
 }
 
 #[test]
-fn http_1_0_closes_unless_asked_to_stay() {
+fn http_1_0_closes_unless_asked_to_keep_the_connection() {
     let server = Server::start();
     let mut client = server.client();
     client.write("GET /categories HTTP/1.0\r\nHost: localhost\r\n\r\n");
@@ -172,7 +171,7 @@ fn http_1_0_closes_unless_asked_to_stay() {
         assert_eq!(reply.header("transfer-encoding"), None);
         assert!(reply.lists("connection", "keep-alive"), "{reply:?}");
     }
-    // A client of that age sends no Host.
+    // An HTTP/1.0 client may send no `Host`.
     let reply = exchange(server.addr(), "GET /categories HTTP/1.0\r\n\r\n");
     assert!(matches!(reply.status, 200 | 400 | 421), "{reply:?}");
 }
@@ -232,7 +231,7 @@ fn a_query_does_not_change_the_path() {
 }
 
 #[test]
-fn a_body_on_a_get_is_read_past() {
+fn the_body_of_a_get_is_skipped() {
     let server = Server::start();
     let mut client = server.client();
     client.write(format!(
@@ -271,7 +270,7 @@ fn bodies_whose_end_two_parties_could_see_differently_are_refused() {
 }
 
 #[test]
-fn heads_that_are_none_are_malformed() {
+fn malformed_heads_are_refused() {
     let server = Server::start();
     for request in [
         "HELLO\r\n\r\n",
@@ -296,7 +295,7 @@ fn heads_that_are_none_are_malformed() {
 }
 
 #[test]
-fn empty_lines_before_a_request_are_passed_over() {
+fn empty_lines_before_a_request_are_skipped() {
     let server = Server::start();
     let mut client = server.client();
     client.write(format!("\r\n{TOTALS}\r\n\r\n{TOTALS}"));
@@ -316,13 +315,13 @@ fn a_client_that_has_finished_sending_still_gets_its_answers() {
 }
 
 #[test]
-fn a_request_that_breaks_off_counts_nothing() {
+fn an_incomplete_request_counts_nothing() {
     let server = Server::start();
     for end in [10, ORDER.len() - 12, ORDER.len() - 1] {
         let mut client = server.client();
         client.write(&ORDER[..end]);
         client.finish();
-        // It may be told so or just be closed.
+        // The server may answer or only close.
         let _ = client.try_reply(true);
         assert!(client.is_closed_within(DEADLINE));
     }
@@ -330,7 +329,7 @@ fn a_request_that_breaks_off_counts_nothing() {
 }
 
 #[test]
-fn every_answer_is_dated_and_says_what_it_is() {
+fn every_answer_has_a_date_and_a_content_type() {
     let server = Server::start();
     let mut client: Client = server.client();
     for path in ["/", "/categories", "/orders", "/nowhere"] {

@@ -1,4 +1,4 @@
-//! What is hostile to a server: each attack is one connection or a few, many of which are then held open.
+//! Attacks on a server: each opens one or a few connections, many of which are then kept open.
 
 use crate::common::websocket::{BINARY, CLOSE, CONTINUATION, PING, TEXT, frame};
 use crate::common::{Client, WebSocket};
@@ -8,11 +8,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// Connections that one attacker holds open; when one more comes, the oldest is dropped.
+/// Connections that one attacker keeps open; beyond that the oldest is dropped.
 const HELD: usize = 60;
-/// Between two attacks: the attackers are not to take the machine from the server by computing alone.
+/// A pause between two attacks, so that the attackers do not take all of the CPU from the server.
 const BETWEEN_ATTACKS: Duration = Duration::from_millis(1);
-/// An order of B1 that is hidden where none may be: it must never be counted.
+/// An order for B1 that is hidden behind a malformed request: it must never be counted.
 const SMUGGLED: &str = "POST /orders/B1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Content-Length: 12\r\n\r\n{\"amount\":1}";
 const HANDSHAKE: &str = "GET /orders/electronics HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -21,7 +21,7 @@ const TLS_HELLO: &[u8] = b"\x16\x03\x01\x00\xc4\x01\x00\x00\xc0\x03\x03\x5b\x9a\
 
 type Attack = fn(&mut Attacker);
 
-/// In turn, so that a warm-up has the shape of the run that follows it.
+/// In this sequence, so that the warm-up is like the measured run.
 const ATTACKS: [Attack; 17] = [
     Attacker::says_nothing,
     Attacker::sends_half_a_head,
@@ -50,7 +50,7 @@ pub struct Attacker {
 
 impl Attacker {
     pub fn new(addr: SocketAddr, number: usize) -> Attacker {
-        // Not all with the same attack at the same time.
+        // Each attacker begins with another attack.
         Attacker { addr, next: number * ATTACKS.len() / 3, held: VecDeque::new() }
     }
 
@@ -61,7 +61,7 @@ impl Attacker {
         thread::sleep(BETWEEN_ATTACKS);
     }
 
-    /// A connection with these bytes sent over it. That the server has closed it already is no failure.
+    /// Opens a connection and sends these bytes. An error is ignored, because the server may have closed.
     fn send(&self, bytes: impl AsRef<[u8]>) -> TcpStream {
         let client = Client::connect(self.addr);
         let (mut stream, _) = client.into_parts();
@@ -216,7 +216,7 @@ impl Attacker {
             session.texts(2);
             session.send_raw(&frame(CLOSE, true, b"\x03\xe8"));
             session.close_code();
-            // And without a farewell.
+            // And without a close frame.
             self.session().texts(1);
         }
     }

@@ -1,4 +1,4 @@
-//! What an operator types, and what is said when it is wrong.
+//! Flags and environment variables, and the messages for invalid ones.
 
 use crate::common::{Client, DEADLINE, Finished, Server, TempDir, WebSocket, ordercast, wait_until};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ fn run(args: &[&str]) -> Finished {
     ordercast(TempDir::new().path(), args, &[])
 }
 
-/// Checks that the run failed with one clear message, which says all of `words`.
+/// Checks that the run failed with one message that contains all of `words`.
 #[track_caller]
 fn expect_failure(run: &Finished, code: i32, words: &[&str]) {
     assert_eq!(run.code, Some(code), "{run:?}");
@@ -46,14 +46,14 @@ fn help_names_every_flag_and_the_environment() {
 }
 
 #[test]
-fn version_is_the_packages() {
+fn the_version_is_that_of_the_package() {
     let run = run(&["--version"]);
     assert_eq!(run.code, Some(0));
     assert_eq!(run.stdout.trim(), concat!("ordercast ", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn what_is_not_understood_is_named_with_exit_code_2() {
+fn an_unknown_argument_is_named_with_exit_code_2() {
     expect_failure(&run(&["--frobnicate"]), 2, &["--frobnicate", "--help"]);
     expect_failure(&run(&["frobnicate"]), 2, &["frobnicate", "--help"]);
     expect_failure(&run(&["--listen"]), 2, &["--listen"]);
@@ -66,7 +66,7 @@ fn what_is_not_understood_is_named_with_exit_code_2() {
 }
 
 #[test]
-fn an_empty_data_folder_name_is_no_name_and_nothing_is_written() {
+fn an_empty_data_folder_name_is_refused_and_nothing_is_written() {
     let folder = TempDir::new();
     let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--data", ""], &[]);
     expect_failure(&run, 2, &["--data", "--help"]);
@@ -74,7 +74,7 @@ fn an_empty_data_folder_name_is_no_name_and_nothing_is_written() {
 }
 
 #[test]
-fn what_the_environment_says_wrong_is_named_too() {
+fn an_invalid_environment_variable_is_named_too() {
     let folder = TempDir::new();
     let run = ordercast(folder.path(), &[], &[("ORDERCAST_LISTEN", "nonsense")]);
     expect_failure(&run, 2, &["ORDERCAST_LISTEN", "nonsense"]);
@@ -109,7 +109,7 @@ fn every_flag_has_an_environment_twin() {
 
 #[test]
 fn addresses_and_the_data_folder_may_come_from_the_environment_and_a_flag_wins() {
-    // A server of the harness has flags for both; they win.
+    // The test server has flags for both, which take precedence.
     let elsewhere = TempDir::new();
     let unused = elsewhere.path().join("unused");
     let server = Server::builder()
@@ -120,7 +120,7 @@ fn addresses_and_the_data_folder_may_come_from_the_environment_and_a_flag_wins()
     assert!(!unused.exists());
     assert!(server.data().is_dir());
 
-    // Without flags they count: the first port is taken, which the message says.
+    // Without flags the variables apply: the first port is in use, which the message says.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = taken.local_addr().expect("an address").to_string();
     let run = ordercast(
@@ -177,7 +177,7 @@ fn without_a_data_flag_the_data_is_in_a_folder_below_the_working_directory() {
     let folder = TempDir::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = taken.local_addr().expect("an address").to_string();
-    // A failed start must not leave anything half made either; whether the folder is there by then is open.
+    // A failed start must not leave an incomplete folder; it may or may not exist.
     ordercast(folder.path(), &["--listen", &addr], &[]);
     let server = Server::builder().data(&folder.path().join("data")).start();
     server.client().order("A1", 1);
@@ -196,14 +196,14 @@ fn a_signal_ends_the_server_with_exit_code_0_and_the_data_whole() {
         assert_eq!(subscriber.close_code(), Some(1001));
         drop(subscriber);
         assert_eq!(server.wait(DEADLINE).code(), Some(0), "SIG{signal}");
-        assert!(Client::try_connect(server.addr()).is_err(), "nobody listens any more");
+        assert!(Client::try_connect(server.addr()).is_err(), "the server does not listen any more");
         server.restart();
         assert_eq!(server.total("A1"), 13);
     }
 }
 
 #[test]
-fn a_stopping_server_does_not_wait_for_those_who_have_nothing_to_say() {
+fn a_stopping_server_does_not_wait_for_idle_connections() {
     let mut server = Server::start();
     let mut idle = server.client();
     idle.get("/categories");
@@ -217,7 +217,7 @@ fn a_stopping_server_does_not_wait_for_those_who_have_nothing_to_say() {
 }
 
 #[test]
-fn a_stopping_server_still_answers_the_orders_it_has_taken() {
+fn a_stopping_server_still_answers_the_orders_it_has_received() {
     let mut server = Server::start();
     let addr = server.addr();
     let answered = std::sync::atomic::AtomicI64::new(0);
@@ -234,14 +234,14 @@ fn a_stopping_server_still_answers_the_orders_it_has_taken() {
         assert_eq!(server.terminate().code(), Some(0));
     });
     server.restart();
-    // An orderly end leaves no order that was counted and not answered.
+    // After an orderly end every counted order was answered.
     let total = server.total("A1");
     assert_eq!(total, 3 + answered.into_inner());
 }
 
 #[test]
-fn the_words_on_standard_output_are_the_addresses_and_nothing_else() {
-    // Some machines have no IPv6 at all.
+fn standard_output_has_the_addresses_and_nothing_else() {
+    // A machine may have no IPv6.
     let second = if TcpListener::bind("[::1]:0").is_ok() { "[::1]:0" } else { "127.0.0.1:0" };
     let server = Server::builder().listen("127.0.0.1:0").listen(second).start();
     assert_eq!(server.addrs().len(), 2);

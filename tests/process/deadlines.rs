@@ -1,4 +1,4 @@
-//! Nobody holds a thread for ever: the deadlines, each waited for. These tests take as long as the deadlines are.
+//! Deadlines: no client holds a thread without one. These tests take as long as the deadlines.
 
 use crate::common::websocket::{PONG, frame};
 use crate::common::{Message, Server, WebSocket, wait_until};
@@ -10,10 +10,10 @@ const HEAD: Duration = Duration::from_secs(10);
 const BODY: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(25);
 const PONG_WAIT: Duration = Duration::from_secs(10);
-/// How late a deadline may come on a busy machine.
+/// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(6);
 
-/// Sends a little every half second until the server has answered or closed, then checks when and how it did.
+/// Sends a little every half second until the server has answered, then checks when and how it did.
 #[track_caller]
 fn drip(server: &Server, start: &str, little: &str, deadline: Duration) {
     let mut client = server.client();
@@ -88,12 +88,12 @@ fn many_half_heads_hold_up_nobody_and_are_all_gone_after_the_deadline() {
 }
 
 #[test]
-fn a_reader_of_nothing_does_not_hold_a_request_for_ever() {
+fn a_client_that_does_not_read_does_not_hold_a_thread_for_ever() {
     let server = Server::start();
     server.client().order("A1", 1);
     let threads = server.threads();
     let mut client = server.client();
-    // Megabytes of answers that nobody reads: the server stops reading, waits, and gives up.
+    // Megabytes of responses that the client does not read: the server stops reading, and closes after the deadline.
     client.stream().set_write_timeout(Some(Duration::from_secs(2))).expect("a deadline can be set");
     let requests = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20_000);
     let _ = client.try_write(requests);
@@ -114,7 +114,7 @@ fn a_silent_subscriber_is_pinged_and_dropped_when_it_does_not_answer() {
             let Message::Ping(payload) = ping else { panic!("not a ping: {ping:?}") };
             assert!(start.elapsed() > SILENCE - Duration::from_secs(2), "already after {:?}", start.elapsed());
             alive.send_raw(&frame(PONG, true, &payload));
-            // Whoever has answered stays; the next thing is not the end before the next ping is due.
+            // A subscriber that has answered is not closed: nothing comes before the next ping is due.
             let error = alive.next_within(PONG_WAIT + Duration::from_secs(2)).expect_err("nothing comes");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
         });

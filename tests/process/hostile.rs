@@ -1,5 +1,5 @@
-//! One server, everything that is hostile at the same time, and two who behave: they notice nothing, and afterwards the
-//! server is as it was before.
+//! All attacks at the same time on one server with two well-behaved clients: the attacks do not affect these, and afterwards
+//! the server uses what it used before.
 
 use crate::attacks::Attacker;
 use crate::common::load::{parse_total, spawn, turn};
@@ -8,22 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The run that is measured, and the one before it, of the same shape, after which the memory is what such a run takes.
+/// The length of the measured run, and of the warm-up with the same attacks, after which the memory is as large as such a
+/// run makes it.
 const RUN: Duration = Duration::from_secs(8);
 const WARM_UP: Duration = Duration::from_secs(5);
 const ATTACKERS: usize = 3;
-/// Between two orders of the one who behaves.
+/// The pause between two orders of the well-behaved poster.
 const BETWEEN_ORDERS: Duration = Duration::from_millis(5);
-/// How long an order of the one who behaves may take beside all that: usually it is a few milliseconds, and the attackers
-/// share two cores with the server. Half of them within the first, all of them within the second.
+/// Bounds for the median and the maximum of the poster's response times. Usually they are a few milliseconds; the attackers
+/// share two cores with the server.
 const USUAL: Duration = Duration::from_millis(100);
 const SLOWEST: Duration = Duration::from_secs(2);
-/// How much the memory may have grown from the warm-up's end to the run's.
+/// How much the memory may grow from the end of the warm-up to the end of the run.
 const GROWTH_KIB: u64 = 4 * 1024;
-/// When the attackers have left, how long until nothing is left of them: a refused connection is listened to for 2 s.
+/// How long after the attackers have left their threads and descriptors may last: the server lingers for 2 s.
 const SETTLED: Duration = Duration::from_secs(15);
 
-/// Attacks until the time is over, then leaves; returns how many attacks there were.
+/// Attacks for `time`; returns the number of attacks.
 fn attack(server: &Server, time: Duration) -> usize {
     let end = Instant::now() + time;
     let addr = server.addr();
@@ -45,7 +46,7 @@ fn attack(server: &Server, time: Duration) -> usize {
     })
 }
 
-/// Posts an order at a time until told to stop; returns how long each took.
+/// Posts orders in sequence until `done`; returns the time that each took.
 fn post(server: &Server, posted: &AtomicI64, done: &AtomicBool) -> Vec<Duration> {
     let mut client = server.client();
     let mut times = Vec::new();
@@ -59,7 +60,7 @@ fn post(server: &Server, posted: &AtomicI64, done: &AtomicBool) -> Vec<Duration>
     times
 }
 
-/// Follows the feed to the last order: every total is newer than the one before, and the last one is exact.
+/// Follows the feed to the last order: every total must be newer than the one before, and the last one exact.
 fn follow(mut session: WebSocket, shown: &AtomicI64, last: &AtomicI64) -> usize {
     let mut heard = 0;
     while shown.load(Ordering::Relaxed) < last.load(Ordering::Relaxed) {
@@ -77,13 +78,13 @@ fn follow(mut session: WebSocket, shown: &AtomicI64, last: &AtomicI64) -> usize 
     heard
 }
 
-/// Threads, and descriptors.
+/// The numbers of threads and descriptors.
 fn counts(server: &Server) -> (u64, usize) {
     (server.threads(), server.descriptors())
 }
 
 #[test]
-fn everything_hostile_at_once_costs_those_who_behave_nothing_and_leaves_nothing_behind() {
+fn all_attacks_at_once_do_not_affect_other_clients_and_leave_nothing_behind() {
     let _turn = turn();
     let server = Server::start();
     let (posted, done) = (AtomicI64::new(0), AtomicBool::new(false));
@@ -93,7 +94,7 @@ fn everything_hostile_at_once_costs_those_who_behave_nothing_and_leaves_nothing_
         let poster = spawn(scope, || post(&server, &posted, &done));
         let follower = spawn(scope, || follow(session, &shown, &last));
         wait_until(DEADLINE, "orders are taken", || posted.load(Ordering::Relaxed) > 10);
-        // The two who behave are in each of these counts, and nobody else.
+        // Each of these counts includes only the two well-behaved clients.
         let at_first = counts(&server);
 
         let warm_up = attack(&server, WARM_UP);
@@ -107,7 +108,7 @@ fn everything_hostile_at_once_costs_those_who_behave_nothing_and_leaves_nothing_
         done.store(true, Ordering::Relaxed);
         let mut times = poster.join().expect("every order is answered");
         let posted = posted.load(Ordering::Relaxed);
-        // One more, after the follower knows which total is the last.
+        // One more order, after the follower knows the last total.
         last.store(3 + posted + 1, Ordering::Relaxed);
         server.client().order("A1", 1);
         let heard = follower.join().expect("a right feed");

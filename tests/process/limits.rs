@@ -1,4 +1,4 @@
-//! The limits of what one peer, or many, can take: each is hit, the refusal is clear, and the server goes on.
+//! Limits for one peer and for all: each is reached, the rejection says which limit it is, and the server goes on.
 
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
 use std::io::Read;
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 const ORDER_HEAD: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
-/// A body of that many bytes which adds 1.
+/// An order with the amount 1 in a body of `length` bytes.
 fn padded_order(length: usize) -> String {
     let order = "{\"amount\":1}";
     format!("{}{order}", " ".repeat(length - order.len()))
 }
 
-/// A request with that many headers, `Host` among them.
+/// A request with `count` headers, `Host` included.
 fn with_headers(count: usize) -> String {
     let more: String = (1..count).map(|number| format!("X-{number}: 1\r\n")).collect();
     format!("GET /categories HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
 }
 
-/// A request whose head is that many bytes long.
+/// A request with a head of `length` bytes.
 fn with_head_of(length: usize) -> String {
     let start = "GET /categories HTTP/1.1\r\nHost: localhost\r\nX: ";
     format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
@@ -61,13 +61,13 @@ fn an_endless_body_is_refused_and_costs_no_memory() {
         let mut client = server.client();
         client.write(format!("{ORDER_HEAD}{framing}\r\n\r\n"));
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-        // Until the server closes, or 64 MiB.
+        // Until the server closes, at most 64 MiB.
         for _ in 0..1024 {
             if client.try_write(&chunk).is_err() {
                 break;
             }
         }
-        // The answer may be lost when the client writes on regardless; the server may not.
+        // The response may be lost, because the client goes on sending; the server must go on.
         if let Ok(reply) = client.try_reply(true) {
             reply.problem(413);
         }
@@ -137,7 +137,7 @@ fn an_endless_head_is_refused_and_costs_no_memory() {
 }
 
 #[test]
-fn a_full_server_says_so_and_has_room_again_when_somebody_leaves() {
+fn a_full_server_says_so_and_has_a_place_again_when_a_client_leaves() {
     let server = Server::builder().arg("--max-connections").arg("3").start();
     let mut first = server.client();
     assert_eq!(first.get("/categories").status, 200);
@@ -156,17 +156,17 @@ fn a_full_server_says_so_and_has_room_again_when_somebody_leaves() {
     let refused = WebSocket::try_open(server.addr(), "/orders/electronics", &[]).expect_err("a refusal");
     refused.problem(503);
 
-    // Those who are in notice nothing.
+    // Open connections are not affected.
     first.order("A1", 1);
     assert_eq!(third.text(), "{\"id\":\"A1\",\"total\":4}");
     drop(second);
-    wait_until(DEADLINE, "there is room again", || server.client().get("/categories").status == 200);
+    wait_until(DEADLINE, "there is a free place", || server.client().get("/categories").status == 200);
     first.order("A1", 1);
 }
 
-/// Also when nobody comes after them whose turn would remind the server.
+/// Also if no other connection follows, which would make the server clean up.
 #[test]
-fn those_who_were_refused_keep_no_descriptors() {
+fn refused_connections_keep_no_descriptors() {
     let server = Server::builder().arg("--max-connections").arg("1").start();
     let mut only = server.client();
     only.order("A1", 1);
@@ -179,11 +179,11 @@ fn those_who_were_refused_keep_no_descriptors() {
 }
 
 #[test]
-fn a_full_server_is_not_held_up_by_those_it_refuses() {
+fn a_full_server_is_not_delayed_by_the_connections_it_refuses() {
     let server = Server::builder().arg("--max-connections").arg("1").start();
     let mut only = server.client();
     only.order("A1", 1);
-    // Nobody of these says anything, and none reads what it is told.
+    // None of these sends or reads anything.
     let silent: Vec<Client> = (0..50).map(|_| server.client()).collect();
     let start = Instant::now();
     server.client().get("/categories").problem(503);
@@ -191,7 +191,7 @@ fn a_full_server_is_not_held_up_by_those_it_refuses() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(silent);
     drop(only);
-    wait_until(DEADLINE, "there is room again", || server.client().get("/categories").status == 200);
+    wait_until(DEADLINE, "there is a free place", || server.client().get("/categories").status == 200);
 }
 
 #[test]
@@ -203,14 +203,14 @@ fn the_cap_follows_the_descriptors_there_are() {
     }
 }
 
-/// Opens a hundred connections at once, three times; as many of them as `expected` are served.
+/// Opens a hundred connections at once, three times, and checks that the number of served ones is in `expected`.
 #[track_caller]
 fn hundreds_come_and_go(server: &Server, expected: std::ops::Range<usize>) {
     for _ in 0..3 {
         let mut clients: Vec<Client> = (0..100).filter_map(|_| Client::try_connect(server.addr()).ok()).collect();
         let mut served = 0;
         for client in &mut clients {
-            // Those above the cap are told that the server is full.
+            // Connections above the cap get 503.
             match client.try_request("GET", "/categories", &[], b"") {
                 Ok(reply) if reply.status == 200 => served += 1,
                 Ok(reply) => assert_eq!(reply.status, 503),
@@ -249,7 +249,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         memory.push(server.memory_kib());
     }
     println!("memory after each round: {memory:?} KiB");
-    // Half a kilobyte that each connection left behind would be more than this.
+    // A leak of half a kilobyte for each connection would exceed this.
     assert!(memory[3] < memory[1] + 512, "{memory:?} KiB");
 }
 
@@ -268,7 +268,7 @@ fn products_are_limited_in_size_and_the_server_says_which_limit() {
     }
 }
 
-/// The kernel takes some megabytes of an answer for a client that does not read; this list is longer.
+/// The list is longer than the socket buffers, which hold some megabytes for a client that does not read.
 #[test]
 fn a_long_list_is_in_memory_once_however_many_do_not_read_it() {
     const PRODUCTS: usize = 1_800;
@@ -286,20 +286,20 @@ fn a_long_list_is_in_memory_once_however_many_do_not_read_it() {
         .map(|_| {
             let mut client = server.client();
             client.write("GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            // Once an answer has begun, the server has all of it in its hands.
+            // Once the response has begun, the server has all of it in memory.
             client.stream().read_exact(&mut [0; 100]).expect("the server answers");
             client
         })
         .collect();
     let grown = server.memory_kib().saturating_sub(before);
     let list = list.len() as u64 / 1024;
-    println!("{CLIENTS} who do not read a list of {list} KiB cost {grown} KiB");
-    assert!(grown < 3 * list + 4 * 1024, "{CLIENTS} who do not read a list of {list} KiB cost {grown} KiB");
+    println!("{CLIENTS} clients that do not read a list of {list} KiB cost {grown} KiB");
+    assert!(grown < 3 * list + 4 * 1024, "{CLIENTS} clients that do not read a list of {list} KiB cost {grown} KiB");
     drop(silent);
 }
 
 #[test]
-fn control_characters_have_no_place_in_a_product() {
+fn control_characters_are_refused_in_a_product() {
     let server = Server::start();
     let mut client = server.client();
     for body in [

@@ -1,5 +1,5 @@
-//! The cap on connections from one client address: who fills it is told so, and nobody else feels it. The other address
-//! is that of IPv6, because the standard library cannot choose the one that it connects from.
+//! The cap on connections from one client address: connections above it are rejected, and other addresses are not affected.
+//! The other address is the IPv6 loopback, because std cannot choose the address that it connects from.
 
 use crate::common::load::spawn;
 use crate::common::websocket::close_frame;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const CAP: usize = 3;
 
-/// A server on both loopback addresses, with so many connections from each; `None` without IPv6.
+/// A server on both loopback addresses with this cap; `None` without IPv6.
 fn server(cap: usize) -> Option<(Server, SocketAddr, SocketAddr)> {
     if TcpListener::bind("[::1]:0").is_err() {
         skip("this machine has no IPv6, so there is only one client address", false);
@@ -22,7 +22,7 @@ fn server(cap: usize) -> Option<(Server, SocketAddr, SocketAddr)> {
     Some((server, crowd, other))
 }
 
-/// A connection that has been let in and answered.
+/// A connection within the cap, which has been answered once.
 #[track_caller]
 fn enter(addr: SocketAddr) -> Client {
     let mut client = Client::connect(addr);
@@ -31,7 +31,7 @@ fn enter(addr: SocketAddr) -> Client {
     client
 }
 
-/// One more connection is told that it is too many, and for how long to wait.
+/// Checks that one more connection gets 503 with `Retry-After`.
 #[track_caller]
 fn expect_full(addr: SocketAddr) {
     let mut client = Client::connect(addr);
@@ -42,11 +42,11 @@ fn expect_full(addr: SocketAddr) {
     client.expect_close_after(&reply);
 }
 
-/// As many as the cap allows get in, as soon as those who left have been noticed, and not one more.
+/// Checks that exactly `cap` connections get in, once the server has noticed which connections have ended.
 #[track_caller]
 fn expect_exactly(cap: usize, addr: SocketAddr) {
     let mut inside: Vec<Client> = Vec::new();
-    wait_until(DEADLINE, "there is room for as many as the cap allows", || {
+    wait_until(DEADLINE, "as many connections as the cap allows get in", || {
         let mut client = Client::connect(addr);
         if client.try_request("GET", "/categories", &[], b"").is_ok_and(|reply| reply.status == 200) {
             inside.push(client);
@@ -66,10 +66,10 @@ fn an_address_that_has_all_its_connections_is_told_so_and_the_others_are_served(
     let mut first = enter(crowd);
     let mut session = WebSocket::open(crowd, "/orders/electronics");
     session.texts(2);
-    // Whoever says nothing has a place too.
+    // A silent connection counts too.
     let mut silent = Client::connect(crowd);
     silent.write("GET /cat");
-    wait_until(DEADLINE, "the silent one is in", || {
+    wait_until(DEADLINE, "the silent connection is counted", || {
         let reply = Client::connect(crowd).try_request("GET", "/categories", &[], b"");
         reply.is_ok_and(|reply| reply.status == 503)
     });
@@ -79,7 +79,7 @@ fn an_address_that_has_all_its_connections_is_told_so_and_the_others_are_served(
     let refused = WebSocket::try_open(crowd, "/orders", &[]).expect_err("a refusal");
     assert!(refused.problem(503).contains("address"));
 
-    // Those who are in notice nothing, nor does the other address, new or old.
+    // Open connections are not affected, nor are old and new ones from the other address.
     let mut board = WebSocket::open(other, "/orders/electronics");
     board.texts(2);
     early.order("A1", 1);
@@ -98,12 +98,12 @@ fn an_address_that_has_all_its_connections_is_told_so_and_the_others_are_served(
 fn a_place_is_free_again_however_it_was_left() {
     let Some((server, crowd, other)) = server(CAP) else { return };
     let both = [enter(crowd), enter(other)];
-    // Now that both addresses have answered, all of the server's own threads run.
+    // Both listeners have answered, so all of the server's own threads run.
     let nobody = server.threads() - both.len() as u64;
     drop(both);
     let leave: [fn(SocketAddr); 8] = [
         |addr| drop(enter(addr)),
-        // With unread input: a reset.
+        // Closing with unread input resets the connection.
         |addr| {
             let mut client = enter(addr);
             client.write("GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -132,14 +132,14 @@ fn a_place_is_free_again_however_it_was_left() {
         },
     ];
     for (number, leave) in leave.iter().enumerate() {
-        // A place that was not given back would be missing in the end.
+        // If a place is not freed, `expect_exactly` fails.
         for _ in 0..CAP {
             leave(crowd);
-            wait_until(DEADLINE, "the server notices who has left", || server.threads() == nobody);
+            wait_until(DEADLINE, "the server notices the end of the connection", || server.threads() == nobody);
         }
-        println!("left in way {number}");
+        println!("ended in way {number}");
         expect_exactly(CAP, crowd);
-        wait_until(DEADLINE, "the server notices who has left", || server.threads() == nobody);
+        wait_until(DEADLINE, "the server notices the end of the connection", || server.threads() == nobody);
     }
 }
 
@@ -163,10 +163,10 @@ fn the_count_is_right_after_thousands_have_come_and_gone_or_been_refused() {
                 }
             });
         }
-        // However many are refused, the other address is served.
+        // The other address is served all the time.
         for _ in 0..50 {
             regular.order("A1", 1);
-            wait_until(DEADLINE, "a newcomer is served, once those who have left are noticed", || {
+            wait_until(DEADLINE, "a new connection is served, once the ended ones are noticed", || {
                 let reply = Client::connect(other).try_request("GET", "/categories", &[], b"");
                 reply.is_ok_and(|reply| reply.status == 200)
             });
@@ -186,14 +186,14 @@ fn an_address_counts_once_over_all_that_the_server_listens_on() {
     expect_full(first);
     expect_full(second);
     drop(inside.0);
-    wait_until(DEADLINE, "there is room again", || {
+    wait_until(DEADLINE, "there is a free place", || {
         let reply = Client::connect(second).try_request("GET", "/categories", &[], b"");
         reply.is_ok_and(|reply| reply.status == 200)
     });
 }
 
 #[test]
-fn a_crowd_that_says_nothing_does_not_hold_up_the_refusals_or_the_others() {
+fn many_silent_connections_delay_neither_refusals_nor_other_addresses() {
     let Some((_server, crowd, other)) = server(1) else { return };
     let mut only = enter(crowd);
     let silent: Vec<Client> = (0..100).map(|_| Client::connect(crowd)).collect();
@@ -206,7 +206,7 @@ fn a_crowd_that_says_nothing_does_not_hold_up_the_refusals_or_the_others() {
 }
 
 #[test]
-fn a_cap_that_lets_nobody_in_is_refused() {
+fn a_cap_of_zero_or_no_number_is_refused() {
     let folder = TempDir::new();
     for cap in ["0", "-1", "many", ""] {
         let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--max-connections-per-ip", cap], &[]);

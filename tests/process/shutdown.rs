@@ -1,4 +1,4 @@
-//! The end under load: everybody is told, nothing that was answered is lost, and a second signal waits for nobody.
+//! Shutdown under load: every session gets a close frame, no answered order is lost, and a second signal ends at once.
 
 use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::websocket::{PONG, close_frame, frame};
@@ -10,28 +10,28 @@ use std::time::{Duration, Instant};
 
 const SESSIONS: usize = 1_000;
 const POSTERS: usize = 4;
-/// Each poster counts on a product of its own, so its total tells how many of its orders are stored.
+/// Each poster has a product of its own, whose total is the number of its stored orders.
 const CATALOG: &str = "{\"load\":{\"prefix\":\"P\",\"products\":[{\"id\":\"P1\",\"name\":\"a\",\"total\":0},\
     {\"id\":\"P2\",\"name\":\"b\",\"total\":0},{\"id\":\"P3\",\"name\":\"c\",\"total\":0},\
     {\"id\":\"P4\",\"name\":\"d\",\"total\":0}]}}";
-/// Between two orders of a poster: as many totals as a thousand clients on the same two cores can take.
+/// The pause between two orders of a poster: a thousand clients on the same two cores can follow.
 const BETWEEN_ORDERS: Duration = Duration::from_millis(20);
-/// The end is asked for when so many orders are answered.
+/// The number of answered orders before the signal.
 const ENOUGH: i64 = 100;
-/// How long the end may take.
+/// How long shutdown may take.
 const DRAIN: Duration = Duration::from_secs(5);
-/// The clients are on the same machine: a close that the server has sent in time may be read a little later.
+/// Tolerance: the clients run on the same machine and may read a close frame late.
 const SLACK: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 struct Posted {
-    /// Answered, so stored.
+    /// Answered with success, so stored.
     answered: AtomicI64,
-    /// Neither answered nor refused when the connection ended: stored or not.
+    /// Not answered before the connection ended: stored or not.
     in_flight: AtomicI64,
 }
 
-/// Posts one order after the other until the server refuses or is gone.
+/// Posts orders in sequence until the server rejects one or the connection ends.
 fn post(mut client: Client, id: String, posted: &Posted) {
     loop {
         match client.try_post(&format!("/orders/{id}"), "{\"amount\":1}") {
@@ -55,14 +55,14 @@ fn post(mut client: Client, id: String, posted: &Posted) {
     }
 }
 
-/// Follows the feed to its close, and does the client's part of it; returns the code, and when it came.
+/// Follows the feed to its close frame and answers it; returns the code and when it came.
 fn follow(mut session: WebSocket, ready: &AtomicUsize) -> (Option<u16>, Instant) {
     ready.fetch_add(1, Ordering::Relaxed);
     loop {
         match session.next_within(Duration::from_secs(60)).expect("a total or a close") {
             Message::Text(_) => {}
             Message::Ping(payload) => session.send_raw(&frame(PONG, true, &payload)),
-            Message::Pong(_) => panic!("a pong that nobody asked for"),
+            Message::Pong(_) => panic!("an unsolicited pong"),
             Message::Close(code, _) => {
                 let at = Instant::now();
                 session.try_send_raw(&close_frame(1001));
@@ -73,7 +73,7 @@ fn follow(mut session: WebSocket, ready: &AtomicUsize) -> (Option<u16>, Instant)
 }
 
 #[test]
-fn a_thousand_sessions_under_load_are_told_1001_in_time_and_no_answered_order_is_lost() {
+fn a_thousand_sessions_under_load_get_1001_in_time_and_no_answered_order_is_lost() {
     let _turn = turn();
     if !may_open(SESSIONS as u64 + 200) {
         return skip("too few descriptors for a thousand sessions (ulimit -n)", true);
@@ -105,7 +105,7 @@ fn a_thousand_sessions_under_load_are_told_1001_in_time_and_no_answered_order_is
         (last_close, ended)
     });
     println!("{SESSIONS} sessions: the last close after {last_close:?}, the process ended after {ended:?}");
-    assert!(last_close < DRAIN + SLACK, "a session was told only after {last_close:?}");
+    assert!(last_close < DRAIN + SLACK, "the last close frame came only after {last_close:?}");
     assert!(ended < DRAIN + SLACK, "ended only after {ended:?}");
 
     server.restart();
@@ -119,7 +119,7 @@ fn a_thousand_sessions_under_load_are_told_1001_in_time_and_no_answered_order_is
 }
 
 #[test]
-fn a_thousand_sessions_that_say_and_read_nothing_are_told_and_do_not_hold_the_server() {
+fn a_thousand_sessions_that_send_and_read_nothing_do_not_delay_the_end() {
     let _turn = turn();
     if !may_open(SESSIONS as u64 + 200) {
         return skip("too few descriptors for a thousand sessions (ulimit -n)", true);
@@ -142,22 +142,22 @@ fn a_second_signal_ends_the_server_at_once_and_what_was_answered_is_stored() {
     let _turn = turn();
     for (first, second, code) in [("TERM", "TERM", 128 + 15), ("INT", "INT", 128 + 2), ("TERM", "INT", 128 + 2)] {
         let mut server = Server::start();
-        // Never says its part of the farewell, so the server would wait.
+        // A session that never answers the close frame, so that the server would wait.
         let mut session = WebSocket::open(server.addr(), "/orders/electronics");
         server.client().order("A1", 1);
         server.signal(first);
         assert_eq!(session.close_code(), Some(1001));
         server.signal(second);
-        // The code proves that the server did not end by itself meanwhile.
+        // The exit code shows that the second signal ended it.
         assert_eq!(server.wait(DEADLINE).code(), Some(code), "{first}, {second}");
         server.restart();
         assert_eq!(server.total("A1"), 4);
     }
 }
 
-/// They can come back for what they have not got.
+/// They can resume from their positions.
 #[test]
-fn sessions_with_positions_are_told_1001_while_they_still_catch_up() {
+fn sessions_that_still_catch_up_get_1001() {
     let _turn = turn();
     const ORDERS: usize = 300_000;
     let mut server = Server::start();
@@ -165,9 +165,9 @@ fn sessions_with_positions_are_told_1001_while_they_still_catch_up() {
     let snapshot: serde_json::Value = serde_json::from_str(&feed.texts(3)[2]).expect("JSON");
     let start = snapshot["position"].as_str().expect("a position");
     drop(feed);
-    // More than the sockets' buffers hold.
+    // More orders than the socket buffers hold.
     pipeline_orders(server.addr(), 20, ORDERS / 20);
-    // A restarted server has none of them in memory.
+    // After a restart none of them is in memory.
     server.restart();
     let mut feeds: Vec<WebSocket> =
         (0..4).map(|_| WebSocket::open(server.addr(), &format!("/orders?since={start}"))).collect();
@@ -186,7 +186,7 @@ fn sessions_with_positions_are_told_1001_while_they_still_catch_up() {
                     }
                 };
                 assert_eq!(code, Some(1001));
-                assert!(told < ORDERS - 1_000, "all {told} came before the goodbye");
+                assert!(told < ORDERS - 1_000, "all {told} totals came before the close frame");
                 feed.send_raw(&close_frame(1001));
                 feed.expect_end();
             });

@@ -1,4 +1,4 @@
-//! Signals in the middle of something: of orders over sockets, of a body, of doing nothing.
+//! Signals while sessions send orders, while a body is incomplete, and while the server is idle.
 
 use crate::common::load::{spawn, turn};
 use crate::common::websocket::close_frame;
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the end may take when every client does its part; the server would wait for them a little longer.
+/// How long shutdown may take if every client answers the close frame; the server would wait a little longer for others.
 const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]
-fn sessions_that_send_orders_while_the_server_stops_are_answered_or_closed_and_hold_nobody_up() {
+fn sessions_that_send_orders_while_the_server_stops_are_answered_or_closed_without_delay() {
     let _turn = turn();
     const ROUNDS: usize = 5;
     const SESSIONS: usize = 40;
-    /// As many as a session may send at once.
+    /// The number of messages that a session may send at once.
     const ORDERS: usize = 20;
     for _ in 0..ROUNDS {
         let mut server = Server::start();
@@ -40,7 +40,7 @@ fn sessions_that_send_orders_while_the_server_stops_are_answered_or_closed_and_h
                             }
                             Message::Text(text) => assert!(text.contains("shutting down"), "{text}"),
                             Message::Close(code, _) => return farewell(session, code),
-                            other => panic!("neither an answer nor the end: {other:?}"),
+                            other => panic!("neither an answer nor a close frame: {other:?}"),
                         }
                     }
                     let code = session.close_code();
@@ -113,7 +113,7 @@ fn a_server_that_was_paused_goes_on_with_every_session_and_connection() {
     }
 }
 
-/// With token files it reads them again: `token_files.rs`.
+/// A server with token files reads them again instead: `tests/api/token_files.rs`.
 #[test]
 fn a_hangup_ends_the_server_in_order_unless_it_was_started_to_outlive_its_terminal() {
     let mut server = Server::start();

@@ -1,4 +1,4 @@
-//! Standard output and standard error are for whoever wants to read them. Nobody has to.
+//! The server works even if nothing reads its standard output and standard error.
 
 use crate::common::{DEADLINE, Server};
 use std::io::{ErrorKind, Write};
@@ -7,10 +7,10 @@ use std::process;
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_server_whose_standard_output_has_gone_serves_all_the_same() {
+fn a_server_whose_standard_output_is_closed_still_serves() {
     let (stdout, reader) = UnixStream::pair().expect("a pair of sockets");
     drop(reader);
-    // An address of loopback's own network that no other process of this test has: its port is free.
+    // A loopback address that only this process uses, so its port is free.
     let [_, high, middle, low] = process::id().to_be_bytes();
     let addr = format!("127.{}.{middle}.{low}:47013", 64 + high);
     let mut server = Server::builder().listen(&addr).stdout(stdout).start();
@@ -19,10 +19,10 @@ fn a_server_whose_standard_output_has_gone_serves_all_the_same() {
     assert_eq!(server.terminate().code(), Some(0));
 }
 
-/// The log has something to say at the start, because few descriptors lower the cap on connections, and when the first
-/// commit fails: standard error takes neither.
+/// The server logs at the start, because few descriptors lower the cap on connections, and when the first commit fails. The
+/// buffer of standard error is full, so it takes neither line.
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+fn a_standard_error_that_is_not_read_delays_nothing() {
     let (stderr, _never_read) = UnixStream::pair().expect("a pair of sockets");
     fill(&stderr);
     let mut server = Server::builder().shell("ulimit -n 64; trap '' XFSZ; ulimit -S -f 1024").stderr(stderr).start();
@@ -44,10 +44,10 @@ fn a_standard_error_that_nobody_reads_holds_nobody_up() {
     assert!(start.elapsed() < Duration::from_secs(3), "only after {:?}", start.elapsed());
 }
 
-/// Writes until the stream takes no more.
+/// Writes until the buffer of the stream is full.
 fn fill(mut stream: &UnixStream) {
     stream.set_nonblocking(true).expect("a mode can be set");
-    // To the last byte: a small line must not find room where a large one did not.
+    // To the last byte, so that even a short line does not fit.
     for piece in [&[b'x'; 4096][..], b"x"] {
         let error = loop {
             if let Err(error) = stream.write(piece) {

@@ -1,4 +1,4 @@
-//! Descriptors and threads run out: who is served goes on unharmed, and when there are some again, so does the server.
+//! Descriptors and threads run out: open connections are still served, and new ones are served when there are some again.
 
 use crate::common::{Client, DEADLINE, Server, WebSocket, skip, wait_until};
 use crate::system_limits::{bound_by_process_limit, has_prlimit, set_limit};
@@ -7,7 +7,7 @@ use std::thread;
 
 const ORDER: &str = "{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B1\",\"amount\":1}}";
 
-/// Those who are served from before the shortage to its end.
+/// Clients that are connected before, during and after the shortage.
 struct Regulars {
     client: Client,
     sessions: Vec<WebSocket>,
@@ -28,7 +28,7 @@ impl Regulars {
         Regulars { sessions: sessions.collect(), client, a1: 3, b1: 101 }
     }
 
-    /// Every one of them orders, and hears of every order at once, and of nothing else.
+    /// Checks that each can order, and that each session gets the total of every order at once, and nothing else.
     #[track_caller]
     fn expect_untouched(&mut self) {
         self.client.order("A1", 1);
@@ -56,7 +56,7 @@ impl Regulars {
 
 #[track_caller]
 fn expect_serving(server: &Server) {
-    wait_until(DEADLINE, "newcomers are served again", || {
+    wait_until(DEADLINE, "new connections are served again", || {
         let client = Client::try_connect(server.addr());
         let reply = client.and_then(|mut client| client.try_request("GET", "/categories", &[], b""));
         reply.is_ok_and(|reply| reply.status == 200)
@@ -64,9 +64,9 @@ fn expect_serving(server: &Server) {
 }
 
 #[test]
-fn with_64_descriptors_a_hundred_come_and_go_and_nobody_who_is_in_feels_it() {
+fn with_64_descriptors_a_hundred_connections_do_not_affect_the_open_ones() {
     const AT_ONCE: usize = 5;
-    /// Those who were told that the server is full are kept for a moment, until the next of them comes (`RING`).
+    /// Rejected connections stay open for a moment, up to this number (`RING`).
     const KEPT: usize = 16;
     let server = Server::builder().shell("ulimit -n 64").start();
     let mut regulars = Regulars::of(&server);
@@ -86,7 +86,7 @@ fn with_64_descriptors_a_hundred_come_and_go_and_nobody_who_is_in_feels_it() {
                     }
                 });
             }
-            // And all at the same time: more than there is room for.
+            // A hundred at the same time: more than the server has descriptors for.
             let crowd: Vec<Client> = (0..100).filter_map(|_| Client::try_connect(server.addr()).ok()).collect();
             assert!(server.descriptors() <= 64);
             drop(crowd);
@@ -109,7 +109,7 @@ fn when_descriptors_run_out_newcomers_wait_and_are_served_when_there_are_some() 
     let mut regulars = Regulars::of(&server);
     for _ in 0..3 {
         let taken = server.descriptors();
-        // The standard streams have the numbers below: from now on the system refuses every descriptor.
+        // Descriptors 0 to 2 are the standard streams: from now on the system refuses every new descriptor.
         set_limit(server.pid(), "nofile", 3);
         let mut newcomers: Vec<Client> = (0..NEWCOMERS).map(|_| server.client()).collect();
         for client in &mut newcomers {
@@ -119,7 +119,7 @@ fn when_descriptors_run_out_newcomers_wait_and_are_served_when_there_are_some() 
             server.log().contains("no connection can be accepted")
         });
         regulars.expect_untouched();
-        // One more: the call that waited for a connection when they ran out had its descriptor already.
+        // One more, because the `accept` that was waiting may already have reserved its descriptor.
         assert!(server.descriptors() <= taken + 1);
         set_limit(server.pid(), "nofile", 1_000);
         for mut client in newcomers {
@@ -131,14 +131,14 @@ fn when_descriptors_run_out_newcomers_wait_and_are_served_when_there_are_some() 
 }
 
 #[test]
-fn when_threads_run_out_newcomers_are_turned_away_and_served_when_there_are_some() {
+fn when_threads_run_out_newcomers_are_closed_and_served_when_there_are_some() {
     const NEWCOMERS: usize = 50;
     let Some(server) = bound_by_process_limit(Server::builder()) else { return };
     let mut server = server.start();
     let mut regulars = Regulars::of(&server);
     let (threads, descriptors) = (server.threads(), server.descriptors());
     for _ in 0..3 {
-        // Below what there is: from now on the system refuses every thread.
+        // Fewer than the server has: from now on the system refuses every new thread.
         set_limit(server.pid(), "nproc", 1);
         let newcomers: Vec<Client> = (0..NEWCOMERS).map(|_| server.client()).collect();
         regulars.expect_untouched();
@@ -146,7 +146,7 @@ fn when_threads_run_out_newcomers_are_turned_away_and_served_when_there_are_some
         let mut turned_away = 0;
         for mut client in newcomers.into_iter().take(5) {
             let error = client.try_request("GET", "/categories", &[], b"").expect_err("there is no thread to answer");
-            assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "left hanging: {error}");
+            assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "not closed: {error}");
             turned_away += 1;
         }
         assert_eq!((turned_away, server.threads()), (5, threads));

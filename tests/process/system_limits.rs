@@ -1,4 +1,4 @@
-//! Limits of the system that a test changes while a process runs, by the tools of util-linux.
+//! Resource limits that a test changes while a process runs, with the tools of util-linux.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::process::{self, Command, Stdio};
 
 use crate::common::{Builder, skip};
 
-/// A user that nobody is, so that nothing else counts towards its limit on processes.
+/// A user id without other processes, which would count towards its limit on processes.
 const NOBODY: u32 = 54_321;
 
 /// Whether a command can be run and succeeds.
@@ -25,7 +25,7 @@ pub fn has_prlimit() -> bool {
 pub fn set_limit(pid: u32, name: &str, soft: u64) {
     let (pid_flag, limit) = (format!("--pid={pid}"), format!("--{name}={soft}:"));
     let mut done = succeeds("prlimit", &[&pid_flag, &limit]);
-    // In a container the superuser may not be allowed to; the user of the process always is.
+    // In a container the superuser may lack the permission; the user of the process always has it.
     if !done && uid_of(&pid.to_string()) == Some(NOBODY) {
         let flags = as_nobody();
         let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["prlimit", &pid_flag, &limit]).collect();
@@ -38,14 +38,14 @@ fn uid_of(pid: &str) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|it| it.uid())
 }
 
-/// The flags of setpriv that make a command that user's, who may still go into every folder.
+/// The flags of setpriv that run a command as that user with access to every folder.
 fn as_nobody() -> Vec<String> {
     let mut flags = vec![format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
     flags.extend(["--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"].map(str::to_owned));
     flags
 }
 
-/// Whether this process may have that many descriptors, after asking for them.
+/// Raises this process's limit on descriptors if it is lower, and returns whether that worked.
 pub fn may_open(descriptors: u64) -> bool {
     let soft = || {
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -59,8 +59,8 @@ pub fn may_open(descriptors: u64) -> bool {
     soft() >= descriptors
 }
 
-/// A server that the limit on processes binds: it does not bind the superuser, so for the superuser the server runs as
-/// somebody else, who may still write into the folder of the test. `None` when that is not to be had.
+/// A server for which the limit on processes applies. It does not apply to the superuser, so in that case the server runs as
+/// another user that may still write into the folder of the test. `None`, after a message, if that is not possible.
 #[track_caller]
 pub fn bound_by_process_limit(server: Builder) -> Option<Builder> {
     if !has_prlimit() {

@@ -1,5 +1,5 @@
-//! Every seed of the fuzz targets keeps what the targets check, and every case that fuzzing has found is a seed: so no
-//! found fault comes back unseen where nobody fuzzes. How to fuzz is told in `fuzz/run.sh`.
+//! The checks of the fuzz targets hold for every seed. Each fault that fuzzing has found is a seed, so every test run would
+//! find it again. `fuzz/run.sh` says how to fuzz.
 
 #[path = "../../fuzz/checks/mod.rs"]
 mod checks;
@@ -36,7 +36,7 @@ fn a_command_line_is_in_range_or_refused_by_name() {
     run("command_line", checks::command_line::check);
 }
 
-/// The target `request` follows the steps of `Connection` without its socket; this follows `Connection` itself.
+/// The target `request` repeats the steps of `Connection` without a socket; this test runs `Connection` itself.
 #[test]
 fn a_connection_reads_what_the_fuzz_target_reads() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -52,9 +52,9 @@ fn through_a_connection(listener: &TcpListener, stream: &[u8]) -> Outcome {
     let (server, _) = listener.accept().expect("a connection");
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A server that has refused does not read on, which is no fault of this side.
+            // An error is ignored, because a server that has rejected the request does not read on.
             let _ = client.write_all(stream).and_then(|()| client.shutdown(Shutdown::Write));
-            // Kept until here, since closing it with `100 Continue` unread would reset the connection.
+            // Kept open until here, because closing it with an unread `100 Continue` would reset the connection.
             client
         });
         let mut connection = Connection::new(Arc::new(server));
@@ -81,7 +81,7 @@ fn run(target: &str, check: fn(&[u8])) {
     assert!(!seeds.is_empty(), "{target} has no seeds");
     for seed in seeds {
         let input = fs::read(&seed).expect("a seed can be read");
-        // The check says what is wrong, but not with which seed.
+        // The panic of the check does not name the seed.
         if let Err(fault) = panic::catch_unwind(|| check(&input)) {
             eprintln!("this was {}", seed.display());
             panic::resume_unwind(fault);

@@ -1,4 +1,4 @@
-//! `ordercast backup`: a copy that can be relied on, taken while the server works, and what a restore makes of it.
+//! `ordercast backup`: a consistent copy, made while the server works, and its restore.
 
 use crate::common::folder::{exported, files, fill};
 use crate::common::load::spawn;
@@ -21,7 +21,7 @@ fn expect_backup(data: &Path, file: &Path) {
     assert!(run.stdout.contains(&file.display().to_string()), "{run:?}");
 }
 
-/// Puts a backup into an empty folder and starts a server over it.
+/// Copies a backup into an empty folder and starts a server on it.
 #[track_caller]
 fn restore(file: &Path, data: &Path) -> Server {
     fs::create_dir(data).expect("a folder");
@@ -50,13 +50,13 @@ fn a_backup_under_load_has_every_order_that_was_answered_before_and_agrees_with_
             let before = answered.load(Ordering::Relaxed);
             let file = temp.path().join(format!("backup-{round}"));
             expect_backup(&server.data(), &file);
-            // What is answered is counted here a moment later, so four more may be under way.
+            // Each of four posters may have an answer that it has not counted yet.
             let after = answered.load(Ordering::Relaxed) + 4;
 
             let data = temp.path().join(format!("restored-{round}"));
             let mut restored = restore(&file, &data);
             let total = restored.totals()[0].1 - 3;
-            assert!((before..=after).contains(&total), "{total} orders, {before} before and {after} after");
+            assert!((before..=after).contains(&total), "{total} orders, {before} answered before and {after} after");
             restored.terminate();
             let log = exported(&data);
             let sum: i64 = log.iter().map(|line| line["amount"].as_i64().expect("a number")).sum();
@@ -67,7 +67,7 @@ fn a_backup_under_load_has_every_order_that_was_answered_before_and_agrees_with_
         enough.store(true, Ordering::Relaxed);
     });
     let made: Vec<_> = files_of(temp.path());
-    assert_eq!(made, ["backup-1", "backup-2", "backup-3"], "each is one file");
+    assert_eq!(made, ["backup-1", "backup-2", "backup-3"], "each backup is one file");
 }
 
 fn files_of(folder: &Path) -> Vec<String> {
@@ -79,7 +79,7 @@ fn files_of(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_killed_and_a_stopped_folder_are_copied_whole_and_left_as_they_are() {
+fn a_killed_and_a_stopped_folder_are_copied_completely_and_not_changed() {
     let mut server = Server::start();
     let temp = TempDir::new();
     fill(&server, 600);
@@ -93,17 +93,17 @@ fn a_killed_and_a_stopped_folder_are_copied_whole_and_left_as_they_are() {
     assert!(before == files(&server.data()), "the backup has changed the folder");
     for name in ["killed", "stopped"] {
         let file = temp.path().join(name);
-        // Whatever the original needs beside it, the copy is a file that stands alone.
+        // The original may need its WAL; the copy is a single file.
         assert_eq!(fs::read(&file).expect("a file")[18..20], [1, 1], "{name}");
         let restored = restore(&file, &temp.path().join(format!("{name}-restored")));
         assert_eq!(restored.totals(), told);
-        // Keys are in it too.
+        // It has the keys too.
         fill(&restored, 600);
         assert_eq!(restored.totals(), told);
     }
 }
 
-/// A feed that goes on from this position.
+/// Resumes a feed from this position.
 #[track_caller]
 fn feed(server: &Server, since: &str) -> WebSocket {
     WebSocket::open(server.addr(), &format!("/orders?since={since}"))
@@ -114,7 +114,7 @@ fn position(message: &str) -> String {
     message["position"].as_str().expect("a position").to_owned()
 }
 
-/// A position behind one more order of A1.
+/// The position after one more order for A1.
 #[track_caller]
 fn position_after_an_order(server: &Server) -> String {
     let mut feed = feed(server, "");
@@ -123,7 +123,7 @@ fn position_after_an_order(server: &Server) -> String {
     position(&feed.text())
 }
 
-/// Whether a feed that goes on from this position begins anew: then A2 is among what it tells, of which nothing is ordered.
+/// Whether a feed that resumes from this position gets a fresh snapshot: only that has A2, for which there are no orders.
 #[track_caller]
 fn is_foreign(server: &Server, position: &str) -> bool {
     let mut feed = feed(server, position);
@@ -141,9 +141,9 @@ fn is_foreign(server: &Server, position: &str) -> bool {
     }
 }
 
-/// Two restores of one backup, and the file that it was made of, have the orders of before in common and no others.
+/// Two restores of one backup and the original have only the orders before the backup in common.
 #[test]
-fn positions_are_good_where_their_orders_are_and_foreign_elsewhere() {
+fn positions_are_valid_where_their_orders_are_and_foreign_elsewhere() {
     let server = Server::start();
     let temp = TempDir::new();
     let common = position_after_an_order(&server);
@@ -172,7 +172,7 @@ fn positions_are_good_where_their_orders_are_and_foreign_elsewhere() {
     }
 }
 
-/// The data file of a stopped server, copied as any file: the copy and its original go separate ways from then on.
+/// A plain copy of a stopped server's data file: from then on the copy and the original are different logs.
 #[test]
 fn a_plain_copy_of_a_stopped_file_is_as_good_as_a_backup() {
     let mut server = Server::start();
@@ -211,12 +211,12 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     assert_eq!(fs::read(&file).expect("a file"), b"mine");
     fs::remove_file(&file).expect("a file");
 
-    // What an interrupted backup has left is no obstacle.
+    // The remains of an interrupted backup are overwritten.
     let partial = temp.path().join("backup.partial");
     fs::write(&partial, "SQLite format 3\0 and half of the rest").expect("a file");
     expect_backup(&data, &file);
     fs::remove_file(&file).expect("a file");
-    // What is somebody else's is left alone, and not written through a link.
+    // A foreign file at that place is not touched, nor written through a link.
     fs::write(&partial, "mine").expect("a file");
     expect_refusal(backup(&data, &file), &["backup.partial"]);
     fs::rename(&partial, temp.path().join("mine")).expect("a file");

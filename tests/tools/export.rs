@@ -1,4 +1,4 @@
-//! `ordercast export`: the whole log, from a folder in any state, without a trace in it.
+//! `ordercast export`: the whole log, from a folder in any state, without a change to it.
 
 use crate::common::folder::{exported, files, fill};
 use crate::common::{Server, TempDir, ordercast};
@@ -32,9 +32,9 @@ fn the_log_is_the_same_from_a_live_a_killed_and_a_stopped_folder() {
 
     server.kill();
     let before = files(&server.data());
-    assert!(before.iter().any(|(name, bytes)| name.ends_with("-wal") && !bytes.is_empty()), "nothing is left to read");
+    assert!(before.iter().any(|(name, bytes)| name.ends_with("-wal") && !bytes.is_empty()), "the WAL is empty");
     assert_eq!(exported(&server.data()), live);
-    // SQLite may note in a third file (-shm) who reads what; the tally's bytes are as they were.
+    // SQLite may change the `-shm` file, which has the locks of readers; the data is unchanged.
     let tally = |files: Vec<(String, Vec<u8>)>| files.into_iter().filter(|(name, _)| !name.ends_with("-shm")).collect();
     let (before, after): (Vec<_>, Vec<_>) = (tally(before), tally(files(&server.data())));
     assert!(before == after, "the export has changed the folder");
@@ -52,7 +52,7 @@ fn a_server_that_starts_and_works_meanwhile_is_not_disturbed() {
     let mut server = Server::start();
     fill(&server, ORDERS);
     server.terminate();
-    // Its output is not read on, so this export stands still in the middle of the log.
+    // Its output is not read, so this export blocks in the middle of the log.
     let mut export = Command::new(env!("CARGO_BIN_EXE_ordercast"))
         .args(["export", "--data"])
         .arg(server.data())
@@ -98,13 +98,13 @@ fn csv_is_quoted_where_it_must_be_and_keys_are_as_they_were() {
     }
     assert_eq!((lines.next(), lines.next()), (Some(""), None));
 
-    // The environment's twins say the same.
+    // The same by environment variables.
     let twins = [("ORDERCAST_FORMAT", "csv"), ("ORDERCAST_DATA", data.as_str())];
     assert_eq!(ordercast(Path::new("/"), &["export"], &twins).stdout, run.stdout);
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_ends_the_export_without_a_word() {
+fn a_reader_that_closes_the_pipe_ends_the_export_without_an_error() {
     let server = Server::start();
     fill(&server, ORDERS);
     for format in ["ndjson", "csv"] {
@@ -123,7 +123,7 @@ fn a_reader_who_has_seen_enough_ends_the_export_without_a_word() {
 }
 
 #[test]
-fn orders_that_were_taken_away_are_no_gap_and_an_empty_log_is_empty() {
+fn deleted_old_orders_are_no_gap_and_an_empty_log_is_empty() {
     let mut server = Server::builder().arg("--keep-orders").arg("10").start();
     assert_eq!(exported(&server.data()), Vec::<Value>::new());
     fill(&server, 1_000);
@@ -140,8 +140,8 @@ fn what_cannot_be_exported_is_named() {
     let missing = run(&["export"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     assert!(missing.stderr.contains("data/ordercast.sqlite3") && missing.stderr.contains("--data"), "{missing:?}");
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is made");
-    folder.write("ordercast.sqlite3", "this is no database, however long it may be. ".repeat(200));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "no file is created");
+    folder.write("ordercast.sqlite3", "this is not a database, however long it may be. ".repeat(200));
     let foreign = run(&["export", "--data", "."]);
     assert_eq!((foreign.code, foreign.stdout.as_str()), (Some(1), ""), "{foreign:?}");
     assert!(foreign.stderr.contains("ordercast check"), "{foreign:?}");

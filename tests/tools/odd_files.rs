@@ -1,4 +1,4 @@
-//! Data files in odd places and states: behind a link, gone while their log is left, with an index that does not fit.
+//! Data files in unusual states: behind a link, missing while the WAL is there, with an index that does not match.
 
 use crate::common::folder::{exported, files, fill};
 use crate::common::{Finished, Server, TempDir, ordercast};
@@ -12,7 +12,7 @@ fn run(folder: &Path, args: &[&str]) -> Finished {
     ordercast(folder, args, &[])
 }
 
-/// What a command says that must fail.
+/// The message of a command that must fail.
 #[track_caller]
 fn refusal(folder: &Path, args: &[&str]) -> String {
     let run = run(folder, args);
@@ -22,14 +22,14 @@ fn refusal(folder: &Path, args: &[&str]) -> String {
 
 const START: [&str; 4] = ["--listen", "127.0.0.1:0", "--data", "."];
 
-/// SQLite keeps its log beside the file itself, and not beside the link.
+/// SQLite keeps the WAL beside the file, not beside the link.
 #[test]
 fn a_data_file_behind_a_link_is_read_with_its_log_and_has_one_server() {
     let temp = TempDir::new();
     let [home, linked] = ["home", "linked"].map(|name| temp.path().join(name));
     fs::create_dir(&linked).expect("a folder");
     symlink(home.join(DATA_FILE), linked.join(DATA_FILE)).expect("a link");
-    assert!(refusal(&linked, &START).contains(DATA_FILE), "a link to nowhere");
+    assert!(refusal(&linked, &START).contains(DATA_FILE), "a broken link");
     Server::builder().data(&home).start().terminate();
 
     let mut server = Server::builder().data(&linked).start();
@@ -55,7 +55,7 @@ fn a_data_file_behind_a_link_is_read_with_its_log_and_has_one_server() {
     assert_eq!(server.totals(), told);
 }
 
-/// SQLite takes a log without its file for a leftover, and removes it.
+/// SQLite would delete a WAL without a data file.
 #[test]
 fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
     for is_removed in [false, true] {
@@ -76,7 +76,7 @@ fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
         }
         let said = refusal(&data, &["check", "--data", "."]);
         assert!(said.contains("-wal") && said.contains("readable all the same: 2 categories, 3 products"), "{said}");
-        assert!(before == files(&data), "something has changed the folder");
+        assert!(before == files(&data), "the folder has changed");
         let repair = run(&data, &["repair", "--data", ".", "--output", "../repaired"]);
         assert_eq!(repair.code, Some(0), "{repair:?}");
         let repaired = Server::builder().data(&data.with_file_name("repaired")).start();
@@ -87,9 +87,9 @@ fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
     }
 }
 
-/// A key that its index does not find would count again.
+/// An order whose key the index does not find would count again.
 #[test]
-fn a_file_whose_keys_are_not_found_by_their_index_is_refused() {
+fn a_file_whose_index_does_not_find_its_keys_is_refused() {
     const INDEX_LEAF: u8 = 0x0a;
     let mut server = Server::start();
     fill(&server, 2_000);

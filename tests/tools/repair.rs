@@ -1,4 +1,4 @@
-//! `ordercast check` and `ordercast repair`: what is wrong with a file is told, and what is readable of it is saved.
+//! `ordercast check` and `ordercast repair`: damage is reported, and what is readable is saved.
 
 use crate::common::folder::{exported, files, fill};
 use crate::common::{Finished, Server, TempDir, ordercast};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const ORDERS: usize = 1_500;
 const PAGE: usize = 4096;
-/// The first byte of a page with a table's rows, and of one that points to those.
+/// The first byte of a leaf page and of an interior page of a table (SQLite file format, section 1.6).
 const LEAF: u8 = 13;
 const INTERIOR: u8 = 5;
 
@@ -39,7 +39,7 @@ fn expect_damage(folder: &Path, words: &[&str]) {
     }
 }
 
-/// A folder with many orders, the totals that the server told last, and the log.
+/// A folder with many orders, its last totals, and its log.
 struct Shop {
     temp: TempDir,
     totals: Vec<(String, i64)>,
@@ -66,7 +66,7 @@ impl Shop {
         self.temp.path().join("fresh")
     }
 
-    /// Overwrites the pages that `is_hit` chooses, by number and bytes. Returns how many.
+    /// Overwrites the pages that `is_hit` chooses by number and bytes; returns their number.
     fn damage(&self, is_hit: impl Fn(usize, &[u8]) -> bool) -> usize {
         let path = self.data().join("ordercast.sqlite3");
         let mut bytes = fs::read(&path).expect("a file");
@@ -81,7 +81,7 @@ impl Shop {
         count
     }
 
-    /// Repairs, checks that the damaged folder is as it was, and starts a server over the fresh one.
+    /// Repairs, checks that the damaged folder is unchanged, and starts a server on the new one.
     #[track_caller]
     fn repaired(&self, words: &[&str]) -> Server {
         let before = files(&self.data());
@@ -100,7 +100,7 @@ fn contains(page: &[u8], text: &str) -> bool {
     page.windows(text.len()).any(|bytes| bytes == text.as_bytes())
 }
 
-/// The sequence numbers on a page of the log; none on every other page. In a row of the log there are six columns.
+/// The sequence numbers on a page of the log, whose rows have six columns; empty for every other page.
 fn orders_on(page: &[u8]) -> Vec<i64> {
     fn number(page: &[u8], place: &mut usize) -> i64 {
         let mut value = 0;
@@ -121,14 +121,14 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
     let rows = cells.map(|mut place| {
         number(page, &mut place);
         let row = number(page, &mut place);
-        // The head's own length, and a byte for each column.
+        // The length of the row's head, and a byte for each column.
         (page[place] == 7).then_some(row)
     });
     rows.flatten().collect()
 }
 
 #[test]
-fn a_sound_file_is_sound_live_killed_and_stopped_and_no_trace_is_left() {
+fn a_sound_file_is_sound_live_killed_and_stopped_and_is_not_changed() {
     let mut server = Server::start();
     fill(&server, ORDERS);
     let words = ["schema 3", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
@@ -166,7 +166,7 @@ fn a_damaged_page_of_the_log_costs_its_orders_and_no_total() {
         run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(saved == left, "{} of {} orders were saved", saved.len(), left.len());
 
-    // It goes on where the log ends, and a known key is still known.
+    // New orders continue the log, and known keys are still known.
     fill(&server, 1);
     server.client().order("B1", 1);
     assert_eq!(server.client().get("/log?after=1500").json()["seq"], 1_501);
@@ -221,7 +221,7 @@ fn lost_categories_get_their_names_from_the_index_or_names_of_their_own() {
         let server = shop.repaired(&["category 1 was lost", "1500 orders"]);
         assert_eq!(server.client().get("/categories").text(), names);
         assert_eq!(server.totals(), shop.totals);
-        // New products of a category that stands in get ids like the others.
+        // A substitute category numbers new products like any other.
         let category = names.split('"').nth(1).expect("a name");
         let list = server.client().post(&format!("/{category}"), "{\"name\":\"Lamp\",\"rrp\":\"1\",\"info\":\"\"}");
         assert_eq!(list.json()[2]["id"], "A3");
@@ -229,7 +229,7 @@ fn lost_categories_get_their_names_from_the_index_or_names_of_their_own() {
 }
 
 #[test]
-fn the_first_page_and_all_that_only_point_to_others_can_be_spared() {
+fn the_first_page_and_all_interior_pages_may_be_lost() {
     let shop = Shop::new();
     assert!(shop.damage(|number, page| number == 1 || page[0] == INTERIOR || page[0] == 2) > 1);
     expect_damage(&shop.data(), &["2 categories, 3 products, 1500 orders"]);
@@ -299,11 +299,11 @@ fn repair_refuses_what_it_must_not_touch_and_says_why() {
     let run = check(&data);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stdout.contains("nothing of the tally is readable"), "{run:?}");
-    // An empty file is none of nobody's: something has emptied it.
+    // The server never leaves an empty file, so something has emptied this one.
     fs::write(data.join("ordercast.sqlite3"), "").expect("a file");
     assert_eq!(check(&data).code, Some(1));
 
-    // The default is a folder beside the damaged one.
+    // By default the output is a folder beside the damaged one.
     let other = TempDir::new();
     let mut server = Server::builder().data(&other.path().join("shop")).start();
     server.terminate();

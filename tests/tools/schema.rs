@@ -1,11 +1,11 @@
-//! Files of other versions: an older one is read as it is and brought up to date by a server, a newer one is refused
-//! untouched.
+//! Files of other versions: the tools read an older one as it is, a server migrates it, and a newer one is rejected and not
+//! changed.
 
 use crate::common::folder::{exported, files};
 use crate::common::{Server, TempDir, ordercast};
 use std::fs;
 
-/// Made with the SQL of schema 1: three products, and 300 orders of two of them, 600 pieces of T1 and −100 of Y1.
+/// Created with the SQL of schema 1: three products, and 300 orders for two of them with sums of 600 (T1) and −100 (Y1).
 const SCHEMA_1: &[u8] = include_bytes!("schema-1.sqlite3");
 
 fn expected() -> Vec<(String, i64)> {
@@ -13,7 +13,7 @@ fn expected() -> Vec<(String, i64)> {
 }
 
 #[test]
-fn a_file_of_the_first_schema_is_read_as_it_is_and_keeps_its_totals_when_a_server_takes_it() {
+fn a_file_of_the_first_schema_is_read_as_it_is_and_keeps_its_totals_when_a_server_migrates_it() {
     let temp = TempDir::new();
     let data = temp.path().join("data");
     fs::create_dir(&data).expect("a folder");
@@ -52,10 +52,10 @@ fn a_file_of_the_first_schema_is_read_as_it_is_and_keeps_its_totals_when_a_serve
 }
 
 #[test]
-fn a_file_of_a_newer_schema_is_refused_untouched_by_everybody() {
+fn a_file_of_a_newer_schema_is_refused_and_not_changed() {
     let temp = TempDir::new();
     let mut newer = SCHEMA_1.to_vec();
-    // Where SQLite's header has the version.
+    // The place of the version in SQLite's header.
     newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
     temp.write("ordercast.sqlite3", &newer);
     for args in [

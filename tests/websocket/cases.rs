@@ -16,7 +16,7 @@ pub enum End {
     /// The server closes with this code before or after the last bytes of the test.
     Closed(u16),
     /// The server answers the close frame that the test has sent with exactly this payload.
-    Farewell(Vec<u8>),
+    Echoed(Vec<u8>),
 }
 
 /// A test case: bytes to send, frames to receive, and how the connection ends.
@@ -56,7 +56,7 @@ impl Case {
     }
 
     /// Then expects this frame.
-    pub fn hears(mut self, frame: Frame) -> Case {
+    pub fn receives(mut self, frame: Frame) -> Case {
         self.replies.push(frame);
         self
     }
@@ -66,8 +66,8 @@ impl Case {
         self
     }
 
-    pub fn farewell(mut self, payload: impl Into<Vec<u8>>) -> Case {
-        self.end = End::Farewell(payload.into());
+    pub fn echoes_close(mut self, payload: impl Into<Vec<u8>>) -> Case {
+        self.end = End::Echoed(payload.into());
         self
     }
 
@@ -90,15 +90,15 @@ impl Case {
             peer.send(&close_frame(1000));
         }
         for reply in &self.replies {
-            match peer.hear() {
+            match peer.receive() {
                 Ok(frame) if frame == *reply => {}
                 other => return Err(format!("{other:?} instead of {reply:?}")),
             }
         }
-        let last = peer.hear();
+        let last = peer.receive();
         let is_right = match (&last, &self.end) {
             (Ok(Frame { opcode: CLOSE, payload }), End::Open) => *payload == 1000_u16.to_be_bytes(),
-            (Ok(Frame { opcode: CLOSE, payload }), End::Farewell(sent)) => payload == sent,
+            (Ok(Frame { opcode: CLOSE, payload }), End::Echoed(sent)) => payload == sent,
             (Ok(Frame { opcode: CLOSE, payload: said }), End::Closed(code)) => {
                 said.starts_with(&code.to_be_bytes()) && str::from_utf8(&said[2..]).is_ok() && said.len() <= 125
             }
@@ -108,7 +108,7 @@ impl Case {
             return Err(format!("{last:?} instead of {:?}", self.end));
         }
         // The server closes the TCP connection first, without a reset (section 7.1.1).
-        match peer.hear() {
+        match peer.receive() {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
             other => Err(format!("{other:?} instead of the end")),
         }

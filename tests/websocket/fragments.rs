@@ -5,7 +5,7 @@ use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, binary, pong, text};
 use crate::common::websocket::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame};
 
-/// A message in as many frames as it has parts.
+/// A message with one frame for each part.
 fn fragments(opcode: u8, parts: &[&[u8]]) -> Vec<u8> {
     let last = parts.len() - 1;
     let frames = parts.iter().enumerate();
@@ -13,22 +13,22 @@ fn fragments(opcode: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn pings_are_answered_with_what_they_bore() {
+fn pings_are_answered_with_their_payload() {
     let mut cases: Vec<Case> = Vec::new();
     for length in [0, 1, 2, 124, 125] {
         let payload = vec![b'p'; length];
         let name = format!("a ping of {length} bytes");
-        cases.push(case("5.5.2", name).sends(frame(PING, true, &payload)).hears(pong(&payload)));
+        cases.push(case("5.5.2", name).sends(frame(PING, true, &payload)).receives(pong(&payload)));
     }
     let binary = b"\x00\xFF\xFE\xFD\xFC\xFB\x00\xFF";
-    cases.push(case("5.5.2", "a ping that is no text").sends(frame(PING, true, binary)).hears(pong(binary)));
+    cases.push(case("5.5.2", "a ping that is no text").sends(frame(PING, true, binary)).receives(pong(binary)));
     let mut ten = case("5.5.2", "ten pings at once, answered in order");
     let mut hundred = case("5.5.2", "a hundred pings, each in a segment of its own");
     for number in 0..100_u8 {
         if number < 10 {
-            ten = ten.sends(frame(PING, true, &[number])).hears(pong([number]));
+            ten = ten.sends(frame(PING, true, &[number])).receives(pong([number]));
         }
-        hundred = hundred.sends(frame(PING, true, &[number; 3])).hears(pong([number; 3]));
+        hundred = hundred.sends(frame(PING, true, &[number; 3])).receives(pong([number; 3]));
     }
     cases.extend([ten.in_pieces_of(usize::MAX), hundred]);
     for (length, name) in [(126, "a ping of 126 bytes"), (65_536, "a ping of 65,536 bytes")] {
@@ -39,17 +39,17 @@ fn pings_are_answered_with_what_they_bore() {
 }
 
 #[test]
-fn pongs_that_nobody_asked_for_change_nothing() {
+fn unsolicited_pongs_change_nothing() {
     let cases = [
         case("5.5.3", "an empty pong").sends(frame(PONG, true, b"")),
         case("5.5.3", "a pong with a payload").sends(frame(PONG, true, b"unasked")),
         case("5.5.3", "a pong of 125 bytes").sends(frame(PONG, true, &[0xFF; 125])),
         case("5.5.3", "a pong, then a ping with another payload")
             .sends([frame(PONG, true, b"unasked"), frame(PING, true, b"asked")].concat())
-            .hears(pong("asked")),
+            .receives(pong("asked")),
         case("5.5.3", "a pong between two fragments")
             .sends([frame(TEXT, false, b"a"), frame(PONG, true, b"x"), frame(CONTINUATION, true, b"b")].concat())
-            .hears(text("ab")),
+            .receives(text("ab")),
     ];
     check(&Echo::start(), &cases);
 }
@@ -67,18 +67,18 @@ fn fragments_are_put_together() {
         (&[b"h", b"e", b"l", b"l", b"o"], "a fragment a byte"),
     ] {
         let whole = parts.concat();
-        cases.push(case("5.4", format!("text: {name}")).sends(fragments(TEXT, parts)).hears(text(&whole)));
-        cases.push(case("5.4", format!("binary: {name}")).sends(fragments(BINARY, parts)).hears(binary(&whole)));
+        cases.push(case("5.4", format!("text: {name}")).sends(fragments(TEXT, parts)).receives(text(&whole)));
+        cases.push(case("5.4", format!("binary: {name}")).sends(fragments(BINARY, parts)).receives(binary(&whole)));
     }
     let letters: Vec<u8> = (0..10_000).map(|at| b'a' + (at % 26) as u8).collect();
     let single: Vec<&[u8]> = letters.chunks(1).collect();
-    cases.push(case("5.4", "text: 10,000 fragments").sends(fragments(TEXT, &single)).hears(text(&letters)));
-    cases.push(case("5.4", "binary: 10,000 fragments").sends(fragments(BINARY, &single)).hears(binary(&letters)));
+    cases.push(case("5.4", "text: 10,000 fragments").sends(fragments(TEXT, &single)).receives(text(&letters)));
+    cases.push(case("5.4", "binary: 10,000 fragments").sends(fragments(BINARY, &single)).receives(binary(&letters)));
     let large = vec![b'l'; 1 << 20];
     for piece in [1_024, 4_096, 65_536] {
         let parts: Vec<&[u8]> = large.chunks(piece).collect();
         let name = format!("text: 1 MiB in fragments of {piece} bytes");
-        cases.push(case("5.4", name).sends(fragments(TEXT, &parts)).hears(text(&large)));
+        cases.push(case("5.4", name).sends(fragments(TEXT, &parts)).receives(text(&large)));
     }
     check(&Echo::start(), &cases);
 }
@@ -100,22 +100,22 @@ fn control_frames_between_fragments_are_answered_before_the_message() {
         cases.push(
             case("5.4", format!("three pings between the fragments of opcode {opcode}"))
                 .sends(pinged)
-                .hears(pong("1"))
-                .hears(pong("2"))
-                .hears(pong("3"))
-                .hears(reply),
+                .receives(pong("1"))
+                .receives(pong("2"))
+                .receives(pong("3"))
+                .receives(reply),
         );
     }
-    // The message is never finished here, so nothing but the ping can be the reason of an answer.
+    // The message is never finished, so only the ping can cause an answer.
     cases.push(
-        case("5.4", "a ping inside a message that never ends, then a farewell")
+        case("5.4", "a ping inside a message that never ends, then a close frame")
             .sends([frame(TEXT, false, one), frame(PING, true, b"now")].concat())
-            .hears(pong("now")),
+            .receives(pong("now")),
     );
     cases.push(
-        case("5.5.1", "a farewell inside a message is returned, and the message forgotten")
+        case("5.5.1", "a close frame inside a message is echoed, and the message dropped")
             .sends([frame(TEXT, false, one), frame(CLOSE, true, b"\x03\xE8"), frame(CONTINUATION, true, two)].concat())
-            .farewell(*b"\x03\xE8"),
+            .echoes_close(*b"\x03\xE8"),
     );
     check(&Echo::start(), &cases);
 }
@@ -147,13 +147,13 @@ fn fragments_in_any_order_but_the_right_one_are_refused() {
         cases.push(
             case("5.4", format!("a continuation after a whole message, {kind}"))
                 .sends([frame(TEXT, true, b"whole"), frame(CONTINUATION, last, b"lost")].concat())
-                .hears(text("whole"))
+                .receives(text("whole"))
                 .closed_with(1002),
         );
         cases.push(
             case("5.4", format!("a continuation after a message in fragments, {kind}"))
                 .sends([fragments(TEXT, &[b"a", b"b"]), frame(CONTINUATION, last, b"lost")].concat())
-                .hears(text("ab"))
+                .receives(text("ab"))
                 .closed_with(1002),
         );
         for (outer, inner) in [(TEXT, TEXT), (TEXT, BINARY), (BINARY, TEXT), (BINARY, BINARY)] {
@@ -164,7 +164,7 @@ fn fragments_in_any_order_but_the_right_one_are_refused() {
             );
         }
     }
-    // The Autobahn suite's 5.9 to 5.14: the wrong continuation comes again and again around a right message.
+    // The Autobahn suite's 5.9 to 5.14: stray continuations before and after a valid message.
     cases.push(
         case("5.4", "a continuation, then a message in fragments")
             .sends([frame(CONTINUATION, false, b"lost"), fragments(TEXT, &[b"a", b"b"])].concat())
@@ -177,8 +177,8 @@ fn fragments_in_any_order_but_the_right_one_are_refused() {
             .sends(frame(CONTINUATION, true, b"b"))
             .sends(frame(CONTINUATION, false, b"lost"))
             .sends(frame(TEXT, true, b"too late"))
-            .hears(pong("1"))
-            .hears(text("ab"))
+            .receives(pong("1"))
+            .receives(text("ab"))
             .closed_with(1002),
     );
     check(&Echo::start(), &cases);

@@ -1,5 +1,5 @@
-//! Frames one by one against the echo (RFC 6455, sections 5.1 to 5.3 and 5.6): lengths, masks, reserved bits, reserved
-//! opcodes. Numbered like the Autobahn suite's groups 1, 3, 4 and 9, which this follows.
+//! Single frames against the echo (RFC 6455, sections 5.1 to 5.3 and 5.6): lengths, masks, reserved bits, reserved
+//! opcodes. They follow the Autobahn suite's groups 1, 3, 4 and 9.
 
 use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, Frame, binary, pong, text};
@@ -14,14 +14,14 @@ const OPCODES: [(u8, &str); 6] = [
     (PONG, "pong"),
 ];
 
-/// A frame without a mask, as only a server may send it.
+/// A frame without a mask, which only a server may send.
 fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x80 | opcode, payload.len() as u8];
     bytes.extend(payload);
     bytes
 }
 
-/// A frame under this mask.
+/// A frame with this mask.
 fn masked(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut bytes = vec![0x80 | opcode, 0x80 | payload.len() as u8];
     bytes.extend(mask);
@@ -29,7 +29,7 @@ fn masked(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
-/// What a message of this type and content comes back as.
+/// The frame that the echo returns for this message.
 fn echo_of(opcode: u8, payload: &[u8]) -> Frame {
     Frame { opcode, payload: payload.to_vec() }
 }
@@ -41,10 +41,12 @@ fn text_and_binary_of_every_length_form_come_back() {
         let words = vec![b'*'; length];
         let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8 ^ 0xA5).collect();
         cases.push(
-            case("5.6", format!("a text of {length} bytes")).sends(frame(TEXT, true, &words)).hears(text(&words)),
+            case("5.6", format!("a text of {length} bytes")).sends(frame(TEXT, true, &words)).receives(text(&words)),
         );
         cases.push(
-            case("5.6", format!("{length} bytes of binary")).sends(frame(BINARY, true, &bytes)).hears(binary(&bytes)),
+            case("5.6", format!("{length} bytes of binary"))
+                .sends(frame(BINARY, true, &bytes))
+                .receives(binary(&bytes)),
         );
     }
     check(&Echo::start(), &cases);
@@ -60,7 +62,7 @@ fn frames_come_back_whatever_pieces_they_arrive_in() {
                 case("5.2", format!("{length} bytes of {kind} in pieces of {piece}"))
                     .sends(frame(opcode, true, &payload))
                     .in_pieces_of(piece)
-                    .hears(echo_of(opcode, &payload)),
+                    .receives(echo_of(opcode, &payload)),
             );
         }
     }
@@ -78,23 +80,23 @@ fn a_message_is_the_same_wherever_its_bytes_are_cut_in_two() {
             case("5.2", format!("cut after {cut} bytes"))
                 .sends(&bytes[..cut])
                 .sends(&bytes[cut..])
-                .hears(pong("between"))
-                .hears(text(words))
+                .receives(pong("between"))
+                .receives(text(words))
         })
         .collect();
     check(&echo, &cases);
 }
 
 #[test]
-fn any_mask_is_taken_off() {
+fn every_mask_is_removed() {
     let mut cases: Vec<Case> = Vec::new();
     for mask in [[0; 4], [0xFF; 4], [0, 0, 0, 1], [0x80, 0, 0, 0], [1, 2, 4, 8]] {
-        // Of each remainder by four, since the mask is four bytes long.
+        // Each remainder modulo four, because the mask is four bytes long.
         for words in ["", "a", "ab", "abc", "abcd", "abcde", "µ€😀"] {
             cases.push(
                 case("5.3", format!("{words:?} under the mask {mask:02x?}"))
                     .sends(masked(TEXT, words.as_bytes(), mask))
-                    .hears(text(words)),
+                    .receives(text(words)),
             );
         }
     }
@@ -116,7 +118,7 @@ fn a_client_that_does_not_mask_is_refused() {
         case("5.1", "an unmasked frame after a masked one")
             .sends(masked_first)
             .sends(unmasked(TEXT, b"wrong"))
-            .hears(text("right"))
+            .receives(text("right"))
             .closed_with(1002),
     );
     check(&Echo::start(), &cases);
@@ -140,7 +142,7 @@ fn reserved_bits_alone_and_together_are_refused_in_every_kind_of_frame() {
     cases.push(
         case("5.2", "a reserved bit in the second of two messages, and a ping behind it")
             .sends([frame(TEXT, true, b"first"), frame(TEXT | 0x40, true, b"second"), frame(PING, true, b"")].concat())
-            .hears(text("first"))
+            .receives(text("first"))
             .closed_with(1002),
     );
     check(&Echo::start(), &cases);
@@ -157,7 +159,7 @@ fn reserved_opcodes_are_refused() {
         cases.push(
             case("5.2", format!("the opcode {opcode:#x} between two messages"))
                 .sends([frame(TEXT, true, b"first"), frame(opcode, true, b""), frame(TEXT, true, b"second")].concat())
-                .hears(text("first"))
+                .receives(text("first"))
                 .closed_with(1002),
         );
         cases.push(

@@ -1,9 +1,9 @@
-//! The opening handshake to the letter (RFC 6455, section 4.2): what makes one, what is answered, and what is not one.
+//! The opening handshake (RFC 6455, section 4.2): valid ones and their responses, and invalid ones.
 
 use crate::common::websocket::{PING, TEXT, frame};
 use crate::common::{DEADLINE, Message, Reply, Server, WebSocket, exchange, wait_until};
 
-/// Keys and what their answers are, by the section's own arithmetic; the first is the example of section 1.3.
+/// Keys and their `Sec-WebSocket-Accept` by section 4.2.2; the first pair is the example of section 1.3.
 const KEYS: [(&str, &str); 4] = [
     ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ("x3JJHMbDL1EzLkh9GBhXDw==", "HSmrc0sMlYUkAGmm5OPpG2HaGWk="),
@@ -25,7 +25,7 @@ fn get(lines: &[&str]) -> String {
     request("GET /orders/electronics HTTP/1.1", lines)
 }
 
-/// Sends a handshake that must be taken; returns the session and the answer.
+/// Sends a handshake that must be accepted; returns the session and the response.
 #[track_caller]
 fn expect_taken(server: &Server, request: impl AsRef<[u8]>) -> (WebSocket, Reply) {
     let mut client = server.client();
@@ -37,7 +37,7 @@ fn expect_taken(server: &Server, request: impl AsRef<[u8]>) -> (WebSocket, Reply
     for (name, value) in [("upgrade", "websocket"), ("connection", "upgrade")] {
         assert!(reply.header(name).is_some_and(|found| found.eq_ignore_ascii_case(value)), "{shown}{reply:?}");
     }
-    // What would mean something else, or promise what is not kept: sections 4.2.2, 9.1 and 1.9; RFC 9110, section 8.6.
+    // Headers that a 101 must not have here: sections 4.2.2, 9.1 and 1.9; RFC 9110, section 8.6.
     for name in ["sec-websocket-extensions", "sec-websocket-version", "content-length", "transfer-encoding"] {
         assert_eq!(reply.header(name), None, "{shown}{reply:?}");
     }
@@ -47,7 +47,7 @@ fn expect_taken(server: &Server, request: impl AsRef<[u8]>) -> (WebSocket, Reply
     (WebSocket::from_parts(stream, rest), reply)
 }
 
-/// Sends what is no handshake, and checks that it is refused as such.
+/// Sends an invalid handshake and checks that it is rejected.
 #[track_caller]
 fn expect_refused(server: &Server, request: &str, status: u16) -> Reply {
     let reply = exchange(server.addr(), request);
@@ -95,7 +95,7 @@ fn names_and_tokens_count_in_any_case_any_order_and_over_several_lines() {
 }
 
 #[test]
-fn every_version_but_13_is_answered_426_with_the_one_that_is_spoken() {
+fn every_version_but_13_is_answered_426_with_the_supported_one() {
     let server = Server::start();
     for version in [
         "0",
@@ -119,7 +119,7 @@ fn every_version_but_13_is_answered_426_with_the_one_that_is_spoken() {
         let version = format!("Sec-WebSocket-Version: {version}");
         let reply = expect_refused(&server, &get(&[HOST, UPGRADE, CONNECTION, &version, KEY]), 426);
         assert_eq!(reply.header("sec-websocket-version"), Some("13"), "{reply:?}");
-        // RFC 9110, section 15.5.22: a 426 says what to upgrade to.
+        // RFC 9110, section 15.5.22: a 426 has an `Upgrade` header.
         assert!(reply.lists("upgrade", "websocket"), "{reply:?}");
     }
     let reply = expect_refused(&server, &get(&[HOST, UPGRADE, CONNECTION, KEY]), 426);
@@ -141,13 +141,13 @@ fn a_key_that_is_not_16_bytes_in_base64_there_once_is_refused() {
         "dGhlIHNhbXBsZSBub25jZQ",
         "dGhlIHNhbXBsZSBub25jZQ=",
         "dGhlIHNhbXBsZSBub25jZQ===",
-        // 15 and 17 bytes, 32, and a number of characters that base64 does not have.
+        // 15, 17 and 32 bytes, and a number of characters that is not valid base64.
         "dGhlIHNhbXBsZSBub25j",
         "dGhlIHNhbXBsZSBub25jZQA=",
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "dGhlIHNhbXBsZSBub25jZQAA==",
         "dGhlIHNhbXBsZSBub25jZ===",
-        // The alphabet of URLs, spaces, quotes, a list, bits beyond the last byte.
+        // The base64url alphabet, spaces, quotes, a list, bits beyond the last byte.
         "dGhlIHNhbXBsZSBub25-ZQ==",
         "dGhlIHNhbXBsZSBub25_ZQ==",
         "dGhlIHNhb XBsZSBub25jZQ==",
@@ -183,7 +183,7 @@ fn a_request_that_is_no_get_of_http_1_1_with_a_host_is_no_handshake() {
     {
         expect_refused(&server, &get(&[HOST, UPGRADE, connection, VERSION, KEY]), 400);
     }
-    // Nobody asks for a WebSocket here: the totals are the answer.
+    // Not a request for a WebSocket: the response is the list of totals.
     for upgrade in
         ["Upgrade: h2c", "Upgrade: websockets", "Upgrade: web socket", "Upgrade: xwebsocket", "Upgrade: ", "X: y"]
     {
@@ -211,7 +211,7 @@ fn a_handshake_with_a_body_is_refused_and_the_body_is_not_read_as_anything() {
 }
 
 #[test]
-fn what_is_offered_and_not_known_is_not_selected() {
+fn unknown_subprotocols_and_extensions_are_not_selected() {
     let server = Server::start();
     for offer in [
         "Sec-WebSocket-Protocol: chat",
@@ -224,14 +224,14 @@ fn what_is_offered_and_not_known_is_not_selected() {
         let (mut session, reply) = expect_taken(&server, get(&[HOST, UPGRADE, CONNECTION, VERSION, KEY, offer]));
         assert_eq!(reply.header("sec-websocket-protocol"), None, "{offer}");
         assert_eq!(session.texts(2), SNAPSHOT, "{offer}");
-        // The bit of a compressed frame has no meaning here.
+        // The reserved bit of a compressed frame (RFC 7692) is invalid here.
         session.send_raw(&frame(TEXT | 0x40, true, b"{}"));
         assert_eq!(session.close_code(), Some(1002), "{offer}");
     }
 }
 
 #[test]
-fn what_comes_directly_behind_the_handshake_is_heard_however_the_bytes_are_cut() {
+fn what_comes_directly_after_the_handshake_is_received_however_the_bytes_are_cut() {
     const ORDER: &[u8] = b"{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B1\",\"amount\":1,\"key\":\"k\"}}";
     let server = Server::start();
     let handshake = get(&[HOST, UPGRADE, CONNECTION, VERSION, KEY]).into_bytes();
@@ -243,7 +243,7 @@ fn what_comes_directly_behind_the_handshake_is_heard_however_the_bytes_are_cut()
         let mut client = server.client();
         client.write(&whole[..end]);
         if end >= handshake.len() {
-            // The rest comes when the server has answered, so in another segment.
+            // The rest is sent after the server has answered, so it is in another segment.
             client.stream().peek(&mut [0]).expect("the server answers");
         }
         client.write(&whole[end..]);

@@ -1,5 +1,5 @@
-//! A frame's head alone decides against the echo: lengths in their shortest form, and frames that no payload could make
-//! right are refused before it comes (RFC 6455, sections 5.1, 5.2 and 5.5).
+//! Frame heads against the echo: a length must be in its shortest form, and an invalid head is rejected before the payload
+//! arrives (RFC 6455, sections 5.1, 5.2 and 5.5).
 
 use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, pong, text};
@@ -7,7 +7,7 @@ use crate::common::websocket::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, fr
 
 const MASK_BIT: u8 = 0x80;
 
-/// A head of a whole frame with its length in the two-byte form, the mask (of zeros) included.
+/// A frame head with its length in the two-byte form and a mask of zeros.
 fn head16(first: u8, length: u16) -> Vec<u8> {
     [&[first, MASK_BIT | 126], &length.to_be_bytes()[..], &[0; 4]].concat()
 }
@@ -36,7 +36,7 @@ fn lengths_that_have_a_shorter_form_are_refused() {
     cases.push(
         case("5.2", "a length that has a shorter form behind a right frame")
             .sends(behind)
-            .hears(text("right"))
+            .receives(text("right"))
             .closed_with(1002),
     );
     let continued = [frame(TEXT, false, b"right"), head16(0x80 | CONTINUATION, 1), vec![b'x']].concat();
@@ -73,10 +73,10 @@ fn a_control_frame_that_is_too_long_is_refused_by_its_head() {
 }
 
 #[test]
-fn a_first_byte_that_is_wrong_is_not_waited_upon() {
+fn a_wrong_first_byte_is_refused_without_waiting_for_the_payload() {
     let mut cases: Vec<Case> = Vec::new();
     for bits in [0x40, 0x20, 0x10, 0x70] {
-        // A payload is announced and none sent.
+        // The head announces a payload that is never sent.
         let sent = vec![0x80 | bits | TEXT, MASK_BIT | 100];
         cases.push(case("5.2", format!("reserved bits {bits:#x} in a head")).sends(sent).closed_with(1002));
     }
@@ -91,7 +91,7 @@ fn a_first_byte_that_is_wrong_is_not_waited_upon() {
     check(&Echo::start(), &cases);
 }
 
-/// A text frame's head that announces this many bytes, and the first of them.
+/// The head of a text frame of `length` bytes, and the first bytes of its payload.
 fn announced(length: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x80 | TEXT, MASK_BIT | length, 0, 0, 0, 0], payload].concat()
 }
@@ -121,7 +121,7 @@ fn what_is_not_utf8_is_refused_before_its_frame_is_complete() {
     cases.push(
         case("8.1", "U+110000 over a ping and two frames, of which the second is not complete")
             .sends(sent.concat())
-            .hears(pong(b"\xFF"))
+            .receives(pong(b"\xFF"))
             .closed_with(1007),
     );
     check(&Echo::start(), &cases);

@@ -1,4 +1,4 @@
-//! RFC 6455 where it asks something of the server: control frames, the close handshake, and peers that break the rules.
+//! What RFC 6455 requires of the server: control frames, the closing handshake, and how violations are closed.
 
 use crate::common::load::spawn;
 use crate::common::websocket::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame};
@@ -32,13 +32,13 @@ fn a_ping_is_answered_with_a_pong_of_the_same_content() {
         subscriber.send_raw(&frame(PING, true, payload));
         assert_eq!(subscriber.next(), Message::Pong(payload.to_vec()));
     }
-    // A pong that nobody asked for is no reason to do anything.
+    // An unsolicited pong is ignored.
     subscriber.send_raw(&frame(PONG, true, b"unasked"));
     subscriber.expect_nothing_but_a_pong();
 }
 
 #[test]
-fn a_farewell_is_returned_and_the_connection_ends() {
+fn a_close_frame_is_echoed_and_the_connection_ends() {
     let server = Server::start();
     expect_close(&server, &close_frame(1000), 1000);
     expect_close(&server, &close_frame(1001), 1001);
@@ -60,10 +60,10 @@ fn frames_that_break_the_protocol_are_closed_with_1002() {
     for reserved_bit in [0x40, 0x20, 0x10] {
         expect_close(&server, &frame(TEXT | reserved_bit, true, b"{}"), 1002);
     }
-    // Control frames are whole and short.
+    // Control frames are not fragmented and have at most 125 bytes.
     expect_close(&server, &frame(PING, false, b""), 1002);
     expect_close(&server, &frame(PING, true, &[0; 126]), 1002);
-    // A continuation of nothing, and a new message inside another.
+    // A continuation without a first frame, and a new message inside another one.
     expect_close(&server, &frame(CONTINUATION, true, b"{}"), 1002);
     let mut nested = frame(TEXT, false, b"{");
     nested.extend(frame(TEXT, true, b"}"));
@@ -93,7 +93,7 @@ fn text_that_is_not_utf8_is_closed_with_1007() {
     let mut halves = frame(TEXT, false, b"\xC3");
     halves.extend(frame(CONTINUATION, true, b"\x28"));
     expect_close(&server, &halves, 1007);
-    // The reason of a close frame is text, too.
+    // The reason of a close frame must be UTF-8 too.
     expect_close(&server, &frame(CLOSE, true, b"\x03\xE8\xC3\x28"), 1007);
 }
 
@@ -101,7 +101,7 @@ fn text_that_is_not_utf8_is_closed_with_1007() {
 fn a_message_of_more_than_16_kib_is_closed_with_1009() {
     let server = Server::start();
     expect_close(&server, &frame(TEXT, true, &[b' '; 16 * 1024 + 1]), 1009);
-    // Announced is enough: nobody waits for what will not be taken.
+    // The head is enough: the server does not wait for the payload.
     let announced = [0x81, 0xFF, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
     expect_close(&server, &announced, 1009);
     let mut pieces = frame(TEXT, false, &[b' '; 6_000]);
@@ -149,8 +149,8 @@ fn a_flood_of_messages_is_closed_with_1008() {
 }
 
 #[test]
-fn a_session_closed_for_flooding_ends_soon_and_hears_no_totals_whatever_still_drips_in() {
-    /// The server waits 2 s for the other side's farewell; a busy machine may need a little longer.
+fn a_session_closed_for_flooding_ends_soon_and_gets_no_totals_while_bytes_still_arrive() {
+    /// The server waits 2 s for the peer's close frame; a busy machine may need a little longer.
     const ENDS_WITHIN: Duration = Duration::from_millis(3_500);
     const BETWEEN_DRIPS: Duration = Duration::from_millis(200);
     const DRIPS: usize = 40;
@@ -158,7 +158,7 @@ fn a_session_closed_for_flooding_ends_soon_and_hears_no_totals_whatever_still_dr
     let mut client = server.client();
     let mut flood = subscriber(&server);
     let mut bytes: Vec<u8> = (0..30).flat_map(|_| frame(PONG, true, b"x")).collect();
-    // A message of 12 KiB begins, which will never end.
+    // The head of a message of 12 KiB, which is never completed.
     bytes.extend([TEXT, 0x80 | 126, 0x30, 0, 0, 0, 0, 0]);
     flood.send_raw(&bytes);
     let mut stream = flood.stream().try_clone().expect("a second handle");
@@ -213,7 +213,7 @@ fn a_flood_of_pings_is_not_answered_for_ever() {
     let mut flood = subscriber(&server);
     let frames: Vec<u8> = (0..1_000).flat_map(|_| frame(PING, true, b"x")).collect();
     flood.send_raw(&frames);
-    // Answered or closed: what counts is that the others do not feel it.
+    // Answered or closed: either is right as long as other clients are served.
     let mut other = subscriber(&server);
     server.client().order("B1", 1);
     assert_eq!(other.text(), "{\"id\":\"B1\",\"total\":102}");
@@ -222,7 +222,7 @@ fn a_flood_of_pings_is_not_answered_for_ever() {
 }
 
 #[test]
-fn a_stopping_server_says_1001_to_every_subscriber() {
+fn a_stopping_server_closes_every_subscriber_with_1001() {
     let mut server = Server::start();
     let mut subscribers: Vec<WebSocket> = (0..10).map(|_| subscriber(&server)).collect();
     server.signal("TERM");
@@ -235,14 +235,14 @@ fn a_stopping_server_says_1001_to_every_subscriber() {
 }
 
 #[test]
-fn a_peer_that_never_answers_the_farewell_does_not_keep_the_server() {
+fn a_peer_that_never_answers_the_close_frame_does_not_delay_the_end() {
     let mut server = Server::start();
     let _silent = subscriber(&server);
     assert_eq!(server.terminate().code(), Some(0));
 }
 
 #[test]
-fn a_peer_that_never_ends_the_connection_after_the_farewell_is_dropped() {
+fn a_peer_that_never_ends_the_connection_after_the_close_frame_is_dropped() {
     let server = Server::start();
     let mut client = server.client();
     client.order("B1", 0);

@@ -13,12 +13,12 @@ use crate::common::websocket::{BINARY, CONTINUATION, TEXT, close_frame, frame};
 /// The echo's limit for a message.
 const LIMIT: usize = 16 * 1024 * 1024;
 
-/// A head that announces so many bytes, with a mask and no payload.
+/// A frame head that announces `length` bytes, with a mask and no payload.
 fn announcement(opcode: u8, length: u64) -> Vec<u8> {
     [&[opcode, 0x80 | 127], &length.to_be_bytes()[..], &[0; 4]].concat()
 }
 
-/// The echo's memory in KiB: what it has touched, and what it has reserved.
+/// The echo's memory in KiB: resident and virtual.
 fn memory_kib(echo: &Echo) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{}/status", echo.pid())).expect("the echo runs");
     let number = |name: &str| {
@@ -30,10 +30,10 @@ fn memory_kib(echo: &Echo) -> (u64, u64) {
 }
 
 #[track_caller]
-fn expect_farewell(peer: &mut Peer) {
+fn expect_close(peer: &mut Peer) {
     peer.send(&close_frame(1000));
-    let farewell = peer.hear().expect("the farewell is returned");
-    assert_eq!(farewell, Frame { opcode: 0x8, payload: 1000_u16.to_be_bytes().to_vec() });
+    let close = peer.receive().expect("the close frame is echoed");
+    assert_eq!(close, Frame { opcode: 0x8, payload: 1000_u16.to_be_bytes().to_vec() });
 }
 
 #[test]
@@ -44,13 +44,13 @@ fn messages_up_to_the_limit_come_back() {
         let words = &payload[..length];
         check(
             &echo,
-            &[case("5.2", format!("a text of {length} bytes")).sends(frame(TEXT, true, words)).hears(text(words))],
+            &[case("5.2", format!("a text of {length} bytes")).sends(frame(TEXT, true, words)).receives(text(words))],
         );
     }
-    check(&echo, &[case("5.2", "16 MiB of binary").sends(frame(BINARY, true, &payload)).hears(binary(&payload))]);
+    check(&echo, &[case("5.2", "16 MiB of binary").sends(frame(BINARY, true, &payload)).receives(binary(&payload))]);
     let (first, second) = payload.split_at(LIMIT / 2);
     let sent = [frame(BINARY, false, first), frame(CONTINUATION, true, second)].concat();
-    check(&echo, &[case("5.4", "16 MiB in two fragments").sends(sent).hears(binary(&payload))]);
+    check(&echo, &[case("5.4", "16 MiB in two fragments").sends(sent).receives(binary(&payload))]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_length_over_the_limit_is_refused_once_it_is_announced_and_nothing_allocated
     check(&echo, &cases);
     let (resident_after, reserved_after) = memory_kib(&echo);
     assert!(resident_after < resident + MOST_KIB, "{resident} KiB, then {resident_after} KiB");
-    // A thread's heap alone may reserve 64 MiB; 2^31 bytes would show all the same.
+    // The heap of one thread may reserve 64 MiB of address space, which is far less than 2^31 bytes.
     assert!(reserved_after < reserved + 16 * MOST_KIB, "{reserved} KiB, then {reserved_after} KiB");
 }
 
@@ -104,7 +104,7 @@ fn a_thousand_messages_come_back_in_order() {
         spawn(scope, move || {
             for number in 0..1_000_u32 {
                 let opcode = if number % 3 == 0 { BINARY } else { TEXT };
-                // Of all length forms but the longest, and now and then in fragments.
+                // In all length forms but the longest; some of them in fragments.
                 let words = format!("{number} {}", "*".repeat(number as usize % 300));
                 let (first, second) = words.split_at(words.len() / 2);
                 let message = match number % 7 {
@@ -119,10 +119,10 @@ fn a_thousand_messages_come_back_in_order() {
         for number in 0..1_000_u32 {
             let opcode = if number % 3 == 0 { BINARY } else { TEXT };
             let payload = format!("{number} {}", "*".repeat(number as usize % 300)).into_bytes();
-            assert_eq!(peer.hear().expect("an echo"), Frame { opcode, payload });
+            assert_eq!(peer.receive().expect("an echo"), Frame { opcode, payload });
         }
     });
-    expect_farewell(&mut peer);
+    expect_close(&mut peer);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_client_that_reads_late_gets_every_message_in_order() {
     let mut peer = echo.peer();
     let mut sender = peer.sender();
     thread::scope(|scope| {
-        // 10 MB are more than both sockets hold, so the echo has to hold back.
+        // 10 MB are more than the buffers of both sockets hold, so the echo has to wait.
         spawn(scope, move || {
             for number in 0..MESSAGES {
                 sender.write_all(&frame(BINARY, true, &[number; BYTES])).expect("the echo reads");
@@ -141,9 +141,9 @@ fn a_client_that_reads_late_gets_every_message_in_order() {
             sender.write_all(&close_frame(1000)).expect("the echo reads");
         });
         for number in 0..MESSAGES {
-            assert_eq!(peer.hear().expect("an echo"), binary([number; BYTES]));
+            assert_eq!(peer.receive().expect("an echo"), binary([number; BYTES]));
         }
-        assert_eq!(peer.hear().expect("the farewell").opcode, 0x8);
+        assert_eq!(peer.receive().expect("a close frame").opcode, 0x8);
     });
 }
 
@@ -156,16 +156,16 @@ fn many_connections_each_get_their_own() {
         for (number, peer) in peers.iter_mut().enumerate() {
             peer.send(&frame(TEXT, true, format!("{round} {number}").as_bytes()));
         }
-        // The last first: nobody waits for anybody else.
+        // In reverse order: no connection waits for another one.
         for (number, peer) in peers.iter_mut().enumerate().rev() {
-            assert_eq!(peer.hear().expect("an echo"), text(format!("{round} {number}")));
+            assert_eq!(peer.receive().expect("an echo"), text(format!("{round} {number}")));
         }
     }
-    peers.iter_mut().for_each(expect_farewell);
+    peers.iter_mut().for_each(expect_close);
 }
 
 #[test]
-fn what_comes_with_the_handshake_in_one_segment_is_heard() {
+fn what_comes_with_the_handshake_in_one_segment_is_received() {
     let echo = Echo::start();
     let mut client = echo.client();
     let mut bytes = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -178,8 +178,8 @@ fn what_comes_with_the_handshake_in_one_segment_is_heard() {
     client.write(bytes);
     assert_eq!(client.reply().status, 101);
     let mut peer = Peer::from(client.into_parts());
-    assert_eq!(peer.hear().expect("an echo"), text("early"));
-    assert_eq!(peer.hear().expect("an echo"), text(large));
-    let close = peer.hear().expect("a close");
+    assert_eq!(peer.receive().expect("an echo"), text("early"));
+    assert_eq!(peer.receive().expect("an echo"), text(large));
+    let close = peer.receive().expect("a close");
     assert!(close.opcode == 0x8 && close.payload.starts_with(&1002_u16.to_be_bytes()), "{close:?}");
 }

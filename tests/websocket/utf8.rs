@@ -1,11 +1,11 @@
-//! Text is UTF-8, and what is not is refused as it arrives, against the echo (RFC 6455, sections 5.6 and 8.1; the
+//! Text must be UTF-8, and invalid bytes are rejected as they arrive, against the echo (RFC 6455, sections 5.6 and 8.1; the
 //! Autobahn suite's group 6).
 
 use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, binary, pong, text};
 use crate::common::websocket::{BINARY, CONTINUATION, PING, TEXT, frame};
 
-/// What UTF-8 is, up to its edges: the last and the first of each length, non-characters and all.
+/// Valid UTF-8: the first and the last character of each length, and non-characters.
 const VALID: [(&str, &str); 18] = [
     ("κόσμε", "the Greek word of Kuhn's test file"),
     ("Hello-µ@ßöäüàá-UTF-8!!", "the sentence of the Autobahn suite"),
@@ -62,7 +62,7 @@ const INVALID: [(&[u8], &str); 31] = [
     (b"Hello\xFF", "a byte FF at the end"),
 ];
 
-/// Beginnings of characters: right so far, wrong as an end.
+/// Incomplete characters: valid in the middle of a text, invalid at its end.
 const TRUNCATED: [&[u8]; 8] =
     [b"\xC2", b"\xE0\xA0", b"\xE2", b"\xE2\x82", b"\xF0", b"\xF0\x90", b"\xF0\x9F\x98", b"\xF4\x8F\xBF"];
 
@@ -76,11 +76,11 @@ fn what_is_utf8_comes_back_whole_and_from_fragments_cut_anywhere() {
     let mut cases: Vec<Case> = Vec::new();
     for (words, name) in VALID {
         let bytes = words.as_bytes();
-        cases.push(case("5.6", name).sends(frame(TEXT, true, bytes)).hears(text(words)));
+        cases.push(case("5.6", name).sends(frame(TEXT, true, bytes)).receives(text(words)));
         for cut in 0..=bytes.len() {
             let (first, second) = bytes.split_at(cut);
             let name = format!("{name}, in fragments of {cut} and {} bytes", second.len());
-            cases.push(case("5.4", name).sends(halves(first, second)).hears(text(words)));
+            cases.push(case("5.4", name).sends(halves(first, second)).receives(text(words)));
         }
         let single: Vec<u8> = bytes.iter().flat_map(|byte| frame(CONTINUATION, false, &[*byte])).collect();
         let name = format!("{name}, a fragment a byte, with a ping behind each half");
@@ -91,7 +91,7 @@ fn what_is_utf8_comes_back_whole_and_from_fragments_cut_anywhere() {
             frame(CONTINUATION, false, b""),
             frame(CONTINUATION, true, b""),
         ];
-        cases.push(case("5.4", name).sends(sent.concat()).hears(pong("still")).hears(text(words)));
+        cases.push(case("5.4", name).sends(sent.concat()).receives(pong("still")).receives(text(words)));
     }
     check(&Echo::start(), &cases);
 }
@@ -117,7 +117,7 @@ fn a_text_that_ends_inside_a_character_is_closed_with_1007() {
         cases.push(case("8.1", format!("{name}, behind words")).sends(frame(TEXT, true, &words)).closed_with(1007));
         let fragmented = halves(&words, b"");
         cases.push(case("8.1", format!("{name}, and an empty last fragment")).sends(fragmented).closed_with(1007));
-        // The next message does not complete it.
+        // The next message does not complete the character.
         let next = [frame(TEXT, true, bytes), frame(TEXT, true, b"\x80\x80")].concat();
         cases.push(case("8.1", format!("{name}, and another message")).sends(next).closed_with(1007));
     }
@@ -128,7 +128,7 @@ fn a_text_that_ends_inside_a_character_is_closed_with_1007() {
 fn what_is_not_utf8_is_refused_before_the_message_is_complete() {
     let mut cases: Vec<Case> = Vec::new();
     for (bytes, name) in INVALID {
-        // No last fragment is ever sent.
+        // The last fragment is never sent.
         let first = frame(TEXT, false, bytes);
         cases.push(case("8.1", format!("{name}, in a first fragment")).sends(first).closed_with(1007));
         for cut in 1..bytes.len() {
@@ -148,26 +148,26 @@ fn what_is_not_utf8_is_refused_before_the_message_is_complete() {
 }
 
 #[test]
-fn binary_is_not_looked_into() {
+fn binary_messages_are_not_checked_for_utf8() {
     let mut cases: Vec<Case> = Vec::new();
     for (bytes, name) in INVALID {
-        cases.push(case("5.6", name).sends(frame(BINARY, true, bytes)).hears(binary(bytes)));
+        cases.push(case("5.6", name).sends(frame(BINARY, true, bytes)).receives(binary(bytes)));
     }
     for bytes in TRUNCATED {
         let sent = [frame(BINARY, false, bytes), frame(CONTINUATION, true, b"\xFF")].concat();
         let name = format!("fragments of {bytes:02x?} and ff");
-        cases.push(case("5.6", name).sends(sent).hears(binary([bytes, b"\xFF"].concat())));
+        cases.push(case("5.6", name).sends(sent).receives(binary([bytes, b"\xFF"].concat())));
     }
     check(&Echo::start(), &cases);
 }
 
 #[test]
 fn every_character_comes_back() {
-    // All 1,112,064 of them, a plane a message.
+    // All 1,112,064 characters, one plane in each message.
     let planes: Vec<Case> = (0..=0x10_u32)
         .map(|plane| {
             let words: String = (plane << 16..=plane << 16 | 0xFFFF).filter_map(char::from_u32).collect();
-            case("8.1", format!("plane {plane}")).sends(frame(TEXT, true, words.as_bytes())).hears(text(&words))
+            case("8.1", format!("plane {plane}")).sends(frame(TEXT, true, words.as_bytes())).receives(text(&words))
         })
         .collect();
     check(&Echo::start(), &planes);

@@ -1,12 +1,12 @@
-//! Wrong histories: each a right one with one thing changed, as a server with one mistake would have left it. The check
-//! must refuse them all.
+//! Wrong histories: each is a valid one with a single change, as a server with one mistake would cause it. The check must
+//! reject them all.
 
 use std::collections::HashMap;
 
 use super::linear::{History, Operation, What};
 use crate::common::Line;
 
-/// The log's numbers and totals made right again after lines were changed: a forgery that adds up.
+/// Recomputes the log's sequence numbers and totals after lines were changed, so that the log is consistent in itself.
 fn add_up(History { log, starts, .. }: &mut History) {
     let mut totals: HashMap<String, i64> = starts.iter().map(|(id, total)| ((*id).to_owned(), *total)).collect();
     for (line, seq) in log.iter_mut().zip(1..) {
@@ -16,7 +16,7 @@ fn add_up(History { log, starts, .. }: &mut History) {
     }
 }
 
-/// One wrong thing, put into a right history.
+/// The name of a change, and the change.
 pub type Forgery = (&'static str, fn(&mut History));
 
 pub const FORGERIES: [Forgery; 13] = [
@@ -25,7 +25,7 @@ pub const FORGERIES: [Forgery; 13] = [
         it.log.swap(at, at + 1);
         add_up(it);
     }),
-    ("an order long ago swapped with a late one, told to nobody and read by nobody", |it| {
+    ("an early order swapped with a late one, which no subscriber received and nobody read", |it| {
         it.operations.retain(|operation| matches!(operation.what, What::Orders(_)));
         it.subscribers.clear();
         let single = |line: &&Line| line.key.as_ref().is_some_and(|key| !key.starts_with("b-"));
@@ -43,24 +43,24 @@ pub const FORGERIES: [Forgery; 13] = [
         it.log.push(line);
         add_up(it);
     }),
-    ("an order refused for one that is not there yet", |it| {
+    ("an order rejected for a key that was not used yet", |it| {
         let refused = |operation: &&Operation| matches!(operation.what, What::KeyReused(_));
         let first = it.operations.iter().find(refused).expect("one").clone();
-        // Before anybody sent it.
+        // Before any client sent the key.
         it.operations.push(Operation { invoked: 0, returned: Some(1), ..first });
     }),
-    ("an order of nobody", |it| {
+    ("an order that no client sent", |it| {
         let stranger = Line { key: Some("stranger".to_owned()), ..it.log[0].clone() };
         it.log.push(stranger);
         add_up(it);
     }),
-    ("a total not told to one who is due every order", |it| {
+    ("a total missing for a subscriber with positions", |it| {
         let every = it.subscribers.iter().position(|subscriber| subscriber.due_every_order).expect("one");
         let is_told = |operation: &Operation| matches!(&operation.what, What::Told(number, _) if *number == every);
         let all: Vec<usize> = (0..it.operations.len()).filter(|at| is_told(&it.operations[*at])).collect();
         it.operations.remove(all[all.len() / 2]);
     }),
-    ("a total told twice", |it| {
+    ("a total received twice", |it| {
         let at = it.operations.iter().rposition(|operation| matches!(operation.what, What::Told(..))).expect("one");
         it.operations.push(it.operations[at].clone());
     }),
@@ -79,7 +79,7 @@ pub const FORGERIES: [Forgery; 13] = [
         reads.sort_by_key(|at| it.operations[*at].invoked);
         it.operations[reads[reads.len() - 1]].what = it.operations[reads[0]].what.clone();
     }),
-    ("a read of the log before its last order was there", |it| {
+    ("a read of the log before its last order was sent", |it| {
         let mut reads: Vec<usize> = (0..it.operations.len()).filter(|at| is_read_of_log(&it.operations[*at])).collect();
         reads.sort_by_key(|at| it.operations[*at].invoked);
         it.operations[reads[0]].what = it.operations[reads[reads.len() - 1]].what.clone();
@@ -90,7 +90,7 @@ pub const FORGERIES: [Forgery; 13] = [
         let mut totals: HashMap<&str, i64> = it.starts.iter().copied().collect();
         totals.extend(it.log[..=first].iter().map(|line| (line.id.as_str(), line.total)));
         let totals = totals.into_iter().map(|(id, total)| (id.to_owned(), total)).collect();
-        // By somebody who waited for it all the time.
+        // A read that lasted as long as the whole history.
         let end = it.operations.iter().filter_map(|operation| operation.returned).max();
         it.operations.push(Operation { invoked: 0, returned: end, what: What::Read("/orders", totals) });
     }),

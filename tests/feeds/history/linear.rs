@@ -1,73 +1,72 @@
-//! Checks that what many clients did and saw at the same time is linearizable (Herlihy and Wing 1990): that there is one
-//! order of all operations that is consistent with real time and in which each gets the answer that a single, sequential
-//! tally would give.
+//! Checks that a history of concurrent clients is linearizable (Herlihy and Wing 1990): there is one order of all operations
+//! that is consistent with real time and in which each gets the answer of a single, sequential tally.
 //!
 //! Finding such an order by search (Wing and Gong 1993, Lowe 2017) takes exponential time in the worst case: the problem is
-//! NP-complete. Here the server names its order, the log. So this verifies a witness instead, in O(n log n): replay the log
-//! by the sequential rules, then sweep over all invocations and responses by time with one number, the largest sequence
-//! number that anybody knew of when an operation ended. An operation takes effect within its interval exactly if its number
-//! is larger than what was known at its invocation; that nobody knows of it before its invocation follows. A read of totals
-//! has no number of its own: it is put at the first place not before what was known at its invocation where the totals are those
-//! it has seen. The first place is the best one, because it forbids least. What remains is weaker than a search in one
-//! point: a history that only another order than the log's would explain is refused, and rightly, since the log is part
-//! of the promise.
+//! NP-complete. Here the server provides the order, its log, so this verifies a witness in O(n log n). It replays the log by
+//! the sequential rules, then sweeps over all invocations and responses in time order with one number: the largest sequence
+//! number that any finished operation has seen. An operation takes effect within its interval if its sequence number is larger
+//! than that number was at its invocation; it follows that no operation sees it before its invocation. A read of totals has no
+//! sequence number: it is placed at the first state, not before the number at its invocation, that has the totals it saw. The
+//! first state is the best choice, because it restricts later operations least. In one point the check is stricter than a
+//! search: it rejects a history that is linearizable only in another order than the log's, because the log is part of the
+//! promise.
 
 use std::collections::HashMap;
 
 use crate::common::Line;
 use crate::common::order_log::is_of;
 
-/// One order, as it was sent: key, product, amount. Amounts are larger than 0, so that totals tell states apart.
+/// An order as it was sent: key, product, amount. Amounts are larger than 0, so that totals identify states.
 pub type Sent = (String, &'static str, i64);
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// Orders that were sent together under their keys, for the first time or again, and are said to count.
+    /// Orders that were sent in one request under their keys, for the first time or again, and were answered with success.
     Orders(Vec<Sent>),
-    /// This order was refused because its key was used for another.
+    /// An order that was rejected because its key was used for another one.
     KeyReused(Sent),
-    /// All totals of a feed.
+    /// A read of all totals of a feed.
     Read(&'static str, Vec<(String, i64)>),
-    /// The log was read to its end, which was the order with this number.
+    /// A read of the log to its end, and the sequence number there.
     ReadLog(u64),
-    /// A subscriber was told a total: its place among them, and the total.
+    /// A total that a subscriber received: its index among the subscribers, and the total.
     Told(usize, (String, i64)),
 }
 
-/// What was done, and when by one monotonic clock it was begun and answered.
+/// An operation, and when it was invoked and answered by one monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub invoked: u64,
-    /// `None`: never, so it may have happened or not.
+    /// `None` without an answer: it may have taken effect or not.
     pub returned: Option<u64>,
     pub what: What,
 }
 
-/// Everything that was recorded.
+/// A recorded run.
 #[derive(Clone, Debug)]
 pub struct History {
     pub starts: Vec<(&'static str, i64)>,
     pub operations: Vec<Operation>,
-    /// The candidate order.
+    /// The witness.
     pub log: Vec<Line>,
     pub subscribers: Vec<Subscriber>,
 }
 
-/// Who was told totals.
+/// A subscriber of the run.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     pub feed: &'static str,
-    /// What it was told first; recorded as a read too.
+    /// The first totals it received; they are also recorded as a read.
     pub snapshot: Vec<(String, i64)>,
-    /// Whether it is due every order since; another may miss all but the last of each product.
+    /// Whether it must receive every order since (it has positions); another may miss all but the last of each product.
     pub due_every_order: bool,
 }
 
-/// The states of a feed: which totals it has behind each number of the log.
+/// The states of a feed: its totals after each order of the log.
 struct States<'a> {
-    /// The sum of the feed's totals rises with each of its orders, so it names the state.
+    /// The sum of the feed's totals rises with each of its orders, so it identifies the state.
     by_sum: HashMap<i64, usize>,
-    /// Number and totals behind each order of the feed; before the first, number 0.
+    /// Sequence number and totals after each order of the feed; 0 before the first.
     states: Vec<(u64, HashMap<&'a str, i64>)>,
 }
 
@@ -84,7 +83,7 @@ impl<'a> States<'a> {
         Self { by_sum, states }
     }
 
-    /// The first and the last number of the log behind which the feed has these totals.
+    /// The first and the last sequence number after which the feed has these totals.
     fn find(&self, totals: &[(String, i64)], end: u64) -> Option<(u64, u64)> {
         let at = *self.by_sum.get(&totals.iter().map(|(_, total)| total).sum())?;
         let (from, state) = &self.states[at];
@@ -103,7 +102,7 @@ pub fn check(history: &History) -> Result<(), String> {
     sweep(history, &keys, &batch_ends)
 }
 
-/// The log by the rules of a sequential tally; returns the number of each key.
+/// Replays the log by the rules of a sequential tally; returns the line of each key.
 fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
     let mut totals: HashMap<&str, i64> = history.starts.iter().copied().collect();
     let mut keys = HashMap::new();
@@ -113,7 +112,7 @@ fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
         if line.seq != place as u64 + 1 || line.total != *total || line.amount <= 0 {
             return Err(format!("{line:?} does not follow from what is before it"));
         }
-        let key = line.key.as_deref().ok_or_else(|| format!("{line:?} was sent by nobody"))?;
+        let key = line.key.as_deref().ok_or_else(|| format!("{line:?} was not sent"))?;
         if keys.insert(key, line).is_some() {
             return Err(format!("{key} counts twice"));
         }
@@ -121,8 +120,8 @@ fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
     Ok(keys)
 }
 
-/// Every order that is said to count is in the log as it was sent, and no other; orders that were sent together stand
-/// together. Returns, for each number within such a group, the last of the group.
+/// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and that
+/// orders of one request are consecutive. Returns the last sequence number of a request for each of its sequence numbers.
 fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<u64, u64>, String> {
     let mut ends = HashMap::new();
     for Operation { returned, what, .. } in &history.operations {
@@ -138,20 +137,20 @@ fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<
         }
         let together = seqs.windows(2).all(|pair| pair[1] == pair[0] + 1) && [0, orders.len()].contains(&seqs.len());
         if !together {
-            return Err(format!("orders that were sent together are torn: {seqs:?} of {}", orders.len()));
+            return Err(format!("the orders of one request are not consecutive: {seqs:?} of {}", orders.len()));
         }
         ends.extend(
             seqs.last().map(|last| seqs.iter().map(|seq| (*seq, *last)).collect::<Vec<_>>()).unwrap_or_default(),
         );
     }
     match history.log.iter().find(|line| !ends.contains_key(&line.seq)) {
-        Some(line) => Err(format!("{line:?} was sent by nobody")),
+        Some(line) => Err(format!("{line:?} was not sent")),
         None => Ok(ends),
     }
 }
 
-/// Every subscriber's totals are the orders behind its snapshot, in the log's order; whoever is due every order has missed
-/// none, and everybody has the last total of each product.
+/// Checks that every subscriber's totals are those of orders after its snapshot, in the order of the log; that a subscriber
+/// with positions has missed none; and that each has the last total of each product.
 fn check_subscribers(history: &History) -> Result<(), String> {
     let mut told: Vec<Vec<&(String, i64)>> = vec![Vec::new(); history.subscribers.len()];
     for operation in &history.operations {
@@ -170,22 +169,22 @@ fn check_subscribers(history: &History) -> Result<(), String> {
         for total in &told {
             match rest.iter().position(|line| is(line, total)) {
                 Some(skipped) if skipped == 0 || !due_every_order => rest = &rest[skipped + 1..],
-                _ => return Err(format!("subscriber {number} is told {total:?} where {:?} is due", rest.first())),
+                _ => return Err(format!("subscriber {number} receives {total:?} where {:?} is due", rest.first())),
             }
         }
-        // Told in order, so the newest that it was told of a product is its last one, unless a later one was not told.
+        // Only orders of products whose last total it received may remain.
         let missed =
             rest.iter().find(|line| *due_every_order || !due.iter().any(|it| it.seq > line.seq && it.id == line.id));
         if let Some(line) = missed {
-            return Err(format!("subscriber {number} is never told {line:?}"));
+            return Err(format!("subscriber {number} never receives {line:?}"));
         }
     }
     Ok(())
 }
 
-/// Real time: see the module's head.
+/// Checks the consistency with real time.
 fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u64, u64>) -> Result<(), String> {
-    // Whoever sent it first, or rather tried to, may have caused it.
+    // An order may take effect from the first invocation that sent it, whether that was answered or not.
     let mut invoked: HashMap<u64, u64> = HashMap::new();
     for operation in &history.operations {
         if let What::Orders(orders) = &operation.what {
@@ -199,7 +198,7 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
     totals.extend(history.log.iter().map(|line| ((line.id.as_str(), line.total), line.seq)));
     let end = history.log.len() as u64;
     let mut states: HashMap<&str, States<'_>> = HashMap::new();
-    /// Of two events at the same time the invocation comes first: then they overlap, which forbids nothing.
+    /// At the same time an invocation comes before a response: then the operations overlap, which restricts nothing.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
     enum Edge {
         Effect(u64),
@@ -226,14 +225,14 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
                     What::Orders(orders) => orders.iter().map(|(key, ..)| keys[key.as_str()].seq).max().unwrap_or(0),
                     What::KeyReused((key, id, amount)) => match keys.get(key.as_str()) {
                         Some(line) if (line.id.as_str(), line.amount) != (*id, *amount) => line.seq,
-                        Some(line) => return Err(format!("{line:?} was refused and counts")),
-                        None => return Err(format!("{key} was refused for nothing")),
+                        Some(line) => return Err(format!("{line:?} was rejected and counts")),
+                        None => return Err(format!("{key} was rejected and is in no order")),
                     },
                     What::ReadLog(last) => {
                         let known = known_at_begin[place];
                         if *last < known || batch_ends.get(last).is_some_and(|end| end != last) {
                             return Err(format!(
-                                "the log was read up to order {last} when order {known} was known, or is torn"
+                                "the log was read up to order {last} when order {known} was known, or up to the middle of a batch"
                             ));
                         }
                         *last
@@ -245,14 +244,14 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
                         let states = states.entry(feed).or_insert_with(|| States::new(history, feed));
                         let (from, to) = states.find(seen, end).ok_or_else(|| format!("{feed} never was {seen:?}"))?;
                         let mut point = from.max(known_at_begin[place]);
-                        // Not within a batch: nobody may see half of it.
+                        // Not within a batch, of which no read may see a part.
                         if batch_ends.get(&point).is_some_and(|end| *end != point) {
                             point = batch_ends[&point];
                         }
                         if point > to {
                             let known = known_at_begin[place];
                             return Err(format!(
-                                "{seen:?} of {feed} was read when order {known} was known, or is torn"
+                                "{seen:?} of {feed} was read when order {known} was known, or in the middle of a batch"
                             ));
                         }
                         point

@@ -1,6 +1,6 @@
-//! A recorded history of many clients at once is linearizable: what each was answered and saw fits one order of events,
-//! the log's, in which everything happens between its beginning and its answer. `linear.rs` says how that is
-//! checked; here is the run, and the proof that the check refuses what is wrong.
+//! A recorded history of concurrent clients is linearizable: all answers and totals fit the order of the log, in which each
+//! operation takes effect between its invocation and its answer. `linear.rs` has the check; here is the run. The check must
+//! also reject the wrong histories of `forgeries.rs`.
 
 mod forgeries;
 mod linear;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
 const FEEDS: [(&str, usize); 3] = [("/orders", 3), ("/orders/electronics", 2), ("/orders/confectionery", 1)];
-/// Pairs of posters who send the same orders at about the same time: each order is sent again by the other.
+/// Pairs of posters that send the same orders at about the same time, so that each order is repeated.
 const PAIRS: usize = 5;
 const ORDERS_EACH: usize = 150;
 /// One pair sends batches instead.
@@ -24,7 +24,7 @@ const BATCHES: usize = 40;
 const READERS: usize = 3;
 const LOG_READERS: usize = 2;
 
-/// What one thread records.
+/// The operations of one thread.
 struct Recorder {
     clock: Instant,
     operations: Vec<Operation>,
@@ -35,7 +35,7 @@ impl Recorder {
         self.clock.elapsed().as_nanos() as u64
     }
 
-    /// Records what `act` does, as the operation that it says it was.
+    /// Runs `act` and records the operation that it returns.
     fn record(&mut self, act: impl FnOnce() -> What) {
         let invoked = self.now();
         let what = act();
@@ -48,12 +48,12 @@ impl Recorder {
     }
 }
 
-/// One of a pair: sends the pair's orders one after the other. Now and then both send another order under the same key too,
-/// one of them after the right one and the other before it: whichever the server counts first, the other is refused.
+/// One poster of a pair: sends the pair's orders in sequence. For each tenth key both also send another order, one of them
+/// after the first order and the other before it: the server counts the one that comes first and rejects the other.
 fn post(addr: SocketAddr, poster: usize, seed: u64, recorder: &mut Recorder) {
     let mut client = Client::connect(addr);
     let pair = poster / 2;
-    // Both draw the same, so both send the same.
+    // Both posters of a pair draw the same numbers, so they send the same orders.
     let mut random = Random::new(seed, pair as u64);
     for number in 0..ORDERS_EACH {
         let (key, id, amount) = (format!("{pair}-{number}"), random.pick(&STARTS).0, 1 + random.below(9) as i64);
@@ -111,7 +111,7 @@ fn read(addr: SocketAddr, done: &AtomicBool, mut random: Random, recorder: &mut 
     }
 }
 
-/// Reads the log on from where it has got to.
+/// Reads the log from its last position again and again.
 fn read_log(addr: SocketAddr, done: &AtomicBool, recorder: &mut Recorder) {
     let mut client = Client::connect(addr);
     let mut last = 0;
@@ -126,17 +126,17 @@ fn read_log(addr: SocketAddr, done: &AtomicBool, recorder: &mut Recorder) {
     }
 }
 
-/// How a subscriber listens.
+/// How a subscriber follows its feed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ear {
     Plain,
     Positions(Form),
 }
 
-/// What comes next over a feed, within a short time.
+/// Returns the next total of a feed, or `None` after a short time.
 type Feed = Box<dyn FnMut() -> Option<(String, i64)>>;
 
-/// Opens a feed. Whoever is told positions is cut off every hundred totals, and goes on where it stood.
+/// Opens a feed. With positions, the connection is cut every 100 totals and the feed resumes.
 fn open(addr: SocketAddr, ear: Ear, path: &'static str) -> Feed {
     match ear {
         Ear::Plain => {
@@ -178,7 +178,7 @@ fn listen(
     let mut snapshot = Vec::new();
     let mut next = None;
     recorder.record(|| {
-        // The opening is part of it: the snapshot is of some moment since then.
+        // The opening is part of the operation: the snapshot is of a moment since then.
         let next = next.insert(open(addr, ear, path));
         while snapshot.len() < products {
             snapshot.extend(next());
@@ -195,13 +195,13 @@ fn listen(
                 totals.push(total.clone());
                 recorder.told(number, total);
             }
-            None => assert!(begun.elapsed() < 4 * DEADLINE, "subscriber {number} is never told the last totals"),
+            None => assert!(begun.elapsed() < 4 * DEADLINE, "subscriber {number} never receives the last totals"),
         }
     }
     Subscriber { feed: path, snapshot, due_every_order: ear != Ear::Plain }
 }
 
-/// The totals at the end, once the orders are over.
+/// The last totals, set when all orders are answered.
 #[derive(Default)]
 struct LastTotals(std::sync::OnceLock<Vec<(String, i64)>>);
 
@@ -211,7 +211,7 @@ impl LastTotals {
     }
 }
 
-/// The recorded run.
+/// Records a run.
 fn run(seed: u64) -> History {
     let server = Server::start();
     let addr = server.addr();
@@ -225,7 +225,7 @@ fn run(seed: u64) -> History {
             .map(|(number, (ear, feed))| {
                 let (last, subscribed, mut recorder) = (&last, &subscribed, recorder());
                 spawn(scope, move || {
-                    // One after the other, while the load is on: so snapshots are taken in the middle of it.
+                    // One after the other during the load, so that snapshots are taken in the middle of it.
                     while subscribed.load(Ordering::Relaxed) < number {
                         thread::sleep(Duration::from_millis(1));
                     }
@@ -283,12 +283,12 @@ fn run(seed: u64) -> History {
 }
 
 #[test]
-fn what_everybody_did_and_saw_at_the_same_time_is_linearizable() {
+fn what_concurrent_clients_did_and_saw_is_linearizable() {
     let _turn = turn();
     let history = run(seed());
     let count = |is: fn(&What) -> bool| history.operations.iter().filter(|operation| is(&operation.what)).count();
     println!(
-        "{} orders counted; {} requests, {} refusals, {} reads of totals, {} of the log, {} totals told",
+        "{} orders counted; {} requests, {} rejections, {} reads of totals, {} of the log, {} totals received",
         history.log.len(),
         count(|what| matches!(what, What::Orders(_))),
         count(|what| matches!(what, What::KeyReused(_))),

@@ -1,6 +1,4 @@
-//! Bodies whose end two readers of the same bytes could see at different places, by what the head says of them: each is
-//! refused, what is hidden behind is not read, and nobody else waits. The same of chunks is in `smuggling_chunks.rs`, of
-//! the head's own lines in `smuggling_heads.rs`, of targets and hosts in `smuggling_targets.rs`.
+//! Framing headers for which two parsers could find different ends of the body.
 
 use super::{Shape, expect_all_refused};
 
@@ -8,7 +6,7 @@ const BODY: &str = "{\"amount\":1}";
 const CHUNKED_BODY: &str = "c\r\n{\"amount\":1}\r\n0\r\n\r\n";
 const MALFORMED: &[u16] = &[400];
 const TOO_LARGE: &[u16] = &[413];
-/// A coding that is none is malformed, one that is not spoken here is not implemented.
+/// An invalid transfer coding is malformed, an unsupported one is not implemented.
 const NO_CODING: &[u16] = &[400, 501];
 
 fn order(version: &str, framing: &str, body: &str) -> String {
@@ -89,7 +87,7 @@ fn a_length_that_is_not_one_plain_number_is_refused() {
         shapes.push(Shape::new(order("HTTP/1.1", &format!("Content-Length: {lengths}"), BODY), MALFORMED));
         shapes.push(Shape::new(order("HTTP/1.0", &format!("Content-Length: {lengths}"), BODY), MALFORMED));
     }
-    // Each of these is 12 to a reader whose numbers wrap around at 32, 63, 64 or 128 bits, or a limit of one of them.
+    // Each of these is 12 to a parser whose numbers wrap around at 32, 63, 64 or 128 bits, or is a limit of such numbers.
     for length in [
         "4294967308",
         "2147483660",
@@ -171,14 +169,14 @@ fn an_encoding_that_is_not_plain_chunked_is_refused() {
     ] {
         shapes.push(Shape::new(order("HTTP/1.1", &format!("{name}: chunked"), CHUNKED_BODY), NO_CODING));
     }
-    // HTTP/1.0 has no encodings: a proxy of that age would see no body at all.
+    // HTTP/1.0 has no transfer codings: an HTTP/1.0 proxy would see no body.
     shapes.push(Shape::new(order("HTTP/1.0", "Transfer-Encoding: chunked", CHUNKED_BODY), MALFORMED));
     let kept = "Connection: keep-alive\r\nTransfer-Encoding: chunked";
     shapes.push(Shape::new(order("HTTP/1.0", kept, CHUNKED_BODY), MALFORMED));
     expect_all_refused("encodings", &shapes);
 }
 
-/// A tab is white space to RFC 9110, section 5.6.3, and part of the value to some servers: this one takes neither side.
+/// A tab is white space in RFC 9110, section 5.6.3, and part of the value to some servers: this server rejects it.
 #[test]
 fn a_tab_around_the_value_of_a_framing_line_is_refused() {
     let mut shapes = Vec::new();

@@ -1,5 +1,4 @@
-//! Chunked bodies that two readers of the same bytes could cut at different places: each is refused, what is hidden
-//! behind is not read, and nobody else waits.
+//! Chunked bodies that two parsers could split differently.
 
 use super::{SMUGGLED, Shape, expect_all_refused};
 use crate::common::Server;
@@ -8,7 +7,7 @@ const BODY: &str = "{\"amount\":1}";
 const MALFORMED: &[u16] = &[400];
 const TOO_LARGE: &[u16] = &[413];
 
-/// An order whose body comes in these chunks.
+/// An order with this chunked body.
 fn chunks(body: &str) -> String {
     format!(
         "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -46,7 +45,7 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
         "1000000000000000c",
         "fffffffffffffff4",
         "Ｃ",
-        // Extensions, of which nobody here could mean one; each has hidden a line end from some reader.
+        // Chunk extensions, which no client of this server needs; each of these has hidden a line end from some parser.
         "c;",
         "c;x",
         "c;x=y",
@@ -56,7 +55,7 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
         "c;\0",
         "c;x\r",
         "c;x\ny",
-        // The line's end.
+        // The end of the line.
         "c\r",
         "c\r\r",
         "\r\nc",
@@ -96,7 +95,7 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
 }
 
 #[test]
-fn trailers_that_are_none_are_refused() {
+fn malformed_trailers_are_refused() {
     let mut shapes = Vec::new();
     for trailers in [
         "no colon\r\n",
@@ -128,7 +127,7 @@ fn trailers_that_are_none_are_refused() {
     expect_all_refused("trailers", &shapes);
 }
 
-/// RFC 9110, section 6.5.1: a trailer never means what the same line would have meant in the head.
+/// RFC 9110, section 6.5.1: framing headers in trailers are ignored.
 #[test]
 fn a_trailer_that_speaks_of_framing_is_refused_or_changes_nothing() {
     for trailer in [
@@ -151,7 +150,7 @@ fn a_trailer_that_speaks_of_framing_is_refused_or_changes_nothing() {
             0
         } else {
             assert_eq!(reply.text(), "{\"ok\":true}", "{trailer}");
-            // What follows is a request of its own, and framed as it says.
+            // The next request is framed by its own head.
             assert_eq!(client.reply().text(), "{\"ok\":true}", "{trailer}");
             2
         };

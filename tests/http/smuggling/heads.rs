@@ -1,15 +1,14 @@
-//! Request heads whose lines two readers of the same bytes could cut differently: each is refused, what is hidden behind
-//! is not read, and nobody else waits.
+//! Request heads whose lines two parsers could split differently.
 
 use super::{Shape, expect_all_refused};
 
 const MALFORMED: &[u16] = &[400];
 const REQUEST: &str = "GET /categories HTTP/1.1\r\nHost: localhost\r\nX: abc\r\nY: def\r\n\r\n";
-/// Every control byte but the tab and the line's end, which have tests of their own.
+/// Every control byte except tab, carriage return and line feed, which have tests of their own.
 const CONTROLS: [u8; 30] =
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 127];
 
-/// The request with these bytes put in at that place.
+/// The request with these bytes inserted at that place.
 fn put_in(at: usize, bytes: &[u8]) -> Vec<u8> {
     [&REQUEST.as_bytes()[..at], bytes, &REQUEST.as_bytes()[at..]].concat()
 }
@@ -38,11 +37,11 @@ fn a_line_that_ends_in_anything_but_cr_lf_is_refused() {
 }
 
 #[test]
-fn a_line_feed_or_carriage_return_of_its_own_is_refused_at_every_place() {
+fn a_bare_line_feed_or_carriage_return_is_refused_at_every_place() {
     let mut shapes = Vec::new();
     for at in 0..place("\r\n\r\n") {
         for bytes in [&b"\n"[..], b"\r", b"\r\r", b"\n\n"] {
-            // Beside a line's own end it makes another one: those are in the test above.
+            // Next to a line end they would be another line end: the test above has those.
             let beside = &REQUEST[at.saturating_sub(1)..=at];
             if !beside.contains(['\r', '\n']) {
                 shapes.push(Shape::new(put_in(at, bytes), MALFORMED));
@@ -53,11 +52,11 @@ fn a_line_feed_or_carriage_return_of_its_own_is_refused_at_every_place() {
 }
 
 #[test]
-fn white_space_where_none_may_be_is_refused() {
+fn misplaced_white_space_is_refused() {
     let mut shapes = Vec::new();
     for space in [" ", "\t", "  ", " \t"] {
         for before in ["Host:", "X:", "Y:"] {
-            // Before a colon; within a name; before a line: in front of the first, and where a line would be folded.
+            // Before a colon; within a name; before the first line; before another line, where it would be a folded line.
             let start = place(before);
             shapes.push(Shape::new(put_in(start + before.len() - 1, space.as_bytes()), MALFORMED));
             shapes.push(Shape::new(put_in(start, space.as_bytes()), MALFORMED));
@@ -68,7 +67,7 @@ fn white_space_where_none_may_be_is_refused() {
         for (value, folded) in ["localhost", "abc", "def"].iter().zip(folds) {
             shapes.push(Shape::new(REQUEST.replace(value, &folded), MALFORMED));
         }
-        // A line of white space alone is no end of the head.
+        // A line of white space is not the end of the head.
         shapes.push(Shape::new(REQUEST.replace("\r\n\r\n", &format!("\r\n{space}\r\n\r\n")), MALFORMED));
     }
     for line in [": y", "X", "X y", "X;: y", "X(a): y", "X/a: y", "X@a: y", "X[a]: y", "{X}: y", "\"X\": y", "X=a: y"] {
@@ -78,7 +77,7 @@ fn white_space_where_none_may_be_is_refused() {
 }
 
 #[test]
-fn control_bytes_and_others_that_have_no_place_are_refused_at_every_kind_of_place() {
+fn control_bytes_and_other_invalid_bytes_are_refused_everywhere() {
     let mut shapes = Vec::new();
     let long = "v".repeat(70);
     for byte in CONTROLS {
@@ -86,7 +85,7 @@ fn control_bytes_and_others_that_have_no_place_are_refused_at_every_kind_of_plac
         {
             shapes.push(Shape::new(put_in(place(at), &[byte]), MALFORMED));
         }
-        // At the ends of names and values, and at each place of a long value: parsers look at many bytes at once there.
+        // At the ends of names and values, and at each place of a long value, which parsers read in blocks of bytes.
         shapes.push(Shape::new(put_in(place(": abc"), &[byte]), MALFORMED));
         shapes.push(Shape::new(put_in(place("abc"), &[byte]), MALFORMED));
         shapes.push(Shape::new(put_in(place("abc") + 3, &[byte]), MALFORMED));

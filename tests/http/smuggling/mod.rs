@@ -1,4 +1,5 @@
-//! Requests that two readers could read differently, and the check that this server reads them not at all.
+//! Requests that two parsers could read differently. Each is rejected, a request hidden behind it is not read, and other
+//! clients do not wait.
 
 mod bodies;
 mod chunks;
@@ -8,20 +9,20 @@ mod targets;
 use crate::common::{Client, DEADLINE, Server};
 use std::time::{Duration, Instant};
 
-/// What an attacker would hide behind a request: a whole order, pipelined. It must never be counted.
+/// A pipelined order that an attacker hides behind a request. It must never be counted.
 pub const SMUGGLED: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Content-Length: 12\r\n\r\n{\"amount\":1}";
-/// How soon a valid request on a connection of its own is answered while a bad one is refused.
+/// The time within which a valid request on another connection is answered while a bad one is rejected.
 const PROMPT: Duration = Duration::from_millis(100);
-/// How often the valid request is measured before it counts as slow. The scheduler of a busy machine may hold any of
-/// them back for longer than that, and several in a row; a server that is held up by the bad request holds up each.
+/// The valid request counts as slow if it is slow this many times. On a busy machine the scheduler may delay several in a
+/// row; a server that the bad request delays would delay each.
 const ATTEMPTS: usize = 20;
 
-/// A request that is refused.
+/// A request that must be rejected.
 #[derive(Debug)]
 pub struct Shape {
     bytes: Vec<u8>,
-    /// With one of these.
+    /// One of these statuses is expected.
     statuses: &'static [u16],
 }
 
@@ -30,8 +31,8 @@ impl Shape {
         Shape { bytes: bytes.into(), statuses }
     }
 
-    /// Sends it with an order hidden behind it, and a valid request right after on another connection. Returns how
-    /// long the valid one took, and what is wrong.
+    /// Sends it with an order hidden behind it, and then a valid request over another connection. Returns how long the
+    /// valid one took, and what is wrong.
     fn send(&self, server: &Server) -> (Duration, Option<String>) {
         let mut bad = server.client();
         bad.write([&self.bytes, SMUGGLED.as_bytes()].concat());
@@ -47,18 +48,18 @@ impl Shape {
                 Some(format!("answered {}: {}", reply.status, String::from_utf8_lossy(&reply.body)))
             }
             (_, Ok(reply)) if reply.header("content-type") != Some("application/problem+json") => {
-                Some(format!("refused without a word: {reply:?}"))
+                Some(format!("rejected without a problem: {reply:?}"))
             }
-            (_, Ok(reply)) if !reply.says_close() => Some(format!("refused with {}, but not closed", reply.status)),
-            (_, Ok(_)) if !bad.is_closed_within(DEADLINE) => Some("something follows the refusal".to_owned()),
+            (_, Ok(reply)) if !reply.says_close() => Some(format!("rejected with {}, but not closed", reply.status)),
+            (_, Ok(_)) if !bad.is_closed_within(DEADLINE) => Some("bytes follow the rejection".to_owned()),
             (_, Ok(_)) => None,
         };
         (took, wrong)
     }
 }
 
-/// Every shape is refused and its connection closed, nothing behind it is counted, and meanwhile whoever sends a valid
-/// request is answered promptly.
+/// Checks that every shape is rejected and its connection closed, that nothing behind it is counted, and that valid
+/// requests are answered promptly meanwhile.
 #[track_caller]
 pub fn expect_all_refused(what: &str, shapes: &[Shape]) {
     let server = Server::start();
@@ -94,7 +95,7 @@ pub fn expect_all_refused(what: &str, shapes: &[Shape]) {
     assert_eq!(total, 3, "a smuggled order was counted");
 }
 
-/// As much of the request as tells which one it is.
+/// The start of the request, to identify it.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(240)]).into_owned()
 }

@@ -1,10 +1,9 @@
-//! Request lines and `Host` lines that two readers could understand differently: each is refused, what is hidden behind
-//! is not read, and nobody else waits.
+//! Request lines and `Host` headers that two parsers could understand differently.
 
 use super::{Shape, expect_all_refused};
 
 const MALFORMED: &[u16] = &[400];
-/// A version that is one, but not spoken here.
+/// A valid version that is not supported.
 const NO_VERSION: &[u16] = &[505];
 
 fn all(statuses: &'static [u16], requests: impl IntoIterator<Item = String>) -> Vec<Shape> {
@@ -16,7 +15,7 @@ fn with_target(target: &str) -> String {
 }
 
 #[test]
-fn a_host_that_is_missing_or_there_several_times_is_refused() {
+fn a_missing_or_repeated_host_is_refused() {
     let mut shapes = all(
         MALFORMED,
         ["".to_owned(), "X: Host: localhost\r\n".to_owned(), "Hosts: localhost\r\n".to_owned()]
@@ -39,7 +38,7 @@ fn a_host_that_is_missing_or_there_several_times_is_refused() {
 
 /// RFC 9112, section 3.2: an invalid `Host` is answered with 400.
 #[test]
-fn a_host_that_is_none_is_refused() {
+fn a_malformed_host_is_refused() {
     let hosts = [
         "",
         " ",
@@ -79,7 +78,7 @@ fn a_host_that_is_none_is_refused() {
         "ｌocalhost",
     ];
     let shapes = all(MALFORMED, hosts.map(|host| format!("GET /categories HTTP/1.1\r\nHost: {host}\r\n\r\n")));
-    expect_all_refused("hosts that are none", &shapes);
+    expect_all_refused("malformed hosts", &shapes);
 }
 
 #[test]
@@ -178,7 +177,7 @@ fn escapes_that_another_reader_could_decode_to_another_path_are_refused() {
 }
 
 #[test]
-fn request_lines_that_are_none_are_refused() {
+fn malformed_request_lines_are_refused() {
     let mut shapes = all(
         MALFORMED,
         [
