@@ -16,8 +16,11 @@ echo:
 build:
 	$(CARGO) build --release
 
+# Many tests wait for a deadline of the server, so that more of them run at a time than there are cores. One that fails
+# does not hide the results of those behind it.
+TEST_THREADS ?= 32
 test:
-	$(CARGO) test --quiet
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --no-fail-fast
 
 # Formatting, lints and documentation, all with warnings denied.
 check:
@@ -35,12 +38,12 @@ model:
 # test run opens some.
 RUNS ?= 1000
 power:
-	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test power_loss -- --nocapture
+	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test durability power_loss:: -- --nocapture
 
 # ROUNDS of kill -9 under posters that repeat until they are answered. Every test run does some.
 ROUNDS ?= 200
 torture:
-	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test torture -- --nocapture
+	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test durability torture:: -- --nocapture
 
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
 FUZZ_SECONDS ?= 60

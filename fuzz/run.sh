@@ -7,7 +7,7 @@
 # shows; its runtime comes with the compiler. Where it does not (other systems), FUZZ_SANITIZER=none needs neither.
 #
 # What a run finds stays in corpus/, outside of the repository. To keep a case, copy it to seeds/TARGET under a name that
-# says what it is: from then on every `cargo test` runs it (tests/fuzz_seeds.rs).
+# says what it is: from then on every `cargo test` runs it (tests/sources/fuzz_seeds.rs).
 set -eu
 
 cargo=${CARGO:-cargo}

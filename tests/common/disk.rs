@@ -1,6 +1,6 @@
-//! A disk that can be told to fail: the server runs with `tests/disk/shim.c` preloaded, which makes calls on the data
-//! folder fail, stop short or hang, and writes every one of them down. [`super::trace`] reads what it wrote, and
-//! [`super::replay`] tells what a power cut leaves of it.
+//! Disk faults: the server runs with `tests/common/disk_shim.c` preloaded, which makes calls on the data folder fail, stop
+//! short or hang, and records every call in a trace. In `tests/durability`, `trace.rs` reads the trace, and `replay.rs`
+//! computes from it what a power cut may leave on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -8,21 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::OnceLock;
 
-use super::trace::Trace;
-use super::{Builder, DEADLINE, Server, TempDir, wait_until};
+use super::{Builder, DEADLINE, Server, TempDir, skip, wait_until};
 
-/// Files of the data folder, as bits, so that one fault can be of several.
+/// Files of the data folder, as bits: one fault can affect several.
 pub const MAIN: u32 = 1;
 pub const LOG: u32 = 2;
 pub const SHARED_MEMORY: u32 = 4;
-pub const OTHER: u32 = 16;
 pub const FOLDER: u32 = 32;
 
 /// Error numbers of Linux.
 pub const EIO: u32 = 5;
 pub const ENOSPC: u32 = 28;
 
-/// The calls that faults are about, numbered as in the shim.
+/// The calls that can fail, with their numbers in the shim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Write = 2,
@@ -37,7 +35,7 @@ enum Action {
     Hang,
 }
 
-/// What is to go wrong.
+/// A fault: which calls on which files fail, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     call: Call,
@@ -51,17 +49,17 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The call fails with that error, and does nothing.
+    /// The call fails with that error and has no effect.
     pub const fn fails(call: Call, targets: u32, error: u32) -> Fault {
         Fault { call, targets, also: None, action: Action::Fail, error, bytes: 0, skip: 0, times: 0 }
     }
 
-    /// A write puts down its first `bytes`, and fails.
+    /// A write writes its first `bytes` and fails.
     pub const fn torn(targets: u32, error: u32, bytes: u32) -> Fault {
         Fault { action: Action::ShortThenFail, bytes, ..Fault::fails(Call::Write, targets, error) }
     }
 
-    /// A write puts down its first `bytes`, and says so: the writer has to go on.
+    /// A write writes its first `bytes` and returns their number: a short write.
     pub const fn short(targets: u32, bytes: u32) -> Fault {
         Fault { action: Action::Short, bytes, ..Fault::fails(Call::Write, targets, 0) }
     }
@@ -71,17 +69,17 @@ impl Fault {
         Fault { action: Action::Hang, ..Fault::fails(call, targets, 0) }
     }
 
-    /// The first `calls` pass.
+    /// The first `calls` succeed.
     pub const fn after(self, calls: u32) -> Fault {
         Fault { skip: calls, ..self }
     }
 
-    /// Only so many are hit; without this, all are.
+    /// At most this many calls are hit; without it, all are.
     pub const fn times(self, times: u32) -> Fault {
         Fault { times, ..self }
     }
 
-    /// Hits these calls too.
+    /// Hits calls of this kind too.
     pub const fn and(self, call: Call) -> Fault {
         Fault { also: Some(call), ..self }
     }
@@ -90,21 +88,21 @@ impl Fault {
         self.action == Action::Hang
     }
 
-    /// The fields of the shim's `struct fault` behind `armed`.
+    /// The fields of the shim's `struct fault` after `armed`.
     fn fields(&self) -> [u32; 10] {
         let kinds = [Some(self.call), self.also].into_iter().flatten().fold(0, |bits, call| bits | 1 << call as u32);
         [kinds, self.targets, self.action as u32, self.error, self.bytes, self.skip, self.times, 0, 0, 0]
     }
 }
 
-/// Where the fields of the shim's `struct fault` lie.
+// Offsets in bytes of fields of the shim's `struct fault`.
 const ARMED_AT: u64 = 0;
 const FIELDS_AT: u64 = 4;
 const RELEASED_AT: u64 = 32;
 const HITS_AT: u64 = 40;
 const CONTROL_BYTES: usize = 64;
 
-/// A data folder on a disk that can be told to fail.
+/// A data folder on a disk with faults.
 #[derive(Debug)]
 pub struct Disk {
     temp: TempDir,
@@ -113,13 +111,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// An empty one. `None` where there is no C compiler, which is said; under CI that is a failure.
+    /// An empty data folder. `None` without a C compiler, after a message; where `CI` is `true` that is a failure.
     pub fn new() -> Option<Disk> {
         shim().map(|_| Disk::over(TempDir::new()))
     }
 
     fn over(temp: TempDir) -> Disk {
-        // The shim compares paths as the server passes them on, and SQLite follows links first.
+        // The shim compares paths as they come, and SQLite resolves links before it opens a file.
         let root = temp.path().canonicalize().expect("the folder is there");
         let folder = root.join("data");
         fs::create_dir(&folder).expect("a folder can be made");
@@ -128,7 +126,7 @@ impl Disk {
         Disk { temp, folder, control }
     }
 
-    /// A disk that holds what this one does: its files as the system has them. It is in memory, for it is quickly made.
+    /// A disk with copies of these files, as the system has them now. It is in memory, which is fast.
     pub fn copy(&self) -> Disk {
         let copy = Disk::over(TempDir::in_memory());
         for entry in fs::read_dir(&self.folder).expect("the folder can be read") {
@@ -142,7 +140,7 @@ impl Disk {
         &self.folder
     }
 
-    /// A server on this disk, to be started.
+    /// The builder of a server on this disk.
     pub fn builder(&self) -> Builder {
         let text = |path: &Path| path.to_str().expect("the path is UTF-8").to_owned();
         let root = self.folder.parent().expect("it has a parent");
@@ -155,20 +153,20 @@ impl Disk {
             .env("DISK_CONTROL", &text(&root.join("control")))
     }
 
-    /// From now on the fault happens, counted anew.
+    /// From now on the fault is active; its counters start at 0.
     pub fn arm(&self, fault: Fault) {
         self.put(ARMED_AT, &[0]);
         self.put(FIELDS_AT, &fault.fields());
         self.put(ARMED_AT, &[1]);
     }
 
-    /// The disk is whole again, and what hangs goes on.
+    /// No fault is active any more, and calls that hang go on.
     pub fn lift(&self) {
         self.put(ARMED_AT, &[0]);
         self.put(RELEASED_AT, &[1]);
     }
 
-    /// How many calls were hit.
+    /// The number of calls that were hit.
     pub fn hits(&self) -> u32 {
         let mut bytes = [0; 4];
         self.control.read_exact_at(&mut bytes, HITS_AT).expect("the control file can be read");
@@ -180,9 +178,9 @@ impl Disk {
         wait_until(DEADLINE, "the disk fails", || self.hits() > 0);
     }
 
-    /// Reads what the shim has written down, from the beginning and as it comes.
-    pub fn trace(&self) -> Trace {
-        Trace::open(&self.folder.parent().expect("it has a parent").join("trace"))
+    /// The file in which the shim records every call.
+    pub fn trace(&self) -> PathBuf {
+        self.folder.parent().expect("it has a parent").join("trace")
     }
 
     fn put(&self, at: u64, numbers: &[u32]) {
@@ -191,19 +189,19 @@ impl Disk {
     }
 }
 
-/// The shim, compiled once in the life of this process.
+/// The shim, compiled once a process.
 fn shim() -> Option<&'static Path> {
     static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
     SHIM.get_or_init(compile).as_deref()
 }
 
 fn compile() -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/shim.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/disk_shim.c");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Other test processes may compile and use it at the same time, so it gets its name when it is whole.
+    // Another test process may compile and use it at the same time, so it is renamed when it is complete.
     let unfinished = folder.join(format!("disk-shim-{}.so", process::id()));
     let finished = folder.join("disk-shim.so");
-    // The dynamic linker takes spaces and colons for the end of a name.
+    // `LD_PRELOAD` separates names by spaces and colons.
     let name = finished.to_str().expect("the path is UTF-8");
     assert!(!name.contains([' ', ':']), "nothing can be preloaded from {name}");
     let run = Command::new("cc")
@@ -214,8 +212,7 @@ fn compile() -> Option<PathBuf> {
     match run {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "the tests of the disk need a C compiler: cc: {error}");
-            eprintln!("skipped: the tests of the disk need a C compiler: cc: {error}");
+            skip(&format!("the tests of the disk need a C compiler: cc: {error}"), true);
             return None;
         }
     }

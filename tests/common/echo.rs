@@ -1,5 +1,5 @@
-//! The echo example as a real process, and cases of RFC 6455 that are put to it: what is sent, what must come back, how
-//! it must end. Whatever the server sends is checked on the way: whole, unmasked, no reserved bits, the shortest head.
+//! The echo example as a real process, and a client that checks every frame of it: unfragmented, unmasked, without reserved
+//! bits, and with the shortest form of its length.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,12 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::server::{address_of, lines_of};
-use super::websocket::{BINARY, CLOSE, PONG, TEXT, close_frame};
+use super::websocket::{BINARY, PONG, TEXT};
 use super::{Client, DEADLINE, WebSocket};
 
-/// Up to here a case is also sent byte by byte.
-const SENT_BYTEWISE: usize = 600;
-/// How many of a payload's bytes a failure shows.
+/// This many bytes of a payload are shown in a failure.
 const SHOWN_BYTES: usize = 24;
 
 /// The echo example, running.
@@ -34,37 +32,26 @@ impl Echo {
             .spawn()
             .expect("the echo was built: `cargo test` does it, or `cargo build --example echo`");
         let lines = lines_of(child.stdout.take().expect("stdout is piped"));
-        // Made first, so that the process ends with it whatever the line says.
+        // Before the line is parsed, so that the process is killed even if that panics.
         let mut echo = Echo { child, addr: ([127, 0, 0, 1], 0).into() };
         echo.addr = address_of(&lines.recv_timeout(DEADLINE).expect("the echo says where it listens"));
         echo
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A WebSocket to it.
+    /// A new WebSocket connection.
     #[track_caller]
     pub fn peer(&self) -> Peer {
         Peer::from(WebSocket::open(self.addr, "/").into_parts())
     }
 
-    /// An HTTP connection to it.
+    /// A new HTTP connection.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addr)
-    }
-
-    /// Puts every case to a connection of its own, whole and, if it is short, byte by byte. All that fail are named.
-    #[track_caller]
-    pub fn check(&self, cases: &[Case]) {
-        let failed: Vec<String> = cases.iter().filter_map(|case| case.run(self).err()).collect();
-        assert!(failed.is_empty(), "{} of {} cases:\n{}", failed.len(), cases.len(), failed.join("\n"));
     }
 }
 
@@ -75,13 +62,13 @@ impl Drop for Echo {
     }
 }
 
-/// Cargo names the folder of the binary; the examples are beside it.
+/// Cargo tells the path of the binary; the examples are in a folder beside it.
 fn program() -> PathBuf {
     let product = Path::new(env!("CARGO_BIN_EXE_ordercast"));
     product.with_file_name("examples").join(format!("echo{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// A whole frame from the server.
+/// A frame from the server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
@@ -108,7 +95,7 @@ pub fn pong(payload: impl AsRef<[u8]>) -> Frame {
     Frame { opcode: PONG, payload: payload.as_ref().to_vec() }
 }
 
-/// The other side of the echo, on a bare socket.
+/// A client of the echo, on a bare socket.
 #[derive(Debug)]
 pub struct Peer {
     stream: TcpStream,
@@ -117,14 +104,14 @@ pub struct Peer {
 }
 
 impl From<(TcpStream, Vec<u8>)> for Peer {
-    /// Goes on with a socket, and with what has come over it already.
+    /// Takes over a socket and the bytes that were read from it already.
     fn from((stream, bytes): (TcpStream, Vec<u8>)) -> Peer {
         Peer { stream, bytes, used: 0 }
     }
 }
 
 impl Peer {
-    /// Sends bytes as they are. A server that has closed already is no failure: what it has said tells why.
+    /// Sends bytes as they are. An error is ignored, because a server that has closed has sent the reason before.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -135,7 +122,7 @@ impl Peer {
     }
 
     /// The next frame; the end of the stream is `UnexpectedEof`.
-    pub fn hear(&mut self) -> io::Result<Frame> {
+    pub fn receive(&mut self) -> io::Result<Frame> {
         let end = Instant::now() + DEADLINE;
         loop {
             if let Some(frame) = self.whole_frame()? {
@@ -153,7 +140,7 @@ impl Peer {
             match read {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
-                // What a passed read deadline is called depends on the platform.
+                // The error of a read timeout depends on the platform.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error),
             }
@@ -190,104 +177,4 @@ impl Peer {
 
 fn broken(what: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
-}
-
-/// How a case ends.
-#[derive(Clone, Debug)]
-pub enum End {
-    /// The connection is still good: it returns a farewell.
-    Open,
-    /// The server closes with this code, whatever else the test has not sent yet.
-    Closed(u16),
-    /// The server returns the farewell that the test has sent: exactly this payload.
-    Farewell(Vec<u8>),
-}
-
-/// See the module's head.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// The section of RFC 6455.
-    section: &'static str,
-    name: String,
-    pieces: Vec<Vec<u8>>,
-    replies: Vec<Frame>,
-    end: End,
-}
-
-/// A case that sends nothing yet, and of which the connection comes out unharmed.
-pub fn case(section: &'static str, name: impl Into<String>) -> Case {
-    Case { section, name: name.into(), pieces: Vec::new(), replies: Vec::new(), end: End::Open }
-}
-
-impl Case {
-    /// Then sends these bytes, with one call.
-    pub fn sends(mut self, bytes: impl Into<Vec<u8>>) -> Case {
-        self.pieces.push(bytes.into());
-        self
-    }
-
-    /// Sends it all in pieces of at most so many bytes.
-    pub fn in_pieces_of(mut self, length: usize) -> Case {
-        self.pieces = self.pieces.concat().chunks(length).map(<[u8]>::to_vec).collect();
-        self
-    }
-
-    /// Then this frame must come back.
-    pub fn hears(mut self, frame: Frame) -> Case {
-        self.replies.push(frame);
-        self
-    }
-
-    pub fn closed_with(mut self, code: u16) -> Case {
-        self.end = End::Closed(code);
-        self
-    }
-
-    pub fn farewell(mut self, payload: impl Into<Vec<u8>>) -> Case {
-        self.end = End::Farewell(payload.into());
-        self
-    }
-
-    fn run(&self, echo: &Echo) -> Result<(), String> {
-        let whole = self.put(echo, &self.pieces);
-        whole.map_err(|error| format!("section {}, {}: {error}", self.section, self.name))?;
-        let bytes = self.pieces.concat();
-        if bytes.len() > SENT_BYTEWISE {
-            return Ok(());
-        }
-        let bytewise: Vec<Vec<u8>> = bytes.iter().map(|byte| vec![*byte]).collect();
-        let bytewise = self.put(echo, &bytewise);
-        bytewise.map_err(|error| format!("section {}, {}, byte by byte: {error}", self.section, self.name))
-    }
-
-    fn put(&self, echo: &Echo, pieces: &[Vec<u8>]) -> Result<(), String> {
-        let mut peer = echo.peer();
-        pieces.iter().for_each(|piece| peer.send(piece));
-        if let End::Open = self.end {
-            peer.send(&close_frame(1000));
-        }
-        for reply in &self.replies {
-            match peer.hear() {
-                Ok(frame) if frame == *reply => {}
-                other => return Err(format!("{other:?} instead of {reply:?}")),
-            }
-        }
-        let last = peer.hear();
-        let is_right = match (&last, &self.end) {
-            (Ok(Frame { opcode: CLOSE, payload }), End::Open) => *payload == 1000_u16.to_be_bytes(),
-            (Ok(Frame { opcode: CLOSE, payload }), End::Farewell(sent)) => payload == sent,
-            (Ok(Frame { opcode: CLOSE, payload: said }), End::Closed(code)) => {
-                said.starts_with(&code.to_be_bytes()) && str::from_utf8(&said[2..]).is_ok() && said.len() <= 125
-            }
-            _ => false,
-        };
-        if !is_right {
-            return Err(format!("{last:?} instead of {:?}", self.end));
-        }
-        // The server ends the TCP connection first, and cleanly (section 7.1.1).
-        match peer.hear() {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-            other => Err(format!("{other:?} instead of the end")),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Data folders: filling one with many orders, and looking whether anything in it has changed.
+//! Data folders: filling one with orders, and reading what is in it.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{Server, ordercast};
 
-/// Orders in one body; the server takes as many.
+/// Orders in one request; the server takes up to 1,000.
 const BATCH: usize = 500;
 
-/// Posts that many orders of one piece, by turns of each of the built-in products, each with a key of its own.
+/// Posts `count` orders with the amount 1, of each built-in product in turn, each with a key of its own.
 #[track_caller]
 pub fn fill(server: &Server, count: usize) {
     const IDS: [&str; 3] = ["A1", "A2", "B1"];
@@ -24,7 +24,7 @@ pub fn fill(server: &Server, count: usize) {
     }
 }
 
-/// Every file in a folder with its bytes. The lock file says who was there last and is left out.
+/// The files of a folder with their bytes, without the lock file, which names the last process.
 #[track_caller]
 pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
@@ -42,12 +42,4 @@ pub fn exported(folder: &Path) -> Vec<Value> {
     let run = ordercast(folder, &["export", "--data", "."], &[]);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     run.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-}
-
-/// The products' totals as the server tells them: id and total.
-#[track_caller]
-pub fn totals(server: &Server) -> Vec<(String, i64)> {
-    let list = server.client().get("/orders").json();
-    let list = list.as_array().expect("an array").iter();
-    list.map(|it| (it["id"].as_str().expect("an id").to_owned(), it["total"].as_i64().expect("an integer"))).collect()
 }

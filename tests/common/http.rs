@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client on a bare socket: what is sent is exactly what the test says, byte by byte if need be.
+//! An HTTP/1.1 client on a bare socket, which sends exactly the bytes that a test gives it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DEADLINE;
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// `HTTP/1.1` or `HTTP/1.0`.
@@ -17,14 +17,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The first header of that name, whatever its case.
+    /// The first header of that name; names are compared without case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether a header that is a list of words has this one.
+    /// Whether a header that is a comma-separated list contains this word.
     pub fn lists(&self, name: &str, word: &str) -> bool {
         (self.headers.iter())
             .filter(|(found, _)| found.eq_ignore_ascii_case(name))
@@ -42,7 +42,7 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// Checks that this is a refusal of RFC 9457 with the given status, and returns its `detail`.
+    /// Checks that this is a problem (RFC 9457) with the given status, and returns its `detail`.
     #[track_caller]
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
@@ -50,19 +50,19 @@ impl Reply {
         let problem = self.json();
         assert_eq!(problem["status"], status, "{problem}");
         let detail = problem["detail"].as_str().unwrap_or_default();
-        // One word helps nobody.
+        // One word does not tell what to do.
         assert!(detail.split_whitespace().count() >= 2, "{problem}");
         detail.to_owned()
     }
 
-    /// Whether the peer says that it closes the connection after this answer.
+    /// Whether the server announces that it closes the connection after this response.
     pub fn says_close(&self) -> bool {
         let keeps = self.version != "HTTP/1.0" || self.lists("connection", "keep-alive");
         self.lists("connection", "close") || !keeps
     }
 }
 
-/// Sends bytes on a connection of their own and reads one answer.
+/// Sends bytes over a new connection and reads one response.
 #[track_caller]
 pub fn exchange(addr: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
     let mut client = Client::connect(addr);
@@ -75,7 +75,7 @@ pub fn exchange(addr: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
 pub struct Client {
     stream: TcpStream,
     host: String,
-    /// Bytes that came after the last answer.
+    /// Bytes that came after the last response.
     rest: Vec<u8>,
 }
 
@@ -97,7 +97,7 @@ impl Client {
         &self.stream
     }
 
-    /// Sends bytes as they are. A peer that has closed already is no failure: its answer tells why.
+    /// Sends bytes as they are. An error is ignored, because a server that has closed has sent a response before.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.try_write(bytes);
     }
@@ -106,7 +106,7 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending side.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -127,12 +127,28 @@ impl Client {
         self.try_request("POST", path, &headers, json.as_ref())
     }
 
-    /// Posts an order and expects exactly the promised answer.
+    /// Posts an order and expects exactly `{"ok":true}`.
     #[track_caller]
     pub fn order(&mut self, id: &str, amount: i64) {
         let reply = self.post(&format!("/orders/{id}"), format!("{{\"amount\":{amount}}}"));
         assert_eq!(reply.text(), "{\"ok\":true}");
         assert_eq!(reply.status, 200);
+    }
+
+    /// All totals, in the order of the list.
+    #[track_caller]
+    pub fn totals(&mut self) -> Vec<(String, i64)> {
+        let list = self.get("/orders").json();
+        let list = list.as_array().expect("an array").iter();
+        list.map(|it| (it["id"].as_str().expect("an id").to_owned(), it["total"].as_i64().expect("an integer")))
+            .collect()
+    }
+
+    /// The total of one product.
+    #[track_caller]
+    pub fn total(&mut self, id: &str) -> i64 {
+        let found = self.totals().into_iter().find(|(listed, _)| listed == id);
+        found.expect("the product is listed").1
     }
 
     #[track_caller]
@@ -161,7 +177,7 @@ impl Client {
         request += "\r\n";
         let mut request = request.into_bytes();
         request.extend_from_slice(body);
-        // A peer that refuses may have answered and closed before it had read everything.
+        // A server that rejects a request may respond and close before it has read all of it.
         let written = self.try_write(request);
         let reply = self.try_reply(method != "HEAD");
         match written {
@@ -170,13 +186,13 @@ impl Client {
         }
     }
 
-    /// The next answer.
+    /// The next response.
     #[track_caller]
     pub fn reply(&mut self) -> Reply {
         self.try_reply(true).expect("the server answers")
     }
 
-    /// The next answer, which has a body or (after HEAD) only says how long it would be.
+    /// The next response; without a body after HEAD, whatever `Content-Length` says.
     pub fn try_reply(&mut self, has_body: bool) -> io::Result<Reply> {
         let end = loop {
             match find(&self.rest, b"\r\n\r\n") {
@@ -275,14 +291,14 @@ impl Client {
         }
     }
 
-    /// Checks that the answer says that the connection closes, and that it does.
+    /// Checks that the response announces the close of the connection, and that the server closes it.
     #[track_caller]
     pub fn expect_close_after(&mut self, reply: &Reply) {
         assert!(reply.says_close(), "{reply:?}");
         assert!(self.is_closed_within(DEADLINE), "the connection stays open");
     }
 
-    /// The socket, and what came after the last answer.
+    /// The socket, and the bytes that came after the last response.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.rest)
     }
@@ -293,5 +309,5 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 }
 
 fn broken(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("broken answer: {what}"))
+    io::Error::new(ErrorKind::InvalidData, format!("malformed response: {what}"))
 }

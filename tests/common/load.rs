@@ -1,38 +1,25 @@
-//! Load: many posters, many subscribers, and what may be said about the totals that come out of it.
+//! Load: many posters and many subscribers.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
-use super::{Client, DEADLINE, WebSocket};
+use super::{Client, WebSocket};
 
-/// Enough for a thread that follows a feed, and little enough for hundreds of them.
+/// Enough for a thread that follows a feed, and small enough for hundreds of threads.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// A poster's orders, one after the other: product and amount.
-pub type Plan = Vec<(&'static str, i64)>;
-
-/// Posts every plan in a thread and over a connection of its own. Each order waits for its answer, and `before_each`
-/// may hold it back.
-pub fn post_all(addr: SocketAddr, plans: &[Plan], before_each: impl Fn() + Sync) {
-    let before_each = &before_each;
-    thread::scope(|scope| {
-        for plan in plans {
-            spawn(scope, move || {
-                let mut client = Client::connect(addr);
-                for (id, amount) in plan {
-                    before_each();
-                    client.order(id, *amount);
-                }
-            });
-        }
-    });
+/// Waits for the other tests of this binary that load the machine, and keeps them waiting until it is dropped: what each
+/// measures would be the load of the others. Tests that mostly wait run beside them.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Posts orders of 1 on A1 as fast as the server takes them: many requests are under way on each connection.
+/// Posts orders for A1 with the amount 1 as fast as the server takes them: requests are pipelined on each connection.
 pub fn pipeline_orders(addr: SocketAddr, connections: usize, each: usize) {
     const DEPTH: usize = 50;
     const ORDER: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -62,17 +49,17 @@ pub fn spawn<'scope, T: Send + 'scope>(
     thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread can be started")
 }
 
-/// What a message of the feed says; `None` unless it is exactly `{"id":"A1","total":13}`.
+/// The product and the total of a feed's message; `None` unless it has exactly the form `{"id":"A1","total":13}`.
 pub fn parse_total(message: &[u8]) -> Option<(&str, i64)> {
     let message = std::str::from_utf8(message).ok()?;
     let message = message.strip_prefix("{\"id\":\"")?.strip_suffix('}')?;
     let (id, total) = message.split_once("\",\"total\":")?;
     let number: i64 = total.parse().ok()?;
-    // One way to write a number only: no plus sign, no leading zero, no minus zero.
+    // Only the canonical form of a number: no plus sign, no leading zero, no minus zero.
     (number.to_string() == total).then_some((id, number))
 }
 
-/// Feeds every text to `each` until that returns false. Pings are answered. The deadline is for the whole.
+/// Passes every text to `each` until that returns false. Pings are answered. The deadline is for all of it.
 pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<WebSocket> {
     let end = Instant::now() + deadline;
     let (mut stream, mut buffer) = subscriber.into_parts();
@@ -108,47 +95,6 @@ pub fn follow(subscriber: WebSocket, deadline: Duration, mut each: impl FnMut(&[
         match super::read(&stream, &mut chunk)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             length => buffer.extend_from_slice(&chunk[..length]),
-        }
-    }
-}
-
-/// Holds the posters back so that no subscriber is ever more than a window behind: a paced load.
-#[derive(Debug)]
-pub struct Pace {
-    window: usize,
-    started: AtomicUsize,
-    /// What the slowest had received when somebody last looked.
-    slowest: AtomicUsize,
-    received: Vec<AtomicUsize>,
-}
-
-impl Pace {
-    pub fn new(subscribers: usize, window: usize) -> Pace {
-        Pace {
-            window,
-            started: AtomicUsize::new(0),
-            slowest: AtomicUsize::new(0),
-            received: (0..subscribers).map(|_| AtomicUsize::new(0)).collect(),
-        }
-    }
-
-    /// Notes that a subscriber has received one more.
-    pub fn received(&self, subscriber: usize) {
-        self.received[subscriber].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Waits until one more order may be posted.
-    pub fn wait(&self) {
-        let ticket = self.started.fetch_add(1, Ordering::Relaxed);
-        let start = Instant::now();
-        while self.slowest.load(Ordering::Relaxed) + self.window <= ticket {
-            let counts = self.received.iter().map(|n| n.load(Ordering::Relaxed));
-            let slowest = counts.min().unwrap_or(usize::MAX - self.window);
-            self.slowest.fetch_max(slowest, Ordering::Relaxed);
-            if slowest + self.window <= ticket {
-                thread::sleep(Duration::from_micros(200));
-                assert!(start.elapsed() < DEADLINE, "a subscriber has fallen silent");
-            }
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The log of orders, as `GET /log` tells it.
+//! The order log, as `GET /log` returns it.
 
 use std::io;
 use std::net::SocketAddr;
 
 use super::{Client, Reply};
 
-/// One line.
+/// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub seq: u64,
@@ -17,13 +17,13 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether the line is of this feed: of `/orders`, or of the built-in category whose ids begin like this one's.
+    /// Whether the line's product is part of the feed at this path; see [`is_of`].
     pub fn is_of(&self, feed: &str) -> bool {
         is_of(&self.id, feed)
     }
 }
 
-/// Whether a product of the built-in catalogue is part of the feed at this path.
+/// Whether a product of the built-in catalogue is part of the feed at this path, by the prefix of its id.
 pub fn is_of(id: &str, feed: &str) -> bool {
     match feed {
         "/orders" => true,
@@ -33,7 +33,7 @@ pub fn is_of(id: &str, feed: &str) -> bool {
     }
 }
 
-/// The lines of one page. A member more or less, or in another order, is a failure.
+/// The lines of one page. Members must be complete and in the documented order.
 #[track_caller]
 pub fn lines(page: &Reply) -> Vec<Line> {
     assert_eq!(page.status, 200, "{page:?}");
@@ -63,14 +63,14 @@ fn line(text: &str) -> Line {
     line
 }
 
-/// The path of the next page, if there may be one.
+/// The path of the next page, if the page links to one.
 pub fn next_page(page: &Reply) -> Option<String> {
     let link = page.header("link")?;
     let path = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
     Some(path.unwrap_or_else(|| panic!("not a link to the next page: {link}")).to_owned())
 }
 
-/// Every order behind `after`, page by page as the links lead.
+/// Every order behind `after`, over all pages.
 pub fn read_from(addr: SocketAddr, after: u64) -> io::Result<Vec<Line>> {
     let mut client = Client::try_connect(addr)?;
     let mut next = Some(format!("/log?after={after}"));
@@ -83,7 +83,7 @@ pub fn read_from(addr: SocketAddr, after: u64) -> io::Result<Vec<Line>> {
     Ok(log)
 }
 
-/// The whole log. Its numbers begin at 1 and have no gaps, and every total is the one before it and the amount.
+/// The whole log, after [`check`].
 #[track_caller]
 pub fn read_whole(addr: SocketAddr, starts: &[(&str, i64)]) -> Vec<Line> {
     let log = read_from(addr, 0).expect("the log can be read");
@@ -91,7 +91,8 @@ pub fn read_whole(addr: SocketAddr, starts: &[(&str, i64)]) -> Vec<Line> {
     log
 }
 
-/// See [`read_whole`].
+/// Checks that the sequence numbers begin at 1 and have no gaps, and that every total is the one before it plus the
+/// amount.
 #[track_caller]
 pub fn check(log: &[Line], starts: &[(&str, i64)]) {
     let mut totals: std::collections::HashMap<&str, i64> = starts.iter().copied().collect();

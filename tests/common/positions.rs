@@ -1,14 +1,11 @@
-//! Subscribers who are told positions: the same feed as WebSocket messages and as server-sent events.
+//! Subscribers with positions: the same feed as WebSocket messages and as server-sent events.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::websocket::{CLOSE, PING, PONG, TEXT, frame, frame_head};
+use super::websocket::{CLOSE, PING, PONG, TEXT, UPGRADE, frame, frame_head};
 use super::{Client, DEADLINE, Reply};
-
-/// The key of RFC 6455, section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -16,23 +13,22 @@ pub enum Form {
     Events,
 }
 
-/// One total, and where it stands.
+/// One total and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub id: String,
     pub total: i64,
-    /// What the message bore; an event in the middle of a snapshot bears none.
+    /// `None` for an event in the middle of a snapshot.
     pub position: Option<String>,
 }
 
 impl Step {
-    /// Whether a client can go on from here; not in the middle of a snapshot.
+    /// Whether a client can resume from here; not in the middle of a snapshot.
     pub fn can_resume(&self) -> bool {
         self.position.as_ref().is_some_and(|position| !position.ends_with(".snapshot"))
     }
 
-    /// The number of the order in the position, which a client should take for opaque: only so can a test compare it with
-    /// the log.
+    /// The sequence number in the position, to compare it with the log. Clients treat positions as opaque.
     #[track_caller]
     pub fn seq(&self) -> u64 {
         let position = self.position.as_deref().expect("a position");
@@ -44,7 +40,7 @@ impl Step {
     }
 }
 
-/// A message of a feed with positions; `None` unless it is exactly `{"id":"A1","total":13,"position":"…"}`.
+/// A message of a feed with positions; `None` unless it has exactly the form `{"id":"A1","total":13,"position":"…"}`.
 pub fn parse_positioned(message: &[u8]) -> Option<Step> {
     let message = std::str::from_utf8(message).ok()?;
     let (total, position) = message.strip_suffix("\"}")?.split_once(",\"position\":\"")?;
@@ -53,7 +49,7 @@ pub fn parse_positioned(message: &[u8]) -> Option<Step> {
     Some(Step { id: id.to_owned(), total, position: Some(position.to_owned()) })
 }
 
-/// An event, or a comment (`None` inside); `None` outside unless it is one of exactly these.
+/// An event as `Some(Some(step))`, a comment as `Some(None)`; `None` for anything else.
 pub fn parse_event(block: &[u8]) -> Option<Option<Step>> {
     let block = std::str::from_utf8(block).ok()?;
     if block.starts_with(':') {
@@ -79,7 +75,7 @@ pub struct Positional {
 }
 
 impl Positional {
-    /// Opens the feed at its start, or behind a position.
+    /// Opens the feed from its snapshot, or from a position.
     #[track_caller]
     pub fn open(form: Form, addr: SocketAddr, path: &str, since: Option<&str>) -> Positional {
         Positional::try_open(form, addr, path, since).expect("the server accepts")
@@ -89,15 +85,7 @@ impl Positional {
         let mut client = Client::try_connect(addr)?;
         let since = since.unwrap_or_default();
         let reply = match form {
-            Form::WebSocket => {
-                let headers = [
-                    ("Connection", "Upgrade"),
-                    ("Upgrade", "websocket"),
-                    ("Sec-WebSocket-Version", "13"),
-                    ("Sec-WebSocket-Key", KEY),
-                ];
-                client.try_request("GET", &format!("{path}?since={since}"), &headers, b"")?
-            }
+            Form::WebSocket => client.try_request("GET", &format!("{path}?since={since}"), &UPGRADE, b"")?,
             Form::Events => events_head(&mut client, path, (!since.is_empty()).then_some(since))?,
         };
         let expected = if form == Form::WebSocket { 101 } else { 200 };
@@ -112,7 +100,7 @@ impl Positional {
         &self.stream
     }
 
-    /// Says something; only a WebSocket can.
+    /// Sends a text message; only for WebSockets.
     pub fn try_send(&mut self, text: &str) -> io::Result<()> {
         assert_eq!(self.form, Form::WebSocket);
         self.stream.write_all(&frame(TEXT, true, text.as_bytes()))
@@ -128,7 +116,7 @@ impl Positional {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// The next total, within `deadline`. Pings are answered, comments collected; the end, however it comes, is
+    /// The next total, within `deadline`. Pings are answered and comments collected. Any end of the stream is
     /// `UnexpectedEof`.
     pub fn next_within(&mut self, deadline: Duration) -> io::Result<Step> {
         let end = Instant::now() + deadline;
@@ -144,13 +132,13 @@ impl Positional {
         }
     }
 
-    /// Reads at most so many bytes, if some come within the deadline: a reader that takes its time.
-    pub fn sip(&mut self, bytes: usize, deadline: Duration) -> io::Result<()> {
+    /// Reads at most `bytes` bytes, if some come within the deadline: a slow reader.
+    pub fn read_some(&mut self, bytes: usize, deadline: Duration) -> io::Result<()> {
         let mut chunk = vec![0; bytes];
         self.read(&mut chunk, deadline)
     }
 
-    /// What has come whole and was not handed out.
+    /// The next complete step in the buffer.
     fn parse(&mut self) -> io::Result<Option<Step>> {
         loop {
             let unread = &self.buffer[self.used..];
@@ -201,14 +189,14 @@ impl Positional {
                 self.buffer.extend_from_slice(&chunk[..length]);
                 Ok(())
             }
-            // What a passed read deadline is called depends on the platform.
+            // The error of a read timeout depends on the platform.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(ErrorKind::UnexpectedEof.into()),
             Err(error) => Err(error),
         }
     }
 
-    /// What is left of the stream, to its end.
+    /// The remaining steps, to the end of the stream.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -224,7 +212,7 @@ impl Positional {
     }
 }
 
-/// Asks for a stream of events and reads the answer's head. The body goes on for ever, so it is not read.
+/// Requests an event stream and reads the head of the response. The body has no end, so it is not read.
 pub fn events_head(client: &mut Client, path: &str, last_event_id: Option<&str>) -> io::Result<Reply> {
     let id = last_event_id.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
     client.try_write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{id}\r\n"))?;

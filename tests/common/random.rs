@@ -1,9 +1,9 @@
-//! Chance with a seed: what a test decided by it can be decided again.
+//! Random numbers from a seed, so that the choices of a run can be repeated.
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The seed of this run: `ORDERCAST_SEED`, or one of its own. Printed, so that a failure shows it.
+/// The seed of this run: `ORDERCAST_SEED`, or one from the clock. It is printed, so that a failure shows it.
 pub fn seed() -> u64 {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
     let named = env::var("ORDERCAST_SEED").ok().and_then(|text| text.parse().ok());
@@ -12,12 +12,12 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// SplitMix64: short, and good enough to choose moments and products.
+/// SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// What the `stream`-th user of this seed draws; users do not disturb each other.
+    /// An independent sequence for each `stream` of a seed.
     pub fn new(seed: u64, stream: u64) -> Random {
         let mut random = Random(seed ^ stream.wrapping_mul(0xA24B_AED4_963E_E407));
         random.next();
@@ -36,12 +36,22 @@ impl Random {
         self.next() % end
     }
 
-    /// True once in `times`.
+    /// A number from 0 to below `end`, to index with.
+    pub fn place(&mut self, end: usize) -> usize {
+        self.below(end as u64) as usize
+    }
+
+    /// True with this probability.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// True with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len() as u64) as usize]
+        &from[self.place(from.len())]
     }
 }

@@ -1,4 +1,4 @@
-//! The server under test: the built binary as a process of its own, on free ports, over a folder of its own.
+//! The server under test: the built binary as a process, on free ports, with a data folder of its own.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,8 +18,8 @@ use super::{Client, DEADLINE, TempDir, wait_until};
 /// The built binary.
 const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
 
-/// What a server is started with. Everything not said is as an operator would get it, except that the addresses are
-/// free ports and the data is in a folder that goes away.
+/// How a server is started. Everything else has its default, except for the address (a free port on loopback) and the
+/// data folder (a temporary one).
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     listen: Vec<String>,
@@ -33,13 +33,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An address to listen on; without any it is `127.0.0.1:0`, once.
+    /// An address to listen on; `127.0.0.1:0` if none is given.
     pub fn listen(mut self, addr: &str) -> Builder {
         self.listen.push(addr.to_owned());
         self
     }
 
-    /// A folder that outlives this server, instead of one of its own.
+    /// A data folder that outlives this server, instead of a temporary one.
     pub fn data(mut self, path: &Path) -> Builder {
         self.data = Some(path.to_owned());
         self
@@ -61,31 +61,31 @@ impl Builder {
         self
     }
 
-    /// Shell commands that run first in the same process, `ulimit -n 64` for one.
+    /// Shell commands that run first in the same process, such as `ulimit -n 64`.
     pub fn shell(mut self, commands: &str) -> Builder {
         self.shell = Some(commands.to_owned());
         self
     }
 
-    /// Where standard output goes. The addresses cannot be read from it then, so `listen` has to name them.
+    /// Redirects standard output. The addresses are not read from it then, so `listen` has to give them.
     pub fn stdout(mut self, stream: UnixStream) -> Builder {
         self.stdout = Some(Arc::new(stream));
         self
     }
 
-    /// Where standard error goes, instead of into [`Server::log`].
+    /// Redirects standard error; [`Server::log`] stays empty.
     pub fn stderr(mut self, stream: UnixStream) -> Builder {
         self.stderr = Some(Arc::new(stream));
         self
     }
 
-    /// Starts the server and waits until it says that it listens.
+    /// Starts the server and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Server {
         self.try_start().unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Like [`Builder::start`]; a server that ends instead of listening is an error that tells what it wrote.
+    /// Like [`Builder::start`]; if the server ends before it listens, the error has its log.
     pub fn try_start(self) -> Result<Server, String> {
         let mut server =
             Server { temp: TempDir::new(), builder: self, child: None, addrs: Vec::new(), log: Arc::default() };
@@ -94,7 +94,7 @@ impl Builder {
     }
 }
 
-/// A running server. It is killed, and its own folder removed, when dropped.
+/// A running server. Dropping it kills it and removes its temporary folder.
 #[derive(Debug)]
 pub struct Server {
     temp: TempDir,
@@ -105,7 +105,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with nothing set.
+    /// A server with defaults.
     #[track_caller]
     pub fn start() -> Server {
         Server::builder().start()
@@ -125,7 +125,7 @@ impl Server {
         &self.addrs
     }
 
-    /// The folder with the data file.
+    /// The data folder.
     pub fn data(&self) -> PathBuf {
         match &self.builder.data {
             Some(path) => path.clone(),
@@ -139,7 +139,19 @@ impl Server {
         Client::connect(self.addr())
     }
 
-    /// What the server has written to standard error so far.
+    /// All totals, in the order of the list.
+    #[track_caller]
+    pub fn totals(&self) -> Vec<(String, i64)> {
+        self.client().totals()
+    }
+
+    /// The total of one product.
+    #[track_caller]
+    pub fn total(&self, id: &str) -> i64 {
+        self.client().total(id)
+    }
+
+    /// The standard error of the server so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no reader panicked").join("\n")
     }
@@ -148,13 +160,13 @@ impl Server {
         self.child.as_ref().expect("the server runs").id()
     }
 
-    /// Whether the process still lives.
+    /// Whether the process is still running.
     pub fn is_running(&mut self) -> bool {
         let child = self.child.as_mut();
         child.is_some_and(|child| child.try_wait().expect("the child can be asked").is_none())
     }
 
-    /// SIGKILL: what a power cut is to the process.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -162,14 +174,14 @@ impl Server {
         }
     }
 
-    /// Kills the server if it runs and starts it again over the same folder, on new ports.
+    /// Kills the server if it runs, and starts it again on the same folder and new ports.
     #[track_caller]
     pub fn restart(&mut self) {
         self.kill();
         self.launch();
     }
 
-    /// Like [`Server::restart`], and on the ports it had before.
+    /// Like [`Server::restart`], but on the same ports.
     #[track_caller]
     pub fn restart_on_the_same_ports(&mut self) {
         self.builder.listen = self.addrs.iter().map(SocketAddr::to_string).collect();
@@ -179,13 +191,13 @@ impl Server {
     /// Sends a signal by its name (`TERM`, `INT`, `STOP`, `CONT`).
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        // The shell's own kill: the command of that name is not installed everywhere.
+        // The shell's builtin, because the command `kill` is not installed everywhere.
         let command = format!("kill -{name} {}", self.pid());
         let status = Command::new("sh").arg("-c").arg(command).status().expect("the shell runs");
         assert!(status.success(), "kill -{name} failed");
     }
 
-    /// Waits until the server has ended by itself.
+    /// Waits until the server has ended.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let child = self.child.as_mut().expect("the server runs");
@@ -194,7 +206,7 @@ impl Server {
         status
     }
 
-    /// SIGTERM, and what the server makes of it.
+    /// Sends SIGTERM and waits for the exit status.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
@@ -206,7 +218,7 @@ impl Server {
         self.status_number("VmRSS:")
     }
 
-    /// The most resident memory that there has been, in KiB.
+    /// Peak resident memory in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
         self.status_number("VmHWM:")
     }
@@ -250,7 +262,7 @@ impl Server {
         args.extend(self.builder.args.iter().cloned());
 
         let mut command = match &self.builder.shell {
-            // `exec` keeps the process id, so that signals and /proc reach the server itself.
+            // `exec` keeps the process id: signals and /proc are those of the server.
             Some(commands) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\""));
@@ -288,7 +300,7 @@ impl Server {
         self.addrs.clear();
         for _ in &listen {
             let Ok(line) = lines.recv_timeout(DEADLINE) else {
-                // All that it has written, once it is gone.
+                // Wait for its end, so that the log is complete.
                 self.kill();
                 let _ = reader.map(thread::JoinHandle::join);
                 return Err(format!("the server did not start; it wrote:\n{}", self.log()));
@@ -308,16 +320,16 @@ impl Drop for Server {
     }
 }
 
-/// How a run of the binary that ends by itself has ended.
+/// A finished run of the binary.
 #[derive(Debug)]
 pub struct Finished {
-    /// The exit code; none when a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs the binary in `dir` until it ends by itself.
+/// Runs the binary in `dir` and waits for its end.
 #[track_caller]
 pub fn ordercast(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Finished {
     let mut command = Command::new(BINARY);
@@ -346,7 +358,7 @@ fn stream_or_pipe(stream: Option<&UnixStream>) -> Stdio {
     OwnedFd::from(stream.try_clone().expect("a second handle")).into()
 }
 
-/// The environment of whoever runs the tests must not configure the server under test.
+/// `ORDERCAST_…` variables of the test's environment must not configure the server.
 fn without_environment_twins(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ORDERCAST_") {
@@ -371,7 +383,7 @@ fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
     }
 }
 
-/// The lines of a stream as they come; read to its end, so that the writer never blocks or fails.
+/// The lines of a stream as they come. It is read to its end, so that the writer never blocks or fails.
 pub(super) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

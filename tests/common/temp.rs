@@ -1,4 +1,4 @@
-//! Folders that go away with the test.
+//! Temporary folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ impl TempDir {
         TempDir::new_in(Path::new(env!("CARGO_TARGET_TMPDIR")))
     }
 
-    /// One whose files are in memory, where the system has a place for that: syncs cost nothing there.
+    /// A folder in memory, if the system has `/dev/shm`: syncs cost nothing there.
     pub fn in_memory() -> TempDir {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }
@@ -24,7 +24,7 @@ impl TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ordercast-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = root.join(name);
-        // A run that was killed may have left a folder of this process id behind.
+        // A killed test run with the same process id may have left the folder behind.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a temporary folder can be made");
         TempDir(path)

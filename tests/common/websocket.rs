@@ -1,4 +1,4 @@
-//! A WebSocket client on a bare socket (RFC 6455): enough to follow a feed, and free to break every rule.
+//! A WebSocket client on a bare socket (RFC 6455), which can follow a feed and break the protocol.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::{Client, DEADLINE, Reply};
 
-/// The key of RFC 6455, section 1.3, and the answer to it; a fixed pair spares the client its own SHA-1.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The headers of a handshake, with the key of RFC 6455, section 1.3. With a fixed key the client needs no SHA-1.
+pub const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+/// `Sec-WebSocket-Accept` for that key.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 pub const CONTINUATION: u8 = 0x0;
@@ -17,13 +23,13 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// What the server sent.
+/// A message from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     Text(String),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    /// The close code, if it bears one, and the reason.
+    /// The close code, if there is one, and the reason.
     Close(Option<u16>, String),
 }
 
@@ -32,28 +38,21 @@ pub enum Message {
 pub struct WebSocket {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// How much of the buffer has been handed out.
+    /// The length of the parsed part of the buffer.
     used: usize,
 }
 
 impl WebSocket {
     #[track_caller]
     pub fn open(addr: SocketAddr, path: &str) -> WebSocket {
-        WebSocket::try_open(addr, path, &[]).unwrap_or_else(|reply| panic!("the upgrade was refused: {reply:?}"))
+        WebSocket::try_open(addr, path, &[]).unwrap_or_else(|reply| panic!("the handshake was rejected: {reply:?}"))
     }
 
-    /// Opens with further headers; a refusal is returned as it came.
+    /// Opens with further headers; the error is the response of a rejected handshake.
     #[track_caller]
     pub fn try_open(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<WebSocket, Reply> {
-        let mut all = vec![
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", KEY),
-        ];
-        all.extend_from_slice(headers);
         let mut client = Client::connect(addr);
-        let reply = client.request("GET", path, &all, b"");
+        let reply = client.request("GET", path, &[&UPGRADE[..], headers].concat(), b"");
         if reply.status != 101 {
             return Err(reply);
         }
@@ -65,23 +64,17 @@ impl WebSocket {
         Ok(WebSocket::from_parts(stream, buffer))
     }
 
-    /// Opens over this connection, unless the server is gone meanwhile.
+    /// Opens over an existing connection.
     pub fn try_upgrade(mut client: Client, path: &str) -> io::Result<WebSocket> {
-        let headers = [
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", KEY),
-        ];
-        let reply = client.try_request("GET", path, &headers, b"")?;
+        let reply = client.try_request("GET", path, &UPGRADE, b"")?;
         if reply.status != 101 {
-            return Err(io::Error::other(format!("the upgrade was refused: {reply:?}")));
+            return Err(io::Error::other(format!("the handshake was rejected: {reply:?}")));
         }
         let (stream, buffer) = client.into_parts();
         Ok(WebSocket::from_parts(stream, buffer))
     }
 
-    /// Goes on with a socket, and with what has come over it already.
+    /// Takes over a socket and the bytes that were read from it already.
     pub fn from_parts(stream: TcpStream, buffer: Vec<u8>) -> WebSocket {
         WebSocket { stream, buffer, used: 0 }
     }
@@ -96,12 +89,12 @@ impl WebSocket {
         self.send_raw(&frame(TEXT, true, text.as_bytes()));
     }
 
-    /// Sends a text message, unless the server is gone.
+    /// Like [`WebSocket::send`], without a panic.
     pub fn try_send(&mut self, text: &str) -> io::Result<()> {
         self.stream.write_all(&frame(TEXT, true, text.as_bytes()))
     }
 
-    /// The next text, if one comes before the end. Pings before it are answered.
+    /// Like [`WebSocket::text`], without a panic.
     pub fn try_text(&mut self) -> io::Result<String> {
         loop {
             match self.next_within(DEADLINE)? {
@@ -119,12 +112,12 @@ impl WebSocket {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    /// Sends bytes as they are; a server that has closed already is no failure.
+    /// Sends bytes as they are. An error is ignored, because the server may have closed.
     pub fn try_send_raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next message of any kind, within `deadline`; end of stream is `UnexpectedEof`.
+    /// The next message of any kind, within `deadline`; the end of the stream is `UnexpectedEof`.
     pub fn next_within(&mut self, deadline: Duration) -> io::Result<Message> {
         let end = Instant::now() + deadline;
         loop {
@@ -145,7 +138,7 @@ impl WebSocket {
         self.next_within(DEADLINE).expect("the server sends")
     }
 
-    /// The next message, which is a text; pings before it are answered.
+    /// The next message, which must be a text; pings before it are answered.
     #[track_caller]
     pub fn text(&mut self) -> String {
         loop {
@@ -163,7 +156,7 @@ impl WebSocket {
         (0..count).map(|_| self.text()).collect()
     }
 
-    /// The next message, which is `{"error":"…"}` and says something.
+    /// The next message, which must be `{"error":"…"}` with at least three words.
     #[track_caller]
     pub fn error(&mut self) -> String {
         let text = self.text();
@@ -173,7 +166,7 @@ impl WebSocket {
         error
     }
 
-    /// Reads on, whatever comes, to the close frame, and returns its code.
+    /// Reads to the close frame and returns its code.
     #[track_caller]
     pub fn close_code(&mut self) -> Option<u16> {
         loop {
@@ -183,7 +176,7 @@ impl WebSocket {
         }
     }
 
-    /// Checks that nothing more comes but the end of the stream.
+    /// Checks that the next thing is the end of the stream.
     #[track_caller]
     pub fn expect_end(&mut self) {
         let error = self.next_within(DEADLINE).expect_err("the stream ends");
@@ -191,13 +184,13 @@ impl WebSocket {
         assert!(matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
     }
 
-    /// Checks that the feed is quiet now: a pong is the next thing that comes after a ping.
+    /// Checks that no message is pending: the next thing after a ping is its pong.
     #[track_caller]
     pub fn expect_nothing_but_a_pong(&mut self) {
         assert_eq!(self.texts_until_quiet(), Vec::<String>::new());
     }
 
-    /// What still comes before a ping is answered.
+    /// The texts that come before the pong of a ping.
     #[track_caller]
     pub fn texts_until_quiet(&mut self) -> Vec<String> {
         self.send_raw(&frame(PING, true, b"still there?"));
@@ -214,7 +207,7 @@ impl WebSocket {
         }
     }
 
-    /// The next frame that has come whole.
+    /// The next complete frame in the buffer.
     fn frame(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
         let bytes = &self.buffer[self.used..];
         let Some((opcode, head, length)) = frame_head(bytes)? else {
@@ -240,20 +233,20 @@ impl WebSocket {
                 self.buffer.extend_from_slice(&bytes[..length]);
                 Ok(())
             }
-            // What a passed read deadline is called depends on the platform.
+            // The error of a read timeout depends on the platform.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
             Err(error) => Err(error),
         }
     }
 
-    /// The socket, and what has come and was not handed out.
+    /// The socket, and the bytes that were read but not parsed.
     pub fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer.split_off(self.used))
     }
 }
 
-/// The opcode, the length of the head and the length of the payload of the frame that begins here, once its head is
-/// whole. The feed is never fragmented and a server never masks.
+/// Opcode, length of the head and length of the payload of the frame that begins here, if its head is complete. Feeds
+/// are never fragmented, and a server never masks.
 pub fn frame_head(bytes: &[u8]) -> io::Result<Option<(u8, usize, usize)>> {
     let [first, second, ..] = *bytes else {
         return Ok(None);
@@ -271,7 +264,7 @@ pub fn frame_head(bytes: &[u8]) -> io::Result<Option<(u8, usize, usize)>> {
     Ok(Some((first & 0x0F, head, length)))
 }
 
-/// A masked frame, as a client has to send it.
+/// A masked frame, as clients send it.
 pub fn frame(opcode: u8, last: bool, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
     let mut frame = vec![opcode | if last { 0x80 } else { 0 }];

@@ -1,0 +1,17 @@
+//! What requests mean: orders, batches, keys, the order log, products, origins, tokens and the web app's files.
+//!
+//! A test belongs here if it sends valid HTTP and checks what the server makes of it: the status, the body, the totals.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod batches;
+mod guarded;
+mod keys;
+mod order_log;
+mod orders;
+mod origins;
+mod products;
+mod static_files;
+mod token_files;
+mod tokens;

@@ -1,0 +1,13 @@
+//! The board in a real browser, and the server behind a real reverse proxy. Needs chromium, chromedriver and nginx
+//! (`make deps`); without them a test is skipped with a message, and fails under CI.
+//!
+//! A test belongs here if it needs one of these programs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod board;
+mod orders;
+mod proxy;
+mod token;
+mod webdriver;

@@ -1,0 +1,24 @@
+//! What is on disk after a restart, a kill, a power cut, a disk fault or a full disk.
+//!
+//! A test belongs here if it checks that an order that was answered is kept, or that one that was rejected is not.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod crash;
+#[cfg(target_os = "linux")]
+mod disk_faults;
+mod full_disk;
+mod no_room;
+mod persistence;
+#[cfg(target_os = "linux")]
+mod power_loss;
+#[cfg(target_os = "linux")]
+mod promises;
+#[cfg(target_os = "linux")]
+mod replay;
+#[cfg(target_os = "linux")]
+mod shop;
+mod torture;
+#[cfg(target_os = "linux")]
+mod trace;

@@ -1,0 +1,136 @@
+//! No space for the data: a small file system that is full, and a file that has reached `--max-data-bytes`. Orders are
+//! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
+
+use crate::common::load::parse_total;
+use crate::common::{DEADLINE, Server, TempDir, WebSocket, skip, wait_until};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Orders in one batch: many, to fill the file fast.
+const BATCH: usize = 500;
+/// More batches than fit into a few megabytes.
+const MOST_BATCHES: usize = 1_000;
+/// How soon orders must be accepted when there is space.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A file system in memory of three megabytes; dropping it unmounts it.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// `None`, after a message, if this user may not mount one.
+    fn mount() -> Option<SmallDisk> {
+        let folder = TempDir::new();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(SmallDisk(folder));
+        }
+        skip("this user may not mount a file system", false);
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, because the server under test may not have ended yet.
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+/// Posts batches and then single orders until one is rejected for lack of space; returns the number of accepted orders.
+#[track_caller]
+fn fill(server: &Server) -> i64 {
+    let mut client = server.client();
+    let lines = "{\"id\":\"A1\",\"amount\":1}\n".repeat(BATCH);
+    let mut taken = 0;
+    for _ in 0..MOST_BATCHES {
+        let reply = client.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], lines.as_bytes());
+        match reply.status {
+            200 => taken += BATCH as i64,
+            _ => {
+                reply.problem(507);
+                break;
+            }
+        }
+    }
+    for _ in 0..BATCH * 10 {
+        let reply = client.post("/orders/A1", "{\"amount\":1}");
+        if reply.status != 200 {
+            reply.problem(507);
+            assert!(reply.header("retry-after").is_some(), "{reply:?}");
+            return taken;
+        }
+        taken += 1;
+    }
+    panic!("{taken} orders fit");
+}
+
+/// The sum of the amounts in the log, over all pages.
+#[track_caller]
+fn sum_of_log(server: &Server) -> i64 {
+    let (mut client, mut sum, mut after) = (server.client(), 0, 0);
+    loop {
+        let page = client.get(&format!("/log?after={after}"));
+        let lines: Vec<serde_json::Value> =
+            page.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        let Some(last) = lines.last() else { return sum };
+        after = last["seq"].as_i64().expect("a number");
+        sum += lines.iter().map(|line| line["amount"].as_i64().expect("a number")).sum::<i64>();
+    }
+}
+
+#[test]
+fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second_of_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    // Leave little space to fill.
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![0; 1536 * 1024]).expect("there is room yet");
+    let mut server = Server::builder().data(&disk.path().join("data")).start();
+    let mut feed = WebSocket::open(server.addr(), "/orders/confectionery");
+    feed.texts(1);
+    let taken = fill(&server);
+    assert!(taken > 0);
+    server.client().get("/readyz").problem(503);
+    // What needs no space goes on, for old and new connections.
+    assert_eq!(server.total("A1"), 3 + taken);
+    WebSocket::open(server.addr(), "/orders/electronics").texts(2);
+    feed.expect_nothing_but_a_pong();
+
+    fs::remove_file(&ballast).expect("the ballast goes");
+    let room_at = Instant::now();
+    let mut client = server.client();
+    while client.post("/orders/B1", "{\"amount\":1}").status != 200 {
+        assert!(room_at.elapsed() < RECOVERED_WITHIN, "not back after {:?}", room_at.elapsed());
+    }
+    assert_eq!(parse_total(feed.text().as_bytes()), Some(("B1", 102)));
+    wait_until(DEADLINE, "the server is ready", || server.client().get("/readyz").status == 200);
+    assert_eq!((server.total("A1"), sum_of_log(&server)), (3 + taken, taken + 1));
+    server.restart();
+    assert_eq!((server.total("A1"), sum_of_log(&server)), (3 + taken, taken + 1));
+}
+
+#[test]
+fn a_file_at_its_cap_answers_507_and_old_orders_make_room_when_they_may_go() {
+    let folder = TempDir::new();
+    let capped = || Server::builder().data(&folder.path().join("data")).arg("--max-data-bytes").arg("1048576");
+    let mut server = capped().start();
+    let mut feed = WebSocket::open(server.addr(), "/orders/confectionery");
+    feed.texts(1);
+    let taken = fill(&server);
+    server.client().get("/readyz").problem(503);
+    feed.expect_nothing_but_a_pong();
+    assert_eq!((server.total("A1"), sum_of_log(&server)), (3 + taken, taken));
+    server.kill();
+
+    let server = capped().arg("--keep-orders").arg("100").start();
+    for ordered in 1..=200 {
+        server.client().order("A1", 1);
+        assert_eq!(server.total("A1"), 3 + taken + ordered);
+    }
+    assert_eq!(server.client().get("/readyz").status, 200);
+}

@@ -1,0 +1,265 @@
+//! Checks that a history of concurrent clients is linearizable (Herlihy and Wing 1990): there is one order of all operations
+//! that is consistent with real time and in which each gets the answer of a single, sequential tally.
+//!
+//! Finding such an order by search (Wing and Gong 1993, Lowe 2017) takes exponential time in the worst case: the problem is
+//! NP-complete. Here the server provides the order, its log, so this verifies a witness in O(n log n). It replays the log by
+//! the sequential rules, then sweeps over all invocations and responses in time order with one number: the largest sequence
+//! number that any finished operation has seen. An operation takes effect within its interval if its sequence number is larger
+//! than that number was at its invocation; it follows that no operation sees it before its invocation. A read of totals has no
+//! sequence number: it is placed at the first state, not before the number at its invocation, that has the totals it saw. The
+//! first state is the best choice, because it restricts later operations least. In one point the check is stricter than a
+//! search: it rejects a history that is linearizable only in another order than the log's, because the log is part of the
+//! promise.
+
+use std::collections::HashMap;
+
+use crate::common::Line;
+use crate::common::order_log::is_of;
+
+/// An order as it was sent: key, product, amount. Amounts are larger than 0, so that totals identify states.
+pub type Sent = (String, &'static str, i64);
+
+#[derive(Clone, Debug)]
+pub enum What {
+    /// Orders that were sent in one request under their keys, for the first time or again, and were answered with success.
+    Orders(Vec<Sent>),
+    /// An order that was rejected because its key was used for another one.
+    KeyReused(Sent),
+    /// A read of all totals of a feed.
+    Read(&'static str, Vec<(String, i64)>),
+    /// A read of the log to its end, and the sequence number there.
+    ReadLog(u64),
+    /// A total that a subscriber received: its index among the subscribers, and the total.
+    Told(usize, (String, i64)),
+}
+
+/// An operation, and when it was invoked and answered by one monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub invoked: u64,
+    /// `None` without an answer: it may have taken effect or not.
+    pub returned: Option<u64>,
+    pub what: What,
+}
+
+/// A recorded run.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub starts: Vec<(&'static str, i64)>,
+    pub operations: Vec<Operation>,
+    /// The witness.
+    pub log: Vec<Line>,
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// A subscriber of the run.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    pub feed: &'static str,
+    /// The first totals it received; they are also recorded as a read.
+    pub snapshot: Vec<(String, i64)>,
+    /// Whether it must receive every order since (it has positions); another may miss all but the last of each product.
+    pub due_every_order: bool,
+}
+
+/// The states of a feed: its totals after each order of the log.
+struct States<'a> {
+    /// The sum of the feed's totals rises with each of its orders, so it identifies the state.
+    by_sum: HashMap<i64, usize>,
+    /// Sequence number and totals after each order of the feed; 0 before the first.
+    states: Vec<(u64, HashMap<&'a str, i64>)>,
+}
+
+impl<'a> States<'a> {
+    fn new(history: &'a History, feed: &str) -> Self {
+        let totals: HashMap<&str, i64> = history.starts.iter().copied().filter(|(id, _)| is_of(id, feed)).collect();
+        let mut states = vec![(0, totals)];
+        for line in history.log.iter().filter(|line| line.is_of(feed)) {
+            let mut totals = states[states.len() - 1].1.clone();
+            totals.insert(&line.id, line.total);
+            states.push((line.seq, totals));
+        }
+        let by_sum = states.iter().enumerate().map(|(at, (_, totals))| (totals.values().sum(), at)).collect();
+        Self { by_sum, states }
+    }
+
+    /// The first and the last sequence number after which the feed has these totals.
+    fn find(&self, totals: &[(String, i64)], end: u64) -> Option<(u64, u64)> {
+        let at = *self.by_sum.get(&totals.iter().map(|(_, total)| total).sum())?;
+        let (from, state) = &self.states[at];
+        let same =
+            state.len() == totals.len() && totals.iter().all(|(id, total)| state.get(id.as_str()) == Some(total));
+        let to = self.states.get(at + 1).map_or(end, |(next, _)| next - 1);
+        same.then_some((*from, to))
+    }
+}
+
+/// Checks a history.
+pub fn check(history: &History) -> Result<(), String> {
+    let keys = replay(history)?;
+    let batch_ends = check_sent(history, &keys)?;
+    check_subscribers(history)?;
+    sweep(history, &keys, &batch_ends)
+}
+
+/// Replays the log by the rules of a sequential tally; returns the line of each key.
+fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
+    let mut totals: HashMap<&str, i64> = history.starts.iter().copied().collect();
+    let mut keys = HashMap::new();
+    for (place, line) in history.log.iter().enumerate() {
+        let total = totals.get_mut(line.id.as_str()).ok_or_else(|| format!("no such product: {line:?}"))?;
+        *total += line.amount;
+        if line.seq != place as u64 + 1 || line.total != *total || line.amount <= 0 {
+            return Err(format!("{line:?} does not follow from what is before it"));
+        }
+        let key = line.key.as_deref().ok_or_else(|| format!("{line:?} was not sent"))?;
+        if keys.insert(key, line).is_some() {
+            return Err(format!("{key} counts twice"));
+        }
+    }
+    Ok(keys)
+}
+
+/// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and that
+/// orders of one request are consecutive. Returns the last sequence number of a request for each of its sequence numbers.
+fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<u64, u64>, String> {
+    let mut ends = HashMap::new();
+    for Operation { returned, what, .. } in &history.operations {
+        let What::Orders(orders) = what else { continue };
+        let mut seqs = Vec::new();
+        for (key, id, amount) in orders {
+            match keys.get(key.as_str()) {
+                Some(line) if (line.id.as_str(), line.amount) == (*id, *amount) => seqs.push(line.seq),
+                Some(line) => return Err(format!("{key} was sent as {amount} of {id}, and is {line:?}")),
+                None if returned.is_some() => return Err(format!("{key} was answered and is lost")),
+                None => {}
+            }
+        }
+        let together = seqs.windows(2).all(|pair| pair[1] == pair[0] + 1) && [0, orders.len()].contains(&seqs.len());
+        if !together {
+            return Err(format!("the orders of one request are not consecutive: {seqs:?} of {}", orders.len()));
+        }
+        ends.extend(
+            seqs.last().map(|last| seqs.iter().map(|seq| (*seq, *last)).collect::<Vec<_>>()).unwrap_or_default(),
+        );
+    }
+    match history.log.iter().find(|line| !ends.contains_key(&line.seq)) {
+        Some(line) => Err(format!("{line:?} was not sent")),
+        None => Ok(ends),
+    }
+}
+
+/// Checks that every subscriber's totals are those of orders after its snapshot, in the order of the log; that a subscriber
+/// with positions has missed none; and that each has the last total of each product.
+fn check_subscribers(history: &History) -> Result<(), String> {
+    let mut told: Vec<Vec<&(String, i64)>> = vec![Vec::new(); history.subscribers.len()];
+    for operation in &history.operations {
+        if let What::Told(number, total) = &operation.what {
+            told[*number].push(total);
+        }
+    }
+    for (number, (subscriber, told)) in history.subscribers.iter().zip(told).enumerate() {
+        let Subscriber { feed, snapshot, due_every_order } = subscriber;
+        let found = States::new(history, feed).find(snapshot, u64::MAX);
+        let (start, _) =
+            found.ok_or_else(|| format!("subscriber {number} begins with {snapshot:?}, which never was"))?;
+        let due: Vec<&Line> = history.log.iter().filter(|line| line.seq > start && line.is_of(feed)).collect();
+        let is = |line: &Line, total: &(String, i64)| (line.id.as_str(), line.total) == (total.0.as_str(), total.1);
+        let mut rest = due.as_slice();
+        for total in &told {
+            match rest.iter().position(|line| is(line, total)) {
+                Some(skipped) if skipped == 0 || !due_every_order => rest = &rest[skipped + 1..],
+                _ => return Err(format!("subscriber {number} receives {total:?} where {:?} is due", rest.first())),
+            }
+        }
+        // Only orders of products whose last total it received may remain.
+        let missed =
+            rest.iter().find(|line| *due_every_order || !due.iter().any(|it| it.seq > line.seq && it.id == line.id));
+        if let Some(line) = missed {
+            return Err(format!("subscriber {number} never receives {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the consistency with real time.
+fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u64, u64>) -> Result<(), String> {
+    // An order may take effect from the first invocation that sent it, whether that was answered or not.
+    let mut invoked: HashMap<u64, u64> = HashMap::new();
+    for operation in &history.operations {
+        if let What::Orders(orders) = &operation.what {
+            let first = orders.first().and_then(|(key, ..)| keys.get(key.as_str()));
+            first.map(|line| {
+                invoked.entry(line.seq).and_modify(|at| *at = operation.invoked.min(*at)).or_insert(operation.invoked)
+            });
+        }
+    }
+    let mut totals: HashMap<(&str, i64), u64> = HashMap::new();
+    totals.extend(history.log.iter().map(|line| ((line.id.as_str(), line.total), line.seq)));
+    let end = history.log.len() as u64;
+    let mut states: HashMap<&str, States<'_>> = HashMap::new();
+    /// At the same time an invocation comes before a response: then the operations overlap, which restricts nothing.
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Edge {
+        Effect(u64),
+        Begin(usize),
+        End(usize),
+    }
+    let mut edges: Vec<(u64, Edge)> = invoked.into_iter().map(|(seq, at)| (at, Edge::Effect(seq))).collect();
+    for (place, operation) in history.operations.iter().enumerate() {
+        edges.push((operation.invoked, Edge::Begin(place)));
+        edges.extend(operation.returned.map(|at| (at, Edge::End(place))));
+    }
+    edges.sort_unstable();
+    let mut known = 0;
+    let mut known_at_begin = vec![0; history.operations.len()];
+    for (_, edge) in edges {
+        match edge {
+            Edge::Effect(seq) if seq <= known => {
+                return Err(format!("order {seq} was sent when order {known} was known already"));
+            }
+            Edge::Effect(_) => {}
+            Edge::Begin(place) => known_at_begin[place] = known,
+            Edge::End(place) => {
+                let reached = match &history.operations[place].what {
+                    What::Orders(orders) => orders.iter().map(|(key, ..)| keys[key.as_str()].seq).max().unwrap_or(0),
+                    What::KeyReused((key, id, amount)) => match keys.get(key.as_str()) {
+                        Some(line) if (line.id.as_str(), line.amount) != (*id, *amount) => line.seq,
+                        Some(line) => return Err(format!("{line:?} was rejected and counts")),
+                        None => return Err(format!("{key} was rejected and is in no order")),
+                    },
+                    What::ReadLog(last) => {
+                        let known = known_at_begin[place];
+                        if *last < known || batch_ends.get(last).is_some_and(|end| end != last) {
+                            return Err(format!(
+                                "the log was read up to order {last} when order {known} was known, or up to the middle of a batch"
+                            ));
+                        }
+                        *last
+                    }
+                    What::Told(_, (id, total)) => {
+                        *totals.get(&(id.as_str(), *total)).ok_or_else(|| format!("{id} never was {total}"))?
+                    }
+                    What::Read(feed, seen) => {
+                        let states = states.entry(feed).or_insert_with(|| States::new(history, feed));
+                        let (from, to) = states.find(seen, end).ok_or_else(|| format!("{feed} never was {seen:?}"))?;
+                        let mut point = from.max(known_at_begin[place]);
+                        // Not within a batch, of which no read may see a part.
+                        if batch_ends.get(&point).is_some_and(|end| *end != point) {
+                            point = batch_ends[&point];
+                        }
+                        if point > to {
+                            let known = known_at_begin[place];
+                            return Err(format!(
+                                "{seen:?} of {feed} was read when order {known} was known, or in the middle of a batch"
+                            ));
+                        }
+                        point
+                    }
+                };
+                known = known.max(reached);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! What subscribers see, over WebSockets and as server-sent events: snapshots, live totals, positions, slow subscribers.
+//!
+//! A test belongs here if it follows a feed and checks that its totals are exact, in commit order and up to date.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod events;
+mod events_end;
+mod fanout_load;
+mod history;
+mod moving;
+mod paced_load;
+mod read_after_write;
+mod resume;
+mod resume_load;
+mod slow_subscriber;
+mod websocket;

@@ -1,0 +1,241 @@
+//! `ordercast backup`: a consistent copy, made while the server works, and its restore.
+
+use crate::common::folder::{exported, files, fill};
+use crate::common::load::spawn;
+use crate::common::{Client, DEADLINE, Finished, Server, TempDir, WebSocket, ordercast, wait_until};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+
+fn backup(data: &Path, file: &Path) -> Finished {
+    let (data, file) = (data.display().to_string(), file.display().to_string());
+    ordercast(Path::new("/"), &["backup", &file, "--data", &data], &[])
+}
+
+/// Makes a backup of a folder.
+#[track_caller]
+fn expect_backup(data: &Path, file: &Path) {
+    let run = backup(data, file);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    assert!(run.stdout.contains(&file.display().to_string()), "{run:?}");
+}
+
+/// Copies a backup into an empty folder and starts a server on it.
+#[track_caller]
+fn restore(file: &Path, data: &Path) -> Server {
+    fs::create_dir(data).expect("a folder");
+    fs::copy(file, data.join("ordercast.sqlite3")).expect("a copy");
+    Server::builder().data(data).start()
+}
+
+#[test]
+fn a_backup_under_load_has_every_order_that_was_answered_before_and_agrees_with_itself() {
+    let server = Server::start();
+    let temp = TempDir::new();
+    let (answered, enough) = (AtomicI64::new(0), AtomicBool::new(false));
+    let addr = server.addr();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            spawn(scope, || {
+                let mut client = Client::connect(addr);
+                while !enough.load(Ordering::Relaxed) {
+                    client.order("A1", 1);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 1..=3 {
+            wait_until(DEADLINE, "orders are answered", || answered.load(Ordering::Relaxed) > 100 * round);
+            let before = answered.load(Ordering::Relaxed);
+            let file = temp.path().join(format!("backup-{round}"));
+            expect_backup(&server.data(), &file);
+            // Each of four posters may have an answer that it has not counted yet.
+            let after = answered.load(Ordering::Relaxed) + 4;
+
+            let data = temp.path().join(format!("restored-{round}"));
+            let mut restored = restore(&file, &data);
+            let total = restored.totals()[0].1 - 3;
+            assert!((before..=after).contains(&total), "{total} orders, {before} answered before and {after} after");
+            restored.terminate();
+            let log = exported(&data);
+            let sum: i64 = log.iter().map(|line| line["amount"].as_i64().expect("a number")).sum();
+            assert_eq!((sum, log.len() as i64), (total, total));
+            let check = ordercast(&data, &["check", "--data", "."], &[]);
+            assert_eq!(check.code, Some(0), "{check:?}");
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    let made: Vec<_> = files_of(temp.path());
+    assert_eq!(made, ["backup-1", "backup-2", "backup-3"], "each backup is one file");
+}
+
+fn files_of(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<_> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_killed_and_a_stopped_folder_are_copied_completely_and_not_changed() {
+    let mut server = Server::start();
+    let temp = TempDir::new();
+    fill(&server, 600);
+    let told = server.totals();
+    server.kill();
+    expect_backup(&server.data(), &temp.path().join("killed"));
+    server.restart();
+    server.terminate();
+    let before = files(&server.data());
+    expect_backup(&server.data(), &temp.path().join("stopped"));
+    assert!(before == files(&server.data()), "the backup has changed the folder");
+    for name in ["killed", "stopped"] {
+        let file = temp.path().join(name);
+        // The original may need its WAL; the copy is a single file.
+        assert_eq!(fs::read(&file).expect("a file")[18..20], [1, 1], "{name}");
+        let restored = restore(&file, &temp.path().join(format!("{name}-restored")));
+        assert_eq!(restored.totals(), told);
+        // It has the keys too.
+        fill(&restored, 600);
+        assert_eq!(restored.totals(), told);
+    }
+}
+
+/// Resumes a feed from this position.
+#[track_caller]
+fn feed(server: &Server, since: &str) -> WebSocket {
+    WebSocket::open(server.addr(), &format!("/orders?since={since}"))
+}
+
+fn position(message: &str) -> String {
+    let message: serde_json::Value = serde_json::from_str(message).expect("JSON");
+    message["position"].as_str().expect("a position").to_owned()
+}
+
+/// The position after one more order for A1.
+#[track_caller]
+fn position_after_an_order(server: &Server) -> String {
+    let mut feed = feed(server, "");
+    feed.texts(3);
+    server.client().order("A1", 1);
+    position(&feed.text())
+}
+
+/// Whether a feed that resumes from this position gets a fresh snapshot: only that has A2, for which there are no orders.
+#[track_caller]
+fn is_foreign(server: &Server, position: &str) -> bool {
+    let mut feed = feed(server, position);
+    server.client().order("B1", 1);
+    let (id, total) = server.totals().pop().expect("three products");
+    let last = format!("{{\"id\":\"{id}\",\"total\":{total},");
+    loop {
+        let text = feed.text();
+        if text.starts_with("{\"id\":\"A2\",") {
+            return true;
+        }
+        if text.starts_with(&last) {
+            return false;
+        }
+    }
+}
+
+/// Two restores of one backup and the original have only the orders before the backup in common.
+#[test]
+fn positions_are_valid_where_their_orders_are_and_foreign_elsewhere() {
+    let server = Server::start();
+    let temp = TempDir::new();
+    let common = position_after_an_order(&server);
+    let last_common = position_after_an_order(&server);
+    let file = temp.path().join("backup");
+    expect_backup(&server.data(), &file);
+    let of_the_original = position_after_an_order(&server);
+    let mut first = restore(&file, &temp.path().join("first"));
+    let mut second = restore(&file, &temp.path().join("second"));
+    let of_the_first = position_after_an_order(&first);
+    let of_the_second = position_after_an_order(&second);
+    for again in [false, true] {
+        for (server, own) in [(&server, &of_the_original), (&first, &of_the_first), (&second, &of_the_second)] {
+            let text = feed(server, &common).text();
+            assert!(text.starts_with("{\"id\":\"A1\",\"total\":5,"), "{text}");
+            let text = feed(server, &last_common).text();
+            assert!(text.starts_with("{\"id\":\"A1\",\"total\":6,"), "{text}");
+            for other in [&of_the_original, &of_the_first, &of_the_second] {
+                assert_eq!(is_foreign(server, other), other != own, "{other}, again: {again}");
+            }
+        }
+        if !again {
+            first.restart();
+            second.restart();
+        }
+    }
+}
+
+/// A plain copy of a stopped server's data file: from then on the copy and the original are different logs.
+#[test]
+fn a_plain_copy_of_a_stopped_file_is_as_good_as_a_backup() {
+    let mut server = Server::start();
+    let temp = TempDir::new();
+    let common = position_after_an_order(&server);
+    server.terminate();
+    let file = temp.path().join("copy");
+    fs::copy(server.data().join("ordercast.sqlite3"), &file).expect("a copy");
+    server.restart();
+    let copy = restore(&file, &temp.path().join("restored"));
+    let (of_the_original, of_the_copy) = (position_after_an_order(&server), position_after_an_order(&copy));
+    for (server, own, other) in [(&server, &of_the_original, &of_the_copy), (&copy, &of_the_copy, &of_the_original)] {
+        assert!(is_foreign(server, other) && !is_foreign(server, own));
+        assert!(feed(server, &common).text().starts_with("{\"id\":\"A1\",\"total\":5,"));
+    }
+}
+
+#[test]
+fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
+    let temp = TempDir::new();
+    let data = temp.path().join("data");
+    let file = temp.path().join("backup");
+    let expect_refusal = |run: Finished, words: &[&str]| {
+        assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:?}");
+        for word in words {
+            assert!(run.stderr.contains(word), "{word:?} is missing: {run:?}");
+        }
+    };
+    expect_refusal(backup(&data, &file), &["data/ordercast.sqlite3", "--data"]);
+    let mut server = Server::builder().data(&data).start();
+    fill(&server, 600);
+    expect_refusal(backup(&data, &temp.path().join("missing/backup")), &["missing/backup"]);
+    expect_refusal(backup(&data, &data), &["already"]);
+    fs::write(&file, "mine").expect("a file");
+    expect_refusal(backup(&data, &file), &["backup", "already"]);
+    assert_eq!(fs::read(&file).expect("a file"), b"mine");
+    fs::remove_file(&file).expect("a file");
+
+    // The remains of an interrupted backup are overwritten.
+    let partial = temp.path().join("backup.partial");
+    fs::write(&partial, "SQLite format 3\0 and half of the rest").expect("a file");
+    expect_backup(&data, &file);
+    fs::remove_file(&file).expect("a file");
+    // A foreign file at that place is not touched, nor written through a link.
+    fs::write(&partial, "mine").expect("a file");
+    expect_refusal(backup(&data, &file), &["backup.partial"]);
+    fs::rename(&partial, temp.path().join("mine")).expect("a file");
+    std::os::unix::fs::symlink(temp.path().join("mine"), &partial).expect("a link");
+    expect_refusal(backup(&data, &file), &["backup.partial"]);
+    assert_eq!(fs::read(temp.path().join("mine")).expect("a file"), b"mine");
+    fs::remove_file(&partial).expect("a link");
+    fs::remove_file(temp.path().join("mine")).expect("a file");
+
+    server.terminate();
+    let path = data.join("ordercast.sqlite3");
+    let mut bytes = fs::read(&path).expect("a file");
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xA5);
+    fs::write(&path, bytes).expect("a file");
+    expect_refusal(backup(&data, &file), &["damaged", "ordercast check"]);
+    assert_eq!(files_of(temp.path()), Vec::<String>::new());
+
+    let usage = ordercast(temp.path(), &["backup"], &[]);
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+    assert!(usage.stderr.contains("ordercast backup"), "{usage:?}");
+}

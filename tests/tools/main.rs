@@ -1,0 +1,12 @@
+//! The commands beside the server: `export`, `check`, `backup` and `repair`, and data files of other versions.
+//!
+//! A test belongs here if it runs such a command on a data folder.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod backup;
+mod export;
+mod odd_files;
+mod repair;
+mod schema;
