@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check model power torture fuzz bench bench-peers deps clean
+.PHONY: run echo build test check power torture fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -27,12 +27,6 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
-
-# Every interleaving of the threads around one subscriber's outbox, up to a number of preemptions that each model names
-# (LOOM_MAX_PREEMPTIONS sets another one): two to three minutes on two cores. In a directory of its own, because the flag
-# would rebuild everything else.
-model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --quiet --lib --target-dir target/model live::subscriber::model -- --nocapture
 
 # Power cuts, simulated under SQLite: RUNS images of what a disk may hold after one, each opened by the server. Every
 # test run opens some.
