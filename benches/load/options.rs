@@ -27,6 +27,7 @@ WORK      all (the default) | post | deliver | search | memory | connects | star
 --posters N,…         connections that post
 --seconds S           length of each measured run
 --limit MS            the highest p99 that search allows
+--max-resident KB     memory fails when an idle subscriber takes more resident memory of the server
 ";
 
 /// What to measure, and how.
@@ -46,6 +47,8 @@ pub struct Options {
     pub posters: Option<Vec<usize>>,
     pub seconds: Option<Duration>,
     pub p99_limit: Option<Duration>,
+    /// Resident KB of an idle subscriber.
+    pub max_resident: Option<f64>,
 }
 
 /// All work.
@@ -75,6 +78,7 @@ impl Options {
                 Long("posters") => options.posters = Some(list(&mut parser, count)?),
                 Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
                 Long("limit") => options.p99_limit = Some(duration(&mut parser, 1e-3)?),
+                Long("max-resident") => options.max_resident = Some(parser.value()?.parse()?),
                 Long("help") | Short('h') => options.help = true,
                 // Cargo passes this to every benchmark.
                 Long("bench") => {}
@@ -95,6 +99,9 @@ impl Options {
         }
         if options.works.is_empty() && !options.bare_sends {
             options.works = WORKS.map(String::from).to_vec();
+        }
+        if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
+            return Err("--max-resident needs the work 'memory'".into());
         }
         Ok(options)
     }

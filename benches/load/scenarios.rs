@@ -88,7 +88,7 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
             let name = format!("{subscribers} subscribers, p99 under {} ms", limit.as_millis());
             vec![row(name, search::highest_rate(contender, *subscribers, *limit, options))]
         }
-        Work::Memory { counts } => match memory(contender, counts) {
+        Work::Memory { counts } => match memory(contender, counts, options.max_resident) {
             Ok(all) => (all.into_iter())
                 .map(|(count, measurement)| row(format!("{count} idle subscribers"), Ok(measurement)))
                 .collect(),
@@ -154,7 +154,13 @@ fn deliver(
     Ok(measurement)
 }
 
-fn memory(contender: &Contender, counts: &[usize]) -> Result<Vec<(usize, Measurement)>, String> {
+/// Opens subscribers up to each of `counts`. Resident memory above `max_resident` KB a subscriber is a fault, and so is a
+/// figure that is not positive: then nothing was measured.
+fn memory(
+    contender: &Contender,
+    counts: &[usize],
+    max_resident: Option<f64>,
+) -> Result<Vec<(usize, Measurement)>, String> {
     let server = Server::start(contender, FEW_PRODUCTS)?;
     thread::sleep(REST);
     let resident_before = procfs::resident(server.pids());
@@ -176,6 +182,9 @@ fn memory(contender: &Contender, counts: &[usize]) -> Result<Vec<(usize, Measure
         measurement.push(&figures::SLAB_EACH, each(kernel.slab, kernel_before.slab));
         measurement.push(&figures::TCP_END, megabytes(kernel.tcp));
         measurement.push(&figures::THREADS, procfs::threads(server.pids()) as f64);
+        if let Some(max) = max_resident.filter(|max| !(f64::MIN_POSITIVE..=*max).contains(&resident)) {
+            measurement.faults.push(format!("resident {resident:.2} KB a subscriber, at most {max} KB are allowed"));
+        }
         all.push((*count, measurement));
     }
     Ok(all)
