@@ -1,6 +1,6 @@
-//! How many bytes an order costs on the disk: posts at a steady rate for a while, and appends the same log line to a plain
-//! file with `fdatasync` at the same rate in the same time. Both are read from the kernel's own accounting of what each
-//! process has sent towards the disk (`write_bytes` in /proc/PID/io).
+//! Bytes that an order costs on the disk: posts orders at a steady rate, and at the same time and rate appends a line of the
+//! log to a plain file with `fdatasync`. Bytes are what the kernel counts for each process as written to the disk
+//! (`write_bytes` in /proc/PID/io).
 //!
 //! `cargo bench --bench disk`, or with the seconds of each run: `cargo bench --bench disk -- 60`
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Orders a second.
 const RATES: [u32; 2] = [1, 100];
-/// How long each rate is kept up unless told otherwise: at the higher one SQLite tidies its log several times.
+/// Default length of a run: at the higher rate SQLite checkpoints its WAL several times.
 const SECONDS: u64 = 30;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,18 +34,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Does something so many times, spread evenly over the time.
-fn pace<E>(rate: u32, seconds: u64, mut step: impl FnMut(u64) -> Result<(), E>) -> Result<(), E> {
+/// Calls `order` at `rate` a second.
+fn pace<E>(rate: u32, seconds: u64, mut order: impl FnMut(u64) -> Result<(), E>) -> Result<(), E> {
     let start = Instant::now();
     for number in 0..u64::from(rate) * seconds {
         let due = Duration::from_secs(1) * number as u32 / rate;
         thread::sleep(due.saturating_sub(start.elapsed()));
-        step(number)?;
+        order(number)?;
     }
     Ok(())
 }
 
-/// The bytes that this process has written: only the appender writes files here.
+/// Bytes that this process has written: nothing else in it writes files.
 fn append(rate: u32, seconds: u64) -> Result<u64, String> {
     let run = || -> std::io::Result<u64> {
         let folder = Folder::new("plain")?;
@@ -63,7 +63,7 @@ fn append(rate: u32, seconds: u64) -> Result<u64, String> {
     run().map_err(|error| error.to_string())
 }
 
-/// The bytes that a server has written.
+/// Bytes that a server has written.
 fn post(rate: u32, seconds: u64, keys: bool) -> Result<u64, Box<dyn Error>> {
     let folder = Folder::new(if keys { "keys" } else { "orders" })?;
     let server = Server::start(&folder.0)?;
@@ -80,20 +80,20 @@ fn post(rate: u32, seconds: u64, keys: bool) -> Result<u64, Box<dyn Error>> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if answers.read_line(&mut head)? == 0 {
-                return Err("the server has gone".into());
+                return Err("the server closed the connection".into());
             }
         }
         let mut body = [0; 11];
         answers.read_exact(&mut body)?;
         if body != *b"{\"ok\":true}" {
-            return Err(format!("the order was refused: {head}").into());
+            return Err(format!("the order was rejected: {head}").into());
         }
         Ok(())
     })?;
     Ok(written(server.child.id())? - before)
 }
 
-/// What a process has sent towards the disk, in bytes.
+/// Bytes that a process has written to the disk.
 fn written(pid: u32) -> std::io::Result<u64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Fuzzes each target, or those that are named, for FUZZ_SECONDS (60), one after the other: run.sh [TARGET...]
-# Prints executions and coverage; a fault ends the run, and its input is in artifacts/.
+# Fuzzes all targets, or those named, for FUZZ_SECONDS (60) each, one after another: run.sh [TARGET...]
+# Prints executions and coverage. A fault ends the run; its input is in artifacts/.
 #
-# Needs cargo-fuzz (cargo install cargo-fuzz --locked) and a C++ compiler for libFuzzer. It works with the stable compiler:
-# AddressSanitizer, which is there for the `unsafe` of the dependencies, is a flag that stable hides and RUSTC_BOOTSTRAP=1
-# shows; its runtime comes with the compiler. Where it does not (other systems), FUZZ_SANITIZER=none needs neither.
+# Needs cargo-fuzz (cargo install cargo-fuzz --locked) and a C++ compiler for libFuzzer. The stable Rust compiler will do:
+# RUSTC_BOOTSTRAP=1 enables its flag for AddressSanitizer, which checks the `unsafe` code of the dependencies. Where the
+# compiler comes without the sanitizer's runtime, set FUZZ_SANITIZER=none.
 #
-# What a run finds stays in corpus/, outside of the repository. To keep a case, copy it to seeds/TARGET under a name that
-# says what it is: from then on every `cargo test` runs it (tests/sources/fuzz_seeds.rs).
+# New inputs are kept in corpus/, which is not in the repository. To keep a case, copy it to seeds/TARGET under a name that
+# describes it: every `cargo test` then runs it.
 set -eu
 
 cargo=${CARGO:-cargo}
@@ -32,7 +32,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for target; do
     mkdir -p "$fuzz/corpus/$target"
-    # Long enough for a head beyond its bound, or for a product of the longest texts.
+    # 4096 bytes are enough for a head above its limit, and for a product with the longest texts.
     if ! $cargo fuzz run --sanitizer "$sanitizer" "$target" "$fuzz/corpus/$target" "$fuzz/seeds/$target" -- \
         -dict="$fuzz/dictionaries/$target.dict" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
         -print_final_stats=1 >"$log" 2>&1; then
@@ -40,7 +40,7 @@ for target; do
         echo "$target: a fault was found; its input is in $fuzz/artifacts/$target" >&2
         exit 1
     fi
-    # The last status line says what was reached, as in: #219 DONE cov: 812 ft: 2415 corp: 90/9Kb ...
+    # The last status line has the coverage: #219 DONE cov: 812 ft: 2415 corp: 90/9Kb ...
     reached=$(grep -E '^#[0-9]+.*DONE' "$log" | tail -n 1 | sed -n 's/.*cov: \([0-9]*\) ft: \([0-9]*\) corp: \([0-9]*\).*/\1 edges, \2 features, \3 inputs kept/p')
     number=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "$target: $number executions in $seconds s without a fault; $reached"

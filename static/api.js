@@ -1,16 +1,20 @@
-// Owns the HTTP side: addresses relative to the page, JSON both ways, the lines that carry a token, and one kind of
-// error with words fit to show.
+// Requests to the server: addresses relative to the page, JSON, the header fields with the token and the key, and errors
+// whose message can be shown to a visitor.
 
 import { ADD, ORDER, READ, access } from './token.js';
 
-/** A request that has no answer by then counts as failed. */
+/** A request without an answer after this time has failed. */
 const REQUEST_DEADLINE_MS = 8_000;
-/** What a proxy says for a server that did not answer it (502, 504): no answer of the server's either. */
+/** Statuses of a proxy whose server did not answer it: these count as no answer. */
 const UNANSWERED = [502, 504];
-/** Refusals of this moment: too slow, too early, too many at a time (the server, or a proxy). */
-const PASSING = [408, 425, 429];
+const UNANSWERED_TEXT = 'The server does not answer.';
+/** Statuses of the server or a proxy after which the same request may succeed: too slow, too early, too many. */
+const RETRYABLE = [408, 425, 429];
+/** The status of a problem without an answer. */
+export const NO_ANSWER = 0;
+export const NOT_FOUND = 404;
 
-/** A refusal of the server (its `detail`, its `status`), or no answer at all (`status` 0). */
+/** An error that the server answered with (its `detail` and `status`), or no answer (`NO_ANSWER`). */
 export class Problem extends Error {
   constructor(message, status) {
     super(message);
@@ -18,9 +22,9 @@ export class Problem extends Error {
     this.status = status;
   }
 
-  /** Whether the same request would be refused again. */
-  get stands() {
-    return this.status >= 400 && this.status < 500 && !PASSING.includes(this.status);
+  /** Whether the same request would be rejected again. */
+  get isFinal() {
+    return this.status >= 400 && this.status < 500 && !RETRYABLE.includes(this.status);
   }
 }
 
@@ -28,13 +32,13 @@ export const categories = () => request(READ, 'categories');
 
 export const products = (category) => request(READ, encodeURIComponent(category));
 
-/** Adds a product; resolves to the category's updated list. */
+/** Adds a product. Resolves to the updated list of the category. */
 export const addProduct = (category, product) => request(ADD, encodeURIComponent(category), product);
 
-/** Adds to a product's tally; resolves once the order is on the server's disk. A repeat under its key counts nothing. */
+/** Sends an order. Resolves once it is on the server's disk. A repeat with the same key is not counted again. */
 export const addOrder = ({ id, amount, key }) => request(ORDER, `orders/${encodeURIComponent(id)}`, { amount }, key);
 
-/** Opens a category's live feed. A page cannot set the lines of a handshake, so a token goes as a subprotocol's name. */
+/** Opens the live feed of a category. A page cannot set header fields of a handshake: the token is sent as a subprotocol. */
 export function openFeed(category) {
   const address = new URL(`orders/${encodeURIComponent(category)}`, document.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');
@@ -49,25 +53,24 @@ async function request(need, path, body, key) {
     response = await access.request((token) => send(path, body, token, key), need);
     answer = await response.text();
   } catch {
-    throw new Problem('The server does not answer.', 0);
+    throw new Problem(UNANSWERED_TEXT, NO_ANSWER);
   }
-  if (UNANSWERED.includes(response.status)) throw new Problem('The server does not answer.', 0);
-  let value;
+  if (UNANSWERED.includes(response.status)) throw new Problem(UNANSWERED_TEXT, NO_ANSWER);
+  let detail = `The server sent an unexpected answer (${response.status}).`;
   try {
-    value = JSON.parse(answer);
+    const value = JSON.parse(answer);
+    if (response.ok) return value;
+    detail = value.detail ?? detail;
   } catch {
-    throw new Problem(`The server answered with status ${response.status} and no JSON.`, response.status);
+    // Not JSON.
   }
-  if (!response.ok) {
-    throw new Problem(value?.detail ?? `The server answered with status ${response.status}.`, response.status);
-  }
-  return value;
+  throw new Problem(detail, response.status);
 }
 
 function send(path, body, token, key) {
   const headers = new Headers();
   if (token !== null) headers.set('Authorization', `Bearer ${token}`);
-  // A string in quotes (draft-ietf-httpapi-idempotency-key-header, section 2.1).
+  // A quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1).
   if (key !== undefined) headers.set('Idempotency-Key', `"${key}"`);
   const options = { headers, cache: 'no-store', signal: AbortSignal.timeout(REQUEST_DEADLINE_MS) };
   if (body !== undefined) {

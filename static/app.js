@@ -1,22 +1,19 @@
-// Owns the page: the chosen category (kept in the address as #category, so that a board on a wall survives a reload),
-// the state in words, the problems, what is said of waiting orders, and the form. What moves over the network is api.js,
-// feed.js and outbox.js; what is drawn, board.js; who may, token.js.
+// The page: the chosen category (in the address as #category, so that it survives a reload), the connection state, the
+// problems, the waiting orders, and the form for a new product. api.js, feed.js and outbox.js are the network, board.js
+// draws the products, token.js and token-form.js ask for tokens.
 
 import * as api from './api.js';
 import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Feed } from './feed.js';
-import { MOST_ORDERS, Outbox } from './outbox.js';
-import { access } from './token.js';
+import { MAX_ORDERS, Outbox } from './outbox.js';
+import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
 import { TokenForm } from './token-form.js';
 
-const NO_ANSWER = 0;
-const UNAUTHORISED = 401;
-const FORBIDDEN = 403;
-const NOT_FOUND = 404;
+const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
-/** A problem that is over once the board is live, and one that a visitor's own action has met. */
-const PASSING = 'passing';
+/** A problem that is hidden once the board is live, and one that the visitor has to close. */
+const TEMPORARY = 'temporary';
 const LASTING = 'lasting';
 
 const page = Object.fromEntries(
@@ -30,31 +27,30 @@ const categoriesBackoff = new Backoff();
 let categoriesRetry = null;
 
 let category = '';
-/** When the totals were last known to be current. */
-let currentAt = null;
-/** The category of every product id seen in a list: a late total of another category asks for nothing. */
-const homes = new Map();
-/** What is said of refused orders, and of how many: several that waited together may be refused together. */
-const refusals = new Map();
-/** Ids on the feed that no list has had so far. Each makes the page look for a new list once. */
-const asked = new Set();
-let lookingForNew = false;
-let lookAgain = false;
-/** What the feed says, as opposed to what is shown while a token is needed. */
+/** The last time at which the totals were known to be current. */
+let currentDate = null;
+/** The category of every product id in a list so far, to ignore late totals of another category. */
+const categoryOf = new Map();
+/** Texts about rejected orders, with the number of orders: several that waited may be rejected together. */
+const rejections = new Map();
+/** Ids in the feed that are in no list so far. The list is loaded again once for each. */
+const newIds = new Set();
+let isReloading = false;
+let reloadAgain = false;
+/** The state of the feed, also while the page shows that a token is needed. */
 let feedState = 'idle';
 
 const feed = new Feed({
   load: api.products,
   onProducts(products) {
-    asked.clear();
+    newIds.clear();
     showProducts(category, products);
     loadCategories();
   },
   onTotal(id, total) {
-    const home = homes.get(id) ?? category;
-    if (home !== category) return false;
+    if ((categoryOf.get(id) ?? category) !== category) return false;
     board.setTotal(id, total);
-    if (!board.has(id)) lookFor(id);
+    if (!board.has(id)) reloadFor(id);
     return true;
   },
   onProblem(error) {
@@ -66,17 +62,18 @@ const feed = new Feed({
 
 const outbox = new Outbox({
   onChange: showWaiting,
-  onRefused(order, error) {
-    const why = withoutToken(error, order.doubtful ? 'sent again' : 'ordered') ?? error.message;
-    // Whoever refuses a product or an amount has looked at the key. Who refuses before that does not know of former tries.
-    const doubt = order.doubtful && error.status !== NOT_FOUND && error.status !== UNPROCESSABLE;
-    showRefusal(order, doubt ? `${why} It may have been counted before.` : why);
+  onRejected(order, error) {
+    const why = tokenProblem(error, order.maybeCounted ? 'sent again' : 'ordered') ?? error.message;
+    // 404 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before that.
+    const isCertain = !order.maybeCounted || error.status === NOT_FOUND || error.status === UNPROCESSABLE;
+    showRejection(order, isCertain ? why : `${why} It may already have been counted.`);
   },
   onExpired(order) {
     const made = new Date(order.made).toLocaleString();
-    showRefusal(
+    showRejection(
       order,
-      `an order of ${order.amount}, made on ${made}, has no answer and is not sent any more. It may or may not be counted.`,
+      `an order of ${order.amount}, made on ${made}, was never confirmed and is no longer sent. ` +
+        'It may or may not have been counted.',
     );
   },
 });
@@ -84,8 +81,8 @@ const outbox = new Outbox({
 function open(name) {
   if (name === category) return;
   category = name;
-  currentAt = null;
-  asked.clear();
+  currentDate = null;
+  newIds.clear();
   board.clear();
   hideProblem();
   page.category.value = name;
@@ -97,28 +94,28 @@ function open(name) {
 
 function showProducts(of, products) {
   if (of !== category) return;
-  for (const { id } of products) homes.set(id, of);
+  for (const { id } of products) categoryOf.set(id, of);
   board.show(products);
   page['new-product'].hidden = false;
   showHint();
 }
 
-async function lookFor(id) {
-  if (asked.has(id)) return;
-  asked.add(id);
-  lookAgain = true;
-  if (lookingForNew) return;
-  lookingForNew = true;
+async function reloadFor(id) {
+  if (newIds.has(id)) return;
+  newIds.add(id);
+  reloadAgain = true;
+  if (isReloading) return;
+  isReloading = true;
   try {
-    while (lookAgain) {
-      lookAgain = false;
+    while (reloadAgain) {
+      reloadAgain = false;
       const of = category;
       showProducts(of, await api.products(of));
     }
   } catch (error) {
     showReadProblem(error);
   } finally {
-    lookingForNew = false;
+    isReloading = false;
   }
 }
 
@@ -148,7 +145,7 @@ function addOrder(item, { id, amount }) {
   const name = item.querySelector('[slot=name]').textContent;
   hideProblem();
   if (!outbox.add({ id, name, amount })) {
-    showRefusal({ name }, `not ordered, because ${MOST_ORDERS} orders are waiting already. Order it when they are through.`);
+    showRejection({ name }, `not ordered, because ${MAX_ORDERS} orders are already waiting. Please try again later.`);
   }
 }
 
@@ -161,44 +158,44 @@ async function addProduct(form) {
     form.reset();
     form.elements.name.focus();
   } catch (error) {
-    // Whether it was added shows on the board once that is live.
-    const kind = error.status === NO_ANSWER ? PASSING : LASTING;
-    showProblem(`${name}: ${withoutToken(error, 'added') ?? error.message}`, kind);
+    // Without an answer, the live board will show whether it was added.
+    const kind = error.status === NO_ANSWER ? TEMPORARY : LASTING;
+    showProblem(`${name}: ${tokenProblem(error, 'added') ?? error.message}`, kind);
   }
 }
 
-/** What the server says to a program that has no token is not for a visitor, who was asked for one. */
-function withoutToken(error, done) {
-  const refused = error.status === UNAUTHORISED || (error.status === FORBIDDEN && access.token !== null);
-  return refused ? `not ${done}, because no valid token was given.` : null;
+/** The text about a missing token, or `null`. The server's own text is written for programs. */
+function tokenProblem(error, action) {
+  const needsToken = error.status === UNAUTHORISED || (error.status === FORBIDDEN && access.token !== null);
+  return needsToken ? `not ${action}, because no valid access code was entered.` : null;
 }
 
 function showState(state) {
   feedState = state;
   if (access.isLocked) state = 'locked';
-  if (state === 'lost' && page.state.dataset.state === 'live') currentAt = feed.heardOn;
+  if (state === 'lost' && page.state.dataset.state === 'live') currentDate = feed.currentDate;
   if (state === 'live') {
-    if (page.problem.dataset.kind === PASSING) hideProblem();
-    outbox.hurry();
+    if (page.problem.dataset.kind === TEMPORARY) hideProblem();
+    outbox.retryNow();
   }
   document.body.dataset.state = state;
   page.state.dataset.state = state;
-  page.state.textContent = words(state);
+  page.state.textContent = stateText(state);
   showHint();
 }
 
-function words(state) {
+function stateText(state) {
   switch (state) {
     case 'live':
       return 'Live';
     case 'connecting':
       return 'Connecting…';
     case 'locked':
-      return 'A token is needed';
+      return 'Access code needed';
     case 'lost':
-      return currentAt === null
+      return currentDate === null
         ? 'No connection. Trying again.'
-        : `Connection lost. Totals as of ${currentAt.toLocaleTimeString()}. New orders wait.`;
+        : `Connection lost. Totals as of ${currentDate.toLocaleTimeString()}. New orders are kept.`;
     default:
       return 'No category chosen';
   }
@@ -208,7 +205,7 @@ function showHint() {
   const state = page.state.dataset.state;
   let hint = '';
   if (state === 'locked') {
-    hint = 'This board is shown to those who have a token.';
+    hint = 'You need an access code to see this board.';
   } else if (category === '') {
     hint = 'Choose a category to see its orders.';
   } else if (state === 'live' && board.isEmpty) {
@@ -220,25 +217,25 @@ function showHint() {
 }
 
 function showWaiting() {
-  // An order that waits for a token waits for the visitor, who is being asked.
+  // While the dialog is open, orders wait for the visitor and not for the server.
   const count = tokenForm.isAsking ? 0 : outbox.waiting;
   const text =
     count === 1
-      ? '1 order is waiting for the server; it is sent again by itself and counts once.'
-      : `${count} orders are waiting for the server; they are sent again by themselves and count once each.`;
+      ? '1 order is waiting for confirmation. It is sent again automatically and counted only once.'
+      : `${count} orders are waiting for confirmation. They are sent again automatically and counted only once.`;
   page.waiting.textContent = count === 0 ? '' : text;
 }
 
-/** No answer shows in the state, a missing token in the hint. What a visitor has not dismissed is not written over. */
+/** The state shows a missing answer, the hint a missing token. A lasting problem is not replaced. */
 function showReadProblem(error) {
   if (error.status === NO_ANSWER || error.status === UNAUTHORISED) return;
-  if (page.problem.hidden || page.problem.dataset.kind === PASSING) showProblem(error.message, PASSING);
+  if (page.problem.hidden || page.problem.dataset.kind === TEMPORARY) showProblem(error.message, TEMPORARY);
 }
 
-function showRefusal({ name }, why) {
+function showRejection({ name }, why) {
   const text = `${name}: ${why}`;
-  refusals.set(text, (refusals.get(text) ?? 0) + 1);
-  const lines = Array.from(refusals, ([text, count]) => (count === 1 ? text : `${text} (${count} orders)`));
+  rejections.set(text, (rejections.get(text) ?? 0) + 1);
+  const lines = Array.from(rejections, ([text, count]) => (count === 1 ? text : `${text} (${count} orders)`));
   showProblem(lines.join('\n'), LASTING);
 }
 
@@ -251,7 +248,7 @@ function showProblem(text, kind) {
 function hideProblem() {
   page.problem.hidden = true;
   page['problem-text'].textContent = '';
-  refusals.clear();
+  rejections.clear();
 }
 
 function capitalised(name) {
@@ -278,19 +275,19 @@ page['product-form'].addEventListener('submit', (event) => {
   addProduct(event.target);
 });
 page['problem-close'].addEventListener('click', hideProblem);
-// Orders end with their tab: the browser asks whoever closes it while some have no answer.
+// Orders are lost with their tab: the browser asks before it closes a tab with orders that have no answer.
 addEventListener('beforeunload', (event) => {
   if (outbox.size > 0) event.preventDefault();
 });
 
 const tokenForm = new TokenForm({
   onChange: () => showState(feedState),
-  // With another token, or none, the server decides anew what may be seen.
-  onAgain() {
+  // With another token, or none, the visitor may be allowed to see other data.
+  onRetry() {
     loadCategories();
     feed.resume();
   },
-  // What only a token lets see goes with it.
+  // The board may show data that only the forgotten token allows to see.
   onForget: () => board.clear(),
 });
 

@@ -1,5 +1,5 @@
-// Owns the waits between attempts to reach the server: each about twice as long as the one before, and jittered, so that
-// the boards of a whole house do not come back in step after a restart. Knows nothing of what is being attempted.
+// The waits between attempts to reach the server: each about twice as long as the one before, with jitter, so that many
+// boards do not reconnect at the same moment after a restart.
 
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 15_000;
@@ -7,11 +7,11 @@ const LONGEST_WAIT_MS = 15_000;
 export class Backoff {
   #failures = 0;
 
-  /** The next wait in milliseconds: between half and all of a ceiling that doubles with every call. */
+  /** The next wait in milliseconds: between half and all of a limit that doubles with every call. */
   next() {
-    const ceiling = Math.min(LONGEST_WAIT_MS, 2 * FIRST_WAIT_MS * 2 ** this.#failures);
+    const limit = Math.min(LONGEST_WAIT_MS, 2 * FIRST_WAIT_MS * 2 ** this.#failures);
     this.#failures += 1;
-    return ceiling * (0.5 + Math.random() / 2);
+    return limit * (0.5 + Math.random() / 2);
   }
 
   reset() {

@@ -1,20 +1,20 @@
-// Owns what hangs on the wall: one `<product-item>` per product, their order, the shape of the grid, and the coalescing
-// of totals. Hundreds of totals a second become at most one write per product and frame.
+// The grid of products: one `<product-item>` per product, their order, the number of columns, and the merging of totals:
+// at most one write per product and frame, whatever the number of totals.
 
 import './product-item.js';
 
-/** A product's place is at least this wide; on a phone that makes one column. */
-const NARROWEST_PX = 272;
-/** In a lower place nothing can be read: rather let the board scroll, with places of a comfortable height. */
-const LOWEST_PX = 180;
-const COMFORTABLE_PX = 270;
-/** In a place lower than this a product shows itself in fewer lines. */
+/** The smallest width of a cell: one column on a phone. */
+const MIN_WIDTH_PX = 272;
+/** The smallest readable height of a cell. If the cells would be lower, the page scrolls, with cells of another height. */
+const MIN_HEIGHT_PX = 180;
+const SCROLLING_HEIGHT_PX = 270;
+/** In cells lower than this, a product uses fewer lines. */
 const DENSE_REM = 18;
-/** The proportion of width to height at which a product's number becomes largest. */
-const PLACE_PROPORTION = 1.6;
-/** What is below the board takes about this much of the screen. */
-const BELOW_REM = 5.5;
-/** A hidden page draws no frames; it is kept current at this pace. */
+/** The ratio of width to height of a cell in which the number becomes largest. */
+const CELL_RATIO = 1.6;
+/** The approximate height of the page below the board. */
+const FOOTER_REM = 5.5;
+/** A hidden page gets no animation frames. It writes totals at this interval. */
 const HIDDEN_FLUSH_MS = 250;
 
 export class Board {
@@ -22,7 +22,7 @@ export class Board {
   #items = new Map();
   #totals = new Map();
   #changed = new Set();
-  #flushPlanned = false;
+  #flushScheduled = false;
 
   constructor(element) {
     this.#element = element;
@@ -46,7 +46,7 @@ export class Board {
     this.#element.replaceChildren();
   }
 
-  /** Shows exactly these products in this order. Elements stay, with focus and a half-typed amount, where ids stay. */
+  /** Shows these products in this order. The element of an id that was there stays, with its focus and typed amount. */
   show(products) {
     const former = this.#items;
     this.#items = new Map();
@@ -58,22 +58,22 @@ export class Board {
       if (this.#element.children[index] !== item) {
         this.#element.insertBefore(item, this.#element.children[index] ?? null);
       }
-      if (this.#totals.has(product.id)) this.#plan(product.id);
+      if (this.#totals.has(product.id)) this.#scheduleFlush(product.id);
     }
     for (const item of former.values()) item.remove();
     this.#arrange();
   }
 
-  /** Takes a total; one for a product that is not on the board yet is kept until it is. */
+  /** Shows a total, as soon as its product is on the board. */
   setTotal(id, total) {
     this.#totals.set(id, total);
-    if (this.#items.has(id)) this.#plan(id);
+    if (this.#items.has(id)) this.#scheduleFlush(id);
   }
 
-  #plan(id) {
+  #scheduleFlush(id) {
     this.#changed.add(id);
-    if (this.#flushPlanned) return;
-    this.#flushPlanned = true;
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
     if (document.hidden) {
       setTimeout(() => this.#flush(), HIDDEN_FLUSH_MS);
     } else {
@@ -82,7 +82,7 @@ export class Board {
   }
 
   #flush() {
-    this.#flushPlanned = false;
+    this.#flushScheduled = false;
     for (const id of this.#changed) {
       const item = this.#items.get(id);
       if (item) item.total = this.#totals.get(id);
@@ -90,26 +90,26 @@ export class Board {
     this.#changed.clear();
   }
 
-  /** Chooses the number of columns that makes the numbers largest, and leaves few places empty. */
+  /** Chooses the number of columns that makes the numbers large and leaves few cells empty. */
   #arrange() {
     const count = this.#items.size;
     const { clientWidth: width, offsetTop: top } = this.#element;
     if (count === 0 || width === 0) return;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const gap = parseFloat(getComputedStyle(this.#element).rowGap);
-    const height = innerHeight - top - BELOW_REM * rem;
-    const most = Math.max(1, Math.min(count, Math.floor((width + gap) / (NARROWEST_PX + gap))));
-    let best = { columns: 1, placeHeight: 0, size: -Infinity };
-    for (let columns = 1; columns <= most; columns += 1) {
+    const height = innerHeight - top - FOOTER_REM * rem;
+    const maxColumns = Math.max(1, Math.min(count, Math.floor((width + gap) / (MIN_WIDTH_PX + gap))));
+    let best = { columns: 1, cellHeight: 0, size: -Infinity };
+    for (let columns = 1; columns <= maxColumns; columns += 1) {
       const rows = Math.ceil(count / columns);
       const filled = count / (columns * rows);
-      const placeHeight = (height + gap) / rows - gap;
-      const size = Math.min(width / columns / PLACE_PROPORTION, placeHeight) * filled;
-      if (size > best.size) best = { columns, placeHeight, size };
+      const cellHeight = (height + gap) / rows - gap;
+      const size = Math.min(width / columns / CELL_RATIO, cellHeight) * filled;
+      if (size > best.size) best = { columns, cellHeight, size };
     }
-    const placeHeight = best.placeHeight < LOWEST_PX ? COMFORTABLE_PX : Math.floor(best.placeHeight);
+    const cellHeight = best.cellHeight < MIN_HEIGHT_PX ? SCROLLING_HEIGHT_PX : Math.floor(best.cellHeight);
     this.#element.style.setProperty('--columns', best.columns);
-    this.#element.style.setProperty('--place-height', `${placeHeight}px`);
-    for (const item of this.#items.values()) item.toggleAttribute('dense', placeHeight < DENSE_REM * rem);
+    this.#element.style.setProperty('--cell-height', `${cellHeight}px`);
+    for (const item of this.#items.values()) item.toggleAttribute('dense', cellHeight < DENSE_REM * rem);
   }
 }

@@ -1,24 +1,25 @@
-// Owns the live subscription: one WebSocket, its reconnection, and the check that it is not silently dead. It loads the
-// product list before it subscribes, so that totals arrive for products that are known. Knows nothing of the page.
+// The live subscription: one WebSocket, its reconnection, and the check that it still works. The list of products is
+// loaded before subscribing, so that totals arrive for known products.
 
-import { openFeed } from './api.js';
+import { NOT_FOUND, openFeed } from './api.js';
 import { Backoff } from './backoff.js';
+import { UNAUTHORISED } from './token.js';
 
-/** No total for so long: ask the server for a new snapshot, which also shows whether the socket is still alive. */
+/** After this time without a total, a new snapshot is requested, which also shows whether the connection works. */
 const SILENCE_MS = 25_000;
-/** A handshake or a snapshot that takes longer than this means the connection is dead. */
+/** A connection is lost when a handshake or a snapshot takes longer than this. */
 const ANSWER_DEADLINE_MS = 8_000;
-/** A connection that lived this long was a good one: the next loss starts with the shortest wait again. */
+/** After a connection that was live for this time, the waits between attempts begin with the shortest again. */
 const STEADY_MS = 5_000;
-/** How often silence and steadiness are looked at. */
-const LOOK_MS = 1_000;
+/** How often `SILENCE_MS` and `STEADY_MS` are checked. */
+const CHECK_MS = 1_000;
 
 /**
- * Calls back with
- * - `load(category)`: to fetch the product list (a promise; a rejection with `status` 404 ends the subscription, and one
- *   with 401 suspends it until `resume()`),
+ * Callbacks:
+ * - `load(category)`: resolves to the list of products; an error with `status` 404 ends the subscription, one with 401
+ *   suspends it until `resume()`,
  * - `onProducts(products)`: the list, before the first total,
- * - `onTotal(id, total)`: each total, in order; it says whether the total is one of the present category,
+ * - `onTotal(id, total)`: each total, in order; returns whether it is of the current category,
  * - `onProblem(error)`: a failed load, or an error message on the feed,
  * - `onState(state)`: `idle`, `connecting`, `live` or `lost`, at each change.
  */
@@ -28,33 +29,34 @@ export class Feed {
   #category = '';
   #state = 'idle';
   #socket = null;
-  /** Numbers the attempts: what belongs to an earlier one is dropped when it arrives. */
+  /** Number of the current attempt. Answers to an earlier one are discarded. */
   #attempt = 0;
   #retry = null;
   #deadline = null;
-  /** An empty category has an empty snapshot: then no message can be expected as an answer. */
+  /** The snapshot of a category without products has no message, so none can be waited for. */
   #hasProducts = false;
-  /** Between a switch of category and the subscription to the new one, totals of the former are not wanted. */
-  #listening = false;
-  #heardAt = 0;
-  #heardOn = null;
+  /** Whether totals in the feed count: not between a change of category and the subscription to the new one. */
+  #subscribed = false;
+  /** When the totals were last known to be current: by `performance.now()` and by the date. */
+  #currentAt = 0;
+  #currentDate = null;
   #liveSince = 0;
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
-    setInterval(() => this.#look(), LOOK_MS);
-    addEventListener('online', () => this.#hurry());
+    setInterval(() => this.#check(), CHECK_MS);
+    addEventListener('online', () => this.#retryNow());
     document.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.#hurry();
+      if (!document.hidden) this.#retryNow();
     });
   }
 
-  /** When the server last said something: totals are known to be current up to then. */
-  get heardOn() {
-    return new Date(this.#heardOn);
+  /** The last time at which the totals were known to be current. */
+  get currentDate() {
+    return new Date(this.#currentDate);
   }
 
-  /** Subscribes to `category` instead of the present one; an empty name ends the subscription. */
+  /** Subscribes to `category` instead of the current one. An empty name ends the subscription. */
   watch(category) {
     this.#category = category;
     this.#backoff.reset();
@@ -66,14 +68,14 @@ export class Feed {
     }
   }
 
-  /** Tries at once what is wanted, on a new socket. */
+  /** Subscribes again at once, on a new socket. */
   resume() {
     this.#close();
     this.watch(this.#category);
   }
 
   async #connect() {
-    const attempt = this.#begin();
+    const attempt = this.#newAttempt();
     const category = this.#category;
     let products;
     try {
@@ -95,26 +97,26 @@ export class Feed {
   #open() {
     this.#close();
     const socket = openFeed(this.#category);
-    const current = () => socket === this.#socket;
-    socket.onopen = () => current() && this.#subscribed();
-    socket.onmessage = ({ data }) => current() && this.#receive(data);
-    socket.onclose = () => current() && this.#lost();
+    const isCurrent = () => socket === this.#socket;
+    socket.onopen = () => isCurrent() && this.#onSubscribed();
+    socket.onmessage = ({ data }) => isCurrent() && this.#receive(data);
+    socket.onclose = () => isCurrent() && this.#lost();
     this.#socket = socket;
-    this.#expectAnswer();
+    this.#startDeadline();
   }
 
-  /** Moves the subscription to the present category (or asks for its snapshot once more). */
+  /** Moves the subscription to the current category, or requests its snapshot again. */
   #requestSnapshot() {
     this.#socket.send(JSON.stringify({ cmd: 'update-category', payload: { category: this.#category } }));
-    this.#subscribed();
+    this.#onSubscribed();
   }
 
-  #subscribed() {
-    this.#listening = true;
+  #onSubscribed() {
+    this.#subscribed = true;
     if (this.#hasProducts) {
-      this.#expectAnswer();
+      this.#startDeadline();
     } else {
-      this.#heard();
+      this.#markCurrent();
     }
   }
 
@@ -127,30 +129,30 @@ export class Feed {
     }
     if (message.error !== undefined) {
       this.#callbacks.onProblem(new Error(message.error));
-    } else if (this.#listening && typeof message.id === 'string' && typeof message.total === 'number') {
-      if (this.#callbacks.onTotal(message.id, message.total)) this.#heard();
+    } else if (this.#subscribed && typeof message.id === 'string' && typeof message.total === 'number') {
+      if (this.#callbacks.onTotal(message.id, message.total)) this.#markCurrent();
     }
   }
 
-  #heard() {
+  #markCurrent() {
     clearTimeout(this.#deadline);
     this.#deadline = null;
-    this.#heardAt = performance.now();
-    this.#heardOn = Date.now();
+    this.#currentAt = performance.now();
+    this.#currentDate = Date.now();
     this.#setState('live');
   }
 
-  #expectAnswer() {
+  #startDeadline() {
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.#lost(), ANSWER_DEADLINE_MS);
   }
 
   #loadFailed(error) {
-    if (error.status === 404) {
+    if (error.status === NOT_FOUND) {
       this.#category = '';
       this.#stop();
-    } else if (error.status === 401) {
-      // Whoever was asked for a token has given none: asking again and again would not help.
+    } else if (error.status === UNAUTHORISED) {
+      // The visitor was asked for a token and gave none. Another attempt would ask again.
       this.#stop();
     } else {
       this.#lost();
@@ -159,25 +161,25 @@ export class Feed {
   }
 
   #lost() {
-    this.#begin();
+    this.#newAttempt();
     this.#close();
     this.#setState('lost');
     this.#retry = setTimeout(() => this.#connect(), this.#backoff.next());
   }
 
   #stop() {
-    this.#begin();
+    this.#newAttempt();
     this.#close();
     this.#setState('idle');
   }
 
-  /** Makes everything that is still under way void. */
-  #begin() {
+  /** Cancels all timers and returns the number of a new attempt. */
+  #newAttempt() {
     clearTimeout(this.#retry);
     clearTimeout(this.#deadline);
     this.#retry = null;
     this.#deadline = null;
-    this.#listening = false;
+    this.#subscribed = false;
     this.#attempt += 1;
     return this.#attempt;
   }
@@ -187,25 +189,25 @@ export class Feed {
     this.#socket = null;
   }
 
-  /** The network or the viewer has come back: neither wait out a retry nor trust an old socket. */
-  #hurry() {
+  /** The network is back, or the page is visible again: the next attempt is made now, or the connection is tested. */
+  #retryNow() {
     if (this.#retry !== null) {
       this.#connect();
     } else if (this.#state === 'live') {
-      this.#probe();
+      this.#testConnection();
     }
   }
 
-  #look() {
+  #check() {
     if (this.#state !== 'live') return;
     const now = performance.now();
     if (now - this.#liveSince > STEADY_MS) this.#backoff.reset();
-    if (now - this.#heardAt > SILENCE_MS) this.#probe();
+    if (now - this.#currentAt > SILENCE_MS) this.#testConnection();
   }
 
-  #probe() {
-    const canAsk = this.#socket?.readyState === WebSocket.OPEN && this.#hasProducts;
-    if (canAsk && this.#deadline === null) this.#requestSnapshot();
+  #testConnection() {
+    const canRequest = this.#socket?.readyState === WebSocket.OPEN && this.#hasProducts;
+    if (canRequest && this.#deadline === null) this.#requestSnapshot();
   }
 
   #setState(state) {

@@ -1,160 +1,159 @@
-// Owns the orders that the server has not answered for good: their keys, their turn, their place in sessionStorage (so
-// that they survive a reload, and end with the tab), and that each is sent until it is answered. Under its key an order
-// counts once, however often it is sent. Knows nothing of the page.
+// The orders without a final answer. Each is sent with its key until it is answered, and the server counts a key once.
+// They are kept in sessionStorage, so that they survive a reload and end with the tab.
 
 import { addOrder } from './api.js';
 import { Backoff } from './backoff.js';
+import { FORBIDDEN, UNAUTHORISED } from './token.js';
 
-/** More than anybody makes by hand while a server restarts. */
-export const MOST_ORDERS = 100;
-/** An answer that takes longer than this is worth a word. */
-const PATIENCE_MS = 1_000;
-/** The server forgets keys after 24 hours; an order that is sent again after that would count again. */
-const SENT_FOR_MS = 23 * 60 * 60 * 1_000;
-const UNAUTHORISED = 401;
-const FORBIDDEN = 403;
-/** What the server says when it has made sure that an order was not counted. */
+/** More orders than a visitor makes by hand while a server restarts. */
+export const MAX_ORDERS = 100;
+/** Without an answer after this time, an order is shown as waiting. */
+const LATE_MS = 1_000;
+/** The server keeps keys for 24 hours. An order sent again after that would be counted twice. */
+const MAX_AGE_MS = 23 * 60 * 60 * 1_000;
+/** Statuses that promise that the order was not counted. */
 const NOT_COUNTED = [503, 507];
 
-/** Several servers may share an origin, each under a path of its own: an order is for the one that it was made at. */
+/** Contains the path, because several servers may share an origin, each under a path of its own. */
 const PREFIX = `ordercast-order:${new URL('.', document.baseURI).pathname}:`;
 
 /**
- * Calls back with
+ * Callbacks:
  * - `onChange()`: `waiting` may have changed,
- * - `onRefused(order, problem)`: the order was refused, and is forgotten,
- * - `onExpired(order)`: the order had no answer for too long, and is forgotten.
+ * - `onRejected(order, problem)`: the order was rejected, and is removed,
+ * - `onExpired(order)`: the order had no answer for too long, and is removed.
  *
- * An order is `{ id, name, amount, key, made, doubtful }`: `id` and `name` are the product's, `made` is when, in
- * milliseconds since 1970, and it is `doubtful` when a try of it may have been counted without an answer that says so.
+ * An order is `{ id, name, amount, key, made, maybeCounted }`: `id` and `name` of the product, `made` in milliseconds since
+ * 1970; `maybeCounted` means that an earlier attempt may have been counted.
  */
 export class Outbox {
   #callbacks;
   /**
-   * By product: its `orders`, oldest first, whether they are `late`, and how to `wake` them from a pause. Orders to one
-   * product are sent one after another, in their order; those to different products do not wait for each other.
+   * A queue for each product: its `orders`, oldest first, whether they are `late`, and `retryNow()`, which ends a wait.
+   * Orders of one product are sent one after another. Those of different products do not wait for each other.
    */
-  #lines = new Map();
+  #queues = new Map();
   #newest = 0;
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
   }
 
-  /** All orders without an answer for good, also those that were sent a moment ago. */
+  /** The number of orders without a final answer. */
   get size() {
     return this.#count(() => true);
   }
 
-  /** The orders that have been without an answer for so long, or in vain, that a visitor should know. */
+  /** The number of orders that the visitor should know of: late, or tried without success. */
   get waiting() {
-    return this.#count((line) => line.late);
+    return this.#count((queue) => queue.late);
   }
 
-  /** Goes on with what waited when the page was left. */
+  /** Sends the orders that were without an answer when the page was closed. */
   resume() {
     for (const order of stored()) this.#enqueue(order).late = true;
     this.#callbacks.onChange();
   }
 
-  /** Sends an order, `{ id, name, amount }`; `false` if too many wait already. */
+  /** Sends an order, `{ id, name, amount }`; `false` if too many have no answer yet. */
   add(wanted) {
-    if (this.size >= MOST_ORDERS) return false;
-    // No two at the same time, so that their order survives a reload.
+    if (this.size >= MAX_ORDERS) return false;
+    // Distinct times, so that the sequence of orders survives a reload.
     const made = Math.max(Date.now(), this.#newest + 1);
-    const order = { ...wanted, key: newKey(), made, doubtful: false };
+    const order = { ...wanted, key: newKey(), made, maybeCounted: false };
     store(order);
     this.#enqueue(order);
     this.#callbacks.onChange();
     return true;
   }
 
-  /** The server is there again: no pause is waited out. */
-  hurry() {
-    for (const line of this.#lines.values()) line.wake();
+  /** The server answers again: ends all waits between attempts. */
+  retryNow() {
+    for (const queue of this.#queues.values()) queue.retryNow();
   }
 
   #count(counts) {
-    return [...this.#lines.values()].filter(counts).reduce((sum, { orders }) => sum + orders.length, 0);
+    return [...this.#queues.values()].filter(counts).reduce((sum, { orders }) => sum + orders.length, 0);
   }
 
   #enqueue(order) {
     this.#newest = Math.max(this.#newest, order.made);
-    let line = this.#lines.get(order.id);
-    if (line) {
-      line.orders.push(order);
+    let queue = this.#queues.get(order.id);
+    if (queue) {
+      queue.orders.push(order);
     } else {
-      line = { orders: [order], late: false, wake() {} };
-      this.#lines.set(order.id, line);
-      this.#work(order.id, line);
+      queue = { orders: [order], late: false, retryNow() {} };
+      this.#queues.set(order.id, queue);
+      this.#sendAll(order.id, queue);
     }
-    return line;
+    return queue;
   }
 
-  async #work(id, line) {
+  async #sendAll(id, queue) {
     const backoff = new Backoff();
-    while (line.orders.length > 0) {
-      const [order] = line.orders;
-      if (Date.now() - order.made > SENT_FOR_MS) {
-        this.#forget(line, 1);
+    while (queue.orders.length > 0) {
+      const [order] = queue.orders;
+      if (Date.now() - order.made > MAX_AGE_MS) {
+        this.#remove(queue, 1);
         this.#callbacks.onExpired(order);
         continue;
       }
-      const problem = await this.#send(order, line);
+      const problem = await this.#send(order, queue);
       if (problem === null) {
         backoff.reset();
-        this.#forget(line, 1);
-      } else if (problem.stands) {
-        // A visitor who has given no token for one order is not asked anew for each one behind it.
+        this.#remove(queue, 1);
+      } else if (problem.isFinal) {
+        // Without a token all orders of the queue are removed, so that the visitor is asked once and not for each.
         const all = problem.status === UNAUTHORISED || problem.status === FORBIDDEN;
-        const refused = this.#forget(line, all ? line.orders.length : 1);
-        for (const order of refused) this.#callbacks.onRefused(order, problem);
+        const rejected = this.#remove(queue, all ? queue.orders.length : 1);
+        for (const order of rejected) this.#callbacks.onRejected(order, problem);
       } else {
-        order.doubtful ||= !NOT_COUNTED.includes(problem.status);
-        this.#delay(line);
+        order.maybeCounted ||= !NOT_COUNTED.includes(problem.status);
+        this.#setLate(queue);
         await new Promise((resolve) => {
-          line.wake = resolve;
+          queue.retryNow = resolve;
           setTimeout(resolve, backoff.next());
         });
       }
     }
-    this.#lines.delete(id);
+    this.#queues.delete(id);
     this.#callbacks.onChange();
   }
 
-  /** Resolves to what was wrong, or to `null`. */
-  async #send(order, line) {
-    const patience = setTimeout(() => this.#delay(line), PATIENCE_MS);
+  /** Resolves to the problem, or to `null`. */
+  async #send(order, queue) {
+    const timer = setTimeout(() => this.#setLate(queue), LATE_MS);
     try {
       await addOrder(order);
       return null;
     } catch (problem) {
       return problem;
     } finally {
-      clearTimeout(patience);
+      clearTimeout(timer);
     }
   }
 
-  #delay(line) {
-    line.late = true;
+  #setLate(queue) {
+    queue.late = true;
     this.#callbacks.onChange();
   }
 
-  #forget(line, count) {
-    const forgotten = line.orders.splice(0, count);
-    for (const { key } of forgotten) unstore(key);
+  /** Removes the first `count` orders, and returns them. */
+  #remove(queue, count) {
+    const removed = queue.orders.splice(0, count);
+    for (const { key } of removed) unstore(key);
     this.#callbacks.onChange();
-    return forgotten;
+    return removed;
   }
 }
 
-/** `crypto.randomUUID` is missing where a page came over plain HTTP, as on a LAN. */
+/** Not `crypto.randomUUID`, which a page loaded over plain HTTP, as on a LAN, does not have. */
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `board-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 }
 
-/** Each order is an item of its own, so that a page that the browser brings back from its history overwrites no other's. */
+/** Each order is an item of its own, so that a page restored from the browser's history cannot overwrite those of another. */
 function stored() {
   try {
     return Object.keys(sessionStorage)
@@ -162,8 +161,8 @@ function stored() {
       .map((name) => ({
         ...JSON.parse(sessionStorage.getItem(name)),
         key: name.slice(PREFIX.length),
-        // It may have been under way when the page was left.
-        doubtful: true,
+        // It may have been sent before the page was closed.
+        maybeCounted: true,
       }))
       .sort((one, other) => one.made - other.made);
   } catch {
@@ -171,19 +170,15 @@ function stored() {
   }
 }
 
-/** A browser that was told to keep nothing throws; an order then waits as long as the page lives. */
+/** Throws in a browser that is set to store nothing. The order then ends with the page. */
 function store({ key, id, name, amount, made }) {
   try {
     sessionStorage.setItem(PREFIX + key, JSON.stringify({ id, name, amount, made }));
-  } catch {
-    // See above.
-  }
+  } catch {}
 }
 
 function unstore(key) {
   try {
     sessionStorage.removeItem(PREFIX + key);
-  } catch {
-    // See above.
-  }
+  } catch {}
 }

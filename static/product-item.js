@@ -1,8 +1,8 @@
-// Owns the look of one product: the `<product-item>` element. Its data stays in the light DOM, in the slots `name`,
-// `rrp`, `info` and `orders`; a click on its button becomes an `order` event. Knows nothing of the server.
+// The `<product-item>` element: one product on the board. Its data is in the light DOM, in the slots `name`, `rrp`, `info`
+// and `orders`. Its form dispatches an `order` event.
 
-/** How long a change stays in sight. A change within that time adds to it instead of starting anew. */
-const PULSE_MS = 1_400;
+/** How long a change is shown. A further change within that time is added to it. */
+const CHANGE_MS = 1_400;
 
 const template = document.createElement('template');
 template.innerHTML = `
@@ -20,16 +20,16 @@ template.innerHTML = `
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  /* Measures are in em: where many products share the screen, each place is low (--place-height, from board.js), and what
-     is in it shrinks with it. Everything but the number takes about --rest of the height. */
+  /* Sizes are in em, and the font size depends on the height of a cell (--cell-height, set by board.js), so that everything
+     shrinks when many products share the screen. All but the number takes about --other-height. */
   :host {
     display: grid;
     min-width: 0;
     container-type: inline-size;
-    font-size: min(1rem, var(--place-height, 100vh) / 14);
-    --rest: 10.5em;
+    font-size: min(1rem, var(--cell-height, 100vh) / 14);
+    --other-height: 10.5em;
   }
-  :host([dense]) { --rest: 9em; }
+  :host([dense]) { --other-height: 9em; }
   .card {
     display: grid;
     overflow: hidden;
@@ -75,7 +75,7 @@ sheet.replaceSync(`
     overflow-wrap: anywhere;
     -webkit-box-orient: vertical;
     -webkit-line-clamp: 2;
-    /* As high when it says less, or nothing, so that the numbers of a row are level. */
+    /* The same height for short texts and none, so that the numbers of a row are level. */
     min-height: 2.6em;
   }
   :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 1; min-height: 1.3em; }
@@ -100,10 +100,10 @@ sheet.replaceSync(`
     place-self: center;
     margin: 0;
   }
-  /* As large as the place allows: its width shared by the digits (0.68 em each), the height that is left, half of all. */
+  /* The smallest of: the width divided by the digits (0.68 em each), the height left, about half of the whole height. */
   .number {
     color: var(--number);
-    font-size: min(88cqi / max(2.1, var(--digits, 1) * 0.68), (var(--place-height, 100vh) - var(--rest)) / 0.9, var(--place-height, 100vh) * 0.55);
+    font-size: min(88cqi / max(2.1, var(--digits, 1) * 0.68), (var(--cell-height, 100vh) - var(--other-height)) / 0.9, var(--cell-height, 100vh) * 0.55);
     font-weight: 750;
     font-variant-numeric: tabular-nums lining-nums;
     letter-spacing: -0.03em;
@@ -178,8 +178,8 @@ class ProductItem extends HTMLElement {
   #word;
   #change;
   #total;
-  #pulse = null;
-  #changeSoFar = 0;
+  #animation = null;
+  #shownChange = 0;
 
   constructor() {
     super();
@@ -191,7 +191,7 @@ class ProductItem extends HTMLElement {
     this.#number = root.querySelector('.number');
     this.#word = root.querySelector('.word');
     this.#change = root.querySelector('.change');
-    // What is typed replaces the amount, as at a till.
+    // So that typing replaces the amount.
     this.#amount.addEventListener('focus', () => this.#amount.select());
     root.querySelector('form').addEventListener('submit', (event) => this.#submit(event));
   }
@@ -203,7 +203,7 @@ class ProductItem extends HTMLElement {
     }
   }
 
-  /** A product as the server lists it: `{ id, name, rrp, info }`. */
+  /** A product of the server's list: `{ id, name, rrp, info }`. */
   set product({ id, name, rrp, info }) {
     this.dataset.id = id;
     setText(this.#name, name);
@@ -222,27 +222,27 @@ class ProductItem extends HTMLElement {
     setText(this.#orders, digits);
     setText(this.#word, Math.abs(total) === 1 ? 'order' : 'orders');
     this.style.setProperty('--digits', digits.length);
-    if (before !== undefined) this.#show(total - before);
+    if (before !== undefined) this.#showChange(total - before);
   }
 
-  #show(change) {
+  #showChange(change) {
     if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
-    const running = this.#pulse?.playState === 'running';
-    this.#changeSoFar = running ? this.#changeSoFar + change : change;
-    setText(this.#change, `${this.#changeSoFar < 0 ? '−' : '+'}${Math.abs(this.#changeSoFar)}`);
-    if (running) return;
-    this.#pulse = this.#change.animate(
+    const isRunning = this.#animation?.playState === 'running';
+    this.#shownChange = isRunning ? this.#shownChange + change : change;
+    setText(this.#change, `${this.#shownChange < 0 ? '−' : '+'}${Math.abs(this.#shownChange)}`);
+    if (isRunning) return;
+    this.#animation = this.#change.animate(
       [
         { opacity: 1, transform: 'scaleY(0)' },
         { opacity: 1, transform: 'none', offset: 0.1 },
         { opacity: 1, transform: 'none', offset: 0.9 },
         { opacity: 1, transform: 'scaleY(0)' },
       ],
-      { duration: PULSE_MS, easing: 'ease-out' },
+      { duration: CHANGE_MS, easing: 'ease-out' },
     );
     this.#number.animate(
       [{}, { color: 'var(--accent)', transform: 'scale(1.05)', offset: 0.15 }, {}],
-      { duration: PULSE_MS, easing: 'ease-out' },
+      { duration: CHANGE_MS, easing: 'ease-out' },
     );
   }
 
@@ -260,7 +260,7 @@ function slotted(tag, slot) {
   return element;
 }
 
-/** Writes only what differs, so that an unchanged product costs no layout. */
+/** Writes only a different text, so that an unchanged product needs no layout. */
 function setText(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }

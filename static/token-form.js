@@ -1,62 +1,61 @@
-// Owns what a visitor sees of tokens: the dialog that asks for one, its words, what a token can look like, and the
-// buttons that ask again and forget. Knows nothing of the server.
+// The dialog that asks the visitor for a token, and the buttons to enter and to forget one. Visitors read "access code".
 
 import { ADD, MISSING, ORDER, OWN_READS_ONLY, READ, READS_ONLY, REVOKED, WRONG, access } from './token.js';
 
-/** What both an Authorization line and the name of a WebSocket's subprotocol can carry. */
+/** The characters allowed both in an Authorization field and in the name of a WebSocket subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]{16,255}$/;
-const NO_TOKEN = 'A token is 16 to 255 letters, digits and - . _ ~ + without spaces.';
+const MALFORMED = 'An access code has 16 to 255 letters, digits or - . _ ~ + and no spaces.';
 
 const TITLES = {
-  [READ]: 'This board needs a token',
-  [ORDER]: 'Ordering needs a token',
-  [ADD]: 'Adding a product needs a token',
+  [READ]: 'This board needs an access code',
+  [ORDER]: 'Ordering needs an access code',
+  [ADD]: 'Adding a product needs an access code',
 };
-const PROMISES = {
-  [READ]: 'Give the one that lets you see it.',
-  [ORDER]: 'Give one that may order, and your order is sent.',
-  [ADD]: 'Give one that may order, and your product is added.',
+const NEXT_STEPS = {
+  [READ]: 'Please enter it to see the board.',
+  [ORDER]: 'Please enter it. Your order is then sent.',
+  [ADD]: 'Please enter it. Your product is then added.',
 };
 const REASONS = {
   [MISSING]: '',
-  [REVOKED]: 'The token of this tab is no longer accepted.',
-  [WRONG]: 'That token is not accepted.',
-  [OWN_READS_ONLY]: 'The token of this tab may see the board and not order.',
-  [READS_ONLY]: 'That token may see the board and not order.',
+  [REVOKED]: 'Your access code is no longer valid.',
+  [WRONG]: 'This access code is not valid.',
+  [OWN_READS_ONLY]: 'With your access code you can see the board, but not order.',
+  [READS_ONLY]: 'With this access code you can see the board, but not order.',
 };
 
 /**
- * Calls back with
- * - `onChange()`: the board can be read now, or no longer,
- * - `onAgain()`: the visitor wants what was refused to be tried again,
- * - `onForget()`: the token is forgotten; `onAgain()` follows.
+ * Callbacks:
+ * - `onChange()`: the token, or whether the board can be read, has changed,
+ * - `onRetry()`: what needs a token is to be tried again,
+ * - `onForget()`: the token is forgotten; `onRetry()` follows.
  */
 export class TokenForm {
   #dialog = document.getElementById('token');
   #title = document.getElementById('token-title');
-  #promise = document.getElementById('token-promise');
+  #nextStep = document.getElementById('token-next-step');
   #reason = document.getElementById('token-reason');
   #input = document.getElementById('token-input');
   #button = document.getElementById('token-use');
   #enter = document.getElementById('token-enter');
   #forget = document.getElementById('token-forget');
-  #answer = null;
+  /** Resolves the promise of `#ask`. */
+  #resolve = null;
 
-  constructor({ onChange, onAgain, onForget }) {
+  constructor({ onChange, onRetry, onForget }) {
     this.#dialog.addEventListener('submit', (event) => this.#submit(event));
     document.getElementById('token-cancel').addEventListener('click', () => this.#dialog.close());
-    // Escape, the button, or an end of the question: whoever still waits gets no token. The event comes late; the next
-    // question may have opened the dialog again.
+    // After Escape, the button or `done()`. The event is delayed: the dialog may already be open for the next request.
     this.#dialog.addEventListener('close', () => {
       if (this.#dialog.open) return;
       this.#input.value = '';
-      this.#tell(null);
+      this.#answer(null);
     });
-    this.#enter.addEventListener('click', onAgain);
+    this.#enter.addEventListener('click', onRetry);
     this.#forget.addEventListener('click', () => {
       access.forget();
       onForget();
-      onAgain();
+      onRetry();
     });
     access.attach({
       ask: (need, why) => this.#ask(need, why),
@@ -79,17 +78,15 @@ export class TokenForm {
     this.#forget.hidden = access.token === null;
   }
 
-  /** Resolves to what the visitor gives, or to `null`. The dialog stays open until it is known whether that was right. */
+  /** Resolves to the token that the visitor enters, or to `null`. The dialog stays open until the token is accepted. */
   #ask(need, why) {
     this.#title.textContent = TITLES[need];
-    this.#promise.textContent = PROMISES[need];
-    this.#say(REASONS[why]);
+    this.#nextStep.textContent = NEXT_STEPS[need];
     this.#setBusy(false);
     if (!this.#dialog.open) this.#dialog.showModal();
-    this.#input.focus();
-    this.#input.select();
+    this.#showReason(REASONS[why]);
     return new Promise((resolve) => {
-      this.#answer = resolve;
+      this.#resolve = resolve;
     });
   }
 
@@ -98,23 +95,23 @@ export class TokenForm {
     const token = this.#input.value.trim();
     if (TOKEN.test(token)) {
       this.#setBusy(true);
-      this.#tell(token);
+      this.#answer(token);
     } else {
-      this.#say(NO_TOKEN);
-      this.#input.focus();
-      this.#input.select();
+      this.#showReason(MALFORMED);
     }
   }
 
-  #tell(token) {
-    this.#answer?.(token);
-    this.#answer = null;
+  #answer(token) {
+    this.#resolve?.(token);
+    this.#resolve = null;
   }
 
-  #say(reason) {
+  #showReason(reason) {
     this.#reason.textContent = reason;
     this.#reason.hidden = reason === '';
     this.#input.setAttribute('aria-invalid', String(reason !== ''));
+    this.#input.focus();
+    this.#input.select();
   }
 
   #setBusy(busy) {

@@ -1,18 +1,21 @@
-// Owns this tab's token: where it is kept (in sessionStorage, so that no other tab knows it and it ends with the tab),
-// when a visitor is asked for one, and that what was refused is sent once more with it. Knows neither addresses nor the
-// page.
+// The token of this tab, which visitors know as the access code. It is kept in sessionStorage, so that it is not known to
+// other tabs and ends with the tab. When the server rejects a request for its token, the visitor is asked for another one,
+// and the request is sent again.
 
 const KEY = 'ordercast-token';
-const UNAUTHORISED = 401;
-const FORBIDDEN = 403;
+export const UNAUTHORISED = 401;
+export const FORBIDDEN = 403;
 const SERVER_FAILED = 500;
 
-/** What a request is for. */
+/** What a request needs a token for. */
 export const READ = 'read';
 export const ORDER = 'order';
 export const ADD = 'add';
 
-/** Why a visitor is asked: there is no token, or this tab's (or the one just given) is not accepted, or may only read. */
+/**
+ * Why the visitor is asked: there is no token; the token of this tab is not accepted (`REVOKED`) or may only read; the token
+ * just entered is not accepted (`WRONG`) or may only read.
+ */
 export const MISSING = 'missing';
 export const REVOKED = 'revoked';
 export const WRONG = 'wrong';
@@ -22,18 +25,18 @@ export const READS_ONLY = 'reads only';
 class Access {
   #token = stored();
   #locked = false;
-  /** Counts the times that a visitor gave no token: whoever has waited for one then waits no longer. */
-  #dismissals = 0;
-  /** One question at a time: it ends when the one before has an answer. */
+  /** How often the visitor has cancelled. A request that waited for its turn meanwhile does not ask again. */
+  #cancellations = 0;
+  /** Resolves when the visitor has answered for the last request in turn: one request asks at a time. */
   #turn = Promise.resolve();
   #ask = async () => null;
   #done = () => {};
   #onChange = () => {};
 
   /**
-   * Calls back with
-   * - `ask(need, why)`: a promise of the token that a visitor gives, or `null`,
-   * - `done()`: no further question follows,
+   * Callbacks:
+   * - `ask(need, why)`: resolves to the token that the visitor enters, or to `null`,
+   * - `done()`: the visitor is not asked again,
    * - `onChange()`: `token` or `isLocked` has changed.
    */
   attach({ ask, done, onChange }) {
@@ -42,12 +45,12 @@ class Access {
     this.#onChange = onChange;
   }
 
-  /** `null` when this tab has none. */
+  /** The token, or `null`. */
   get token() {
     return this.#token;
   }
 
-  /** Whether the board cannot be read without another token. */
+  /** Whether the board needs another token to be read. */
   get isLocked() {
     return this.#locked;
   }
@@ -57,21 +60,22 @@ class Access {
   }
 
   /**
-   * Resolves to the response to `send(token)`. If it refuses the token, a visitor is asked for another one, and it is
-   * sent again: a refused request has done nothing. A visitor who gives none gets the refusal.
+   * Resolves to the response to `send(token)`. If the token is rejected, the visitor is asked for another one, and the
+   * request is sent again, which is safe because a rejected request changes nothing. If the visitor cancels, it resolves to
+   * the response that rejected the token.
    */
   async request(send, need) {
     const used = this.#token;
-    const dismissals = this.#dismissals;
+    const cancellations = this.#cancellations;
     let response = await send(used);
     if (need === READ && used !== null && response.status === UNAUTHORISED) {
-      // Perhaps only orders need a token: then the board goes on without one, and an order asks for it.
+      // If only orders need a token, the board is read without one, and the next order asks for it.
       response = await send(null);
       if (response.status !== UNAUTHORISED && this.#token === used) this.#keep(null);
     }
-    if (refusal(response, need, used) !== null) {
+    if (rejection(response, need, used) !== null) {
       if (need === READ) this.#lock(true);
-      const turn = this.#turn.then(() => this.#askFor(send, need, used, response, dismissals));
+      const turn = this.#turn.then(() => this.#askFor(send, need, used, response, cancellations));
       this.#turn = turn.catch(() => {});
       response = await turn;
     }
@@ -79,28 +83,26 @@ class Access {
     return response;
   }
 
-  async #askFor(send, need, used, refused, dismissals) {
-    let response = refused;
-    let own = used;
-    if (this.#dismissals !== dismissals) return response;
+  async #askFor(send, need, used, response, cancellations) {
+    if (this.#cancellations !== cancellations) return response;
     if (this.#token !== used) {
-      // Another request has asked meanwhile.
-      own = this.#token;
-      response = await send(own);
+      // The visitor has entered a token for another request meanwhile.
+      used = this.#token;
+      response = await send(used);
     }
-    let why = refusal(response, need, own);
+    let why = rejection(response, need, used);
     if (why === WRONG) why = REVOKED;
     if (why === READS_ONLY) why = OWN_READS_ONLY;
     try {
       while (why !== null) {
         const given = await this.#ask(need, why);
         if (given === null) {
-          this.#dismissals += 1;
+          this.#cancellations += 1;
           return response;
         }
         response = await send(given);
-        why = refusal(response, need, given);
-        // Only a token that has been accepted takes the place of the former one, which may still be good for reading.
+        why = rejection(response, need, given);
+        // Only an accepted token replaces the former one, with which the board may still be read.
         if (why === null && response.status < SERVER_FAILED) this.#keep(given);
       }
       return response;
@@ -125,15 +127,15 @@ class Access {
 
 export const access = new Access();
 
-/** Why another token is needed; `null` when the response is about something else. */
-function refusal({ status }, need, used) {
+/** Why another token is needed, or `null`. */
+function rejection({ status }, need, used) {
   if (status === UNAUTHORISED) return used === null ? MISSING : WRONG;
-  // Without a token it is a page of a foreign origin that is refused; a token could not help.
+  // Without a token, 403 means that the origin of the page is not allowed.
   if (status === FORBIDDEN && need !== READ && used !== null) return READS_ONLY;
   return null;
 }
 
-/** A browser that was told to keep nothing throws; the token then lives as long as the page. */
+/** Throws in a browser that is set to store nothing. The token then ends with the page. */
 function stored() {
   try {
     return sessionStorage.getItem(KEY);
@@ -146,7 +148,5 @@ function store(token) {
   try {
     if (token === null) sessionStorage.removeItem(KEY);
     else sessionStorage.setItem(KEY, token);
-  } catch {
-    // See above.
-  }
+  } catch {}
 }

@@ -1,32 +1,37 @@
-//! The answer to a POST, parsed as far as it must be checked: status, length, body.
+//! Checks the answer to a POST: status, length and body.
 
-/// What is expected of every answer.
+/// The right answer to every order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// 200 with the body `{"ok":true}`, from a server that keeps totals.
     Accepted,
-    /// Any 2xx, from a relay that answers in its own words.
+    /// Any 2xx with any body, from a relay.
     Relayed,
 }
 
-/// What the bytes at hand say.
+/// The result of a check.
 pub enum Verdict {
-    /// A whole answer, and the right one.
+    /// A whole answer, and the expected one.
     Accepted,
-    /// 503: the server declined this order and says so.
-    Refused,
+    /// 503: the order was not counted.
+    Rejected,
     /// More bytes are needed.
     Partial,
-    /// A whole answer, but the wrong one.
+    /// Any other answer.
     Wrong,
 }
 
-/// Judges `bytes`, which must hold at most one answer: nothing is pipelined.
-pub fn judge(bytes: &[u8], expected: Expected) -> Verdict {
-    let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+/// The length of the head at the start of `bytes`, its empty line included, once that is there.
+pub fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
+}
+
+/// Checks `bytes`, which hold at most one answer, because requests are not pipelined.
+pub fn check(bytes: &[u8], expected: Expected) -> Verdict {
+    let Some(length) = head_length(bytes) else {
         return Verdict::Partial;
     };
-    let (head, body) = bytes.split_at(head_end + 4);
+    let (head, body) = bytes.split_at(length);
     let Some(status) = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3)) else {
         return Verdict::Wrong;
     };
@@ -42,7 +47,7 @@ pub fn judge(bytes: &[u8], expected: Expected) -> Verdict {
     };
     match (right, status) {
         (true, _) => Verdict::Accepted,
-        (false, b"503") => Verdict::Refused,
+        (false, b"503") => Verdict::Rejected,
         (false, _) => Verdict::Wrong,
     }
 }

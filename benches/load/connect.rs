@@ -1,4 +1,4 @@
-//! Opens connections: plain ones for posters, upgraded ones for subscribers, many at a time.
+//! Opens connections: plain ones for posters, WebSockets for subscribers, many at a time.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,41 +10,48 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
-/// Handshakes under way at once: enough to keep any server busy, below every accept backlog.
+use crate::answer::head_length;
+
+/// Concurrent handshakes: enough to keep any server busy, fewer than any accept backlog.
 const CONCURRENCY: usize = 64;
-/// How long one poll may bring nothing before the server counts as stuck.
+/// After this time without a completed handshake the server counts as stuck.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections from one source address before the next is used, far below the ephemeral port range.
 const PER_SOURCE: u32 = 4096;
-/// The nonce of RFC 6455, 1.3, and the answer it gives there.
+/// The key of the example in RFC 6455, section 1.3, and its accept value.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Counts connections, so that each group of `PER_SOURCE` has its own loopback address and its own ports.
+/// Connections opened so far. Each group of `PER_SOURCE` has its own loopback address, and so its own ports.
 static OPENED: AtomicU32 = AtomicU32::new(0);
 
-/// An upgraded connection and the bytes that came after the handshake's head.
+/// A WebSocket and the bytes received after the head of its handshake.
 pub struct Feed {
     pub stream: TcpStream,
     pub early: Vec<u8>,
 }
 
-/// When a handshake counts as done.
+/// What a handshake waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// The 101 head is read.
+    /// The head with status 101.
     Upgraded,
-    /// The first message is read, too.
+    /// The head and the first message.
     FirstMessage,
 }
 
-/// One connection to `server`, with an explicit receive buffer where one is given.
+/// Adds the stream to the poll, for reading, under the token `index`.
+pub fn watch(poll: &Poll, stream: &TcpStream, index: usize) -> io::Result<()> {
+    poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), Interest::READABLE)
+}
+
+/// A connection to `server`, with a receive buffer of so many bytes where a number is given.
 pub fn plain(server: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let group = OPENED.fetch_add(1, Ordering::Relaxed) / PER_SOURCE;
     let source = Ipv4Addr::new(127, 1, (group % 250) as u8, 1);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
-        // Before connecting, so that the window is never offered larger.
+        // Before connecting, because the first window offered depends on it.
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -77,7 +84,7 @@ pub fn subscribe(
 struct Handshake {
     stream: TcpStream,
     read: Vec<u8>,
-    /// Length of the head, once it is read.
+    /// Length of the head, once it is complete.
     head: Option<usize>,
 }
 
@@ -92,8 +99,7 @@ fn handshakes(count: usize, until: Until, open: impl Fn() -> io::Result<Handshak
         for (index, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() && opened < count {
                 let handshake = open()?;
-                let fd = handshake.stream.as_raw_fd();
-                poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+                watch(&poll, &handshake.stream, index)?;
                 *slot = Some(handshake);
                 opened += 1;
             }
@@ -134,16 +140,16 @@ impl Handshake {
 
     fn done(&mut self, until: Until) -> io::Result<bool> {
         if self.head.is_none() {
-            let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") else {
+            let Some(length) = head_length(&self.read) else {
                 return Ok(false);
             };
-            let head = &self.read[..end];
+            let head = &self.read[..length];
             let accepted = head.windows(ACCEPT.len()).any(|window| window == ACCEPT);
             if !head.starts_with(b"HTTP/1.1 101") || !accepted {
                 let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
                 return Err(io::Error::other(format!("not upgraded: {}", String::from_utf8_lossy(line))));
             }
-            self.head = Some(end + 4);
+            self.head = Some(length);
         }
         let early = &self.read[self.head.unwrap_or(0)..];
         Ok(until == Until::Upgraded || matches!(early, [_, length, rest @ ..] if rest.len() >= usize::from(*length)))

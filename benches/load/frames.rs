@@ -1,10 +1,10 @@
-//! The bytes a subscriber reads: WebSocket frames and the totals in them, parsed by hand and without allocation.
+//! Parses what a subscriber receives, WebSocket frames and the totals in them, without allocation.
 
 use crate::server::PREFIX;
 
-/// The largest payload taken: control frames and totals both fit in the short length form (RFC 6455, 5.2).
+/// The largest payload: control frames and totals both fit the one-byte length (RFC 6455, section 5.2).
 const MAX_PAYLOAD: usize = 125;
-/// The largest whole frame: two bytes of header and the payload, unmasked as servers send it.
+/// The largest frame: two bytes of header and the payload. Servers do not mask.
 pub const MAX_FRAME: usize = 2 + MAX_PAYLOAD;
 
 const FINAL_TEXT: u8 = 0x81;
@@ -12,23 +12,23 @@ const FINAL_CLOSE: u8 = 0x88;
 const FINAL_PING: u8 = 0x89;
 const FINAL_PONG: u8 = 0x8a;
 
-/// What stands at the head of the bytes read.
+/// The first frame of some bytes. `size` is its length in bytes.
 pub enum Frame<'a> {
-    /// One product's total; `size` bytes were used.
+    /// One product's total.
     Total { product: usize, total: u64, size: usize },
-    /// A ping to be answered with the same payload.
+    /// A ping, to be answered with the same payload.
     Ping { payload: &'a [u8], size: usize },
-    /// A pong nobody asked for, which the protocol allows.
+    /// An unsolicited pong (RFC 6455, section 5.5.3).
     Pong { size: usize },
-    /// The server says goodbye.
+    /// The server closes the session.
     Close,
     /// More bytes are needed.
     Partial,
-    /// Not what a server of totals sends.
+    /// Anything that a feed of totals must not send.
     Broken,
 }
 
-/// Parses the frame at the head of `bytes`.
+/// Parses the frame at the start of `bytes`.
 pub fn parse(bytes: &[u8]) -> Frame<'_> {
     let [kind, length, rest @ ..] = bytes else {
         return Frame::Partial;
@@ -53,14 +53,14 @@ pub fn parse(bytes: &[u8]) -> Frame<'_> {
     }
 }
 
-/// A masked pong; the mask is all zeros, which leaves the payload as it is.
+/// Writes a masked pong. The mask is all zeros and leaves the payload unchanged.
 pub fn pong(payload: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.extend([FINAL_PONG, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
     out.extend(payload);
 }
 
-/// The product's index and the total of exactly `{"id":"A1","total":13}`.
+/// The product's index and the total of a message such as `{"id":"A1","total":13}`; no other form is read.
 fn parse_total(payload: &[u8]) -> Option<(usize, u64)> {
     let rest = payload.strip_prefix(br#"{"id":""#)?.strip_prefix(PREFIX.as_bytes())?;
     let (number, rest) = parse_digits(rest)?;

@@ -1,4 +1,4 @@
-//! Latencies counted into buckets: constant memory, no allocation per sample, about 1.6 % resolution.
+//! A histogram of latencies: constant memory, no allocation per sample, values within 1.6 %.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one sample of `nanos`.
+    /// Counts a sample of `nanos` nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         self.counts[bucket(nanos)] += 1;
         self.total += 1;
         self.max = self.max.max(nanos);
     }
 
-    /// The value below or at which `share` (0 to 1) of the samples lie; `None` without samples.
+    /// The value that `share` (0 to 1) of the samples do not exceed; `None` without samples.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         if self.total == 0 {
             return None;
@@ -50,7 +50,7 @@ impl Histogram {
         (self.total > 0).then(|| Duration::from_nanos(self.max))
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     pub fn count(&self) -> u64 {
         self.total
     }

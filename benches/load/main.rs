@@ -1,28 +1,33 @@
-//! The load generator: starts a server on a free port, posts to it, subscribes to it, checks every total it
-//! delivers, and says how fast, at what cost. It exits with 1 when a server was fast but wrong.
+//! The load generator: starts a server on a free port, posts orders, opens subscribers, checks every delivered total, and
+//! reports throughput, latency, CPU and memory. It exits with 1 when a total or an answer was wrong, or a server used more
+//! memory than `--max-resident` allows.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `options` | the command line |
-//! | `scenarios` | the pieces of work and their figures |
+//! | `scenarios` | the pieces of work |
 //! | `search` | the highest rate that is carried |
-//! | `run` | one loaded run |
+//! | `load` | posters and subscribers of one run |
+//! | `run` | one run under load |
 //! | `posters` | the connections that post, one event loop |
 //! | `subscribers` | the connections that read, one event loop, and the checks |
-//! | `sent` | what has been posted, shared by the two |
+//! | `sent` | the orders posted, shared by these two |
 //! | `connect` | opening connections, handshakes |
-//! | `frames`, `answer` | parsing what servers say |
+//! | `frames`, `answer` | parsing what servers send |
 //! | `histogram` | latencies |
-//! | `server` | starting, finding and ending servers |
-//! | `procfs` | their CPU and memory |
-//! | `limits` | the machine's own limits |
+//! | `server` | starting and ending servers |
+//! | `procfs` | CPU and memory of processes and kernel |
+//! | `bare_sends` | the cost of sends without a server |
+//! | `figures` | the kinds of figures, the result of one piece of work |
 //! | `report` | lines, tables, JSON |
 
 mod answer;
+mod bare_sends;
 mod connect;
+mod figures;
 mod frames;
 mod histogram;
-mod limits;
+mod load;
 mod options;
 mod posters;
 mod procfs;
@@ -41,7 +46,7 @@ use std::process::ExitCode;
 use options::Options;
 use report::Report;
 
-/// Rounds when peers are compared: the fewest that have a median.
+/// Rounds when peers are compared: the fewest with a median that is not an extreme.
 const PEER_ROUNDS: u32 = 3;
 
 fn main() -> ExitCode {
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every server that has to be right was.
+/// Does what the options ask for; false when a server that must have no faults had one.
 fn measure() -> Result<bool, Box<dyn std::error::Error>> {
     let options = Options::parse()?;
     if options.help {
@@ -63,8 +68,8 @@ fn measure() -> Result<bool, Box<dyn std::error::Error>> {
         return Ok(true);
     }
     println!("{}", report::machine());
-    if options.limits {
-        limits::print()?;
+    if options.bare_sends {
+        bare_sends::print()?;
     }
     let rounds = options.rounds.unwrap_or(if options.peers { PEER_ROUNDS } else { 1 });
     let works = scenarios::works(&options);
@@ -91,7 +96,7 @@ fn measure() -> Result<bool, Box<dyn std::error::Error>> {
     let path = options.json.clone().unwrap_or_else(default);
     fs::write(&path, format!("{:#}\n", report.json()))?;
     println!("every figure: {}", path.display());
-    // Where peers are compared, their faults are part of the result.
-    let mut answerable = options.contenders.iter().filter(|one| !options.peers || !one.is_peer());
-    Ok(!answerable.any(|contender| report.is_wrong(&contender.name)))
+    // In a comparison of peers, a peer's faults are a result and not a failure.
+    let mut checked = options.contenders.iter().filter(|contender| !options.peers || !contender.is_peer());
+    Ok(!checked.any(|contender| report.has_faults(&contender.name)))
 }

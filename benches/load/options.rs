@@ -11,13 +11,14 @@ pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
 
 WORK      all (the default) | post | deliver | search | memory | connects | start
-          limits: what bare sends cost on this machine
-          peers:  all of it, on ordercast and every peer in turn, three rounds
+          limits: the cost of sends without a server on this machine
+          peers:  all work, on ordercast and every peer in turn, three rounds
 
---quick               less of everything, in under a minute
+--quick               shorter runs and fewer of them, in under a minute
 --server NAME         ordercast (the default) | bun | axum | nchan | ws | fastify; may be repeated
---command LINE        any server that prints 'listening on http://ADDRESS'; {catalog} and {room} are filled in
---rounds N            so many times, servers in turn; the table gives medians
+--command LINE        a server that prints 'listening on http://ADDRESS'; {catalog} stands for a catalogue file,
+                      {room} for a folder that it may use; may be repeated
+--rounds N            rounds, each on all servers in turn; the table gives medians
 --json FILE           where to write every figure (default: load.json in the target folder's tmp)
 --markdown FILE       where to write the table of medians
 --data-root FOLDER    where ordercast keeps its data (default: the target folder's tmp)
@@ -25,7 +26,8 @@ WORK      all (the default) | post | deliver | search | memory | connects | star
 --rates N,…           orders a second for deliver; max is as fast as possible
 --posters N,…         connections that post
 --seconds S           length of each measured run
---limit MS            the p99 that search allows
+--limit MS            the highest p99 that search allows
+--max-resident KB     memory fails when an idle subscriber takes more resident memory of the server
 ";
 
 /// What to measure, and how.
@@ -33,7 +35,7 @@ WORK      all (the default) | post | deliver | search | memory | connects | star
 pub struct Options {
     pub works: Vec<String>,
     pub peers: bool,
-    pub limits: bool,
+    pub bare_sends: bool,
     pub help: bool,
     pub quick: bool,
     pub contenders: Vec<Contender>,
@@ -44,14 +46,16 @@ pub struct Options {
     pub rates: Option<Vec<Option<f64>>>,
     pub posters: Option<Vec<usize>>,
     pub seconds: Option<Duration>,
-    pub limit: Option<Duration>,
+    pub p99_limit: Option<Duration>,
+    /// Resident KB of an idle subscriber.
+    pub max_resident: Option<f64>,
 }
 
-/// The pieces of work that `all` stands for.
+/// All work.
 pub const WORKS: [&str; 6] = ["post", "deliver", "search", "memory", "connects", "start"];
 
 impl Options {
-    /// From the arguments of the process.
+    /// Reads the arguments of the process.
     pub fn parse() -> Result<Self, lexopt::Error> {
         let mut options = Self::default();
         let mut names = Vec::new();
@@ -73,9 +77,10 @@ impl Options {
                 Long("rates") => options.rates = Some(list(&mut parser, rate)?),
                 Long("posters") => options.posters = Some(list(&mut parser, count)?),
                 Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
-                Long("limit") => options.limit = Some(duration(&mut parser, 1e-3)?),
+                Long("limit") => options.p99_limit = Some(duration(&mut parser, 1e-3)?),
+                Long("max-resident") => options.max_resident = Some(parser.value()?.parse()?),
                 Long("help") | Short('h') => options.help = true,
-                // Cargo says this to every benchmark.
+                // Cargo passes this to every benchmark.
                 Long("bench") => {}
                 Value(work) => options.work(&work.string()?)?,
                 _ => return Err(argument.unexpected()),
@@ -92,8 +97,11 @@ impl Options {
                 peer => Contender::peer(peer).ok_or(format!("there is no server '{peer}'"))?,
             });
         }
-        if options.works.is_empty() && !options.limits {
+        if options.works.is_empty() && !options.bare_sends {
             options.works = WORKS.map(String::from).to_vec();
+        }
+        if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
+            return Err("--max-resident needs the work 'memory'".into());
         }
         Ok(options)
     }
@@ -102,7 +110,7 @@ impl Options {
         match work {
             "all" => self.works.extend(WORKS.map(String::from)),
             "peers" => self.peers = true,
-            "limits" => self.limits = true,
+            "limits" => self.bare_sends = true,
             _ if WORKS.contains(&work) => self.works.push(work.into()),
             _ => return Err(format!("there is no work '{work}'").into()),
         }

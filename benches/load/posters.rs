@@ -1,22 +1,20 @@
-//! The posters: keep-alive connections on one event loop, each with one order in flight at most.
+//! The posters: keep-alive connections on one event loop, each with at most one order in flight.
 //!
-//! Closed loop, a poster sends its next order when the answer to the last is read and checked. Paced, orders fall
-//! due at a fixed rate and go to whichever poster has been free longest; what falls due while all are busy
-//! waits, so that an offered rate that a server cannot carry shows in the rate achieved.
+//! Without a rate, a poster sends its next order when the answer to the last one is checked (closed loop). With a rate,
+//! orders fall due at that rate, and the poster that has been free longest sends the next one. Orders that fall due while
+//! all posters are busy wait, so a rate that the server cannot carry shows as fewer orders accepted.
 //!
-//! One event loop is the cheapest way to post: 3.3 to 4.2 µs of CPU an order, from 64 connections to 1, where one
-//! blocking thread per connection took 12.9 to 5.3 µs against the same server.
+//! One event loop is the cheapest way to post: an order costs 3.3 µs of CPU with 64 connections and 4.2 µs with one. A
+//! blocking thread per connection cost 12.9 and 5.3 µs against the same server.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use crate::answer::{self, Expected, Verdict};
 use crate::connect;
@@ -24,29 +22,29 @@ use crate::histogram::Histogram;
 use crate::sent::Sent;
 use crate::server::PREFIX;
 
-/// The shortest time between two rounds of due orders: below it the pacer itself would cost noticeable CPU.
+/// The shortest time between two wake-ups of the ticker. More would cost noticeable CPU.
 const MIN_TICK: Duration = Duration::from_micros(250);
-/// No answer for this long means that the server is stuck.
+/// After this time without an answer the server counts as stuck.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// Longer than any answer's head and body.
+/// The longest answer, head and body.
 const ANSWER_BYTES: usize = 2048;
 
 /// What to post.
 pub struct Plan {
     pub posters: usize,
     /// Orders a second over all posters; `None` for as fast as possible.
-    pub pace: Option<f64>,
-    /// No order is sent after this time on the clock of `Sent`.
+    pub rate: Option<f64>,
+    /// When the last order may be sent, in nanoseconds on the clock of `Sent`.
     pub until: u64,
     pub expected: Expected,
 }
 
-/// What came of it.
+/// The result of posting.
 pub struct Posted {
-    /// From sending to the answer, of the orders that count.
+    /// From sending an order to its answer, of the orders that count.
     pub latency: Histogram,
-    /// Orders answered with a refusal.
-    pub refused: u64,
+    /// Orders answered with 503.
+    pub rejected: u64,
 }
 
 struct Poster {
@@ -64,25 +62,25 @@ struct Posters<'a> {
     host: SocketAddr,
     posters: Vec<Poster>,
     free: VecDeque<usize>,
-    /// Posters whose product has used up the run's capacity.
+    /// Posters that have sent as many orders as `Sent` has capacity for.
     retired: usize,
     posted: Posted,
 }
 
-/// Posts by `plan` and returns when every answer is in.
-pub fn drive(server: SocketAddr, plan: &Plan, sent: &Sent) -> Result<Posted, String> {
-    let stop_pacer = AtomicBool::new(false);
+/// Posts as planned, and returns once every answer has been received.
+pub fn post(server: SocketAddr, plan: &Plan, sent: &Sent) -> Result<Posted, String> {
+    let stop_ticker = AtomicBool::new(false);
     let result = thread::scope(|scope| {
         let mut poll = Poll::new()?;
         let mut posters = Posters::connect(server, plan, sent, &poll)?;
-        if let Some(rate) = plan.pace {
+        if let Some(rate) = plan.rate {
             let waker = Waker::new(poll.registry(), Token(plan.posters))?;
             let tick = Duration::from_secs_f64(1.0 / rate).max(MIN_TICK);
-            let stop_pacer = &stop_pacer;
-            scope.spawn(move || tick_until(stop_pacer, tick, &waker));
+            let stop_ticker = &stop_ticker;
+            scope.spawn(move || tick_until(stop_ticker, tick, &waker));
         }
         let result = posters.run(&mut poll);
-        stop_pacer.store(true, Ordering::Relaxed);
+        stop_ticker.store(true, Ordering::Relaxed);
         result.map(|()| posters.posted)
     });
     result.map_err(|error: io::Error| format!("posting: {error}"))
@@ -104,7 +102,7 @@ impl<'a> Posters<'a> {
         let mut posters = Vec::with_capacity(plan.posters);
         for index in 0..plan.posters {
             let stream = connect::plain(host, None)?;
-            poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), Interest::READABLE)?;
+            connect::watch(poll, &stream, index)?;
             posters.push(Poster {
                 stream,
                 request: Vec::new(),
@@ -114,7 +112,7 @@ impl<'a> Posters<'a> {
                 sent_at: 0,
             });
         }
-        let posted = Posted { latency: Histogram::default(), refused: 0 };
+        let posted = Posted { latency: Histogram::default(), rejected: 0 };
         let free = (0..plan.posters).collect();
         Ok(Self { plan, sent, host, posters, free, retired: 0, posted })
     }
@@ -126,7 +124,7 @@ impl<'a> Posters<'a> {
         let mut last_answer = Instant::now();
         loop {
             let now = self.sent.now();
-            let due = match self.plan.pace {
+            let due = match self.plan.rate {
                 Some(rate) => ((now - began) as f64 * 1e-9 * rate) as u64 + 1,
                 None => u64::MAX,
             };
@@ -157,7 +155,7 @@ impl<'a> Posters<'a> {
         }
     }
 
-    /// Sends the poster's next order; false when the run's capacity for its product is used up.
+    /// Sends the poster's next order; false when `Sent` has no capacity left for its product.
     fn send(&mut self, index: usize) -> io::Result<bool> {
         let poster = &mut self.posters[index];
         let Some(total) = self.sent.next_total(index) else {
@@ -173,7 +171,7 @@ impl<'a> Posters<'a> {
         Ok(true)
     }
 
-    /// Reads what has come; true when the poster is free again.
+    /// Reads the answer as far as it has been received; true when it is complete and the poster is free again.
     fn receive(&mut self, index: usize) -> io::Result<bool> {
         let poster = &mut self.posters[index];
         loop {
@@ -184,13 +182,13 @@ impl<'a> Posters<'a> {
                 Err(error) => return Err(error),
             }
             let bytes = &poster.answer[..poster.read];
-            match answer::judge(bytes, self.plan.expected) {
+            match answer::check(bytes, self.plan.expected) {
                 Verdict::Partial if poster.read < ANSWER_BYTES => continue,
                 Verdict::Partial | Verdict::Wrong => {
                     let text = String::from_utf8_lossy(bytes);
                     return Err(io::Error::other(format!("wrong answer: {text}")));
                 }
-                Verdict::Refused => self.posted.refused += 1,
+                Verdict::Rejected => self.posted.rejected += 1,
                 Verdict::Accepted => {
                     let now = self.sent.now();
                     self.sent.accepted(index, now);
@@ -206,7 +204,7 @@ impl<'a> Posters<'a> {
 }
 
 impl Poster {
-    /// The request is the same each time for a server that tallies; a relay is sent the total itself.
+    /// A server that keeps totals gets the same request for every order; a relay gets the total to relay.
     fn write_request(&mut self, index: usize, total: u64, expected: Expected, host: SocketAddr) -> io::Result<()> {
         if expected == Expected::Accepted && !self.request.is_empty() {
             return Ok(());

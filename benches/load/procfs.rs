@@ -1,26 +1,24 @@
-//! What the kernel says of a server's processes and of its own memory, read from /proc.
+//! CPU and memory of processes and of the kernel, read from /proc.
 
 use std::fs;
 
-/// Clock ticks a second in /proc/PID/stat; fixed at 100 in the kernel's interface to user space.
+/// Clock ticks a second in /proc/PID/stat: always 100 in the kernel's interface to user space.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Bytes in a page on every machine this runs on.
+/// Bytes in a page on every machine that this runs on.
 const PAGE: u64 = 4096;
 
-/// Kernel memory in bytes, of the whole machine: only differences mean something.
-#[derive(Clone, Copy, Default)]
-pub struct Kernel {
+/// Bytes of kernel memory, of the whole machine: only differences between two readings are meaningful.
+pub struct KernelMemory {
     /// Stacks of threads.
     pub stacks: u64,
     /// Slab caches: sockets, files, descriptors.
     pub slab: u64,
-    /// Page tables.
     pub page_tables: u64,
-    /// What stands in TCP buffers.
+    /// TCP buffers in use.
     pub tcp: u64,
 }
 
-/// The processes of the tree whose root is `root`, itself first.
+/// The process `root` and all its descendants, `root` first.
 pub fn tree(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
@@ -37,12 +35,12 @@ pub fn tree(root: u32) -> Vec<u32> {
     pids
 }
 
-/// User and system seconds that `pids` have used. The kernel adds them up thread by thread: not for every sample.
+/// User and system seconds that `pids` have used. Too costly for every sample: the kernel adds up all threads.
 pub fn cpu(pids: &[u32]) -> f64 {
     (sum(pids, USER_TIME) + sum(pids, SYSTEM_TIME)) as f64 / TICKS_PER_SECOND
 }
 
-/// How many threads `pids` have; as costly as `cpu`.
+/// Threads of `pids`; as costly as `cpu`.
 pub fn threads(pids: &[u32]) -> u64 {
     sum(pids, THREADS)
 }
@@ -62,9 +60,9 @@ pub fn resident(pids: &[u32]) -> u64 {
     (own + shared) * PAGE
 }
 
-/// CPU seconds that the whole machine has been busy.
+/// CPU seconds used on the whole machine.
 pub fn busy() -> f64 {
-    // The first line sums all cores: user, nice, system, idle, iowait, irq, softirq, steal.
+    // The fields of the first line, which sums all cores: user, nice, system, idle, iowait, irq, softirq, steal.
     const NOT_BUSY: [usize; 2] = [3, 4];
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
@@ -73,14 +71,14 @@ pub fn busy() -> f64 {
     busy.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// The kernel's memory now.
-pub fn kernel() -> Kernel {
+/// Reads the kernel's memory.
+pub fn kernel_memory() -> KernelMemory {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0u64)
     };
-    Kernel {
+    KernelMemory {
         stacks: kilobytes("KernelStack:") * 1024,
         slab: kilobytes("Slab:") * 1024,
         page_tables: kilobytes("PageTables:") * 1024,
@@ -96,13 +94,13 @@ pub fn tcp_memory() -> u64 {
     pages.unwrap_or(0) * PAGE
 }
 
-// Fields of /proc/PID/stat counted from the state, the first after the command's closing bracket.
+// Fields of /proc/PID/stat, counted from the state, which is the first after the closing bracket of the command.
 const PARENT: usize = 1;
 const USER_TIME: usize = 11;
 const SYSTEM_TIME: usize = 12;
 const THREADS: usize = 17;
 
-/// The sum of one field over `pids`; those that have ended count as nothing.
+/// The sum of one field over `pids`, without those that have ended.
 fn sum(pids: &[u32], index: usize) -> u64 {
     pids.iter().filter_map(|pid| stat_field(&read_stat(*pid)?, index)).sum()
 }
@@ -112,7 +110,7 @@ fn read_stat(pid: u32) -> Option<String> {
 }
 
 fn stat_field(stat: &str, index: usize) -> Option<u64> {
-    // The command may hold spaces and brackets itself; the last bracket ends it.
+    // The command itself may contain spaces and brackets; the last bracket ends it.
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(index)?.parse().ok()
 }

@@ -1,86 +1,18 @@
-//! What was measured: figures by server, work and round; as lines, a Markdown table of medians, and JSON.
+//! All measurements by server, work and round: as lines, a Markdown table of medians, and JSON.
 
 use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::{Value, json};
 
-/// Which way a figure is good.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    Higher,
-    Lower,
-    /// Stated beside the others, but no measure of who is ahead.
-    Neither,
-}
-
-/// A kind of figure.
-#[derive(PartialEq, Eq)]
-pub struct Figure {
-    pub name: &'static str,
-    pub unit: &'static str,
-    pub better: Better,
-}
-
-impl Figure {
-    /// Name and unit.
-    fn label(&self) -> String {
-        match self.unit {
-            "" => self.name.into(),
-            unit if unit.starts_with('/') => format!("{}{unit}", self.name),
-            unit => format!("{}, {unit}", self.name),
-        }
-    }
-}
-
-const fn figure(name: &'static str, unit: &'static str, better: Better) -> Figure {
-    Figure { name, unit, better }
-}
-
-pub const ORDERS: Figure = figure("orders", "/s", Better::Higher);
-pub const POST_P50: Figure = figure("POST p50", "ms", Better::Lower);
-pub const POST_P99: Figure = figure("POST p99", "ms", Better::Lower);
-pub const CPU_PER_ORDER: Figure = figure("CPU per order", "µs", Better::Lower);
-pub const DELIVERIES: Figure = figure("deliveries", "/s", Better::Higher);
-pub const ACCEPTED: Figure = figure("orders accepted", "/s", Better::Neither);
-pub const REFUSED: Figure = figure("orders refused", "", Better::Neither);
-pub const DELIVERY_P50: Figure = figure("delivery p50", "ms", Better::Lower);
-pub const DELIVERY_P99: Figure = figure("delivery p99", "ms", Better::Lower);
-pub const DELIVERY_MAX: Figure = figure("delivery max", "ms", Better::Neither);
-pub const CPU_PER_MILLION: Figure = figure("CPU per million deliveries", "s", Better::Lower);
-pub const GENERATOR_CPU: Figure = figure("generator's CPU", "%", Better::Neither);
-pub const OTHERS_CPU: Figure = figure("others' CPU", "%", Better::Neither);
-pub const SKIPPED: Figure = figure("skipped", "% of totals", Better::Neither);
-pub const SETTLED: Figure = figure("exact after the last answer", "ms", Better::Neither);
-pub const RESIDENT_MAX: Figure = figure("resident max", "MB", Better::Lower);
-pub const RESIDENT_END: Figure = figure("resident at the end", "MB", Better::Neither);
-pub const TCP_MAX: Figure = figure("kernel TCP max", "MB", Better::Neither);
-pub const TCP_END: Figure = figure("kernel TCP at the end", "MB", Better::Neither);
-pub const THREADS: Figure = figure("threads", "", Better::Neither);
-pub const RATE: Figure = figure("highest rate", "orders/s", Better::Neither);
-pub const CARRIED: Figure = figure("carried", "deliveries/s", Better::Higher);
-pub const P50_THERE: Figure = figure("delivery p50 there", "ms", Better::Neither);
-pub const P99_THERE: Figure = figure("delivery p99 there", "ms", Better::Neither);
-pub const CPU_THERE: Figure = figure("CPU per million there", "s", Better::Neither);
-pub const RESIDENT_EACH: Figure = figure("resident each", "KB", Better::Lower);
-pub const STACKS_EACH: Figure = figure("kernel stacks each", "KB", Better::Neither);
-pub const SLAB_EACH: Figure = figure("kernel slab each, both ends", "KB", Better::Neither);
-pub const PAGE_TABLES_EACH: Figure = figure("page tables each", "KB", Better::Neither);
-pub const CONNECTS: Figure = figure("connects", "/s", Better::Higher);
-pub const CPU_PER_CONNECT: Figure = figure("CPU per connect", "µs", Better::Lower);
-pub const START: Figure = figure("start to first answer", "ms", Better::Lower);
-pub const FIRST_START: Figure = figure("the same in an empty folder", "ms", Better::Neither);
-pub const IDLE: Figure = figure("idle resident", "MB", Better::Lower);
-pub const FOOTPRINT: Figure = figure("executable and its files", "MB", Better::Lower);
+use crate::figures::{Better, Figure, Measurement};
 
 /// One server's result of one piece of work in one round.
 pub struct Row {
     pub server: String,
     pub round: u32,
     pub work: String,
-    pub figures: Vec<(&'static Figure, f64)>,
-    /// What was wrong; the figures of such a row say nothing good.
-    pub faults: Vec<String>,
+    pub measurement: Measurement,
 }
 
 /// All rows of one invocation.
@@ -96,15 +28,15 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Whether the server was wrong anywhere.
-    pub fn is_wrong(&self, server: &str) -> bool {
-        self.rows.iter().any(|row| row.server == server && !row.faults.is_empty())
+    /// Whether any row of the server has a fault.
+    pub fn has_faults(&self, server: &str) -> bool {
+        self.rows.iter().any(|row| row.server == server && !row.measurement.faults.is_empty())
     }
 
-    /// Medians of what can be better or worse, per work and figure, one column per server; where the first of several servers is compared with
-    /// the rest, the last column says how far ahead of the best of them it is (below 1: behind).
+    /// Medians of the figures that have a better direction, one column per server. With several servers, the last column
+    /// is the ratio of the first server to the best of the others; below 1 the first is worse.
     pub fn markdown(&self) -> String {
-        let servers = in_order(self.rows.iter().map(|row| row.server.as_str()));
+        let servers = distinct(self.rows.iter().map(|row| row.server.as_str()));
         let mut text = String::from("| work | figure |");
         for server in &servers {
             let _ = write!(text, " {server} |");
@@ -114,9 +46,9 @@ impl Report {
         text += "|---|---|";
         text += &"---:|".repeat(servers.len() + usize::from(compared));
         text.push('\n');
-        for work in in_order(self.rows.iter().map(|row| row.work.as_str())) {
+        for work in distinct(self.rows.iter().map(|row| row.work.as_str())) {
             let rows = || self.rows.iter().filter(|row| row.work == work);
-            let measures = rows().flat_map(|row| row.figures.iter().map(|(figure, _)| *figure));
+            let measures = rows().flat_map(|row| row.measurement.figures.iter().map(|(figure, _)| *figure));
             let mut done = Vec::new();
             for figure in measures.filter(|figure| figure.better != Better::Neither) {
                 if !done.contains(&figure) {
@@ -126,9 +58,10 @@ impl Report {
             }
         }
         let mut notes: Vec<String> = Vec::new();
-        for row in self.rows.iter().filter(|row| !row.faults.is_empty()) {
-            let Row { server, round, work, faults, .. } = row;
-            notes.push(format!("† {server}, {work}, round {round}: {}.", faults.join("; ")));
+        for Row { server, round, work, measurement } in &self.rows {
+            if !measurement.faults.is_empty() {
+                notes.push(format!("† {server}, {work}, round {round}: {}.", measurement.faults.join("; ")));
+            }
         }
         if !notes.is_empty() {
             let _ = write!(text, "\n{}\n", notes.join("\n"));
@@ -141,7 +74,7 @@ impl Report {
         let _ = write!(text, "| {work} | {} |", figure.label());
         for cell in &cells {
             let value = cell.median.map_or_else(|| "–".into(), pretty);
-            let _ = write!(text, " {value}{} |", if cell.faulty { " †" } else { "" });
+            let _ = write!(text, " {value}{} |", if cell.has_faults { " †" } else { "" });
         }
         if let [own, peers @ ..] = &cells[..]
             && !peers.is_empty()
@@ -154,14 +87,14 @@ impl Report {
 
     fn cell(&self, server: &str, work: &str, figure: &Figure) -> Cell {
         let rows = || self.rows.iter().filter(|row| row.server == server && row.work == work);
-        let values = rows().flat_map(|row| &row.figures).filter(|(found, _)| *found == figure);
+        let values = rows().flat_map(|row| &row.measurement.figures).filter(|(found, _)| *found == figure);
         Cell {
             median: median(values.map(|(_, value)| *value).collect()),
-            faulty: rows().any(|row| !row.faults.is_empty()),
+            has_faults: rows().any(|row| !row.measurement.faults.is_empty()),
         }
     }
 
-    /// Everything, round by round.
+    /// Every row.
     pub fn json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         json!({ "machine": machine(), "rows": rows })
@@ -170,45 +103,46 @@ impl Report {
 
 struct Cell {
     median: Option<f64>,
-    faulty: bool,
+    has_faults: bool,
 }
 
 impl Row {
     fn line(&self) -> String {
         let mut text = format!("{:9} {:44}", self.server, self.work);
-        for (figure, value) in &self.figures {
+        for (figure, value) in &self.measurement.figures {
             let space = if figure.unit.starts_with(['/', '%']) { "" } else { " " };
             let _ = write!(text, " | {} {}{space}{}", figure.name, pretty(*value), figure.unit);
         }
-        for fault in &self.faults {
+        for fault in &self.measurement.faults {
             let _ = write!(text, "\n  WRONG: {fault}");
         }
         text
     }
 
     fn json(&self) -> Value {
+        let Measurement { figures, faults } = &self.measurement;
         let figures: serde_json::Map<String, Value> =
-            self.figures.iter().map(|(figure, value)| (figure.label(), json!(value))).collect();
+            figures.iter().map(|(figure, value)| (figure.label(), json!(value))).collect();
         json!({
             "server": self.server, "work": self.work, "round": self.round,
-            "figures": figures, "faults": self.faults,
+            "figures": figures, "faults": faults,
         })
     }
 }
 
-/// How many times better than the best of the peers that did the work.
+/// The ratio to the best peer without faults, above 1 when `own` is better.
 fn ahead(own: f64, peers: &[Cell], better: Better) -> Option<f64> {
-    let values = peers.iter().filter(|cell| !cell.faulty).filter_map(|cell| cell.median);
+    let values = peers.iter().filter(|cell| !cell.has_faults).filter_map(|cell| cell.median);
     let ratio = match better {
         Better::Higher => values.reduce(f64::max).map(|best| own / best),
         Better::Lower => values.reduce(f64::min).map(|best| best / own),
         Better::Neither => None,
     };
-    // Where either is zero, there is nothing to compare.
+    // A zero on either side cannot be compared.
     ratio.filter(|ratio| ratio.is_finite() && *ratio > 0.0)
 }
 
-/// The machine in one line, without its name.
+/// Processor and kernel of the machine in one line.
 pub fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
@@ -230,7 +164,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for name in names {
         if !seen.contains(&name) {
@@ -240,7 +174,7 @@ fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-/// Three significant digits, thousands set apart.
+/// Three significant digits, with commas between thousands.
 pub fn pretty(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,

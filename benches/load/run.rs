@@ -1,48 +1,34 @@
-//! One loaded run: posters and subscribers against a server, its use of the machine sampled meanwhile.
+//! One run under load: posters and subscribers against a server, whose CPU and memory are sampled meanwhile.
 
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::connect::{self, Until};
+use crate::load::Load;
 use crate::posters::{self, Plan, Posted};
 use crate::procfs;
 use crate::sent::Sent;
 use crate::server::Server;
 use crate::subscribers::{Progress, Reader, Seen};
 
-/// Between two samples of memory; short beside every run, and its cost is small beside every server's.
+/// The time between two samples of memory. Sampling costs little CPU compared with any server.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
-/// How long the snapshots may take.
+/// How long the snapshots of all subscribers may take.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(10);
-/// Orders a second that no server here reaches: sizes the table of sending times in unpaced runs.
+/// Orders a second that no server reaches: sizes the table of sending times in runs without a rate.
 const MAX_UNPACED: f64 = 250_000.0;
-/// How uneven the posters may be before one runs out of room in that table.
+/// How many times its even share of that table a poster may use.
 const UNEVENNESS: f64 = 3.0;
-/// Room in that table for very short or slow runs.
+/// The smallest table, in orders a poster, for very short or slow runs.
 const MIN_CAPACITY: usize = 1024;
 
-/// What is put on the server.
-#[derive(Clone)]
-pub struct Load {
-    pub subscribers: usize,
-    pub posters: usize,
-    /// Orders a second over all posters; `None` for as fast as possible.
-    pub pace: Option<f64>,
-    /// Posting before anything counts: caches, compilers at run time, TCP windows.
-    pub warm_up: Duration,
-    /// Posting that counts.
-    pub measured: Duration,
-    /// Bytes of each subscriber's receive buffer, where the kernel's own choice would hide lag.
-    pub receive_buffer: Option<usize>,
-}
-
-/// What came of it.
+/// The result of a run.
 pub struct Outcome {
     pub posted: Posted,
     pub seen: Seen,
     pub memory: Memory,
-    /// CPU seconds of the server, the generator and everybody else while orders counted.
+    /// CPU seconds of the server, of this generator and of all other processes while orders counted.
     pub server_cpu: f64,
     pub generator_cpu: f64,
     pub others_cpu: f64,
@@ -53,19 +39,20 @@ pub struct Outcome {
     pub faults: Vec<String>,
 }
 
-/// Bytes, sampled through the run; TCP buffers of the whole machine, less what stood in them before.
-#[derive(Clone, Copy, Default)]
+/// Bytes of the server, and of the TCP buffers of the whole machine above their level before the run. Figures of the end
+/// are taken while every subscriber is still connected.
+#[derive(Default)]
 pub struct Memory {
     pub resident_max: u64,
     pub resident_end: u64,
     pub tcp_max: u64,
     pub tcp_end: u64,
-    /// At the end, like the other figures of the end, with every subscriber still there.
+    /// Threads of the server at the end.
     pub threads: u64,
 }
 
-/// CPU and deliveries at one moment.
-struct Mark {
+/// CPU seconds and deliveries up to one moment.
+struct Counters {
     at: Instant,
     server_cpu: f64,
     generator_cpu: f64,
@@ -73,7 +60,7 @@ struct Mark {
     deliveries: u64,
 }
 
-/// Runs `load`; an error means that the server could not be measured at all.
+/// Runs `load`; an error means that nothing could be measured.
 pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
     let path = server.feed_path();
     let tcp_before = procfs::tcp_memory();
@@ -81,7 +68,7 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
         .map_err(|error| error + &server.log_tail())?;
     let sent = Sent::new(&server.totals, load.posters, capacity(load));
     let progress = Progress::default();
-    let snapshot = server.contender.tallies();
+    let snapshot = server.contender.keeps_totals();
     let mut reader = Reader::new(feeds, &sent, &progress, snapshot).map_err(|error| format!("reading: {error}"))?;
 
     let watched = thread::scope(|scope| {
@@ -99,15 +86,15 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
         sent.measure_from(from);
         let plan = Plan {
             posters: load.posters,
-            pace: load.pace,
+            rate: load.rate,
             until: from + load.measured.as_nanos() as u64,
             expected: server.contender.expected(),
         };
         let (address, posts) = (server.address, &sent);
-        let posting = scope.spawn(move || posters::drive(address, &plan, posts));
+        let posting = scope.spawn(move || posters::post(address, &plan, posts));
         let (memory, begin, end) = sample(server, &progress, load);
         let posted = posting.join();
-        // In any case, or the reader would wait for ever.
+        // Also after an error, or the reader would never end.
         sent.finish();
         let posted = posted.map_err(|_| "the posters panicked")??;
         let read = reading.join().map_err(|_| "the reader panicked")?;
@@ -140,17 +127,17 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
     })
 }
 
-/// Room for each poster's orders in the table of sending times.
+/// Orders of one poster in the table of sending times.
 fn capacity(load: &Load) -> usize {
     let seconds = (load.warm_up + load.measured).as_secs_f64();
-    let orders = load.pace.unwrap_or(MAX_UNPACED) * seconds;
+    let orders = load.rate.unwrap_or(MAX_UNPACED) * seconds;
     MIN_CAPACITY + (orders * UNEVENNESS / load.posters as f64) as usize
 }
 
-/// Samples until posting is over, and marks where counting begins and ends.
-fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Mark, Mark) {
+/// Samples until posting ends; the counters are those at the beginning and the end of the measured time.
+fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Counters, Counters) {
     let own = [std::process::id()];
-    let mark = || Mark {
+    let counters = || Counters {
         at: Instant::now(),
         server_cpu: procfs::cpu(server.pids()),
         generator_cpu: procfs::cpu(&own),
@@ -167,13 +154,13 @@ fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Mark, M
         }
     };
     watch(load.warm_up);
-    let begin = mark();
+    let begin = counters();
     watch(load.measured);
-    let end = mark();
+    let end = counters();
     (memory, begin, end)
 }
 
-/// A subscriber that comes after the run must be given exactly the totals that the orders made.
+/// A subscriber that connects after the run must get exactly the totals of the orders accepted; else the fault.
 fn late_snapshot(server: &Server) -> Result<Option<String>, String> {
     let path = server.feed_path();
     let feeds = connect::subscribe(server.address, &path, 1, None, Until::Upgraded)?;

@@ -1,12 +1,12 @@
-//! What has been posted, shared by the posters, who write it, and the subscribers, who check against it.
+//! The orders posted in a run: written by the posters, read by the subscribers, which check totals against them.
 //!
-//! Each poster orders one of its own product at a time, so a product's n-th order since the start of a run is
-//! the one that raised its total to `base + n`: that links a total to the moment its order was sent.
+//! Each poster has a product of its own and orders one piece at a time. So the product's n-th order of a run raises its
+//! total to `base + n`, and a total tells when its order was sent.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// One run's orders. Times are nanoseconds since `epoch`, never zero.
+/// The orders of one run. Times are nanoseconds since `epoch`, never zero.
 pub struct Sent {
     epoch: Instant,
     products: Vec<Product>,
@@ -22,7 +22,8 @@ struct Product {
 }
 
 impl Sent {
-    /// Room for `capacity` orders of each of the first `posters` products, whose totals are `bases` now.
+    /// Takes up to `capacity` orders of each of the first `posters` products; `bases` are the totals of all products
+    /// before the run.
     pub fn new(bases: &[u64], posters: usize, capacity: usize) -> Self {
         let product = |(index, base): (usize, &u64)| Product {
             base: *base,
@@ -43,68 +44,68 @@ impl Sent {
         self.epoch.elapsed().as_nanos() as u64 + 1
     }
 
-    /// Lets orders sent from `time` on count.
+    /// Orders sent from `time` on count; earlier ones are warm-up.
     pub fn measure_from(&self, time: u64) {
         self.measure_from.store(time, Ordering::Relaxed);
     }
 
-    /// Whether an order sent at `time` counts, or belongs to the warm-up.
+    /// Whether an order sent at `time` counts.
     pub fn counts(&self, time: u64) -> bool {
         time >= self.measure_from.load(Ordering::Relaxed)
     }
 
-    /// How many products the category has.
+    /// The number of products.
     pub fn products(&self) -> usize {
         self.products.len()
     }
 
-    /// The total that the product's next order will make, or `None` when the run's capacity is used up.
+    /// The total after the product's next order; `None` when the capacity is used up.
     pub fn next_total(&self, product: usize) -> Option<u64> {
         let product = &self.products[product];
         let accepted = product.accepted.load(Ordering::Relaxed);
         (accepted < product.times.len() as u64).then_some(product.base + accepted + 1)
     }
 
-    /// Notes that the product's next order leaves at `now`.
+    /// Records that the product's next order is sent at `now`.
     pub fn sending(&self, product: usize, now: u64) {
         let product = &self.products[product];
         let accepted = product.accepted.load(Ordering::Relaxed);
         product.times[accepted as usize].store(now, Ordering::Release);
     }
 
-    /// Notes that the order last sent has been accepted.
+    /// Records at `now` that the product's last order has been accepted.
     pub fn accepted(&self, product: usize, now: u64) {
         self.products[product].accepted.fetch_add(1, Ordering::Release);
         self.last_answer.store(now, Ordering::Release);
     }
 
-    /// Notes that no order will follow and no answer is outstanding.
+    /// Records that all orders are sent and answered.
     pub fn finish(&self) {
         self.done.store(true, Ordering::Release);
     }
 
-    /// When the last answer came, once nothing more will.
+    /// The time of the last answer, once all orders are answered.
     pub fn finished_at(&self) -> Option<u64> {
         self.done.load(Ordering::Acquire).then(|| self.last_answer.load(Ordering::Acquire))
     }
 
-    /// How many orders of the run a total includes; `None` for a total below the run's base.
+    /// The number of orders of this run in a total; `None` for a total below the base.
     pub fn orders_in(&self, product: usize, total: u64) -> Option<u64> {
         total.checked_sub(self.products.get(product)?.base)
     }
 
-    /// When the `order`-th order of the product was sent, or `None` when it never was.
-    pub fn sent_at(&self, product: usize, order: u64) -> Option<u64> {
-        let slot = self.products[product].times.get((order as usize).checked_sub(1)?)?;
+    /// When the product's n-th order was sent; `None` when there has been no such order.
+    pub fn sent_at(&self, product: usize, n: u64) -> Option<u64> {
+        let slot = self.products[product].times.get((n as usize).checked_sub(1)?)?;
         Some(slot.load(Ordering::Acquire)).filter(|time| *time != 0)
     }
 
-    /// How many orders of the product were accepted.
+    /// The number of accepted orders of the product.
     pub fn accepted_orders(&self, product: usize) -> u64 {
         self.products[product].accepted.load(Ordering::Acquire)
     }
 
-    /// Every product's total now.
+    /// The total of every product after the orders accepted so far.
     pub fn totals(&self) -> Vec<u64> {
         let total = |product: &Product| product.base + product.accepted.load(Ordering::Acquire);
         self.products.iter().map(total).collect()

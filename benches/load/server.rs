@@ -1,4 +1,4 @@
-//! The servers under load: how each is started on a free port, found, watched and ended.
+//! The servers under load: starts each on a free port, finds its address and processes, and ends it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 use crate::answer::Expected;
 use crate::procfs;
 
-/// The category that is measured, and the prefix of its product ids.
+/// The only category of the catalogue.
 pub const CATEGORY: &str = "electronics";
-/// Every product is this and its number from 1.
+/// Product ids are this prefix and a number from 1.
 pub const PREFIX: &str = "A";
 
-/// How long a server may take to accept its first connection.
+/// How long a server may take to answer its first request.
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// How often a server that announces nothing is tried.
+/// The time between two attempts to connect to a server that is starting.
 const CONNECT_EVERY: Duration = Duration::from_micros(200);
-/// How long a server may take to end by itself before it is killed.
+/// How long a server may take to end after SIGTERM before it is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
-/// Above the largest scenario, 10,000 subscribers, with room for its posters.
+/// The 10,000 subscribers of the largest run, and its posters.
 const MAX_CONNECTIONS: &str = "12000";
 
-/// Where installed peers and working folders are.
+/// Parent of the working folders.
 const TARGET_TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// A server that can be measured.
@@ -47,25 +47,25 @@ enum Kind {
     },
     Program(PathBuf),
     Nginx,
-    /// A command line with `{catalog}` and `{room}` in it, which announces its address as ordercast does.
+    /// A command line that may contain `{catalog}` and `{room}`, of a server that prints its address as ordercast does.
     CommandLine(String),
 }
 
-/// The peers' names, in the order of the report.
+/// Names of the peers, in the order of the report.
 pub const PEERS: [&str; 5] = ["bun", "axum", "nchan", "ws", "fastify"];
 
 impl Contender {
-    /// Ordercast itself; its data folder is under `data_root` when one is given.
+    /// The ordercast of this build, with its data folder under `data_root` if given.
     pub fn ordercast(data_root: Option<PathBuf>) -> Self {
         Self { name: "ordercast".into(), kind: Kind::Ordercast { data_root } }
     }
 
-    /// Whatever the command line starts.
+    /// The server that a command line starts.
     pub fn command_line(text: &str) -> Self {
         Self { name: "command".into(), kind: Kind::CommandLine(text.into()) }
     }
 
-    /// One of `PEERS`, as benches/peers/run.sh installs it.
+    /// One of `PEERS`, where benches/peers/run.sh installs it.
     pub fn peer(name: &str) -> Option<Self> {
         let peers = Path::new(TARGET_TMP).parent()?.join("peers");
         let folder = peers.join(name);
@@ -87,17 +87,17 @@ impl Contender {
         PEERS.contains(&self.name.as_str())
     }
 
-    /// Whether the server keeps totals: if not, it relays what is posted.
-    pub fn tallies(&self) -> bool {
+    /// Whether the server keeps totals. Otherwise it relays what is posted.
+    pub fn keeps_totals(&self) -> bool {
         !matches!(self.kind, Kind::Nginx)
     }
 
-    /// What its answers to a POST must be.
+    /// The right answer of this server to a POST.
     pub fn expected(&self) -> Expected {
-        if self.tallies() { Expected::Accepted } else { Expected::Relayed }
+        if self.keeps_totals() { Expected::Accepted } else { Expected::Relayed }
     }
 
-    /// Bytes of the executable and, for a script, of the folder it needs; `None` where that says nothing.
+    /// Bytes of the executable and, for a script, of its folder; `None` for a command line, whose files are unknown.
     pub fn footprint(&self) -> Option<u64> {
         match &self.kind {
             Kind::Ordercast { .. } => Some(size_of(Path::new(env!("CARGO_BIN_EXE_ordercast")))),
@@ -151,7 +151,7 @@ impl Contender {
         })
     }
 
-    /// A working folder of its own, removed with the `Room`.
+    /// Creates a working folder with a catalogue of `products` products.
     pub fn room(&self, products: usize) -> Result<Room, String> {
         static ROOMS: AtomicU32 = AtomicU32::new(0);
         let root = match &self.kind {
@@ -168,7 +168,8 @@ impl Contender {
     }
 }
 
-/// A server's working folder: its catalogue, data and log. It may outlive one server and serve the next.
+/// A server's working folder: its catalogue, data and log. Several servers may use it one after another. It is removed on
+/// drop.
 pub struct Room {
     path: PathBuf,
     products: usize,
@@ -176,16 +177,16 @@ pub struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        // A folder left behind is under target/ and harms nothing.
+        // A folder that cannot be removed stays under target/ and does no harm.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// A running server and what it has been sent.
+/// A running server, and the totals that it must have.
 pub struct Server {
     pub contender: Contender,
     pub address: SocketAddr,
-    /// From spawning to the first 200.
+    /// From starting the process to its first answer with 200.
     pub start: Duration,
     /// The expected total of each product.
     pub totals: Vec<u64>,
@@ -195,26 +196,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts in a new room with `products` products and waits for the first answer.
+    /// Starts in a new room with `products` products, and waits for the first answer.
     pub fn start(contender: &Contender, products: usize) -> Result<Self, String> {
         Self::start_in(contender, contender.room(products)?)
     }
 
-    /// Starts in a room that may have been used before; the totals are taken to be zero.
+    /// Starts in a room, and waits for the first answer. `totals` begins at zero, also in a room used before.
     pub fn start_in(contender: &Contender, room: Room) -> Result<Self, String> {
         let name = &contender.name;
         let fail = |error: io::Error| format!("{name}: {error}");
-        // Free now, and nobody else here takes ports meanwhile; only nginx cannot pick one itself.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let guess = port.map_err(fail)?;
+        // Only nginx needs this port, because it cannot choose one itself. Nothing else binds ports in the meantime.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(fail)?;
         let log = File::create(room.path.join("stderr.log")).map_err(fail)?;
-        let mut command = contender.command(&room.path, guess.port())?;
+        let mut command = contender.command(&room.path, free.port())?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let began = Instant::now();
         let child = command.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
         let mut server = Self {
             contender: contender.clone(),
-            address: guess,
+            address: free,
             start: Duration::ZERO,
             totals: vec![0; room.products],
             child,
@@ -225,8 +225,8 @@ impl Server {
             server.address = server.announced()?;
         }
         while let Err(error) = first_answer(server.address) {
-            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-            if !refused || began.elapsed() > START_DEADLINE {
+            let is_listening = error.kind() != io::ErrorKind::ConnectionRefused;
+            if is_listening || began.elapsed() > START_DEADLINE {
                 return Err(format!("{name} does not answer: {error}{}", server.log_tail()));
             }
             thread::sleep(CONNECT_EVERY);
@@ -236,7 +236,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Ends the server and hands its room on.
+    /// Ends the server, and returns its room.
     pub fn stop(mut self) -> Option<Room> {
         self.end();
         self.room.take()
@@ -247,12 +247,12 @@ impl Server {
         format!("/orders/{CATEGORY}")
     }
 
-    /// Itself and the processes it has started.
+    /// The server's process and its descendants.
     pub fn pids(&self) -> &[u32] {
         &self.pids
     }
 
-    /// The last lines of its error log, to be put behind an error.
+    /// The last lines of its error log, to append to an error.
     pub fn log_tail(&self) -> String {
         const LINES: usize = 5;
         let path = self.room.as_ref().map(|room| room.path.join("stderr.log"));
@@ -261,7 +261,7 @@ impl Server {
         lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  {line}")).collect()
     }
 
-    /// Reads standard output up to the announcement and leaves a thread to discard the rest.
+    /// Reads standard output up to the address. A thread discards what follows.
     fn announced(&mut self) -> Result<SocketAddr, String> {
         let name = &self.contender.name;
         let stdout = self.child.stdout.take().ok_or("standard output is not piped")?;
@@ -286,7 +286,7 @@ impl Server {
         if ended(&mut self.child) {
             return;
         }
-        // The standard library can only kill, which would leave nginx's workers behind.
+        // SIGTERM, which the standard library cannot send: killed at once, nginx would leave its workers running.
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let deadline = Instant::now() + STOP_DEADLINE;

@@ -1,81 +1,79 @@
-//! The subscribers: every feed on one event-loop thread, every total checked against what was posted.
+//! The subscribers: all feeds on one event loop, every total checked against the orders posted.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll};
 
-use crate::connect::Feed;
+use crate::connect::{self, Feed};
 use crate::frames::{self, Frame, MAX_FRAME};
 use crate::histogram::Histogram;
 use crate::sent::Sent;
 
-/// Bytes taken per read: one read empties any feed that is not far behind.
+/// Bytes of one read: enough to empty any feed that is not far behind.
 const READ_BYTES: usize = 64 * 1024;
-/// Feeds reported by one poll.
+/// The most feeds that one poll reports.
 const EVENTS: usize = 1024;
-/// How soon the end of posting is noticed while nothing arrives.
+/// The longest poll, and so the delay in noticing the end of posting.
 const POLL_EVERY: Duration = Duration::from_millis(5);
-/// How long after the last answer the last totals may take before they count as missing.
+/// Totals that have not been read this long after the last answer count as missing.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the reader tells while it runs.
+/// The state of a running reader, for other threads.
 #[derive(Default)]
 pub struct Progress {
-    /// Every subscriber has its whole snapshot.
+    /// Every subscriber has its complete snapshot.
     pub ready: AtomicBool,
     /// Totals read so far.
     pub delivered: AtomicU64,
 }
 
-/// What the subscribers saw.
+/// The result of reading.
 #[derive(Default)]
 pub struct Seen {
-    /// From sending the POST to reading its total, for the orders that count.
+    /// From sending an order to reading its total, of the orders that count.
     pub latency: Histogram,
-    /// Totals read that were new to their subscriber.
+    /// Totals read that raised what the subscriber knew.
     pub delivered: u64,
-    /// Orders whose own total a subscriber never saw, because a later one came first.
+    /// Intermediate totals that a subscriber did not get.
     pub skipped: u64,
-    /// Totals below an earlier one, which must never happen.
-    pub backwards: u64,
-    /// Totals that no order sent can have made.
-    pub invented: u64,
-    /// Frames that are not what the feed promises.
+    /// Totals below an earlier total of the same product.
+    pub decreased: u64,
+    /// Totals that the orders sent cannot have made.
+    pub impossible: u64,
+    /// Frames that a feed must not contain.
     pub broken: u64,
-    /// Feeds that the server ended.
+    /// Feeds that the server closed.
     pub lost: u64,
-    /// Subscriber and product pairs whose last total was not the right one.
+    /// Pairs of subscriber and product whose last total was wrong.
     pub missing: u64,
-    /// From the last answer to the last total's reading.
-    pub settled: Duration,
+    /// From the last answer to reading the last total.
+    pub exact_after: Duration,
 }
 
-/// Where a subscriber stands before its first total.
+/// `Reader::known` of a product before its snapshot.
 const UNSEEN: u32 = u32::MAX;
 
 struct Subscriber {
     stream: TcpStream,
-    /// The part of a frame that the last read ended with.
+    /// The incomplete frame at the end of the last read.
     carry: [u8; MAX_FRAME],
     carried: usize,
     open: bool,
 }
 
-/// Reads all `feeds` until posting has finished and every subscriber is exact, or out of time.
+/// Reads all feeds until posting has ended and every subscriber has the last totals, or the deadline has passed.
 pub struct Reader<'a> {
     sent: &'a Sent,
     progress: &'a Progress,
     products: usize,
     snapshot: bool,
     subscribers: Vec<Subscriber>,
-    /// Orders that each subscriber knows of, per product; subscribers one after the other.
+    /// Orders in the last total of each subscriber and product: all products of the first subscriber, then of the second.
     known: Vec<u32>,
-    /// Snapshot totals still to come.
+    /// Totals of snapshots that are still missing.
     unseen: usize,
     seen: Seen,
     last_progress: u64,
@@ -85,7 +83,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Takes over `feeds`; with `snapshot`, each must begin with the total of every product.
+    /// With `snapshot`, each feed must begin with the totals of all products.
     pub fn new(feeds: Vec<Feed>, sent: &'a Sent, progress: &'a Progress, snapshot: bool) -> io::Result<Self> {
         let products = sent.products();
         let pairs = feeds.len() * products;
@@ -104,18 +102,14 @@ impl<'a> Reader<'a> {
             pong: Vec::new(),
         };
         for (index, feed) in feeds.into_iter().enumerate() {
-            let fd = feed.stream.as_raw_fd();
-            let token = Token(index);
-            reader.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+            connect::watch(&reader.poll, &feed.stream, index)?;
             reader.subscribers.push(Subscriber { stream: feed.stream, carry: [0; MAX_FRAME], carried: 0, open: true });
-            let mut buffer = feed.early;
-            let length = buffer.len();
-            reader.take(index, &mut buffer, length);
+            reader.take(index, &feed.early);
         }
         Ok(reader)
     }
 
-    /// The event loop; the feeds stay open when it returns.
+    /// Runs the event loop. The feeds are still open when it returns.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -131,14 +125,13 @@ impl<'a> Reader<'a> {
             self.seen.missing = self.count_missing();
             let deadline = last_answer + DRAIN_DEADLINE.as_nanos() as u64;
             if self.seen.missing == 0 || self.sent.now() > deadline {
-                let settled = self.last_progress.saturating_sub(last_answer);
-                self.seen.settled = Duration::from_nanos(settled);
+                self.seen.exact_after = Duration::from_nanos(self.last_progress.saturating_sub(last_answer));
                 return Ok(());
             }
         }
     }
 
-    /// What was seen; closes the feeds.
+    /// Closes the feeds.
     pub fn into_seen(self) -> Seen {
         self.seen
     }
@@ -156,8 +149,8 @@ impl<'a> Reader<'a> {
                 Ok(0) => self.lose(index),
                 Ok(count) => {
                     let full = carried + count == buffer.len();
-                    self.take(index, &mut buffer, carried + count);
-                    // A short read has emptied the socket: what comes later is a new event.
+                    self.take(index, &buffer[..carried + count]);
+                    // A short read has emptied the socket; later bytes raise a new event.
                     if !full {
                         break;
                     }
@@ -169,10 +162,10 @@ impl<'a> Reader<'a> {
         self.buffer = buffer;
     }
 
-    /// Parses the first `length` bytes of `buffer` and keeps what is left of a frame.
-    fn take(&mut self, index: usize, buffer: &mut [u8], length: usize) {
+    /// Parses `bytes`, and keeps an incomplete frame at their end.
+    fn take(&mut self, index: usize, bytes: &[u8]) {
         let now = self.sent.now();
-        let mut rest = &buffer[..length];
+        let mut rest = bytes;
         loop {
             match frames::parse(rest) {
                 Frame::Total { product, total, size } => {
@@ -202,26 +195,26 @@ impl<'a> Reader<'a> {
 
     fn total(&mut self, index: usize, product: usize, total: u64, now: u64) {
         let Some(order) = self.sent.orders_in(product, total) else {
-            // A relay without snapshots repeats its newest messages to each new subscriber.
-            self.seen.backwards += u64::from(self.snapshot);
+            // A relay has no snapshots, and sends each new subscriber its latest messages, which are older.
+            self.seen.decreased += u64::from(self.snapshot);
             return;
         };
         let known = &mut self.known[index * self.products + product];
         if *known == UNSEEN {
-            // The snapshot: nothing has been posted before every subscriber has it.
+            // The snapshot: posting starts when every subscriber has it.
             self.unseen -= 1;
-            self.seen.invented += u64::from(order != 0);
+            self.seen.impossible += u64::from(order != 0);
             *known = order as u32;
             return;
         }
         let before = u64::from(*known);
         if order <= before {
-            // To say the same again is harmless.
-            self.seen.backwards += u64::from(order < before);
+            // The same total again is no fault.
+            self.seen.decreased += u64::from(order < before);
             return;
         }
         let Some(sent_at) = self.sent.sent_at(product, order) else {
-            self.seen.invented += 1;
+            self.seen.impossible += 1;
             return;
         };
         *known = order as u32;
@@ -250,13 +243,13 @@ impl<'a> Reader<'a> {
 }
 
 impl Seen {
-    /// What was wrong, in words; skipped totals are not: the feed promises the latest, not each.
+    /// Faults in words. Skipped totals are none: a feed promises the latest total, not every one.
     pub fn faults(&self) -> Vec<String> {
         [
-            (self.backwards, "totals went down"),
-            (self.invented, "totals that no order made"),
+            (self.decreased, "totals decreased"),
+            (self.impossible, "totals that no order made"),
             (self.broken, "broken frames"),
-            (self.lost, "feeds ended by the server"),
+            (self.lost, "feeds closed by the server"),
             (self.missing, "last totals missing or wrong"),
         ]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Catalogue files, and the catalogue that one grows into.
+//! Catalogue files, and the catalogue made from one.
 
 use std::collections::HashSet;
 
@@ -14,13 +14,13 @@ use ordercast::internal::tally::position::Lineage;
 use super::command::{amount, keeps_bounds};
 use super::json;
 
-/// The longest payload of a frame whose length is one byte (RFC 6455, section 5.2).
+/// The longest payload with a length of one byte (RFC 6455, section 5.2), in bytes.
 const SHORT_PAYLOAD: usize = 125;
 
 /// The fuzz target `catalog`.
 ///
 /// # Panics
-/// When the file is not read as the strict reader reads it, or a catalogue grows beyond its bounds.
+/// When the server and the strict reader read the file differently, or a catalogue exceeds its limits.
 pub fn check(input: &[u8]) {
     let expected = std::str::from_utf8(input).ok().and_then(json::value).and_then(categories);
     let seed = match wire::parse_catalog(input) {
@@ -35,24 +35,24 @@ pub fn check(input: &[u8]) {
         }
     };
     let (mut store, mut stored) = (Counted(0), Stored::default());
-    match plant(&mut store, &mut stored, &seed).expect("the store takes everything") {
+    match plant(&mut store, &mut stored, &seed).expect("the store accepts every change") {
         Ok(left) => {
-            assert_eq!(left, 0, "nothing was there before");
-            assert!(is_right(&seed));
+            assert_eq!(left, 0, "the store was empty");
+            assert!(is_valid(&seed));
             check_catalog(&stored, &seed);
             let changes = store.0;
             assert_eq!(changes, seed.len() + stored.totals.len());
-            let again = plant(&mut store, &mut stored, &seed).expect("the store takes everything");
+            let again = plant(&mut store, &mut stored, &seed).expect("the store accepts every change");
             assert_eq!((again, store.0), (Ok(0), changes), "a second start changes nothing");
         }
         Err(error) => {
-            assert!(!is_right(&seed) && !error.to_string().is_empty(), "{error}");
+            assert!(!is_valid(&seed) && !error.to_string().is_empty(), "{error}");
             assert_eq!((store.0, stored.catalog.products().len(), stored.totals.len()), (0, 0, 0));
         }
     }
 }
 
-/// A store that takes everything and keeps its number.
+/// A store that accepts every change and counts them.
 struct Counted(usize);
 
 impl Store for Counted {
@@ -92,14 +92,14 @@ fn categories(file: &str) -> Option<Vec<SeedCategory>> {
 
 fn product(value: &str) -> Option<SeedProduct> {
     let members = object(value, &["id", "name", "rrp", "info", "total"])?;
-    let text = |place: usize| members[place].map_or(Some(String::new()), json::string);
+    let text = |index: usize| members[index].map_or(Some(String::new()), json::string);
     let (Some(_), Some(_)) = (members[0], members[1]) else { return None };
     let total = members[4].map_or(Ok(0), amount).ok()?;
     let details = Details { name: text(1)?, rrp: text(2)?, info: text(3)? };
     Some(SeedProduct { id: text(0)?, details, total: Total::new(total)? })
 }
 
-/// The values of the object's members in the order of `known`; `None` when there are others.
+/// The values of the object's members in the order of `known`; `None` when it has other members.
 fn object<'a>(value: &'a str, known: &[&str]) -> Option<Vec<Option<&'a str>>> {
     let mut values = vec![None; known.len()];
     for (name, value) in json::members(value)? {
@@ -114,11 +114,11 @@ fn is_plain(name: &str, limit: usize) -> bool {
     (1..=limit).contains(&name.len()) && name.chars().all(plain)
 }
 
-/// Whether the seed keeps all rules of the catalogue.
-fn is_right(seed: &[SeedCategory]) -> bool {
+/// Whether the seed follows all rules of a catalogue.
+fn is_valid(seed: &[SeedCategory]) -> bool {
     let names = seed.iter().all(|SeedCategory { name, prefix, .. }| {
-        let small = !name.contains(|letter: char| letter.is_ascii_uppercase());
-        small
+        let lower_case = !name.contains(|letter: char| letter.is_ascii_uppercase());
+        lower_case
             && is_plain(name, MAX_ID_BYTES)
             && is_plain(prefix, MAX_ID_BYTES / 2)
             && !RESERVED_NAMES.contains(&name.as_str())
@@ -135,14 +135,14 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
     let Stored { catalog, totals, .. } = stored;
     assert_eq!(totals.len(), catalog.products().len());
     let mut totals = totals.iter();
-    let mut place = 0;
-    for (at, SeedCategory { name, products, .. }) in (0..).zip(seed) {
-        let index = CategoryIndex(at);
+    let mut next_product = 0;
+    for (next_category, SeedCategory { name, products, .. }) in (0..).zip(seed) {
+        let index = CategoryIndex(next_category);
         assert_eq!(catalog.find_category(name), Some(index));
         assert_eq!(catalog.category(index).products.len(), products.len());
         for product in products {
-            let index = ProductIndex(place);
-            place += 1;
+            let index = ProductIndex(next_product);
+            next_product += 1;
             assert_eq!(catalog.find_product(&product.id), Some(index));
             assert_eq!((&catalog.product(index).id, &catalog.product(index).details), (&product.id, &product.details));
             let total = totals.next().expect("a total for each product");
@@ -156,7 +156,7 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
     assert_eq!(catalog.categories().len(), seed.len());
 }
 
-/// The total's messages: frames that tell their length, and in each an object of two members or three.
+/// The messages of a total: frames with the right length, and in each an object of two members, or three with a position.
 fn check_frame(id: &str, total: Total) {
     assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
     let opening = wire::total_opening(id);
@@ -186,10 +186,10 @@ fn payload(frame: &[u8]) -> &str {
     let (length, payload) = match frame {
         [0x81, 126, high, low, payload @ ..] => (u16::from_be_bytes([*high, *low]), payload),
         [0x81, length @ 0..126, payload @ ..] => (u16::from(*length), payload),
-        _ => panic!("{frame:?} is no text frame"),
+        _ => panic!("{frame:?} is not a text frame"),
     };
     assert_eq!(usize::from(length), payload.len());
-    std::str::from_utf8(payload).expect("a text frame is text")
+    std::str::from_utf8(payload).expect("a text frame is UTF-8")
 }
 
 fn check_total(message: &str, id: &str, total: Total, position: Option<&str>) {
@@ -202,14 +202,14 @@ fn check_total(message: &str, id: &str, total: Total, position: Option<&str>) {
     assert_eq!(rest, expected, "{message}");
 }
 
-/// What is listed is JSON, and names every product and every category as it is.
+/// The lists of products and of categories are JSON and complete.
 fn check_lists(catalog: &Catalog, index: CategoryIndex) {
     let products = wire::products_array(catalog, index);
     let products = json::value(&products).and_then(json::items).expect("products are an array");
     assert_eq!(products.len(), catalog.category(index).products.len());
     for (listed, own) in products.into_iter().zip(&catalog.category(index).products) {
         let own = catalog.product(*own);
-        let listed = product(listed).expect("a product is listed as a catalogue has it");
+        let listed = product(listed).expect("a product has the form of the catalogue file");
         assert_eq!((&listed.id, &listed.details), (&own.id, &own.details));
     }
     let names = wire::categories_array(catalog);

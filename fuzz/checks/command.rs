@@ -1,22 +1,21 @@
-//! What clients send as JSON: messages over a WebSocket, orders one by one and many at once, new products, and the numbers
-//! in them.
+//! JSON that clients send: WebSocket messages, single orders, batches of orders, new products, and the numbers in them.
 
-use ordercast::internal::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
-use ordercast::internal::store::order_log::Entry;
 use ordercast::internal::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
 use ordercast::internal::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
+use ordercast::internal::store::order_log::Entry;
+use ordercast::internal::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
 
 use super::json;
 
-/// The most orders in one body.
-const BATCH_ORDERS: usize = 1_000;
-/// The most refused orders whose results are looked at.
-const REFUSED_ORDERS: usize = 20;
+/// The most orders in a batch.
+const MAX_BATCH: usize = 1_000;
+/// The most orders of a rejected batch whose results are checked.
+const CHECKED_RESULTS: usize = 20;
 
-/// The fuzz target `command`: every reader gets the same bytes.
+/// The fuzz target `command`: every parser gets the same bytes.
 ///
 /// # Panics
-/// When a reader takes what the strict one refuses, refuses what that takes, or finds another value.
+/// When a parser accepts what the strict reader rejects, rejects what that accepts, or finds another value.
 pub fn check(input: &[u8]) {
     check_order(input);
     check_details(input);
@@ -29,11 +28,11 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// An object as the server sees it: the last member of a name counts.
+/// An object, read as the server does: of members with the same name, the last one counts.
 struct Object<'a>(Vec<(Option<String>, &'a str)>);
 
 impl<'a> Object<'a> {
-    /// `None` when the text is no object, or has a name that no text has.
+    /// `None` when the value is not an object, or a name is not Unicode text.
     fn read(value: &'a str) -> Option<Self> {
         json::members(value).filter(|members| members.iter().all(|(name, _)| name.is_some())).map(Self)
     }
@@ -42,7 +41,7 @@ impl<'a> Object<'a> {
         self.0.iter().rev().find(|(own, _)| own.as_deref() == Some(name)).map(|(_, value)| *value)
     }
 
-    /// `Err` when it is there and no string.
+    /// The string, if there is such a member; `Err` when its value is not a string.
     fn text(&self, name: &str) -> Result<Option<String>, ()> {
         self.get(name).map(|value| json::string(value).ok_or(())).transpose()
     }
@@ -51,7 +50,7 @@ impl<'a> Object<'a> {
         amount(self.get("amount")?).ok().and_then(Amount::new)
     }
 
-    /// `Err` when there is a key that none can be.
+    /// The key, if there is one; `Err` when it is not valid.
     fn key(&self) -> Result<Option<Key>, ()> {
         let Some(text) = self.text("key")? else { return Ok(None) };
         let fits = !text.is_empty() && text.len() <= MAX_KEY_BYTES && !text.contains(char::is_control);
@@ -80,7 +79,7 @@ fn check_details(body: &[u8]) {
     check_body_error(taken.err(), value);
 }
 
-/// The bounds of a product's texts.
+/// Whether the texts of a product are valid.
 #[must_use]
 pub fn keeps_bounds(details: &Details) -> bool {
     let Details { name, rrp, info } = details;
@@ -89,7 +88,7 @@ pub fn keeps_bounds(details: &Details) -> bool {
     short && plain && name.chars().any(|letter| !letter.is_whitespace())
 }
 
-/// No JSON is malformed, anything else is wrong.
+/// The error is `Malformed` for what is not JSON, and `Wrong` for anything else.
 fn check_body_error(error: Option<BodyError>, value: Option<&str>) {
     match error {
         None => assert!(value.is_some()),
@@ -120,11 +119,11 @@ fn batch_line(value: &str) -> Option<BatchLine> {
     Some(BatchLine { id: order.text("id").ok()??, amount: order.amount()?, key: order.key().ok()? })
 }
 
-/// All orders are taken or none, and there is one result for each.
+/// All orders are accepted or none, and there is one result for each.
 fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<BatchLine>], is_ndjson: bool) {
     match taken {
         Ok(lines) => {
-            assert!((1..=BATCH_ORDERS).contains(&lines.len()));
+            assert!((1..=MAX_BATCH).contains(&lines.len()));
             assert!(lines.iter().map(Some).eq(expected.iter().map(Option::as_ref)));
             let results = wire::order_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
             let results: Vec<&str> = if is_ndjson {
@@ -134,31 +133,31 @@ fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<Bat
             };
             assert_eq!(results.len(), lines.len());
             for (result, line) in results.into_iter().zip(&lines) {
-                check_taken(result, line.key.as_ref().map(Key::as_str));
+                check_accepted(result, line.key.as_ref().map(Key::as_str));
             }
         }
         Err(BatchError::Lines(lines)) => {
-            assert!((1..=BATCH_ORDERS).contains(&lines.len()) && lines.iter().any(Result::is_err));
+            assert!((1..=MAX_BATCH).contains(&lines.len()) && lines.iter().any(Result::is_err));
             assert!(lines.iter().map(|line| line.as_ref().ok()).eq(expected.iter().map(Option::as_ref)), "{lines:?}");
-            // The first of them, because a thousand would take most of the fuzzer's time and tell nothing more.
-            check_refusal(&lines[..lines.len().min(REFUSED_ORDERS)]);
+            // Not all, because a thousand would take most of the fuzzer's time and find nothing more.
+            check_rejection(&lines[..lines.len().min(CHECKED_RESULTS)]);
         }
         Err(BatchError::Body(error)) => {
-            assert!(expected.is_empty() || expected.len() > BATCH_ORDERS, "{error}");
+            assert!(expected.is_empty() || expected.len() > MAX_BATCH, "{error}");
             assert!(matches!(error, BodyError::Wrong(_)), "{error}");
         }
     }
 }
 
-fn check_refusal(lines: &[Result<BatchLine, String>]) {
-    let told = |line: &Result<BatchLine, String>| match line {
+fn check_rejection(lines: &[Result<BatchLine, String>]) {
+    let result = |line: &Result<BatchLine, String>| match line {
         Ok(line) => (line.key.clone(), None),
         Err(error) => (None, Some(error.clone())),
     };
-    let orders: Vec<(Option<Key>, Option<String>)> = lines.iter().map(told).collect();
-    let shown = orders.iter().map(|(key, error)| (key.as_ref(), error.as_deref()));
-    let rejection = wire::refused_batch(422, "title", "detail", shown);
-    let object = json::value(&rejection).and_then(Object::read).expect("a problem is an object");
+    let orders: Vec<(Option<Key>, Option<String>)> = lines.iter().map(result).collect();
+    let results = orders.iter().map(|(key, error)| (key.as_ref(), error.as_deref()));
+    let problem = wire::refused_batch(422, "title", "detail", results);
+    let object = json::value(&problem).and_then(Object::read).expect("a problem is an object");
     assert_eq!((object.get("status"), object.text("detail")), (Some("422"), Ok(Some("detail".to_owned()))));
     let results = object.get("results").and_then(json::items).expect("results are an array");
     assert_eq!(results.len(), orders.len());
@@ -169,8 +168,8 @@ fn check_refusal(lines: &[Result<BatchLine, String>]) {
     }
 }
 
-/// The answer to an order: it is well, and repeats its key.
-fn check_taken(answer: &str, key: Option<&str>) {
+/// The answer to an accepted order: `ok` is true, and the key is repeated.
+fn check_accepted(answer: &str, key: Option<&str>) {
     let object = json::value(answer).and_then(Object::read).expect("the answer is an object");
     assert_eq!(object.get("ok"), Some("true"), "{answer}");
     assert_eq!(object.text("key"), Ok(key.map(str::to_owned)), "{answer}");
@@ -190,7 +189,7 @@ fn check_command(message: &str) {
         check_answer(&wire::error_message(why, key.as_deref()), "error", why, key.as_deref());
     }
     check_answer(&wire::error_message(message, Some(message)), "error", message, Some(message));
-    check_taken(&wire::order_taken(key.as_deref()), key.as_deref());
+    check_accepted(&wire::order_taken(key.as_deref()), key.as_deref());
 }
 
 fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {
@@ -200,7 +199,7 @@ fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {
     assert_eq!(object.0.len(), 1 + usize::from(key.is_some()), "{answer}");
 }
 
-/// The command that a message stands for, or the key that the rejection repeats.
+/// The command in a message, or the key that its rejection repeats.
 fn command(message: &str) -> Result<Command, Option<String>> {
     let envelope = json::value(message).and_then(Object::read).ok_or(None)?;
     let cmd = envelope.text("cmd").ok().flatten().ok_or(None)?;
@@ -219,7 +218,7 @@ fn command(message: &str) -> Result<Command, Option<String>> {
     }
 }
 
-/// Whatever stands in the log, its page has one object a line.
+/// A line of the log is one object, whatever its texts are.
 fn check_log_line(text: &str) {
     let [time, id, key] = [(); 3].map(|()| text.to_owned());
     let mut line = String::new();
@@ -235,19 +234,19 @@ fn check_log_line(text: &str) {
 fn check_amount(text: &str) {
     let taken = Amount::from_json_number(text).map(Amount::get);
     assert_eq!(taken, amount(text), "{text}");
-    if let Ok(pieces) = taken {
-        // Every integer of the range is a binary double, and reading one rounds correctly: so none other can come out.
-        assert_eq!(text.parse(), Ok(double(pieces)), "{text}");
+    if let Ok(amount) = taken {
+        // Every integer of the range has an exact double, and std rounds correctly: it must find the same number.
+        assert_eq!(text.parse(), Ok(double(amount)), "{text}");
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the range ends where integers stop being exact")]
-fn double(pieces: i64) -> f64 {
-    assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&pieces));
-    pieces as f64
+#[expect(clippy::cast_precision_loss, reason = "integers up to MAX_TOTAL are exact")]
+fn double(amount: i64) -> f64 {
+    assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&amount));
+    amount as f64
 }
 
-/// The value of a JSON number, found by moving its decimal point over its digits.
+/// The value of a JSON number, found by moving the decimal point in its text.
 ///
 /// # Errors
 /// The rule that the number breaks.
@@ -259,7 +258,7 @@ pub fn amount(text: &str) -> Result<i64, AmountError> {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let unsigned = mantissa.trim_start_matches('-');
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    // Beyond what an i64 holds, only the sign matters: no text has that many digits.
+    // Of an exponent beyond i64 only the sign matters, because no text has that many digits.
     let limit = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
     let exponent = exponent.parse::<i64>().map_or(limit, |exponent| exponent.clamp(i64::MIN / 2, i64::MAX / 2));
     let digits = format!("{whole}{fraction}");
@@ -268,7 +267,7 @@ pub fn amount(text: &str) -> Result<i64, AmountError> {
     if digits.is_empty() {
         return Ok(0);
     }
-    // How many digits stand before the point, once the point has been moved.
+    // The number of digits before the moved point.
     let before = i64::try_from(whole.len()).unwrap_or(i64::MAX) + exponent - i64::try_from(zeros).unwrap_or(0);
     let integer = usize::try_from(before).ok().filter(|before| *before >= digits.len());
     let width = integer.ok_or(AmountError::NotAnInteger)?;

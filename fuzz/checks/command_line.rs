@@ -1,7 +1,7 @@
 //! Arguments and environment.
 //!
-//! An input is a list of words, separated by NUL as in `/proc/self/cmdline`. A word such as `ORDERCAST_DATA=x` stands in
-//! the environment, every other one is an argument. Words need not be UTF-8.
+//! An input is a list of words, separated by NUL as in `/proc/self/cmdline`. A word such as `ORDERCAST_DATA=x` is an
+//! environment variable, any other word an argument. Words need not be UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use ordercast::Config;
 use ordercast::internal::config::{self, Backup, Check, Command, Export, Format, Repair};
 use ordercast::internal::store::retention::Retention;
 
-/// The options with their environment twins.
+/// The flags and their environment variables.
 const OPTIONS: [(&str, &str); 13] = [
     ("--listen", "ORDERCAST_LISTEN"),
     ("--data", "ORDERCAST_DATA"),
@@ -33,8 +33,8 @@ const OPTIONS: [(&str, &str); 13] = [
 /// The fuzz target `command_line`.
 ///
 /// # Panics
-/// When an error names nothing that was written, or what is accepted is out of range or reads differently when it is
-/// written down again.
+/// When an error names nothing of the input, or when an accepted configuration is out of range, or is not the same after it
+/// was written as flags and parsed again.
 pub fn check(input: &[u8]) {
     let (mut arguments, mut environment) = (Vec::new(), Vec::new());
     for word in input.split(|byte| *byte == 0).filter(|_| !input.is_empty()) {
@@ -44,12 +44,12 @@ pub fn check(input: &[u8]) {
             None => arguments.push(word),
         }
     }
-    if asks_for_names(&arguments, &environment) {
+    if may_resolve_names(&arguments, &environment) {
         return;
     }
     match parse(&arguments, &environment) {
         Ok(Command::Help | Command::Version) => {
-            assert!(arguments.iter().any(|word| word.starts_with(b"-")), "nobody has asked for help");
+            assert!(arguments.iter().any(|word| word.starts_with(b"-")), "help without a flag");
         }
         Ok(Command::Serve(config)) => {
             check_ranges(&config);
@@ -60,7 +60,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// A command for a data folder is named first, has its paths, and is understood as the same when it is written out.
+/// A command for a data folder is named first, has its paths, and is the same after it was written out and parsed again.
 fn check_tool(command: &Command, name: &[u8]) {
     let format = |format| match format {
         Format::Ndjson => "ndjson",
@@ -70,7 +70,7 @@ fn check_tool(command: &Command, name: &[u8]) {
         Command::Export(Export { format: told, .. }) => (b"export", vec![b"--format", format(*told).as_bytes()]),
         Command::Check(_) => (b"check", Vec::new()),
         Command::Repair(Repair { output, .. }) => (b"repair", vec![b"--output", output.as_os_str().as_bytes()]),
-        // Behind the dashes, a file may begin with one.
+        // After `--` the name of a file may begin with a dash.
         Command::Backup(Backup { file, .. }) => (b"backup", vec![b"--", file.as_os_str().as_bytes()]),
         Command::Serve(_) | Command::Help | Command::Version => unreachable!("{command:?}"),
     };
@@ -96,8 +96,8 @@ fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command,
     })
 }
 
-/// Whether reading this could ask a name server: a fuzzer must not. Takes more words for addresses than `parse` does.
-fn asks_for_names(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> bool {
+/// Whether parsing could ask a name server, which a fuzzer must not do. Treats more words as addresses than `parse` does.
+fn may_resolve_names(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> bool {
     let follows = arguments.windows(2).filter(|pair| pair[0] == b"--listen").map(|pair| pair[1]);
     let joined = arguments.iter().filter_map(|word| word.strip_prefix(b"--listen="));
     let listed = environment.iter().filter(|(name, _)| *name == b"ORDERCAST_LISTEN").map(|(_, value)| *value);
@@ -116,13 +116,13 @@ fn check_ranges(config: &Config) {
     let all = fixed.len();
     fixed.sort_unstable();
     fixed.dedup();
-    assert_eq!(fixed.len(), all, "an address is there twice: {:?}", config.listen);
+    assert_eq!(fixed.len(), all, "an address occurs twice: {:?}", config.listen);
     let Retention { keys, orders, data_bytes } = &config.retention;
     let hours = keys.as_secs() / 3_600;
     assert!((1..=366 * 24).contains(&hours) && *keys == Duration::from_secs(hours * 3_600), "keys for {keys:?}");
     assert!(orders.is_none_or(|orders| orders >= 1) && data_bytes.is_none_or(|bytes| bytes >= 1 << 20));
     assert!(config.max_connections_per_ip.is_none_or(|number| number >= 1));
-    assert!(config.read_token_file.is_none() || config.token_file.is_some(), "who may not read may write");
+    assert!(config.read_token_file.is_none() || config.token_file.is_some(), "read tokens without order tokens");
     let Config { data, catalog, static_dir, token_file, read_token_file, .. } = config;
     for path in [catalog, static_dir, token_file, read_token_file].into_iter().flatten().chain([data]) {
         assert!(!path.as_os_str().is_empty(), "a path is empty");
@@ -136,7 +136,7 @@ fn check_ranges(config: &Config) {
     }
 }
 
-/// What was understood, written as flags and (where commas allow it) as environment, is understood as the same.
+/// A configuration is the same after it was written as flags or, where commas allow it, as environment, and parsed again.
 fn check_round_trip(config: &Config) {
     let path = |path: &Option<PathBuf>| path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
     let texts = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
@@ -169,7 +169,7 @@ fn check_round_trip(config: &Config) {
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         assert_eq!(parse(&arguments, &[]), Ok(Command::Serve(Box::new(config.clone()))), "{arguments:?}");
     }
-    // Paths are taken whole, lists are taken apart at commas.
+    // Lists are split at commas, paths are not.
     let is_list =
         |name: &[u8]| [&b"ORDERCAST_LISTEN"[..], b"ORDERCAST_ALLOW_ORIGIN", b"ORDERCAST_ALLOW_HOST"].contains(&name);
     let fits =
@@ -180,13 +180,13 @@ fn check_round_trip(config: &Config) {
     }
 }
 
-/// An error says which word or which variable is meant.
+/// An error names the word or the variable that it is about.
 fn check_error(error: &str, arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) {
     let option = OPTIONS.iter().any(|(flag, _)| error.contains(flag));
     let twin = environment.iter().any(|(name, _)| error.contains(&*String::from_utf8_lossy(name)));
     let word = arguments.iter().any(|word| {
         let word = String::from_utf8_lossy(word);
-        // Words are shown as they were written or in quotes, options without their value, letters one by one.
+        // A word may be shown as it is or quoted, a flag without its value, short flags one by one.
         let name = word.split('=').next().unwrap_or_default();
         let letter = word.chars().skip(1).any(|letter| error.contains(&format!("-{letter}")));
         (!name.is_empty() && error.contains(name)) || error.contains(&format!("{word:?}")) || letter

@@ -1,66 +1,66 @@
-//! A strict reader of requests, written from RFC 9112 and from what the server documents, and not from its code. It waits
-//! for the whole head before it looks at any of it.
+//! A strict reader of requests, written from RFC 9112 and the server's documentation, not from its code. It reads a head only
+//! once it is complete.
 
 use std::net::Ipv6Addr;
 use std::str;
 
-/// The longest head, the most header lines, and the longest body: the bounds that the README states.
+/// The limits that the documentation states: bytes of a head, header fields, bytes of a body.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADER_LINES: usize = 64;
 const BODY_BYTES: usize = 64 * 1024;
-/// The bounds of a chunked body's trailers.
+/// Bytes of one trailer field, and the number of trailer fields.
 const TRAILER_BYTES: usize = 1_024;
 const TRAILERS: usize = 16;
 
-/// What has been made of some bytes.
+/// The result of reading some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<T> {
-    /// The end is not there yet. A reader that looks earlier may refuse already.
+    /// The end is missing. The server, which reads earlier, may reject it already.
     Unfinished,
-    /// No bytes that follow could mend it.
-    Refused,
-    /// This has been read.
+    /// Not valid, whatever bytes follow.
+    Invalid,
+    /// Complete and valid.
     Whole(T),
 }
 
-/// How the body follows.
+/// Where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     Absent,
-    /// So many bytes.
+    /// After so many bytes.
     Known(usize),
-    /// In chunks.
+    /// After the last chunk.
     Chunked,
 }
 
-/// A head's facts.
+/// A request head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// With the empty line, and with empty lines before it.
+    /// Bytes, with the empty line at the end and the empty lines before it.
     pub length: usize,
-    /// As it was sent.
+    /// The method as sent.
     pub method: String,
-    /// The part before the question mark.
+    /// The target up to a question mark.
     pub path: String,
     /// The minor version of HTTP/1.
     pub minor: u8,
-    /// The one `Host` line's value.
+    /// The value of the only `Host` field.
     pub host: Option<String>,
-    /// How the body follows.
+    /// Where the body ends.
     pub framing: Framing,
-    /// Whether the connection is to go on.
+    /// Whether the connection is kept open after the answer.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
 }
 
-/// Reads the head at the beginning of `bytes`.
+/// Reads the head at the start of `bytes`.
 #[must_use]
 pub fn head(bytes: &[u8]) -> Read<Head> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES)];
-    // Empty lines before a head are passed over. One that ends in LF alone is wrong too, but a head must follow to be
-    // refused.
+    // Empty lines before a head are skipped. One that ends in LF alone is not valid, but the server rejects it only with the
+    // head that follows.
     let mut start = 0;
     let mut bare = false;
     loop {
@@ -71,10 +71,10 @@ pub fn head(bytes: &[u8]) -> Read<Head> {
         }
     }
     let Some(end) = window[start..].windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if bytes.len() >= HEAD_BYTES { Read::Refused } else { Read::Unfinished };
+        return if bytes.len() >= HEAD_BYTES { Read::Invalid } else { Read::Unfinished };
     };
     let head = whole_head(&window[start..start + end], start + end + 4).filter(|_| !bare);
-    head.map_or(Read::Refused, Read::Whole)
+    head.map_or(Read::Invalid, Read::Whole)
 }
 
 fn whole_head(text: &[u8], length: usize) -> Option<Head> {
@@ -104,12 +104,12 @@ fn whole_head(text: &[u8], length: usize) -> Option<Head> {
         minor,
         host,
         framing: fields.framing(minor)?,
-        keep_alive: if minor == 1 { !fields.connection_says("close") } else { fields.connection_says("keep-alive") },
+        keep_alive: if minor == 1 { !fields.connection_has("close") } else { fields.connection_has("keep-alive") },
         expects_continue,
     })
 }
 
-/// Lines that end in CR LF; any other CR or LF stays within its line, where nothing allows it.
+/// Splits at CR LF. Any other CR or LF stays in its line, where it is not valid.
 fn lines_of(text: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -121,7 +121,7 @@ fn lines_of(text: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// The path of a target that only one meaning can be found in.
+/// The path of a target, unless its escapes are malformed or could be read in two ways.
 fn path(target: &[u8]) -> Option<String> {
     let plain = target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#');
     if !plain || (target != b"*" && target.first() != Some(&b'/')) {
@@ -130,7 +130,7 @@ fn path(target: &[u8]) -> Option<String> {
     let path = target.split(|byte| *byte == b'?').next()?;
     for escape in path.split(|byte| *byte == b'%').skip(1) {
         let digits = str::from_utf8(escape.get(..2)?).ok()?;
-        // A sign would be taken for part of the number.
+        // `from_str_radix` accepts a sign.
         let code = u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?;
         if code < 0x20 || b"/\\.%\x7f".contains(&code) {
             return None;
@@ -139,7 +139,7 @@ fn path(target: &[u8]) -> Option<String> {
     Some(text_of(path))
 }
 
-/// A name, or an IPv6 address in brackets, and perhaps a colon and a port.
+/// A name or an IPv6 address in brackets, and an optional port.
 fn is_host(host: &[u8]) -> bool {
     let end = match host {
         [b'[', rest @ ..] => match rest.iter().position(|byte| *byte == b']') {
@@ -152,7 +152,7 @@ fn is_host(host: &[u8]) -> bool {
     end > 0 && is_port(&host[end..])
 }
 
-/// Header lines as names, values, and values with the white space around them.
+/// Header fields: name, trimmed value, and value with the white space around it.
 struct Fields<'a>(Vec<(&'a [u8], &'a [u8], &'a [u8])>);
 
 impl<'a> Fields<'a> {
@@ -178,8 +178,8 @@ impl<'a> Fields<'a> {
         self.0.iter().filter(move |(own, ..)| own.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// The server does not look into a value that is no UTF-8, so neither does this.
-    fn connection_says(&self, token: &str) -> bool {
+    /// Whether `Connection` lists the token. Like the server, ignores a value that is not UTF-8.
+    fn connection_has(&self, token: &str) -> bool {
         self.all("connection")
             .into_iter()
             .filter(|value| str::from_utf8(value).is_ok())
@@ -207,7 +207,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads a chunked body at the beginning of `bytes`: the body, and where it ends.
+/// Reads a chunked body at the start of `bytes`: the body, and its length as sent.
 #[must_use]
 pub fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
     let mut body = Vec::new();
@@ -215,15 +215,15 @@ pub fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
     loop {
         let line = match line(bytes, &mut at) {
             Read::Whole(line) => line,
-            Read::Refused => return Read::Refused,
+            Read::Invalid => return Read::Invalid,
             Read::Unfinished => return Read::Unfinished,
         };
         if !(1..=8).contains(&line.len()) || !line.iter().all(u8::is_ascii_hexdigit) {
-            return Read::Refused;
+            return Read::Invalid;
         }
         let size = line.iter().fold(0, |size, digit| size * 16 + char::from(*digit).to_digit(16).unwrap_or(0) as usize);
         if body.len() + size > BODY_BYTES {
-            return Read::Refused;
+            return Read::Invalid;
         }
         if size == 0 {
             return trailers(bytes, at, body);
@@ -233,7 +233,7 @@ pub fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
         at += size;
         match line_end(&bytes[at..]) {
             Read::Whole(()) => at += 2,
-            Read::Refused => return Read::Refused,
+            Read::Invalid => return Read::Invalid,
             Read::Unfinished => return Read::Unfinished,
         }
     }
@@ -245,21 +245,21 @@ fn trailers(bytes: &[u8], mut at: usize, body: Vec<u8>) -> Read<(Vec<u8>, usize)
             Read::Whole([]) => return Read::Whole((body, at)),
             Read::Whole(trailer)
                 if left > 0 && trailer.len() <= TRAILER_BYTES && Fields::read(vec![trailer]).is_some() => {}
-            Read::Whole(_) | Read::Refused => return Read::Refused,
+            Read::Whole(_) | Read::Invalid => return Read::Invalid,
             Read::Unfinished => return Read::Unfinished,
         }
     }
-    Read::Refused
+    Read::Invalid
 }
 
-/// What comes before the next CR LF.
+/// Reads a line that ends in CR LF, and moves `at` behind it.
 fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Read<&'a [u8]> {
     let rest = &bytes[*at..];
     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else { return Read::Unfinished };
     *at += end + 1;
     match rest[..end].split_last() {
         Some((b'\r', line)) => Read::Whole(line),
-        _ => Read::Refused,
+        _ => Read::Invalid,
     }
 }
 
@@ -267,9 +267,9 @@ fn line_end(rest: &[u8]) -> Read<()> {
     match rest {
         [] | [b'\r'] => Read::Unfinished,
         [b'\r', b'\n', ..] => Read::Whole(()),
-        // Where the line ends is not known yet, only that it does not end well.
+        // Not valid, but the server rejects it only at the end of the line.
         _ if !rest.contains(&b'\n') => Read::Unfinished,
-        _ => Read::Refused,
+        _ => Read::Invalid,
     }
 }
 

@@ -1,6 +1,6 @@
-//! A strict reader of JSON (RFC 8259) that keeps every value as its text. It does not recurse, so depth is no danger.
+//! A strict reader of JSON (RFC 8259) that returns values as text. It does not recurse, so nesting needs no stack.
 
-/// The text of the one value that `text` consists of, or `None` when it is no JSON.
+/// The value in `text`, without white space around it; `None` when `text` is not JSON.
 #[must_use]
 pub fn value(text: &str) -> Option<&str> {
     let mut scanner = Scanner { text, at: 0 };
@@ -10,8 +10,8 @@ pub fn value(text: &str) -> Option<&str> {
     (scanner.at == text.len()).then_some(value)
 }
 
-/// The members of the object `value`, which [`value`] has returned; `None` when it is something else, and for the name
-/// that has half of a surrogate pair in it.
+/// The members of `value`, which [`value`] has returned; `None` when it is not an object. A name is `None` when it has a
+/// lone surrogate.
 #[must_use]
 pub fn members(value: &str) -> Option<Vec<(Option<String>, &str)>> {
     let mut scanner = Scanner { text: value, at: 0 };
@@ -35,7 +35,7 @@ pub fn members(value: &str) -> Option<Vec<(Option<String>, &str)>> {
     Some(members)
 }
 
-/// The items of the array `value`, which [`value`] has returned; `None` when it is something else.
+/// The items of `value`, which [`value`] has returned; `None` when it is not an array.
 #[must_use]
 pub fn items(value: &str) -> Option<Vec<&str>> {
     let mut scanner = Scanner { text: value, at: 0 };
@@ -53,8 +53,7 @@ pub fn items(value: &str) -> Option<Vec<&str>> {
     Some(items)
 }
 
-/// What the string `value`, which [`value`] has returned, stands for; `None` when it is something else, or when it has
-/// half of a surrogate pair in it, which no text has.
+/// The text of `value`, which [`value`] has returned; `None` when it is not a string, or has a lone surrogate.
 #[must_use]
 pub fn string(value: &str) -> Option<String> {
     let mut rest = value.strip_prefix('"')?.strip_suffix('"')?.chars();
@@ -83,7 +82,7 @@ pub fn string(value: &str) -> Option<String> {
     String::from_utf16(&units).ok()
 }
 
-/// Whether the text is a number, and nothing else.
+/// Whether the text is a JSON number.
 #[must_use]
 pub fn is_number(text: &str) -> bool {
     let mut scanner = Scanner { text, at: 0 };
@@ -112,19 +111,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The value that begins here.
+    /// Reads a value.
     fn value(&mut self) -> Option<&'a str> {
         let start = self.at;
-        // The closing brackets that are due.
-        let mut due = Vec::new();
+        // The closing brackets of the values around this one, the outermost first.
+        let mut open_values = Vec::new();
         loop {
             match self.peek()? {
-                open @ (b'{' | b'[') => {
-                    let close = if open == b'{' { b'}' } else { b']' };
+                bracket @ (b'{' | b'[') => {
+                    let close = if bracket == b'{' { b'}' } else { b']' };
                     self.at += 1;
                     self.space();
                     if !self.take(close) {
-                        due.push(close);
+                        open_values.push(close);
                         self.name(close)?;
                         continue;
                     }
@@ -135,9 +134,9 @@ impl<'a> Scanner<'a> {
                 b'n' => self.word("null")?,
                 _ => self.number()?,
             }
-            // Here a value ends, and with it perhaps those that it is in.
+            // The end of a value may be the end of values around it.
             loop {
-                let Some(close) = due.last().copied() else { return Some(&self.text[start..self.at]) };
+                let Some(close) = open_values.last().copied() else { return Some(&self.text[start..self.at]) };
                 self.space();
                 if self.take(b',') {
                     self.space();
@@ -147,12 +146,12 @@ impl<'a> Scanner<'a> {
                 if !self.take(close) {
                     return None;
                 }
-                due.pop();
+                open_values.pop();
             }
         }
     }
 
-    /// In an object, the name before the next value, with its colon.
+    /// In an object, reads a name and its colon.
     fn name(&mut self, close: u8) -> Option<()> {
         if close == b'}' {
             self.string()?;

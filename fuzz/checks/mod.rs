@@ -1,8 +1,8 @@
-//! What must hold for any bytes whatsoever. Each `check` panics when it does not, for the fuzz targets in `../targets` and
-//! for `tests/sources/fuzz_seeds.rs`, which runs them over `../seeds` in every `cargo test`.
+//! Properties that hold for any input. Each `check` panics when one does not. The fuzz targets in `../targets` call them, and
+//! so does every `cargo test`, with the inputs in `../seeds`.
 //!
-//! Only std and the server's public API are used: `http` and `json` are readers of our own, so that no mistake of a
-//! library that the server reads with can hide itself here. They are as plain and strict as they can be, not fast.
+//! They use std and the server's API only. `http` and `json` are independent readers, so that an error in a library that the
+//! server uses is found. They are simple and strict, not fast.
 
 #![warn(clippy::pedantic)]
 

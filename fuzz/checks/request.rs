@@ -1,8 +1,8 @@
-//! Requests: heads and bodies, read in pieces as a socket delivers them.
+//! Requests: heads and bodies, read in pieces as from a socket.
 //!
-//! An input is one line that says where the stream is cut, and then the stream. Each byte of the line is the length of a
-//! piece: below 128 in bytes, from there on in units of 64; what is left is the last piece. In the stream, 0x1A (which no
-//! head may contain) stands for a run: a count in units of 64, and the byte to repeat; so small inputs reach the bounds.
+//! The first line of an input cuts the stream into pieces, the rest is the stream. Each byte of the line is the length of a
+//! piece: below 128 in bytes, from 128 on in units of 64 bytes; the last piece is what remains. In the stream, 0x1A, which is
+//! not valid in a head, begins a run: a count in units of 64 and the byte to repeat. So small inputs reach the limits.
 
 use std::ops::Range;
 
@@ -13,15 +13,15 @@ use ordercast::internal::http::request::{BodyLength, Head, MAX_BODY_BYTES, MAX_H
 
 use super::http::{self, Framing, Read};
 
-/// The longest stream: one body at its bound, with the heads around it.
+/// The longest stream: one body of the largest size, and heads around it.
 const MAX_STREAM_BYTES: usize = 96 * 1024;
-/// The longest unfinished line between chunks that may be waited for: 1,024 bytes and their CR.
-const MAX_WAITING_LINE: usize = 1_025;
+/// The longest unfinished line in a chunked body: 1,024 bytes and CR.
+const MAX_UNFINISHED_LINE: usize = 1_025;
 
-/// What was read of a stream.
+/// The result of reading a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The requests, whole, in order.
+    /// The complete requests, in order: head and body.
     pub requests: Vec<(http::Head, Vec<u8>)>,
     /// Why there are no more.
     pub end: End,
@@ -30,27 +30,27 @@ pub struct Outcome {
 /// Why no request follows.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// The stream ends within a head, or before one.
+    /// The stream ends in a head or before one.
     InHead,
-    /// The stream ends within a body.
+    /// The stream ends in a body.
     InBody,
-    /// Refused, with this status.
+    /// The server rejects the request with this status.
     Refused(u16),
 }
 
 /// The fuzz target `request`.
 ///
 /// # Panics
-/// When what is read depends on how the stream is cut, leaves its bounds, or is not what the strict reader reads.
+/// When the requests depend on the cuts, exceed their limits, or are not those of the strict reader.
 pub fn check(input: &[u8]) {
     let (cuts, stream) = take_apart(input);
-    let outcome = settled(&stream, &[stream.len()]);
-    assert_eq!(settled(&stream, &cuts), outcome, "cut at {cuts:?}");
+    let outcome = read_to_end(&stream, &[stream.len()]);
+    assert_eq!(read_to_end(&stream, &cuts), outcome, "cut at {cuts:?}");
     check_prefixes(&stream, &cuts);
     check_strictly(&stream, &outcome);
 }
 
-/// Where the input's stream is cut, and the stream. The last cut is the stream's end.
+/// The ends of the pieces in the stream of an input, and the stream. The last end is the stream's.
 #[must_use]
 pub fn take_apart(input: &[u8]) -> (Vec<usize>, Vec<u8>) {
     let mut parts = input.splitn(2, |byte| *byte == b'\n');
@@ -85,7 +85,7 @@ pub fn take_apart(input: &[u8]) -> (Vec<usize>, Vec<u8>) {
     (cuts, stream)
 }
 
-/// The bytes that have come in and are not used up, and the ends of the pieces that are still to come.
+/// A stream, the ends of the pieces not received yet, and the range of bytes received and not used yet.
 struct Input<'a> {
     stream: &'a [u8],
     cuts: &'a [usize],
@@ -105,16 +105,16 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Reads requests from a stream that comes in these pieces, in the steps of `Connection::read_head` and `read_body`,
-/// which themselves need a socket. The last cut is the stream's end.
+/// Reads the requests of a stream that is received in pieces, in the steps of `Connection::read_head` and `read_body`, which
+/// need a socket. The last cut is the stream's end.
 #[must_use]
 pub fn read(stream: &[u8], cuts: &[usize]) -> Outcome {
     read_all(&mut Input { stream, cuts, unread: 0..0 })
 }
 
-/// As [`read`], with a last look at a head that has not ended. A connection looks only where a line ends, so whether it
-/// has refused the beginning of a line that nobody ends depends on the cuts, and does not matter.
-fn settled(stream: &[u8], cuts: &[usize]) -> Outcome {
+/// Like [`read`], and parses an unfinished head once more at the end. A connection parses only at the end of a line; without
+/// this, the outcome for an unfinished line would depend on the cuts.
+fn read_to_end(stream: &[u8], cuts: &[usize]) -> Outcome {
     let mut input = Input { stream, cuts, unread: 0..0 };
     let mut outcome = read_all(&mut input);
     if outcome.end == End::InHead
@@ -178,14 +178,14 @@ fn read_chunks(input: &mut Input) -> Result<Vec<u8>, End> {
         if let Some(body) = chunked.finish() {
             return Ok(body);
         }
-        assert!(input.unread().len() <= MAX_WAITING_LINE, "{} bytes wait for a line's end", input.unread().len());
+        assert!(input.unread().len() <= MAX_UNFINISHED_LINE, "{} bytes of an unfinished line", input.unread().len());
         if !input.read_more() {
             return Err(End::InBody);
         }
     }
 }
 
-/// The facts of the head at the beginning of `bytes`, in the strict reader's words, or the status of a rejection.
+/// The head at the start of `bytes`, in the strict reader's type, or the status of the rejection.
 fn parse(bytes: &[u8]) -> Result<Option<http::Head>, u16> {
     let head = match Head::parse(bytes) {
         Ok(Some(head)) => head,
@@ -199,7 +199,7 @@ fn parse(bytes: &[u8]) -> Result<Option<http::Head>, u16> {
         let end = text.as_ptr() as usize + text.len();
         let within = bytes.as_ptr() as usize <= text.as_ptr() as usize
             && end <= bytes[..head.length].as_ptr_range().end as usize;
-        assert!(within || text.is_empty(), "{text:?} is not of the head");
+        assert!(within || text.is_empty(), "{text:?} is not in the head");
     }
     let facts = facts(&request);
     check_handshake(request, &facts);
@@ -209,20 +209,20 @@ fn parse(bytes: &[u8]) -> Result<Option<http::Head>, u16> {
     Ok(Some(facts))
 }
 
-/// A handshake that is taken says what RFC 6455, section 4.2.1, asks for.
+/// An accepted handshake meets the requirements of RFC 6455, section 4.2.1.
 fn check_handshake(request: Request<'_>, head: &http::Head) {
-    if let Some(Ok(taken)) = handshake(request) {
+    if let Some(Ok(accepted)) = handshake(request) {
         assert_eq!((head.method.as_str(), head.minor), ("GET", 1));
         assert!(matches!(head.framing, Framing::Absent | Framing::Known(0)));
-        assert_eq!(taken.key.len(), 24);
-        assert_eq!(taken.protocol.is_some(), offered_token(request).is_some_and(|token| !token.is_empty()));
+        assert_eq!(accepted.key.len(), 24);
+        assert_eq!(accepted.protocol.is_some(), offered_token(request).is_some_and(|token| !token.is_empty()));
     }
 }
 
-/// The request's head in the strict reader's words.
+/// The head of a request in the strict reader's type.
 ///
 /// # Panics
-/// When its version is not one of HTTP/1.
+/// When its major version is not 1.
 #[must_use]
 pub fn facts(request: &Request<'_>) -> http::Head {
     let head = request.head();
@@ -244,11 +244,11 @@ pub fn facts(request: &Request<'_>) -> http::Head {
 }
 
 fn status(status: u16) -> u16 {
-    assert!(matches!(status, 400 | 413 | 417 | 431 | 501 | 505), "refused with {status}");
+    assert!(matches!(status, 400 | 413 | 417 | 431 | 501 | 505), "rejected with {status}");
     status
 }
 
-/// Once a head is complete or refused it stays so, whatever follows: wherever a piece ends, and wherever a line does.
+/// Once a head is complete or rejected it stays so, whatever follows. Checked at the ends of pieces and of lines.
 fn check_prefixes(stream: &[u8], cuts: &[usize]) {
     let lines = stream.iter().take(MAX_HEAD_BYTES).enumerate().filter(|(_, byte)| **byte == b'\n').take(MAX_LINES);
     let mut ends: Vec<usize> = lines.map(|(at, _)| at + 1).chain(cuts.iter().copied()).collect();
@@ -261,10 +261,10 @@ fn check_prefixes(stream: &[u8], cuts: &[usize]) {
     }
 }
 
-/// Lines after which a head is looked at again: parsing is quick, but a hundred times is not.
+/// The most lines after which `check_prefixes` parses: more would be slow.
 const MAX_LINES: usize = 20;
 
-/// The strict reader goes through the stream beside the server's, whose outcome this is.
+/// Compares the server's outcome with the strict reader's.
 fn check_strictly(stream: &[u8], outcome: &Outcome) {
     let mut rest = stream;
     for (head, body) in &outcome.requests {
@@ -278,21 +278,21 @@ fn check_strictly(stream: &[u8], outcome: &Outcome) {
                     assert_eq!(*body, expected);
                     used
                 }
-                other => panic!("a body that was read is {other:?}"),
+                other => panic!("the server has read a body that is {other:?}"),
             },
         };
         assert!(head.framing == Framing::Chunked || *body == rest[..used]);
         rest = &rest[used..];
     }
     match (http::head(rest), &outcome.end) {
-        // Where a line is wrong, the server need not wait for the head's end.
-        (Read::Unfinished, End::InHead | End::Refused(_)) | (Read::Refused, End::Refused(_)) => {}
+        // The server may reject a line before the head ends.
+        (Read::Unfinished, End::InHead | End::Refused(_)) | (Read::Invalid, End::Refused(_)) => {}
         (Read::Whole(head), End::InBody | End::Refused(_)) => {
             let rest = &rest[head.length..];
             match (head.framing, &outcome.end) {
                 (Framing::Known(length), End::InBody) => assert!(rest.len() < length),
                 (Framing::Chunked, end) => match (http::chunked(rest), end) {
-                    (Read::Unfinished, _) | (Read::Refused, End::Refused(_)) => {}
+                    (Read::Unfinished, _) | (Read::Invalid, End::Refused(_)) => {}
                     (strict, end) => panic!("a chunked body is {strict:?}, and for the server {end:?}"),
                 },
                 (_, end) => panic!("{head:?} ends with {end:?}"),

@@ -1,6 +1,6 @@
-//! The board as a visitor has it: a real browser on the real server. Needs chromium and chromedriver (`make deps`).
+//! The board in a real browser on a real server. Needs chromium and chromedriver (`make deps`).
 //!
-//! With `ORDERCAST_SCREENSHOTS=docs/screenshots` the pictures of the documentation are made anew.
+//! `ORDERCAST_SCREENSHOTS=docs/screenshots` writes the pictures of the documentation.
 
 use std::env;
 use std::fs;
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::common::{DEADLINE, Server};
 use crate::webdriver::Browser;
 
-/// What a visitor would call at once.
+/// The longest delay that a visitor does not notice.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// The longest wait between two attempts of the page, and then some.
+/// More than the longest wait between two attempts of the page.
 const RECOVERY: Duration = Duration::from_secs(25);
 
 /// Opens the board of a category and waits until it is live.
@@ -60,11 +60,11 @@ fn choosing_a_category_shows_its_products_and_their_totals() {
     let listed = &server.client().get("/electronics").json()[0];
     assert_eq!(slots, json!([listed["name"], listed["rrp"], listed["info"], "3"]));
 
-    // A board on a wall comes back by itself after a reload.
+    // The address keeps the category over a reload.
     assert_eq!(browser.run("return location.hash"), "#electronics");
     browser.run("location.reload()");
     browser.until(DEADLINE, &total_is("A2", 7));
-    // Nothing was refused by the content security policy, nothing was missing.
+    // The content security policy blocked nothing, and no file was missing.
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 
@@ -88,12 +88,12 @@ fn the_button_adds_an_order() {
     open_board(&browser, &server, "electronics");
     browser.click("product-item[data-id=A1] >>> button");
     browser.until(DEADLINE, &total_is("A1", 4));
-    // What is typed replaces the 1 that stands there.
+    // Typing replaces the 1.
     browser.type_into("product-item[data-id=A1] >>> input", "15");
     browser.click("product-item[data-id=A1] >>> button");
     browser.until(DEADLINE, &total_is("A1", 19));
 
-    // What the server refuses is said in its own words.
+    // A rejection is shown with the server's own text.
     browser.type_into("product-item[data-id=A1] >>> input", "10000000000000000");
     browser.click("product-item[data-id=A1] >>> button");
     browser.until(DEADLINE, "!document.querySelector('#problem').hidden");
@@ -121,7 +121,7 @@ fn the_form_adds_a_product_to_every_board() {
     for window in [&second, &first] {
         browser.switch_to(window);
         browser.until(DEADLINE, &total_is("A3", 0));
-        // It is text, whatever it looks like.
+        // Markup is shown as text.
         let name = "return document.querySelector('[data-id=A3] > [slot=name]').innerHTML";
         assert_eq!(browser.run(name), "&lt;img src=x onerror=alert(1)&gt;");
     }
@@ -165,7 +165,7 @@ fn a_lost_server_is_said_and_recovered_from() {
     browser.until(AT_ONCE, &total_is("A1", 13));
 
     server.restart_on_the_same_ports();
-    // Orders that the page could not hear of are in the totals it comes back with.
+    // The new snapshot contains the orders of the time without a connection.
     server.client().order("A2", 5);
     browser.until(RECOVERY, &state_is("live"));
     browser.until(DEADLINE, &total_is("A1", 13));
@@ -181,7 +181,7 @@ fn a_silently_dead_connection_is_noticed() {
     let server = Server::start();
     open_board(&browser, &server, "electronics");
     server.signal("STOP");
-    // What the browser says when the machine wakes up; the page then asks whether the server still hears it.
+    // The event of a browser whose machine wakes up; the page then tests its connection.
     browser.run("dispatchEvent(new Event('online'))");
     browser.until(RECOVERY, &state_is("lost"));
     server.signal("CONT");
@@ -200,7 +200,7 @@ fn switching_category_leaves_nothing_of_the_former_behind() {
          new PerformanceObserver((list) => requests.push(...list.getEntries().map(({ name }) => name)))
            .observe({ type: 'resource' });",
     );
-    // The former category's orders keep coming while the visitor cannot decide.
+    // Orders of the former category keep coming during the changes.
     let poster = thread::spawn({
         let mut client = server.client();
         move || (0..400).for_each(|_| client.order("A1", 1))
@@ -214,8 +214,8 @@ fn switching_category_leaves_nothing_of_the_former_behind() {
     assert_eq!(ids(&browser), json!(["B1"]));
     server.client().order("B1", 1);
     browser.until(AT_ONCE, &total_is("B1", 102));
-    // Late totals of the former category are known for what they are: they make the page ask for nothing. A switch loads
-    // the list and the categories, and may be overtaken by the next one.
+    // Late totals of the former category cause no request. A change loads the list and the categories, or less if the next
+    // change comes first.
     let requests = browser.run("return requests");
     assert!(requests.as_array().is_some_and(|all| all.len() <= 30), "{requests}");
 
@@ -254,17 +254,17 @@ fn a_flood_of_orders_does_not_hold_up_the_page() {
     browser.until(DEADLINE, &total_is("A1", 2003));
     browser.until(DEADLINE, &total_is("A2", 2007));
     let longest = browser.run("return longest");
-    // Generous, because posters, server and browser share the machine; a page that writes every total takes far longer.
+    // Generous, because posters, server and browser share the machine. A page that writes every total takes far longer.
     assert!(longest.as_f64().is_some_and(|longest| longest < 2000.0), "{longest} ms");
 }
 
-/// An ordinary web server for an empty page, for as long as the test runs.
+/// A web server with an empty page, for as long as the test runs.
 fn somebody_elses_page() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("it has an address");
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            // A browser opens connections in advance that it may never use: none of them may hold up another.
+            // A browser opens connections that it may never use. None of them may block another.
             thread::spawn(move || {
                 let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
                 let _ = lines.find(String::is_empty);
@@ -278,7 +278,7 @@ fn somebody_elses_page() -> SocketAddr {
     addr
 }
 
-/// What a page can do with the server at an address: read the products, post an order, hear the feed.
+/// Tries what a page can do with the server at an address: read the products, post an order, receive the feed.
 #[track_caller]
 fn what_the_page_can_do(browser: &Browser, server: &str) -> Value {
     let script = "
@@ -314,14 +314,14 @@ fn a_page_from_another_port_is_served_and_one_from_another_host_is_not() {
         let did = what_the_page_can_do(&browser, &format!("{name}:{port}"));
         assert_eq!(did, json!(["refused", "refused", "refused"]), "{name}");
     }
-    // A post that needs no preflight must not be counted either, though the page would not see the answer.
+    // A POST that needs no preflight must not be counted either, although the page cannot read the answer.
     browser.run_with(
         "return fetch(`http://localhost:${arguments[0]}/orders/A1`, {
            method: 'POST', mode: 'no-cors', body: '{\"amount\":10}',
          }).then(() => null, () => null)",
         &json!([port]),
     );
-    // A name that was pointed at this machine makes the page the server's own origin, as the browser sees it.
+    // DNS rebinding: with a foreign name for this machine, the browser takes the page and the server for one origin.
     browser.open(&format!("http://evil.example:{port}/"));
     assert_eq!(browser.run("return document.querySelector('#category')"), Value::Null);
     let did = what_the_page_can_do(&browser, &format!("evil.example:{port}"));
@@ -341,7 +341,7 @@ fn the_numbers_of_a_row_are_level_whatever_their_descriptions_say() {
     }
     open_board(&browser, &server, "electronics");
     browser.until(DEADLINE, &total_is("A5", 0));
-    // Where there is room a description has two lines, elsewhere one.
+    // In a high cell a description has two lines, in a low one only one.
     for (width, height, dense) in [(1280, 800, true), (1280, 1500, false)] {
         browser.look(width, height, 1, "light");
         let item = "document.querySelector('product-item')";
@@ -392,10 +392,10 @@ fn the_board_fits_a_phone_and_a_television() {
         browser.until(DEADLINE, &format!("innerWidth === {width}"));
         browser.until(DEADLINE, "document.documentElement.scrollWidth <= innerWidth");
         if name != "phone" {
-            // Nobody scrolls a board on a wall.
+            // A board on a wall cannot be scrolled.
             browser.until(DEADLINE, "document.documentElement.scrollHeight <= innerHeight");
         }
-        // A picture of a change in progress tells more than one of a board at rest.
+        // The picture shows a change.
         server.client().order("A1", 2);
         let pulses = "document.querySelector('[data-id=A1]').shadowRoot.getAnimations()";
         browser.until(DEADLINE, &format!("{pulses}.some((pulse) => pulse.currentTime > 200)"));

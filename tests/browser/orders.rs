@@ -1,7 +1,7 @@
-//! The orders of the board itself: each counts once, whatever becomes of the server, of its answers and of the page.
-//! Needs chromium and chromedriver (`make deps`).
+//! Orders made on the board: each counts once, also when the server ends, answers are lost, or the page is reloaded. Needs
+//! chromium and chromedriver (`make deps`).
 //!
-//! With `ORDERCAST_SCREENSHOTS=DIR` pictures of a board whose orders wait are made there.
+//! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of a board with waiting orders.
 
 use std::collections::HashSet;
 use std::env;
@@ -20,18 +20,18 @@ use crate::common::disk::{Call, ENOSPC, LOG};
 use crate::common::{DEADLINE, Disk, Fault, Line, Server, order_log};
 use crate::webdriver::Browser;
 
-/// The longest wait between two attempts of the page, and its deadline for an answer, and then some.
+/// More than the longest wait between two attempts of the page and its deadline for an answer.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The most orders of a board that wait.
+/// The most orders that wait on a board.
 const MOST_ORDERS: usize = 100;
 
 const NOTHING_WAITS: &str = "document.querySelector('#waiting').textContent === ''";
 const NO_PROBLEM: &str = "document.querySelector('#problem').hidden";
 const NOTHING_STORED: &str = "sessionStorage.length === 0";
 
-/// Between the browser and the server: passes bytes on both ways, keeps a copy of what is asked, and loses the answers to
-/// orders for as long as it is told to. A connection whose answer was lost stays open and silent.
+/// Between the browser and the server: relays bytes in both directions, records requests, and loses the answers to orders
+/// while it is told to. A connection whose answer was lost stays open and silent.
 struct Relay {
     addr: SocketAddr,
     wire: Arc<Wire>,
@@ -61,7 +61,7 @@ impl Relay {
         self.wire.loses_answers.store(lose, Ordering::SeqCst);
     }
 
-    /// The keys of all tries of all orders, as they stood in their lines.
+    /// The keys of all attempts of all orders, as sent.
     fn keys(&self) -> Vec<String> {
         let requests = self.wire.requests.lock().expect("no thread panicked");
         (String::from_utf8_lossy(&requests).lines())
@@ -92,7 +92,7 @@ impl Wire {
     }
 }
 
-/// Passes on what `lets_pass`, until one of both ends.
+/// Relays the bytes for which `lets_pass` is true, until either side ends.
 fn pass(mut from: &TcpStream, mut to: &TcpStream, lets_pass: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut bytes) {
@@ -121,7 +121,7 @@ fn total_is(id: &str, total: i64) -> String {
 }
 
 fn waiting_says(words: &str) -> String {
-    format!("document.querySelector('#waiting').innerText.startsWith('{words} waiting for the server')")
+    format!("document.querySelector('#waiting').innerText.startsWith('{words} waiting for confirmation')")
 }
 
 fn problem_says(words: &str) -> String {
@@ -134,7 +134,7 @@ fn order(browser: &Browser, id: &str, amount: &str) {
     browser.click(&format!("product-item[data-id={id}] >>> button"));
 }
 
-/// Every order that the server has counted: product and amount, in its order. Each has a key of its own.
+/// Every order that the server has counted: product and amount, in commit order. Each has a key of its own.
 #[track_caller]
 fn counted(server: &Server) -> Vec<(String, i64)> {
     let lines: Vec<Line> = order_log::lines(&server.client().get("/log"));
@@ -147,7 +147,7 @@ fn ordered(orders: &[(&str, i64)]) -> Vec<(String, i64)> {
     orders.iter().map(|&(id, amount)| (id.to_owned(), amount)).collect()
 }
 
-/// Waits until the page has nothing more to say of orders, nor to remember.
+/// Waits until the page shows and stores no order.
 #[track_caller]
 fn until_all_is_answered(browser: &Browser) {
     browser.until(RECOVERY, NOTHING_WAITS);
@@ -162,8 +162,8 @@ fn orders_made_while_the_server_is_down_count_once_when_it_is_back() {
     open_board(&browser, server.addr());
     server.kill();
     browser.until(DEADLINE, &state_is("lost"));
-    browser.until(DEADLINE, "document.querySelector('#state').innerText.includes('New orders wait')");
-    // The totals fade. The buttons do not, because they work.
+    browser.until(DEADLINE, "document.querySelector('#state').innerText.includes('New orders are kept')");
+    // The totals are dimmed. The buttons are not, because they work.
     let opacity = |part: &str| {
         let item = "document.querySelector('product-item[data-id=A1]').shadowRoot";
         format!("Number(getComputedStyle({item}.querySelector('{part}')).opacity)")
@@ -177,7 +177,7 @@ fn orders_made_while_the_server_is_down_count_once_when_it_is_back() {
     order(&browser, "A2", "5");
     browser.until(DEADLINE, &waiting_says("3 orders are"));
     browser.until(DEADLINE, NO_PROBLEM);
-    // Products are not kept: that this one was not added is said for as long as the server is away.
+    // A product is not sent again: the page says that it was not added until the server is back.
     browser.click("#new-product > summary");
     browser.type_into("[name=name]", "Desk Lamp");
     browser.type_into("[name=rrp]", "34.50");
@@ -189,7 +189,7 @@ fn orders_made_while_the_server_is_down_count_once_when_it_is_back() {
     until_all_is_answered(&browser);
     browser.until(DEADLINE, &total_is("A1", 11));
     browser.until(DEADLINE, &total_is("A2", 12));
-    // Those of one product in their order; which product comes first is left to the moment.
+    // Orders of one product in their sequence; which product comes first is not defined.
     let mut counted = counted(&server);
     counted.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(counted, ordered(&[("A1", 10), ("A1", -2), ("A2", 5)]));
@@ -203,7 +203,7 @@ fn an_order_whose_answer_is_lost_is_sent_again_and_counts_once() {
     open_board(&browser, relay.addr);
     relay.lose_answers(true);
     order(&browser, "A1", "10");
-    // The board has heard of it from the feed, and yet not that it was this order.
+    // The feed has the new total, but does not say of which order.
     browser.until(DEADLINE, &total_is("A1", 13));
     browser.until(DEADLINE, &waiting_says("1 order is"));
     // An order to another product does not wait for it.
@@ -259,7 +259,7 @@ fn waiting_orders_survive_a_reload() {
     browser.run("window.former = true; location.reload()");
     browser.until(DEADLINE, "window.former === undefined && document.readyState === 'complete'");
     browser.until(DEADLINE, &waiting_says("2 orders are"));
-    // What was counted before the reload is not counted again, and what was not sent yet is not lost.
+    // The order counted before the reload is not counted again, and the one not sent yet is not lost.
     browser.until(DEADLINE, "sessionStorage.length === 2");
     relay.lose_answers(false);
     until_all_is_answered(&browser);
@@ -284,7 +284,7 @@ fn a_refusal_that_stands_is_shown_and_not_repeated() {
     browser.until(DEADLINE, &problem_says(&format!("Vacuum Cleaner: {refused}")));
     browser.until(DEADLINE, NOTHING_STORED);
     assert_eq!(browser.run(&format!("return {NOTHING_WAITS}")), true);
-    // Orders to a product are sent in their order, so a repeat would come before this one.
+    // Orders of a product are sent in sequence, so a repeat would come before this one.
     order(&browser, "A1", "1");
     browser.until(DEADLINE, &total_is("A1", 4));
     until_all_is_answered(&browser);
@@ -322,7 +322,7 @@ fn no_more_than_a_hundred_orders_wait_and_one_more_is_refused_in_words() {
     browser.until(DEADLINE, &waiting_says("100 orders are"));
     assert_eq!(browser.run(&format!("return {NO_PROBLEM}")), true);
     browser.run_with(click, &json!([1]));
-    browser.until(DEADLINE, &problem_says("not ordered, because 100 orders are waiting already"));
+    browser.until(DEADLINE, &problem_says("not ordered, because 100 orders are already waiting"));
     relay.lose_answers(false);
     browser.until(RECOVERY, NOTHING_WAITS);
     browser.until(DEADLINE, &total_is("A1", 103));
@@ -334,7 +334,7 @@ fn an_order_whose_key_the_server_may_have_forgotten_is_told_and_not_sent() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();
     open_board(&browser, server.addr());
-    // As the page leaves them, with only the time set back.
+    // As the page stores them, with an earlier time.
     let leave = "
         for (const [amount, hours] of [[5, 22.9], [10, 23.1]]) {
           const order = { id: 'A1', name: 'Vacuum Cleaner', amount, made: Date.now() - hours * 3600e3 };
@@ -345,7 +345,7 @@ fn an_order_whose_key_the_server_may_have_forgotten_is_told_and_not_sent() {
     browser.run(leave);
     browser.until(DEADLINE, "window.former === undefined && document.readyState === 'complete'");
     browser.until(DEADLINE, &problem_says("Vacuum Cleaner: an order of 10, made on "));
-    browser.until(DEADLINE, &problem_says("may or may not be counted"));
+    browser.until(DEADLINE, &problem_says("may or may not have been counted"));
     browser.until(DEADLINE, &total_is("A1", 8));
     browser.until(DEADLINE, NOTHING_STORED);
     assert_eq!(counted(&server), ordered(&[("A1", 5)]));
@@ -386,7 +386,7 @@ fn what_is_said_of_waiting_orders_fits_a_phone_and_a_television() {
         if name != "waiting-phone" {
             browser.until(DEADLINE, "document.documentElement.scrollHeight <= innerHeight");
         }
-        // Whoever has scrolled down to the last product sees what became of the order, too.
+        // The message is visible also at the lower end of the page.
         browser.run("scrollTo(0, document.documentElement.scrollHeight)");
         let place = "document.querySelector('#waiting').getBoundingClientRect()";
         browser.until(DEADLINE, &format!("{place}.top >= 0 && {place}.bottom <= innerHeight"));

@@ -1,7 +1,7 @@
-//! The board of a server that wants tokens: a real browser is asked for one, keeps it in its tab, and orders with it.
-//! Needs chromium and chromedriver (`make deps`).
+//! The board of a server with token files: the browser asks for a token, which visitors know as the access code, keeps it in
+//! its tab, and orders with it. Needs chromium and chromedriver (`make deps`).
 //!
-//! With `ORDERCAST_SCREENSHOTS=docs/screenshots` the picture of the question is made anew.
+//! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of the dialog.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::webdriver::Browser;
 const WRITER: &str = "writer-0123456789.~+";
 const READER: &str = "reader-0123456789.~+";
 const WRONG: &str = "somebody-elses-0123456789";
-/// The longest wait between two attempts of the page, and then some.
+/// More than the longest wait between two attempts of the page.
 const RECOVERY: Duration = Duration::from_secs(25);
 
 /// Keys by their WebDriver names (section 17.4.2).
@@ -64,7 +64,7 @@ fn total_is(id: &str, total: i64) -> String {
     format!("document.querySelector('product-item[data-id={id}] > [slot=orders]')?.textContent === '{total}'")
 }
 
-/// Opens the board as one that nobody is asked a token for.
+/// Opens a board that can be seen without a token.
 #[track_caller]
 fn open_board(browser: &Browser, server: &Server) {
     browser.open(&board(server));
@@ -73,7 +73,7 @@ fn open_board(browser: &Browser, server: &Server) {
     assert_eq!(browser.run(&format!("return {ASKS}")), false);
 }
 
-/// Answers the question, which has the focus.
+/// Enters a token into the dialog, which has the focus.
 #[track_caller]
 fn give(browser: &Browser, token: &str) {
     browser.until(DEADLINE, ASKS);
@@ -81,14 +81,14 @@ fn give(browser: &Browser, token: &str) {
     browser.type_into("#token-input", &format!("{token}{ENTER}"));
 }
 
-/// Waits until the question says why it is asked again.
+/// Waits until the dialog gives this reason for asking again.
 #[track_caller]
 fn until_told(browser: &Browser, words: &str) {
     browser.until(DEADLINE, ASKS);
     browser.until(DEADLINE, &format!("document.querySelector('#token-reason').innerText.includes('{words}')"));
 }
 
-/// What the server has counted, as somebody who may read it is told.
+/// The total of A1, read with a token.
 #[track_caller]
 fn counted(server: &Server) -> i64 {
     let authorization = format!("Bearer {WRITER}");
@@ -134,7 +134,7 @@ fn without_token_files_nothing_of_tokens_shows() {
     open_board(&browser, &server);
     order(&browser, "1");
     browser.until(DEADLINE, &total_is("A1", 4));
-    let shown = browser.run("return document.body.innerText.toLowerCase().includes('token')");
+    let shown = browser.run("return /token|code/i.test(document.body.innerText)");
     assert_eq!(shown, false);
     browser.until(DEADLINE, "sessionStorage.length === 0");
     assert_eq!(browser.console(), Vec::<String>::new());
@@ -153,18 +153,18 @@ fn a_protected_board_asks_until_the_token_is_right_and_keeps_it_in_the_tab() {
          return [input.id, input.type, input.autocomplete, document.querySelector('#token-title').innerText,
            input.labels[0].innerText, document.querySelectorAll('product-item').length]",
     );
-    assert_eq!(asked, json!(["token-input", "password", "off", "This board needs a token", "Token", 0]));
+    assert_eq!(asked, json!(["token-input", "password", "off", "This board needs an access code", "Access code", 0]));
 
-    // What cannot be a token is not sent to find out.
+    // A malformed token is rejected without a request.
     give(&browser, "short");
     until_told(&browser, "16 to 255");
     give(&browser, WRONG);
-    until_told(&browser, "That token is not accepted");
+    until_told(&browser, "This access code is not valid");
     assert_eq!(browser.run("return sessionStorage.length"), 0);
     give(&browser, READER);
     browser.until(DEADLINE, &total_is("A1", 3));
     browser.until(DEADLINE, &state_is("live"));
-    // The categories had been refused with the products: they, too, were asked for once more, and nobody else was.
+    // The categories had been rejected like the products, and were requested again; the visitor was asked once.
     browser.until(DEADLINE, "document.querySelector('#category').options.length === 3");
     browser.until(DEADLINE, DOES_NOT_ASK);
     expect_kept_in_the_tab_alone(&browser, READER);
@@ -174,7 +174,7 @@ fn a_protected_board_asks_until_the_token_is_right_and_keeps_it_in_the_tab() {
     browser.until(DEADLINE, &state_is("live"));
     assert_eq!(browser.run(&format!("return {ASKS}")), false);
 
-    // Another tab is another visitor.
+    // Another tab does not know the token.
     let tab = browser.window();
     let second = browser.new_window();
     browser.switch_to(&second);
@@ -196,14 +196,14 @@ fn an_order_that_needed_a_token_is_sent_exactly_once() {
     open_board(&browser, &server);
     order(&browser, "5");
     browser.until(DEADLINE, ASKS);
-    assert_eq!(browser.run("return document.querySelector('#token-title').innerText"), "Ordering needs a token");
+    assert_eq!(browser.run("return document.querySelector('#token-title').innerText"), "Ordering needs an access code");
     give(&browser, WRONG);
-    until_told(&browser, "That token is not accepted");
+    until_told(&browser, "This access code is not valid");
     assert_eq!(counted(&server), 3);
     give(&browser, WRITER);
     browser.until(DEADLINE, &total_is("A1", 8));
     browser.until(DEADLINE, DOES_NOT_ASK);
-    // From now on nobody is asked, and nothing of before is sent again.
+    // From now on the visitor is not asked, and no earlier order is sent again.
     order(&browser, "10");
     browser.until(DEADLINE, &total_is("A1", 18));
     browser.run("location.reload()");
@@ -228,7 +228,7 @@ fn orders_that_wait_together_are_each_sent_once() {
     browser.run(order_both);
     browser.until(DEADLINE, ASKS);
     browser.type_into("#token-input", ESCAPE);
-    // One question was one for both: neither is left to wait for the next one.
+    // The answer was for both orders: neither asks again.
     browser.until(DEADLINE, "document.querySelector('#problem-text').innerText.includes('not ordered')");
     browser.until(DEADLINE, DOES_NOT_ASK);
     browser.run(order_both);
@@ -254,7 +254,7 @@ fn an_order_that_was_lost_with_its_token_asks_again_and_counts_once() {
     browser.until(DEADLINE, &format!("{waiting}.includes('1 order is waiting')"));
     order(&browser, "10");
     server.restart_on_the_same_ports();
-    // Nobody has accepted that token yet, so it is asked for once more.
+    // The token has not been accepted yet, so the visitor is asked again.
     browser.until(RECOVERY, ASKS);
     give(&browser, WRITER);
     browser.until(RECOVERY, &total_is("A1", 18));
@@ -279,12 +279,12 @@ fn orders_of_one_product_that_wait_for_a_token_are_given_up_together() {
     browser.type_into("#token-input", ESCAPE);
     browser.until(DEADLINE, DOES_NOT_ASK);
     browser.until(DEADLINE, &format!("{waiting} === ''"));
-    // The first had been sent to a server that was away, as far as the page can know. The second never was.
+    // The first order was sent, and may have been counted as far as the page can know. The second was not.
     let said = browser.run("return document.querySelector('#problem-text').innerText");
     assert_eq!(
         said,
-        "Vacuum Cleaner: not sent again, because no valid token was given. It may have been counted before.\n\
-         Vacuum Cleaner: not ordered, because no valid token was given."
+        "Vacuum Cleaner: not sent again, because no valid access code was entered. It may already have been counted.\n\
+         Vacuum Cleaner: not ordered, because no valid access code was entered."
     );
     assert_eq!(browser.run("return sessionStorage.length"), 0);
     assert_eq!(counted(&server), 3);
@@ -299,12 +299,12 @@ fn a_token_that_only_reads_is_told_from_one_that_orders() {
     give(&browser, READER);
     browser.until(DEADLINE, &state_is("live"));
     order(&browser, "5");
-    until_told(&browser, "The token of this tab may see the board and not order");
+    until_told(&browser, "With your access code you can see the board, but not order");
     give(&browser, READER);
-    until_told(&browser, "That token may see the board and not order");
+    until_told(&browser, "With this access code you can see the board, but not order");
     give(&browser, WRONG);
-    until_told(&browser, "That token is not accepted");
-    // Until a better one is found, the board goes on with the token that it has.
+    until_told(&browser, "This access code is not valid");
+    // Until another token is accepted, the board keeps the one that it has.
     assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token')"), READER);
     assert_eq!(counted(&server), 3);
     give(&browser, WRITER);
@@ -331,7 +331,7 @@ fn a_product_that_needed_a_token_is_added_once() {
     browser.click("#product-form button");
     browser.until(DEADLINE, ASKS);
     let title = browser.run("return document.querySelector('#token-title').innerText");
-    assert_eq!(title, "Adding a product needs a token");
+    assert_eq!(title, "Adding a product needs an access code");
     give(&browser, WRITER);
     browser.until(DEADLINE, &total_is("A3", 0));
     assert_eq!(server.client().get("/electronics").json().as_array().map(Vec::len), Some(3));
@@ -347,7 +347,7 @@ fn a_visitor_who_gives_no_token_is_asked_again_only_after_a_click() {
     browser.type_into("#token-input", ESCAPE);
     browser.until(DEADLINE, DOES_NOT_ASK);
     browser.until(DEADLINE, "!document.querySelector('#token-enter').hidden");
-    // What makes a lost board try again at once must not bring the question back; a request would have begun by now.
+    // An event that makes a lost board try again must not open the dialog; after two frames a request would have begun.
     browser.run(
         "dispatchEvent(new Event('online'));
          return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))",
@@ -356,14 +356,14 @@ fn a_visitor_who_gives_no_token_is_asked_again_only_after_a_click() {
     browser.until(DEADLINE, &state_is("locked"));
     let said =
         browser.run("return [document.querySelector('#hint').innerText, document.querySelector('#problem').hidden]");
-    assert_eq!(said, json!(["This board is shown to those who have a token.", true]));
+    assert_eq!(said, json!(["You need an access code to see this board.", true]));
 
     browser.click("#token-enter");
     give(&browser, READER);
     browser.until(DEADLINE, &state_is("live"));
     browser.until(DEADLINE, "document.querySelector('#token-enter').hidden");
 
-    // An order that was given up is said to be none, and is none when a token comes later.
+    // A cancelled order is reported as not ordered, and is not sent with a later token.
     order(&browser, "5");
     browser.until(DEADLINE, ASKS);
     browser.click("#token-cancel");
@@ -406,7 +406,7 @@ fn a_token_that_is_taken_back_is_asked_for_again() {
     files.write("readers", &[newer]);
     take_effect(&browser, &server);
     browser.until(DEADLINE, ASKS);
-    until_told(&browser, "The token of this tab is no longer accepted");
+    until_told(&browser, "Your access code is no longer valid");
     browser.until(DEADLINE, "document.querySelector('#board').hidden");
     give(&browser, newer);
     browser.until(DEADLINE, &state_is("live"));
@@ -423,7 +423,7 @@ fn a_board_that_needs_no_token_outlives_the_one_it_ordered_with() {
     order(&browser, "10");
     give(&browser, WRITER);
     browser.until(DEADLINE, &total_is("A1", 13));
-    // The reload makes the feed one that has presented the token.
+    // After the reload the feed was opened with the token.
     browser.run("location.reload()");
     browser.until(DEADLINE, &state_is("live"));
     files.write("writers", &["writer-of-tomorrow-0123"]);
@@ -445,7 +445,7 @@ fn the_question_fits_a_phone_and_a_television() {
     open_board(&browser, &server);
     order(&browser, "5");
     give(&browser, WRONG);
-    until_told(&browser, "That token is not accepted");
+    until_told(&browser, "This access code is not valid");
     for (name, width, height, scale, scheme) in [
         ("token", 1280, 800, 1, "light"),
         ("token-dark", 1280, 800, 1, "dark"),

@@ -1,4 +1,4 @@
-// The peer on Bun's own server and publish: one process, totals in memory, nothing durable.
+// The peer on Bun's built-in server and publish: one process, totals in memory, nothing durable.
 // Usage: bun server.js CATALOG; prints "listening on http://127.0.0.1:PORT".
 const catalog = await Bun.file(Bun.argv[2]).json()
 const products = new Map()

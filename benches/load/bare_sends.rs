@@ -1,25 +1,23 @@
-//! The physical limit: what bare sends on loopback cost here, with nothing of a server around them.
+//! The limit of the machine: the cost of sends on loopback without a server.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll};
 
 use crate::connect;
 use crate::report::pretty;
 
-/// As many sockets as the larger delivery scenario has subscribers.
+/// As many as the larger `deliver` run has subscribers.
 const SOCKETS: usize = 1_000;
-/// Bytes of one total's frame: header, `{"id":"A1","total":123456}`.
+/// Bytes of a frame with the message `{"id":"A1","total":123456}`.
 const FRAME: usize = 30;
 const MEASURED: Duration = Duration::from_secs(1);
 
-/// Prints the cost of sends of 1, 10, 100 and 1,000 frames to sockets that one thread empties.
+/// Prints the cost of sends of 1, 10, 100 and 1,000 frames. One thread reads all sockets.
 pub fn print() -> io::Result<()> {
     for frames in [1, 10, 100, 1_000] {
         let (sends, elapsed) = send(frames)?;
@@ -52,10 +50,10 @@ fn send(frames: usize) -> io::Result<(u64, Duration)> {
         let began = Instant::now();
         let mut sends = 0;
         let result = loop {
-            let round: io::Result<()> = writers.iter_mut().try_for_each(|writer| writer.write_all(&bytes));
+            let written = writers.iter_mut().try_for_each(|writer| writer.write_all(&bytes));
             sends += SOCKETS as u64;
-            if round.is_err() || began.elapsed() > MEASURED {
-                break round;
+            if written.is_err() || began.elapsed() > MEASURED {
+                break written;
             }
         };
         let elapsed = began.elapsed();
@@ -68,8 +66,7 @@ fn send(frames: usize) -> io::Result<(u64, Duration)> {
 fn drain(readers: &[TcpStream], stop: &AtomicBool) -> io::Result<()> {
     let mut poll = Poll::new()?;
     for (index, reader) in readers.iter().enumerate() {
-        let fd = reader.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+        connect::watch(&poll, reader, index)?;
     }
     let mut events = Events::with_capacity(SOCKETS);
     let mut buffer = vec![0; 64 * 1024];

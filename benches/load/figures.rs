@@ -1,0 +1,106 @@
+//! The kinds of figures, and the result of one piece of work.
+
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+
+/// Which values of a figure are better.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+    /// Reported, but not compared.
+    Neither,
+}
+
+/// A kind of figure.
+#[derive(PartialEq, Eq)]
+pub struct Figure {
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub better: Better,
+}
+
+impl Figure {
+    /// Name and unit: the key in the JSON file.
+    pub fn label(&self) -> String {
+        match self.unit {
+            "" => self.name.into(),
+            unit if unit.starts_with('/') => format!("{}{unit}", self.name),
+            unit => format!("{}, {unit}", self.name),
+        }
+    }
+}
+
+const fn figure(name: &'static str, unit: &'static str, better: Better) -> Figure {
+    Figure { name, unit, better }
+}
+
+// Names and units stay as they are: JSON files of different builds are compared by them.
+pub const ORDERS: Figure = figure("orders", "/s", Better::Higher);
+pub const POST_P50: Figure = figure("POST p50", "ms", Better::Lower);
+pub const POST_P99: Figure = figure("POST p99", "ms", Better::Lower);
+pub const CPU_PER_ORDER: Figure = figure("CPU per order", "µs", Better::Lower);
+pub const DELIVERIES: Figure = figure("deliveries", "/s", Better::Higher);
+pub const ACCEPTED: Figure = figure("orders accepted", "/s", Better::Neither);
+pub const REJECTED: Figure = figure("orders refused", "", Better::Neither);
+pub const DELIVERY_P50: Figure = figure("delivery p50", "ms", Better::Lower);
+pub const DELIVERY_P99: Figure = figure("delivery p99", "ms", Better::Lower);
+pub const DELIVERY_MAX: Figure = figure("delivery max", "ms", Better::Neither);
+pub const CPU_PER_MILLION: Figure = figure("CPU per million deliveries", "s", Better::Lower);
+pub const GENERATOR_CPU: Figure = figure("generator's CPU", "%", Better::Neither);
+pub const OTHERS_CPU: Figure = figure("others' CPU", "%", Better::Neither);
+pub const SKIPPED: Figure = figure("skipped", "% of totals", Better::Neither);
+pub const EXACT_AFTER: Figure = figure("exact after the last answer", "ms", Better::Neither);
+pub const RESIDENT_MAX: Figure = figure("resident max", "MB", Better::Lower);
+pub const RESIDENT_END: Figure = figure("resident at the end", "MB", Better::Neither);
+pub const TCP_MAX: Figure = figure("kernel TCP max", "MB", Better::Neither);
+pub const TCP_END: Figure = figure("kernel TCP at the end", "MB", Better::Neither);
+pub const THREADS: Figure = figure("threads", "", Better::Neither);
+pub const RATE: Figure = figure("highest rate", "orders/s", Better::Neither);
+pub const CARRIED: Figure = figure("carried", "deliveries/s", Better::Higher);
+pub const P50_THERE: Figure = figure("delivery p50 there", "ms", Better::Neither);
+pub const P99_THERE: Figure = figure("delivery p99 there", "ms", Better::Neither);
+pub const CPU_THERE: Figure = figure("CPU per million there", "s", Better::Neither);
+pub const RESIDENT_EACH: Figure = figure("resident each", "KB", Better::Lower);
+pub const STACKS_EACH: Figure = figure("kernel stacks each", "KB", Better::Neither);
+pub const SLAB_EACH: Figure = figure("kernel slab each, both ends", "KB", Better::Neither);
+pub const PAGE_TABLES_EACH: Figure = figure("page tables each", "KB", Better::Neither);
+pub const CONNECTS: Figure = figure("connects", "/s", Better::Higher);
+pub const CPU_PER_CONNECT: Figure = figure("CPU per connect", "µs", Better::Lower);
+pub const START: Figure = figure("start to first answer", "ms", Better::Lower);
+pub const FIRST_START: Figure = figure("the same in an empty folder", "ms", Better::Neither);
+pub const IDLE: Figure = figure("idle resident", "MB", Better::Lower);
+pub const FOOTPRINT: Figure = figure("executable and its files", "MB", Better::Lower);
+
+/// Figures of one piece of work, and what was wrong while they were taken.
+#[derive(Default)]
+pub struct Measurement {
+    pub figures: Vec<(&'static Figure, f64)>,
+    /// With any fault the figures do not count.
+    pub faults: Vec<String>,
+}
+
+impl Measurement {
+    /// Adds a figure.
+    pub fn push(&mut self, figure: &'static Figure, value: f64) {
+        self.figures.push((figure, value));
+    }
+
+    /// Adds quantiles, in milliseconds, unless the histogram is empty.
+    pub fn quantiles(&mut self, histogram: &Histogram, wanted: &[(&'static Figure, f64)]) {
+        for (figure, share) in wanted {
+            if let Some(value) = histogram.quantile(*share) {
+                self.push(figure, milliseconds(value));
+            }
+        }
+    }
+}
+
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
