@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check power torture fuzz bench bench-peers deps clean
+.PHONY: run echo build test check audit power torture fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -27,6 +27,15 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+
+# Dependencies: versions, licences and sources (deny.toml), and known vulnerabilities, which are skipped where their database
+# cannot be fetched. Needs cargo-deny.
+audit:
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+		{ echo "cargo-deny is missing; install it: cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny check bans licenses sources
+	@if $(CARGO) deny fetch db; then $(CARGO) deny check advisories; \
+		else echo "advisories were SKIPPED: their database cannot be fetched"; fi
 
 # Power cuts, simulated under SQLite: RUNS images of what a disk may hold after one, each opened by the server. Every
 # test run opens some.
