@@ -12,7 +12,7 @@ use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
 use crate::http::service::{Call, Service};
-use crate::json::{self, BatchError, BatchLine, BodyError};
+use crate::json::{self, BatchError, BatchOrder, BodyError};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Waiter};
 use crate::live::fanout::Format;
 use crate::live::history::History;
@@ -123,7 +123,7 @@ impl OrderService {
         let lines = match json::parse_batch(body, is_ndjson) {
             Ok(lines) => lines,
             Err(BatchError::Body(error)) => return Err(body_problem(error)),
-            Err(BatchError::Lines(lines)) => {
+            Err(BatchError::Orders(lines)) => {
                 let (keys, errors): (Vec<_>, Vec<_>) = lines.into_iter().map(apart).unzip();
                 return Ok(refused_batch(422, keys.iter().map(Option::as_ref), &errors));
             }
@@ -134,7 +134,7 @@ impl OrderService {
             lines.iter().map(|line| catalog.find_product(&line.id)).collect()
         };
         if found.iter().any(Option::is_none) {
-            let told = |(found, line): (&Option<_>, &BatchLine)| {
+            let told = |(found, line): (&Option<_>, &BatchOrder)| {
                 found.is_none().then(|| {
                     format!("there is no product {}; GET /{{category}} lists the products", routes::shown(&line.id))
                 })
@@ -147,7 +147,7 @@ impl OrderService {
             .collect();
         match self.ledger.batch(orders, key) {
             Ok(()) => {
-                let results = json::order_results(keys(), is_ndjson);
+                let results = json::batch_results(keys(), is_ndjson);
                 let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };
                 Ok(Answer::new(200, media_type, Body::Owned(results.into_bytes())).with("Cache-Control", "no-store"))
             }
@@ -192,7 +192,7 @@ fn order(product: ProductIndex, key: Option<Key>, body: &[u8]) -> Result<Order, 
 }
 
 /// The key of an order that was read, and what is wrong with one that was not.
-fn apart(line: Result<BatchLine, String>) -> (Option<Key>, Option<String>) {
+fn apart(line: Result<BatchOrder, String>) -> (Option<Key>, Option<String>) {
     match line {
         Ok(line) => (line.key, None),
         Err(error) => (None, Some(error)),
@@ -207,7 +207,7 @@ fn refused_batch<'a>(status: u16, keys: impl Iterator<Item = Option<&'a Key>>, e
         None => "no order was counted".to_owned(),
     };
     let title = tiny_http::StatusCode(status).default_reason_phrase();
-    let body = json::refused_batch(status, title, &detail, keys.zip(errors.iter().map(Option::as_deref)));
+    let body = json::batch_problem(status, title, &detail, keys.zip(errors.iter().map(Option::as_deref)));
     Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 
@@ -270,6 +270,6 @@ fn done(outcome: Outcome) -> Result<(), Problem> {
 fn body_problem(error: BodyError) -> Problem {
     match error {
         BodyError::Malformed(why) => Problem::new(400, why),
-        BodyError::Wrong(why) => Problem::new(422, why),
+        BodyError::Invalid(why) => Problem::new(422, why),
     }
 }

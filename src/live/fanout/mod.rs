@@ -357,7 +357,7 @@ impl Fanout {
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {
-            let opening = json::total_opening(&product.id);
+            let opening = json::total_prefix(&product.id);
             self.recency.add();
             self.products.push(View { category: product.category, opening, total: Total::default() });
         }
@@ -375,7 +375,7 @@ fn finish_one(subscriber: &Arc<Subscriber>, format: Format) {
     }
     let goodbye = match format {
         Format::Plain | Format::Positioned => json::going_away_frame(),
-        Format::Events => json::GOODBYE_EVENT.to_vec(),
+        Format::Events => json::SHUTDOWN_EVENT.to_vec(),
     };
     let _ = subscriber.finish(&Arc::new(Buffer::words(goodbye)));
     if format == Format::Events {
