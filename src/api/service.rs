@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::feed::{Feeds, LiveFeed};
+use crate::api::route;
 use crate::api::routes::{self, Action, MAX_LOG_LINES, NDJSON, Plan, Routes, Topic};
 use crate::http::deferred::{Deferred, Settled};
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
@@ -136,7 +137,10 @@ impl OrderService {
         if found.iter().any(Option::is_none) {
             let told = |(found, line): (&Option<_>, &BatchOrder)| {
                 found.is_none().then(|| {
-                    format!("there is no product {}; GET /{{category}} lists the products", routes::shown(&line.id))
+                    format!(
+                        "there is no product {}; GET /{{category}} lists the products",
+                        route::quoted_name(&line.id)
+                    )
                 })
             };
             let errors: Vec<_> = found.iter().zip(&lines).map(told).collect();

@@ -55,7 +55,7 @@ pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
 
 /// The token of a handshake that offers the pair `bearer, TOKEN`.
 #[must_use]
-pub fn offered_token<'a>(request: Request<'a>) -> Option<&'a str> {
+pub fn offered_token(request: Request<'_>) -> Option<&str> {
     let mut offered = request.items("Sec-WebSocket-Protocol");
     match (offered.next(), offered.next(), offered.next()) {
         (Some(BEARER), Some(token), None) => Some(token),

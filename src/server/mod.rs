@@ -20,7 +20,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
-use crate::api::routes::{ProductLists, Routes};
+use crate::api::product_lists::ProductLists;
+use crate::api::routes::Routes;
 use crate::api::service::{OrderService, Taken};
 use crate::api::tokens::{TokenFileError, Tokens};
 use crate::config::Config;
