@@ -62,7 +62,7 @@ impl Listeners {
         for address in &self.addresses {
             accept::wake(*address);
         }
-        self.connections.hang_up();
+        self.connections.shut_down_reads();
     }
 
     /// Waits until no connection speaks HTTP any more.

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connections::{Connections, Permit};
+use super::connections::{Connections, Registration};
 use crate::http::connection::{Connection, KEEP_ALIVE_IDLE, ReadError, write_all};
 use crate::http::deferred::Settled;
 use crate::http::problem::Problem;
@@ -46,11 +46,11 @@ struct Session<S: Service> {
 }
 
 /// Serves one connection on this thread until it ends.
-pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, permit: &Permit) {
+pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, registration: &Registration) {
     if let Some(Session { stream, early, opening, topic, client }) = serve_requests(service, stream, connections)
         && open(&stream, opening).is_ok()
     {
-        permit.becomes_session();
+        registration.set_session();
         service.converse(client, topic, stream, early);
     }
 }
