@@ -11,7 +11,7 @@ use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
-use crate::http::response::{Answer, share};
+use crate::http::response::{Answer, allow_origin};
 use crate::http::service::{self, Opening};
 use crate::json;
 use crate::ledger::{LedgerHandle, State};
@@ -217,7 +217,7 @@ fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<
     match request.head().method {
         Method::Head => Step::Answer(answer),
         _ => {
-            let answer = share(answer, origin.map(str::to_owned));
+            let answer = allow_origin(answer, origin.map(str::to_owned));
             Step::Session(Opening::Stream(answer), Topic::new(feed, Format::Events, resume_position(request), token))
         }
     }

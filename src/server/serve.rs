@@ -176,7 +176,7 @@ impl<'a, S: Service> Serving<'a, S> {
                 }
             }
         };
-        match self.connection.answer(&response::share(answer, origin), !self.connections.is_stopping()) {
+        match self.connection.answer(&response::allow_origin(answer, origin), !self.connections.is_stopping()) {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => Next::End,
         }
