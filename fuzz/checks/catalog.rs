@@ -159,7 +159,7 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
 /// The messages of a total: frames with the right length, and in each an object of two members, or three with a position.
 fn check_frame(id: &str, total: Total) {
     assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
-    let opening = wire::total_opening(id);
+    let opening = wire::total_prefix(id);
     let mut frame = Vec::new();
     wire::push_total_frame(&mut frame, &opening, total);
     let plain = payload(&frame);

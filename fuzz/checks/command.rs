@@ -1,9 +1,9 @@
 //! JSON that clients send: WebSocket messages, single orders, batches of orders, new products, and the numbers in them.
 
+use ordercast::internal::json::{self as wire, BatchError, BatchOrder, BodyError, Command, CommandError};
+use ordercast::internal::store::order_log::Entry;
 use ordercast::internal::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
 use ordercast::internal::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
-use ordercast::internal::store::order_log::Entry;
-use ordercast::internal::json::{self as wire, BatchError, BatchLine, BodyError, Command, CommandError};
 
 use super::json;
 
@@ -88,11 +88,11 @@ pub fn keeps_bounds(details: &Details) -> bool {
     short && plain && name.chars().any(|letter| !letter.is_whitespace())
 }
 
-/// The error is `Malformed` for what is not JSON, and `Wrong` for anything else.
+/// The error is `Malformed` for what is not JSON, and `Invalid` for anything else.
 fn check_body_error(error: Option<BodyError>, value: Option<&str>) {
     match error {
         None => assert!(value.is_some()),
-        Some(BodyError::Wrong(why)) => assert!(value.is_some() && !why.is_empty(), "{why}"),
+        Some(BodyError::Invalid(why)) => assert!(value.is_some() && !why.is_empty(), "{why}"),
         Some(BodyError::Malformed(why)) => assert!(value.is_none() && !why.is_empty(), "{why}"),
     }
 }
@@ -103,7 +103,7 @@ fn check_array(body: &[u8]) {
         return assert!(matches!(taken, Err(BatchError::Body(BodyError::Malformed(_)))), "{taken:?}");
     };
     match json::items(value) {
-        None => assert!(matches!(taken, Err(BatchError::Body(BodyError::Wrong(_)))), "{taken:?}"),
+        None => assert!(matches!(taken, Err(BatchError::Body(BodyError::Invalid(_)))), "{taken:?}"),
         Some(items) => check_batch(taken, &items.into_iter().map(batch_line).collect::<Vec<_>>(), false),
     }
 }
@@ -114,18 +114,18 @@ fn check_lines(body: &[u8]) {
     check_batch(wire::parse_batch(body, true), &lines.map(read).collect::<Vec<_>>(), true);
 }
 
-fn batch_line(value: &str) -> Option<BatchLine> {
+fn batch_line(value: &str) -> Option<BatchOrder> {
     let order = Object::read(value)?;
-    Some(BatchLine { id: order.text("id").ok()??, amount: order.amount()?, key: order.key().ok()? })
+    Some(BatchOrder { id: order.text("id").ok()??, amount: order.amount()?, key: order.key().ok()? })
 }
 
 /// All orders are accepted or none, and there is one result for each.
-fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<BatchLine>], is_ndjson: bool) {
+fn check_batch(taken: Result<Vec<BatchOrder>, BatchError>, expected: &[Option<BatchOrder>], is_ndjson: bool) {
     match taken {
         Ok(lines) => {
             assert!((1..=MAX_BATCH).contains(&lines.len()));
             assert!(lines.iter().map(Some).eq(expected.iter().map(Option::as_ref)));
-            let results = wire::order_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
+            let results = wire::batch_results(lines.iter().map(|line| line.key.as_ref()), is_ndjson);
             let results: Vec<&str> = if is_ndjson {
                 results.lines().map(|line| json::value(line).expect("a result is JSON")).collect()
             } else {
@@ -136,7 +136,7 @@ fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<Bat
                 check_accepted(result, line.key.as_ref().map(Key::as_str));
             }
         }
-        Err(BatchError::Lines(lines)) => {
+        Err(BatchError::Orders(lines)) => {
             assert!((1..=MAX_BATCH).contains(&lines.len()) && lines.iter().any(Result::is_err));
             assert!(lines.iter().map(|line| line.as_ref().ok()).eq(expected.iter().map(Option::as_ref)), "{lines:?}");
             // Not all, because a thousand would take most of the fuzzer's time and find nothing more.
@@ -144,19 +144,19 @@ fn check_batch(taken: Result<Vec<BatchLine>, BatchError>, expected: &[Option<Bat
         }
         Err(BatchError::Body(error)) => {
             assert!(expected.is_empty() || expected.len() > MAX_BATCH, "{error}");
-            assert!(matches!(error, BodyError::Wrong(_)), "{error}");
+            assert!(matches!(error, BodyError::Invalid(_)), "{error}");
         }
     }
 }
 
-fn check_rejection(lines: &[Result<BatchLine, String>]) {
-    let result = |line: &Result<BatchLine, String>| match line {
+fn check_rejection(lines: &[Result<BatchOrder, String>]) {
+    let result = |line: &Result<BatchOrder, String>| match line {
         Ok(line) => (line.key.clone(), None),
         Err(error) => (None, Some(error.clone())),
     };
     let orders: Vec<(Option<Key>, Option<String>)> = lines.iter().map(result).collect();
     let results = orders.iter().map(|(key, error)| (key.as_ref(), error.as_deref()));
-    let problem = wire::refused_batch(422, "title", "detail", results);
+    let problem = wire::batch_problem(422, "title", "detail", results);
     let object = json::value(&problem).and_then(Object::read).expect("a problem is an object");
     assert_eq!((object.get("status"), object.text("detail")), (Some("422"), Ok(Some("detail".to_owned()))));
     let results = object.get("results").and_then(json::items).expect("results are an array");
@@ -189,7 +189,7 @@ fn check_command(message: &str) {
         check_answer(&wire::error_message(why, key.as_deref()), "error", why, key.as_deref());
     }
     check_answer(&wire::error_message(message, Some(message)), "error", message, Some(message));
-    check_accepted(&wire::order_taken(key.as_deref()), key.as_deref());
+    check_accepted(&wire::ok_message(key.as_deref()), key.as_deref());
 }
 
 fn check_answer(answer: &str, name: &str, text: &str, key: Option<&str>) {

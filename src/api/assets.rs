@@ -1,5 +1,4 @@
-//! The web app's files: embedded in the binary, or served from a folder. Owns names, media types and entity tags.
-//! Imports nothing of ours.
+//! The files of the web app: embedded in the binary, or read from a folder. Their names, media types and entity tags.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -8,44 +7,44 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// The largest file that is served from a folder: 16 MiB, since it is held in memory.
+/// The largest file of a folder, in bytes: 16 MiB, because it is held in memory.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
-/// The file that `/` stands for.
+/// The file at `/`.
 const INDEX: &str = "index.html";
 
 /// A file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Of the binary.
+    /// Part of the binary.
     Embedded(&'static [u8]),
-    /// Read from a folder, once for all who get them.
+    /// Read from a folder, and shared by all answers.
     Read(Arc<[u8]>),
 }
 
-/// One file, ready to be sent.
+/// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asset {
     /// The content.
     pub content: Content,
-    /// The media type, by the name's ending.
+    /// The media type, from the name's extension.
     pub content_type: &'static str,
-    /// The strong entity tag, quotes included (RFC 9110, section 8.8.3): a hash of the content.
+    /// The strong entity tag, including its quotes (RFC 9110, section 8.8.3): a hash of the content.
     pub etag: String,
 }
 
-/// Where the files come from.
+/// The source of the files.
 #[derive(Debug)]
 pub enum Assets {
-    /// Those of `static/` when the binary was built.
+    /// `static/` when the binary was built.
     Embedded,
-    /// Those of a folder.
+    /// A folder.
     Folder(Folder),
 }
 
-/// A folder, and what has been read of it. A file is read anew when its time or length has changed.
+/// A folder, and a cache of its files. A file is read again when its modification time or length has changed.
 #[derive(Debug)]
 pub struct Folder {
-    /// Absolute and free of links.
+    /// Absolute, without symbolic links.
     path: PathBuf,
     read: Mutex<HashMap<PathBuf, (SystemTime, Asset)>>,
 }
@@ -56,7 +55,7 @@ macro_rules! embedded {
     };
 }
 
-/// Every file of `static/`; a test holds the two together.
+/// Every file of `static/`, which a test checks.
 const EMBEDDED: &[(&str, &[u8])] = embedded![
     "api.js",
     "app.js",
@@ -77,7 +76,7 @@ impl Assets {
     /// Serves from a folder.
     ///
     /// # Errors
-    /// When the folder, or the page in it, is not there.
+    /// When the folder or its `index.html` does not exist.
     pub fn folder(folder: &Path) -> io::Result<Self> {
         let folder = folder.canonicalize()?;
         if folder.join(INDEX).is_file() {
@@ -87,7 +86,7 @@ impl Assets {
         }
     }
 
-    /// The file that a request's path names; `None` if there is none.
+    /// The file at a request's path.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<Asset> {
         let name = match path.strip_prefix('/')? {
@@ -115,7 +114,7 @@ impl Asset {
 }
 
 impl Folder {
-    /// A file of the folder. Neither a name nor a link leads out of it.
+    /// A file of the folder. Neither `..` nor a symbolic link leads out of it.
     fn find(&self, name: &str) -> Option<Asset> {
         let is_plain = |part: &str| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -127,7 +126,7 @@ impl Folder {
         let path = fs::canonicalize(self.path.join(name)).ok().filter(|path| path.starts_with(&self.path))?;
         let facts = fs::metadata(&path).ok().filter(|facts| facts.is_file() && facts.len() <= MAX_FILE_BYTES)?;
         let changed = facts.modified().ok()?;
-        // Held while reading, so that many requests for one file read it once.
+        // Locked while reading, so that concurrent requests for one file read it once.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, Asset { content: Content::Read(bytes), .. })) = read.get(&path)
             && *at == changed
@@ -144,7 +143,7 @@ impl Folder {
 }
 
 fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
         "html" => "text/html; charset=utf-8",
         "js" | "mjs" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",
@@ -160,7 +159,7 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// FNV-1a with 64 bits: enough to tell two versions of a file apart.
+/// FNV-1a with 64 bits: enough to distinguish versions of a file.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -63,7 +63,7 @@ impl<'a> LiveFeed<'a> {
             return json::error_message("there is no such product; GET /{category} lists them", name);
         };
         match self.shared.ledger.order(Order { product, amount, key }) {
-            Ok(()) => json::order_taken(name),
+            Ok(()) => json::ok_message(name),
             Err(rejection) => json::error_message(&rejection.to_string(), name),
         }
     }

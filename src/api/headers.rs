@@ -1,19 +1,17 @@
-//! What a request's header lines say about its body, its key, its token and the form of the answer. Owns how each line is
-//! read; knows neither paths nor what becomes of the request.
+//! The header lines that describe a request's body, its idempotency key, its position and the format of the answer.
 
-use crate::http::handshake;
 use crate::http::problem::Problem;
 use crate::http::request::{BodyLength, Request};
 use crate::tally::order::{Key, MAX_KEY_BYTES};
 
 /// One JSON text.
 pub(super) const JSON: &str = "application/json";
-/// One JSON text a line.
-pub const NDJSON: &str = "application/x-ndjson";
+/// One JSON text per line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Server-sent events.
 pub(super) const EVENTS: &str = "text/event-stream";
 
-/// A request that changes something says how long its body is and of which type; returns which of the types.
+/// Checks that a request has a body of one of these media types; returns its type.
 pub(super) fn expect_body(request: Request<'_>, types: &[&'static str]) -> Result<&'static str, Problem> {
     if request.head().body == BodyLength::Absent {
         return Err(Problem::new(411, "send a body with its Content-Length"));
@@ -32,19 +30,20 @@ pub(super) fn expect_body(request: Request<'_>, types: &[&'static str]) -> Resul
     }
 }
 
-/// Whether the client takes server-sent events.
+/// Whether the client accepts server-sent events.
 pub(super) fn asks_for_events(request: Request<'_>) -> bool {
-    let ranges = request.headers("Accept").flat_map(|line| line.split(','));
-    ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|own| own.eq_ignore_ascii_case(EVENTS))
+    request
+        .items("Accept")
+        .any(|range| range.split(';').next().is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(EVENTS)))
 }
 
-/// The position that a client names to go on from.
-pub(super) fn named_position(request: Request<'_>) -> Option<&str> {
+/// The position from which the client resumes.
+pub(super) fn resume_position(request: Request<'_>) -> Option<&str> {
     request.header("Last-Event-ID").or_else(|| request.parameter("since"))
 }
 
-/// The key of the draft "The Idempotency-Key HTTP Header Field" (IETF httpapi), which is a string in quotes (RFC 8941,
-/// section 3.3.3). Without quotes, as many clients send it, the line is the key.
+/// The idempotency key. The draft "The Idempotency-Key HTTP Header Field" (IETF httpapi) makes it a quoted string (RFC
+/// 8941, section 3.3.3); many clients send it without quotes, so that is accepted too.
 pub(super) fn idempotency_key(request: Request<'_>) -> Result<Option<Key>, Problem> {
     let mut lines = request.headers("Idempotency-Key");
     let Some(line) = lines.next() else { return Ok(None) };
@@ -61,7 +60,7 @@ pub(super) fn idempotency_key(request: Request<'_>) -> Result<Option<Key>, Probl
     }
 }
 
-/// The text of a string whose opening quote has been read.
+/// The text of a quoted string whose opening quote has been read.
 fn unquoted(rest: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = rest.chars();
@@ -71,19 +70,5 @@ fn unquoted(rest: &str) -> Option<String> {
             '\\' => text.push(rest.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
             plain => text.push(plain),
         }
-    }
-}
-
-/// The token of an `Authorization` line, or of a handshake's subprotocols. Another scheme's line is a proxy's affair.
-pub(super) fn presented_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
-    let bearer = |line: &'a str| {
-        let (scheme, token) = line.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_matches(' '))
-    };
-    let mut presented = request.headers("Authorization").filter_map(bearer);
-    match (presented.next(), presented.next()) {
-        (Some(token), None) => Ok(Some(token)),
-        (None, _) => Ok(handshake::offered_token(request)),
-        (Some(_), Some(_)) => Err(Problem::new(400, "a request has one Authorization line, not several")),
     }
 }

@@ -1,8 +1,13 @@
-//! What requests mean: from a request to its answer, or to a live feed. Owns the paths, statuses, tokens and the web app.
+//! From a request to its answer or to a live feed: paths, statuses, tokens and the web app.
 
 pub mod assets;
+mod authorization;
+mod cors;
 pub mod feed;
 mod headers;
+pub mod product_lists;
+mod route;
 pub mod routes;
 pub mod service;
 pub mod tokens;
+mod web_app;

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feed::{Feeds, LiveFeed};
+use super::route;
 use super::routes::{self, Action, MAX_LOG_LINES, NDJSON, Routed, Routes, Topic};
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
 use crate::http::service::{Call, Service};
-use crate::json::{self, BatchError, BatchLine, BodyError};
+use crate::json::{self, BatchError, BatchOrder, BodyError};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Reply};
 use crate::live::fanout::Format;
 use crate::live::history::History;
@@ -99,7 +100,7 @@ impl OrderService {
         let lines = match json::parse_batch(body, is_ndjson) {
             Ok(lines) => lines,
             Err(BatchError::Body(error)) => return Err(body_problem(error)),
-            Err(BatchError::Lines(lines)) => {
+            Err(BatchError::Orders(lines)) => {
                 let (keys, errors): (Vec<_>, Vec<_>) = lines.into_iter().map(split).unzip();
                 return Ok(rejected_batch(422, keys.iter().map(Option::as_ref), &errors));
             }
@@ -110,9 +111,12 @@ impl OrderService {
             lines.iter().map(|line| catalog.find_product(&line.id)).collect()
         };
         if found.iter().any(Option::is_none) {
-            let error = |(found, line): (&Option<_>, &BatchLine)| {
+            let error = |(found, line): (&Option<_>, &BatchOrder)| {
                 found.is_none().then(|| {
-                    format!("there is no product {}; GET /{{category}} lists the products", routes::shown(&line.id))
+                    format!(
+                        "there is no product {}; GET /{{category}} lists the products",
+                        route::quoted_name(&line.id)
+                    )
                 })
             };
             let errors: Vec<_> = found.iter().zip(&lines).map(error).collect();
@@ -123,7 +127,7 @@ impl OrderService {
             .collect();
         match self.ledger.batch(orders, key) {
             Ok(()) => {
-                let results = json::order_results(keys(), is_ndjson);
+                let results = json::batch_results(keys(), is_ndjson);
                 let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };
                 Ok(Answer::new(200, media_type, Body::Owned(results.into_bytes())).with("Cache-Control", "no-store"))
             }
@@ -168,7 +172,7 @@ fn order(product: ProductIndex, key: Option<Key>, body: &[u8]) -> Result<Order, 
 }
 
 /// The key of an order that was read, and what is wrong with one that was not.
-fn split(line: Result<BatchLine, String>) -> (Option<Key>, Option<String>) {
+fn split(line: Result<BatchOrder, String>) -> (Option<Key>, Option<String>) {
     match line {
         Ok(line) => (line.key, None),
         Err(error) => (None, Some(error)),
@@ -187,7 +191,7 @@ fn rejected_batch<'a>(
         None => "no order was counted".to_owned(),
     };
     let title = tiny_http::StatusCode(status).default_reason_phrase();
-    let body = json::refused_batch(status, title, &detail, keys.zip(errors.iter().map(Option::as_deref)));
+    let body = json::batch_problem(status, title, &detail, keys.zip(errors.iter().map(Option::as_deref)));
     Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 
@@ -227,6 +231,6 @@ fn checked(outcome: Outcome) -> Result<(), Problem> {
 fn body_problem(error: BodyError) -> Problem {
     match error {
         BodyError::Malformed(why) => Problem::new(400, why),
-        BodyError::Wrong(why) => Problem::new(422, why),
+        BodyError::Invalid(why) => Problem::new(422, why),
     }
 }

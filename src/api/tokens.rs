@@ -1,5 +1,5 @@
-//! Who may write and who may read: bearer tokens (RFC 6750) from the operator's files. Owns the lists, how a token is
-//! compared, and that none of them is ever shown; knows neither requests nor sessions.
+//! Bearer tokens (RFC 6750) from the operator's files, for reading and for writing. Tokens are compared in constant time and
+//! never logged.
 
 use std::fmt;
 use std::fs;
@@ -9,36 +9,36 @@ use std::sync::{PoisonError, RwLock};
 
 use subtle::{Choice, ConstantTimeEq};
 
-/// The shortest token, in bytes: fewer could be guessed over the network.
+/// The shortest token, in bytes: a shorter one could be guessed over the network.
 pub const MIN_TOKEN_BYTES: usize = 16;
 /// The longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 255;
-/// The most tokens in one file: every one is compared with what a client presents.
+/// The most tokens of one file: a client's token is compared with each.
 pub const MAX_TOKENS: usize = 1_000;
-/// The largest file that is read, in bytes: all tokens at their longest, with comments.
+/// The largest token file, in bytes: room for [`MAX_TOKENS`] of the greatest length, and comments.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What somebody wants to do.
+/// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// See products and totals.
+    /// Reads products and totals.
     Read,
-    /// Order, or add a product.
+    /// Orders, or adds a product.
     Write,
 }
 
-/// Why somebody may not.
+/// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// No token was presented: present one.
+pub enum AccessError {
+    /// A token is required, and none was sent.
     NoToken,
     /// The token is in no list.
     UnknownToken,
-    /// The token may read and not write.
+    /// The token is for reading only.
     ReadOnly,
 }
 
-/// A token file that cannot be used; the text says what to do, and shows no token.
+/// A token file that cannot be used. The text says what to do and contains no token.
 #[derive(Debug)]
 pub struct TokenFileError {
     path: PathBuf,
@@ -53,18 +53,18 @@ impl fmt::Display for TokenFileError {
 
 impl std::error::Error for TokenFileError {}
 
-/// One token, which never shows itself in a log.
+/// A token, which `Debug` does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<str>);
 
 impl Token {
-    /// A token as somebody has presented it.
+    /// A token that a client has sent.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// What was presented, to check it again.
+    /// The token itself, to check it again.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
@@ -79,13 +79,13 @@ impl fmt::Debug for Token {
 
 #[derive(Debug, Clone, Default)]
 struct Lists {
-    /// `None`: whoever comes may write.
+    /// `None`: writing needs no token.
     write: Option<Vec<Token>>,
-    /// `None`: whoever comes may read.
+    /// `None`: reading needs no token.
     read: Option<Vec<Token>>,
 }
 
-/// The lists that hold now, and the files that they came from.
+/// The current lists of tokens, and their files.
 #[derive(Debug, Default)]
 pub struct Tokens {
     write_file: Option<PathBuf>,
@@ -94,20 +94,20 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the files. Without one, whoever comes may do what it would protect. A token that may write may read too.
+    /// Reads the files. Without a file, that access needs no token. A token for writing is valid for reading too.
     ///
     /// # Errors
-    /// [`TokenFileError`] says what to write where.
+    /// [`TokenFileError`] says what to write.
     pub fn load(write_file: Option<&Path>, read_file: Option<&Path>) -> Result<Self, TokenFileError> {
         let lists = Lists { write: write_file.map(read).transpose()?, read: read_file.map(read).transpose()? };
         let owned = |path: Option<&Path>| path.map(Path::to_owned);
         Ok(Self { write_file: owned(write_file), read_file: owned(read_file), lists: RwLock::new(lists) })
     }
 
-    /// Reads the files once more. What it finds holds from the next request on.
+    /// Reads the files again. The new tokens apply from the next request on.
     ///
     /// # Errors
-    /// [`TokenFileError`], and the tokens stay as they were.
+    /// [`TokenFileError`]; the tokens stay as they were.
     pub fn reload(&self) -> Result<(), TokenFileError> {
         let read_again = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
         let lists = Lists { write: read_again(&self.write_file)?, read: read_again(&self.read_file)? };
@@ -115,42 +115,42 @@ impl Tokens {
         Ok(())
     }
 
-    /// Whether anybody is asked for a token.
+    /// Whether any access needs a token.
     #[must_use]
-    pub fn are_needed(&self) -> bool {
+    pub fn are_required(&self) -> bool {
         self.write_file.is_some() || self.read_file.is_some()
     }
 
-    /// Whether whoever presents this token may do that. Takes the same time for every token of the same length.
+    /// Checks whether the token allows the access. Takes the same time for every token of the same length.
     ///
     /// # Errors
-    /// [`Denied`] says what is missing.
-    pub fn check(&self, token: Option<&str>, access: Access) -> Result<(), Denied> {
-        // Files are not taken away while the server runs, so this is right without a look at the lists.
+    /// [`AccessError`] says what is missing.
+    pub fn check(&self, token: Option<&str>, access: Access) -> Result<(), AccessError> {
+        // The set of files does not change while the server runs, so this needs no lock.
         if self.read_file.is_none() && (self.write_file.is_none() || (access == Access::Read && token.is_none())) {
             return Ok(());
         }
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let needed = match access {
+        let is_required = match access {
             Access::Read => lists.read.is_some(),
             Access::Write => lists.write.is_some(),
         };
         let Some(token) = token else {
-            return if needed { Err(Denied::NoToken) } else { Ok(()) };
+            return if is_required { Err(AccessError::NoToken) } else { Ok(()) };
         };
-        let (may_write, may_read) = (contains(lists.write.as_ref(), token), contains(lists.read.as_ref(), token));
+        let (is_writer, is_reader) = (contains(lists.write.as_ref(), token), contains(lists.read.as_ref(), token));
         match access {
-            _ if may_write => Ok(()),
-            Access::Read if may_read => Ok(()),
-            Access::Write if may_read && needed => Err(Denied::ReadOnly),
-            _ => Err(Denied::UnknownToken),
+            _ if is_writer => Ok(()),
+            Access::Read if is_reader => Ok(()),
+            Access::Write if is_reader && is_required => Err(AccessError::ReadOnly),
+            _ => Err(AccessError::UnknownToken),
         }
     }
 }
 
 fn contains(list: Option<&Vec<Token>>, token: &str) -> bool {
     let mut found = Choice::from(0);
-    // To the end of the list, so that the time tells nothing about the place either.
+    // Always to the end of the list, so that the time does not depend on the token's index.
     for Token(own) in list.into_iter().flatten() {
         found |= own.as_bytes().ct_eq(token.as_bytes());
     }
@@ -158,9 +158,9 @@ fn contains(list: Option<&Vec<Token>>, token: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<Token>, TokenFileError> {
-    let told = |why: String| TokenFileError { path: path.to_owned(), why };
-    let text = read_bounded(path).map_err(|error| told(error.to_string()))?;
-    parse(&text).map_err(told)
+    let error = |why: String| TokenFileError { path: path.to_owned(), why };
+    let text = read_bounded(path).map_err(|cause| error(cause.to_string()))?;
+    parse(&text).map_err(error)
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
@@ -173,10 +173,10 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// One token a line; empty lines and lines that begin with `#` are passed over.
+/// Reads one token per line. Empty lines and lines that begin with `#` are ignored.
 fn parse(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
-    for (at, line) in text.lines().enumerate() {
+    for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -185,7 +185,7 @@ fn parse(text: &str) -> Result<Vec<Token>, String> {
             return Err(format!(
                 "line {} is no token; write {MIN_TOKEN_BYTES} to {MAX_TOKEN_BYTES} letters, digits and - . _ ~ +, such \
                  as `openssl rand -hex 16` prints",
-                at + 1
+                index + 1
             ));
         }
         tokens.push(Token::new(line));
@@ -197,8 +197,8 @@ fn parse(text: &str) -> Result<Vec<Token>, String> {
     }
 }
 
-/// What both an `Authorization` line (RFC 6750, section 2.1) and a WebSocket subprotocol's name (RFC 6455, section 4.1)
-/// may consist of.
+/// Whether the byte is allowed both in an `Authorization` line (RFC 6750, section 2.1) and in the name of a WebSocket
+/// subprotocol (RFC 6455, section 4.1).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+')
 }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn without_files_everybody_may_do_everything() {
+    fn without_files_no_token_is_required() {
         let open = Tokens::default();
         for token in [None, Some("x"), Some("")] {
             assert_eq!(open.check(token, Access::Write), Ok(()));
@@ -229,34 +229,34 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_writers_leaves_reading_open() {
+    fn with_a_file_for_writing_alone_reading_needs_no_token() {
         let tokens = tokens(true, false);
         assert_eq!(tokens.check(None, Access::Read), Ok(()));
         assert_eq!(tokens.check(Some(WRITER), Access::Read), Ok(()));
-        assert_eq!(tokens.check(None, Access::Write), Err(Denied::NoToken));
+        assert_eq!(tokens.check(None, Access::Write), Err(AccessError::NoToken));
         assert_eq!(tokens.check(Some(WRITER), Access::Write), Ok(()));
-        // A token that is wrong is told so at once, and not only when it is needed.
-        assert_eq!(tokens.check(Some(READER), Access::Read), Err(Denied::UnknownToken));
+        // An unknown token is rejected even where none is required.
+        assert_eq!(tokens.check(Some(READER), Access::Read), Err(AccessError::UnknownToken));
         for wrong in ["", "w", "writer-012345678", "writer-01234567890", "writer-012345678x", "Writer-0123456789"] {
-            assert_eq!(tokens.check(Some(wrong), Access::Write), Err(Denied::UnknownToken), "{wrong}");
+            assert_eq!(tokens.check(Some(wrong), Access::Write), Err(AccessError::UnknownToken), "{wrong}");
         }
     }
 
     #[test]
-    fn a_reader_may_read_and_a_writer_may_do_both() {
+    fn a_token_for_reading_reads_and_one_for_writing_does_both() {
         let tokens = tokens(true, true);
-        assert_eq!(tokens.check(None, Access::Read), Err(Denied::NoToken));
+        assert_eq!(tokens.check(None, Access::Read), Err(AccessError::NoToken));
         assert_eq!(tokens.check(Some(READER), Access::Read), Ok(()));
-        assert_eq!(tokens.check(Some(READER), Access::Write), Err(Denied::ReadOnly));
+        assert_eq!(tokens.check(Some(READER), Access::Write), Err(AccessError::ReadOnly));
         assert_eq!(tokens.check(Some(WRITER), Access::Read), Ok(()));
         assert_eq!(tokens.check(Some(WRITER), Access::Write), Ok(()));
     }
 
     #[test]
-    fn a_file_has_one_token_a_line_and_its_faults_are_told_without_them() {
+    fn a_file_has_one_token_per_line_and_errors_do_not_contain_them() {
         let read = parse("# tills\n\nabcdefghij-0123456\r\n  0123456789._~+AB  \n").unwrap();
         assert_eq!(read, [Token::new("abcdefghij-0123456"), Token::new("0123456789._~+AB")]);
-        for (text, told) in [
+        for (text, part) in [
             ("", "no token"),
             ("# only\n", "no token"),
             ("short", "line 1"),
@@ -266,13 +266,13 @@ mod tests {
             (&"x".repeat(256), "line 1"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(part), "{text}: {error}");
             assert!(!error.contains("short") && !error.contains("space") && !error.contains("abcdef"), "{error}");
         }
     }
 
     #[test]
-    fn a_token_is_not_shown() {
+    fn debug_output_contains_no_token() {
         assert!(!format!("{:?}", tokens(true, true)).contains("0123456789"));
     }
 }

@@ -1,29 +1,30 @@
-//! Reading a chunked body (RFC 9112, section 7.1), strictly. Pure: fed with bytes, does no I/O.
+//! A strict decoder of chunked bodies (RFC 9112, section 7.1). No I/O.
 //!
-//! Ours, because the decoder of chunked_transfer takes a body that ends in the middle of a chunk for a whole one, and
-//! sizes such as `+5` for numbers: two readers of the same bytes could then disagree about where a request ends.
+//! The `chunked_transfer` crate is not used: it accepts a body that ends inside a chunk, and sizes such as `+5`. Two servers
+//! could then disagree about the end of a request.
 
+use super::framing::body_too_large;
 use super::problem::Problem;
-use super::request::{MAX_BODY_BYTES, body_too_large};
+use super::request::{MAX_BODY_BYTES, is_token};
 
-/// The longest line between chunks, in bytes: eight hexadecimal digits are plenty, and trailer lines are short.
+/// The longest line between chunks, in bytes. A size has at most eight digits, and trailer lines are short.
 const MAX_LINE_BYTES: usize = 1_024;
-/// The most trailer lines that are passed over.
+/// The most trailer lines.
 const MAX_TRAILERS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expects {
     Size,
-    /// So many bytes of a chunk.
+    /// The remaining bytes of a chunk.
     Data(usize),
-    /// The line end behind a chunk.
+    /// The line end after a chunk.
     DataEnd,
-    /// So many trailer lines may still follow the last chunk.
+    /// The last chunk was read; this many trailer lines may follow.
     Trailer(usize),
     Nothing,
 }
 
-/// A chunked body in the making.
+/// A chunked body that is being read.
 #[derive(Debug)]
 pub struct Chunked {
     expects: Expects,
@@ -37,10 +38,10 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Reads on; returns how many bytes were used. The rest is part of an unfinished line, or of the next request.
+    /// Decodes more bytes and returns how many were used. The rest belongs to an incomplete line or to the next request.
     ///
     /// # Errors
-    /// The [`Problem`] to answer with, after which the connection cannot be used any more.
+    /// The [`Problem`] to answer with. The connection cannot be used after it.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Problem> {
         let mut used = 0;
         loop {
@@ -48,17 +49,17 @@ impl Chunked {
             match self.expects {
                 Expects::Nothing => return Ok(used),
                 Expects::Data(missing) => {
-                    let taken = missing.min(rest.len());
-                    if taken == 0 {
+                    let length = missing.min(rest.len());
+                    if length == 0 {
                         return Ok(used);
                     }
-                    self.body.extend_from_slice(&rest[..taken]);
-                    used += taken;
-                    self.expects = if taken == missing { Expects::DataEnd } else { Expects::Data(missing - taken) };
+                    self.body.extend_from_slice(&rest[..length]);
+                    used += length;
+                    self.expects = if length == missing { Expects::DataEnd } else { Expects::Data(missing - length) };
                 }
                 Expects::Size | Expects::DataEnd | Expects::Trailer(_) => {
                     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-                        // One more may be the line's CR, whose LF is still to come.
+                        // The additional byte may be the line's CR, whose LF has not arrived.
                         return if rest.len() > MAX_LINE_BYTES + 1 { Err(malformed()) } else { Ok(used) };
                     };
                     let line = rest[..end].strip_suffix(b"\r").ok_or_else(malformed)?;
@@ -69,7 +70,7 @@ impl Chunked {
         }
     }
 
-    /// The whole body, once its last chunk and the trailers have been read.
+    /// The body, once its last chunk and the trailer lines have been read.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
         (self.expects == Expects::Nothing).then(|| std::mem::take(&mut self.body))
     }
@@ -96,16 +97,15 @@ fn malformed() -> Problem {
     Problem::new(400, "the chunked body is malformed")
 }
 
-/// A trailer line is a name, a colon and a value, as in the head (RFC 9112, section 5): what is none, a line that is
-/// folded for one, could be the beginning of a request to another reader. What it says is passed over.
+/// Whether a trailer line is a name, a colon and a value, as in a head (RFC 9112, section 5). Any other line, such as a
+/// folded one, could be the beginning of a request to another server. The fields themselves are ignored.
 fn is_field(line: &[u8]) -> bool {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
     let (name, value) = line.split_at(colon);
-    colon > 0 && name.iter().all(is_token) && value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
+    is_token(name) && value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
-/// One to eight hexadecimal digits and nothing else: chunk extensions are refused, since nobody here could mean one.
+/// Parses one to eight hexadecimal digits. Chunk extensions are rejected: none is known here.
 fn chunk_size(line: &[u8]) -> Result<usize, Problem> {
     if line.is_empty() || line.len() > 8 || !line.iter().all(u8::is_ascii_hexdigit) {
         return Err(malformed());
@@ -125,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_and_what_follows_is_left_alone() {
+    fn chunks_are_joined_and_the_next_request_is_left() {
         let bytes = b"3\r\n{\"a\r\n0A\r\nmount\":10}\r\n0\r\nX-Trailer: y\r\n\r\nGET";
         assert_eq!(read(bytes), Ok((Some(b"{\"amount\":10}".to_vec()), bytes.len() - 3)));
     }
 
     #[test]
-    fn any_split_reads_the_same() {
+    fn the_body_does_not_depend_on_where_the_bytes_are_split() {
         let bytes = b"3\r\n{\"a\r\n0A\r\nmount\":10}\r\n0\r\n\r\n";
         for cut in 0..bytes.len() {
             let mut chunked = Chunked::default();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trailer_at_its_bound_may_be_cut_within_its_line_end() {
+    fn the_longest_trailer_line_may_be_split_anywhere() {
         let bytes = format!("0\r\na:{}\r\n\r\n", "a".repeat(MAX_LINE_BYTES - 2));
         for cut in 0..bytes.len() {
             let mut chunked = Chunked::default();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_a_plain_size_is_refused() {
+    fn malformed_sizes_and_line_ends_are_rejected() {
         for size in ["+5", " 5", "5 ", "5;x=y", "0x5", "-1", "", "g", "123456789", "FFFFFFFFFFFFFFFFFF"] {
             assert_eq!(read(format!("{size}\r\nhello\r\n0\r\n\r\n").as_bytes()), Err(400), "{size}");
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_at_its_bound() {
+    fn body_and_trailer_are_bounded() {
         assert_eq!(read(b"10001\r\n"), Err(413));
         assert_eq!(read(b"FFFFFFFF\r\n"), Err(413));
         let mut chunked = Chunked::default();

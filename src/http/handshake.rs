@@ -1,31 +1,30 @@
-//! The server's side of the WebSocket opening handshake (RFC 6455, section 4.2): what a request must say, and what is
-//! agreed. Pure: works on a request's head.
+//! The server's side of the WebSocket opening handshake (RFC 6455, section 4.2). No I/O.
 
 use tiny_http::{HTTPVersion, Method};
 
 use super::problem::Problem;
-use super::request::{BodyLength, Request};
+use super::request::{BodyLength, Request, is_token};
 use super::response::{HEAD_BYTES, NAME};
 
-/// The subprotocol under which a browser presents a token: it offers `bearer, TOKEN`, because a page cannot set the
-/// `Authorization` line of a handshake. It changes nothing about the messages.
+/// The subprotocol with which a browser sends a token: it offers `bearer, TOKEN`, because a page cannot set the
+/// `Authorization` line of a handshake. The messages are the same as without it.
 pub const BEARER: &str = "bearer";
 
-/// A handshake that may be answered with 101.
+/// A valid handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
     /// The client's `Sec-WebSocket-Key`.
     pub key: String,
-    /// The subprotocol that is agreed on: the server knows none but [`BEARER`].
+    /// The selected subprotocol; the server supports only [`BEARER`].
     pub protocol: Option<&'static str>,
 }
 
 impl Handshake {
     /// The head of the answer (RFC 6455, section 4.2.2).
     ///
-    /// tiny_http does not print it: its headers are some twenty small allocations, and the allocator keeps them for the
-    /// thread when they are freed, 1.3 KB for the life of each session. There is no `Date` line; RFC 9110, section
-    /// 6.6.1, leaves it to the server in a 1xx answer.
+    /// Not printed by tiny_http: its headers take about twenty small allocations, which the allocator keeps for the thread
+    /// after they are freed: 1.3 KB for the life of each session. RFC 9110, section 6.6.1, makes the `Date` line of a 1xx
+    /// answer optional.
     #[must_use]
     pub fn answer(&self) -> Vec<u8> {
         let mut head = String::with_capacity(HEAD_BYTES);
@@ -44,30 +43,27 @@ impl Handshake {
     }
 }
 
-/// If the request asks for a WebSocket: the handshake, or what is wrong with it.
+/// The handshake of a request for a WebSocket, or the [`Problem`] with it; `None` for any other request.
 // Not inlined: a session that follows keeps every page of stack that was touched before it.
 #[inline(never)]
 #[must_use]
 pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
     let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
-    // Looked for here and not in `check`, so that the frames of both are not on the stack at once.
+    // The token is read here and not in `check`, so that the frames of both are not on the stack at once.
     asks.then(|| check(request).map(|key| Handshake { key, protocol: offered_token(request).map(|_| BEARER) }))
 }
 
 /// The token of a handshake that offers the pair `bearer, TOKEN`.
 #[must_use]
-pub fn offered_token<'a>(request: Request<'a>) -> Option<&'a str> {
-    let mut offered = request
-        .headers("Sec-WebSocket-Protocol")
-        .flat_map(|line: &'a str| line.split(','))
-        .map(|name| name.trim_matches([' ', '\t']));
+pub fn offered_token(request: Request<'_>) -> Option<&str> {
+    let mut offered = request.items("Sec-WebSocket-Protocol");
     match (offered.next(), offered.next(), offered.next()) {
         (Some(BEARER), Some(token), None) => Some(token),
         _ => None,
     }
 }
 
-/// Checks all that a handshake must say. Returns its key.
+/// Checks the header lines of a handshake. Returns its key.
 #[inline(never)]
 fn check(request: Request<'_>) -> Result<String, Problem> {
     if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
@@ -78,7 +74,7 @@ fn check(request: Request<'_>) -> Result<String, Problem> {
     }
     let mut versions = request.headers("Sec-WebSocket-Version");
     if versions.next() != Some("13") || versions.next().is_some() {
-        return Err(Problem::new(426, "speak WebSocket version 13")
+        return Err(Problem::new(426, "use WebSocket version 13")
             .with("Sec-WebSocket-Version", "13")
             .with("Upgrade", "websocket"));
     }
@@ -87,30 +83,19 @@ fn check(request: Request<'_>) -> Result<String, Problem> {
         (Some(key), None) if is_key(key) => key.to_owned(),
         _ => return Err(Problem::new(400, "a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in base64")),
     };
-    let offered = || {
-        request
-            .headers("Sec-WebSocket-Protocol")
-            .flat_map(|line| line.split(','))
-            .map(|name| name.trim_matches([' ', '\t']))
-    };
-    if !offered().all(is_protocol_name) {
+    // RFC 6455, section 4.1, item 10.
+    if !request.items("Sec-WebSocket-Protocol").all(|name| is_token(name.as_bytes())) {
         return Err(Problem::new(400, "Sec-WebSocket-Protocol lists names, separated by commas"));
     }
     Ok(key)
 }
 
-/// 16 bytes in base64 are 22 characters and two equal signs, and the last character stands for two bits only.
+/// Whether the key is 16 bytes in base64: 22 characters, of which the last encodes only two bits, and `==`.
 fn is_key(key: &str) -> bool {
     let digits = key.strip_suffix("==").unwrap_or_default();
     digits.len() == 22
         && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
         && digits.ends_with(['A', 'Q', 'g', 'w'])
-}
-
-/// A token as RFC 9110, section 5.6.2, has it (RFC 6455, section 4.1, item 10).
-fn is_protocol_name(name: &str) -> bool {
-    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_name_byte)
 }
 
 #[cfg(test)]
@@ -141,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_missing_or_wrong_is_refused_with_its_status() {
+    fn each_error_has_its_status() {
         let base = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
         for (lines, status) in [
             (format!("{base}{KEY}"), 426),
@@ -162,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_subprotocol_is_the_pair_with_a_token() {
+    fn the_only_supported_subprotocol_is_bearer_with_a_token() {
         for (offered, expected) in [
             ("bearer, abc", Some(BEARER)),
             ("chat", None),
@@ -178,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_ends_without_a_length() {
+    fn the_answer_has_the_accept_key_and_no_length() {
         // The example of RFC 6455, section 1.3.
         let mut handshake = Handshake { key: "dGhlIHNhbXBsZSBub25jZQ==".into(), protocol: None };
         let head = String::from_utf8(handshake.answer()).unwrap();

@@ -1,13 +1,16 @@
-//! HTTP/1.1 as far as this server speaks it (RFC 9110, RFC 9112). Owns bounded reading, framing, answers and the rules
-//! of origin; knows nothing of orders. tiny_http's types are the vocabulary, and its `Response` prints every answer.
+//! The parts of HTTP/1.1 that this server supports (RFC 9110, RFC 9112): bounded reading, framing, answers, origins,
+//! handshakes. Knows nothing of orders. Uses tiny_http's types, and prints every answer but the 101 with its `Response`.
 
 pub mod chunked;
 pub mod connection;
 pub mod deferred;
+mod framing;
 pub mod handshake;
+mod head;
 pub mod origin;
 pub mod problem;
 pub mod request;
 pub mod response;
 pub mod service;
 pub mod socket;
+mod target;

@@ -1,16 +1,15 @@
-//! Which web pages may use the server, and under which names it answers. Pure rules on host names (RFC 6454, RFC 9110
-//! section 7.2); knows nothing of requests.
+//! The rules for `Origin` and `Host` (RFC 6454; RFC 9110, section 7.2). Knows nothing of requests.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// What the operator has allowed beyond the defaults.
+/// Which web pages may use the server, and under which host names it answers.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Whole origins, such as `https://shop.example`, in small letters.
+    /// Allowed origins, such as `https://shop.example`, in lower case.
     origins: Vec<String>,
-    /// Host names without a port, in small letters.
+    /// Allowed host names without a port, in lower case.
     hosts: Vec<String>,
-    /// Whether every listen address is a loopback one, so that only loopback names are ours.
+    /// Whether every listen address is a loopback address. If so, only loopback names are answered.
     loopback_only: bool,
 }
 
@@ -19,14 +18,14 @@ impl Policy {
     #[must_use]
     pub fn new(addresses: &[SocketAddr], origins: &[String], hosts: &[String]) -> Self {
         Self {
-            origins: origins.iter().map(|origin| plain_origin(origin)).collect(),
+            origins: origins.iter().map(|origin| canonical_origin(origin)).collect(),
             hosts: hosts.iter().map(|host| host_name(host).unwrap_or(host).to_ascii_lowercase()).collect(),
             loopback_only: addresses.iter().all(|address| address.ip().is_loopback()),
         }
     }
 
-    /// Whether the server answers under this `Host`. On loopback only, a foreign name means that a web page has had its
-    /// own name pointed at this machine (DNS rebinding).
+    /// Whether the server answers under this `Host`. On a loopback address, a foreign name means that a web page's own name
+    /// resolves to this machine (DNS rebinding).
     #[must_use]
     pub fn allows_host(&self, host: Option<&str>) -> bool {
         let Some(host) = host else { return true };
@@ -34,8 +33,8 @@ impl Policy {
         !self.loopback_only || is_loopback_name(name) || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether a page of `origin` may use the server as `host`: a page of the same host name on any port may, and what
-    /// the operator has listed.
+    /// Whether a page of `origin` may use the server under `host`: if both have the same host name, on any port, or if the
+    /// operator has listed the origin.
     #[must_use]
     pub fn allows_origin(&self, origin: &str, host: Option<&str>) -> bool {
         if self.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin)) {
@@ -50,8 +49,8 @@ impl Policy {
     }
 }
 
-/// An origin as browsers send it: in small letters, and without its scheme's own port (RFC 6454, section 6.2).
-fn plain_origin(origin: &str) -> String {
+/// An origin as browsers send it: in lower case, without the default port (RFC 6454, section 6.2).
+fn canonical_origin(origin: &str) -> String {
     let origin = origin.trim_end_matches('/').to_ascii_lowercase();
     for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
         if let (true, Some(plain)) = (origin.starts_with(scheme), origin.strip_suffix(port)) {
@@ -61,13 +60,13 @@ fn plain_origin(origin: &str) -> String {
     origin
 }
 
-/// The name in `name`, `name:port` or `[v6]:port`; `None` when it is none of these (RFC 3986, section 3.2).
+/// The name in `name`, `name:port` or `[v6]:port`; `None` for any other text (RFC 3986, section 3.2).
 #[must_use]
 pub fn host_name(authority: &str) -> Option<&str> {
     let (name, port) = if authority.starts_with('[') {
         let end = authority.find(']')? + 1;
         let address = &authority[1..end - 1];
-        address.parse::<std::net::Ipv6Addr>().ok()?;
+        address.parse::<Ipv6Addr>().ok()?;
         (&authority[..end], authority[end..].strip_prefix(':').or(authority[end..].is_empty().then_some("")))
     } else {
         match authority.split_once(':') {
@@ -81,7 +80,7 @@ pub fn host_name(authority: &str) -> Option<&str> {
     (is_port && is_plain && !name.is_empty()).then_some(name)
 }
 
-/// `localhost`, a name below it (RFC 6761, section 6.3), or a loopback address.
+/// Whether the name is `localhost`, a subdomain of it (RFC 6761, section 6.3), or a loopback address.
 fn is_loopback_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_only_loopback_names_are_ours() {
+    fn on_loopback_only_loopback_names_are_answered() {
         let policy = policy("127.0.0.1:3000", &[], &["Shop.example:443"]);
         for host in ["localhost:3000", "LOCALHOST", "localhost.", "127.0.0.1:5050", "[::1]:1", "app.localhost"] {
             assert!(policy.allows_host(Some(host)), "{host}");
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_network_every_name_is_ours() {
+    fn on_a_network_every_name_is_answered() {
         assert!(policy("0.0.0.0:3000", &[], &[]).allows_host(Some("shop.example")));
         assert!(!policy("0.0.0.0:3000", &[], &[]).allows_host(Some("a b")));
     }

@@ -1,4 +1,4 @@
-//! Rejected requests as problem details (RFC 9457).
+//! Problem details (RFC 9457).
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use super::response::{Answer, Body};
 /// The media type of problem details (RFC 9457, section 3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// How long a client should wait before it repeats a request that was rejected for a temporary reason, in seconds.
+/// `Retry-After` for a temporary problem, in seconds.
 pub const RETRY_AFTER_SECONDS: &str = "1";
 
-/// A rejected request: a status code, and a detail that says what to do.
+/// Why a request failed: a status code, and a detail that says what to do.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: u16,
@@ -21,13 +21,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A rejection with this status code.
+    /// A problem without additional header lines.
     #[must_use]
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
-    /// 503 for a request that arrives while the server stops.
+    /// 503 for a request that comes while the server shuts down.
     #[must_use]
     pub fn stopping() -> Self {
         Self::new(503, "the server is shutting down; nothing was counted, try again")
@@ -47,7 +47,7 @@ impl Problem {
         self.status
     }
 
-    /// The answer; `encode` makes its body from status, title and detail.
+    /// The answer. `encode` makes its body from status, title and detail.
     #[must_use]
     pub fn answer(&self, encode: impl FnOnce(u16, &str, &str) -> String) -> Answer {
         let title = StatusCode(self.status).default_reason_phrase();
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_tells_its_own_status() {
+    fn a_problem_has_its_status_title_and_header_lines() {
         let problem = Problem::new(405, "use GET").with("Allow", "GET");
         let answer = problem.answer(|status, title, detail| format!("{status} {title} {detail}"));
         assert_eq!(answer.body().bytes(), b"405 Method Not Allowed use GET");

@@ -1,4 +1,4 @@
-//! Answers, and their way to bytes. Owns which headers every answer carries; tiny_http's `Response` does the printing.
+//! Answers, and the header lines that every answer has. Printed by tiny_http's `Response`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 /// The media type of every JSON answer.
 pub const JSON: &str = "application/json";
 
-/// Room for most heads.
+/// The initial capacity for a head, in bytes; most heads fit.
 pub(super) const HEAD_BYTES: usize = 256;
 
-/// What the `Server` line says.
+/// The value of the `Server` line.
 pub(super) const NAME: &str = "ordercast";
 
 /// An answer's body.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Bytes of the binary.
+    /// Part of the binary.
     Static(&'static [u8]),
-    /// Bytes made for this answer.
+    /// Made for this answer.
     Owned(Vec<u8>),
-    /// Bytes that many answers share.
+    /// Shared by several answers.
     Shared(Arc<[u8]>),
 }
 
 impl Body {
-    /// The bytes themselves.
+    /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -59,27 +59,27 @@ impl Answer {
         Self::new(200, JSON, Body::Owned(body.into())).with("Cache-Control", "no-store")
     }
 
-    /// A JSON answer with status 200, from bytes that several answers share.
+    /// A JSON answer with status 200 and a shared body.
     #[must_use]
     pub fn shared_json(body: Arc<[u8]>) -> Self {
         Self::new(200, JSON, Body::Shared(body)).with("Cache-Control", "no-store")
     }
 
-    /// An answer without a body. Not for 204: its `Content-Length` would not be allowed (RFC 9110, section 8.6).
+    /// An answer without a body. Not for 204, which may not have a `Content-Length` (RFC 9110, section 8.6).
     #[must_use]
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Body::Static(b""), is_endless: false }
     }
 
-    /// The same answer with one more header line. A value that is no printable ASCII is left out.
+    /// The answer with one more header line. A line whose value is not printable ASCII is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same answer without a length: it ends with its connection (RFC 9112, section 6.3, item 8), and what follows the head
-    /// is up to the caller.
+    /// The answer without a length: the end of the connection ends it (RFC 9112, section 6.3, item 8). The caller sends what
+    /// follows the head.
     #[must_use]
     pub fn endless(mut self) -> Self {
         self.is_endless = true;
@@ -92,13 +92,13 @@ impl Answer {
         self.status
     }
 
-    /// The body, which a 304 or an answer to HEAD does not send.
+    /// The body, which is not sent with a 304 or in answer to HEAD.
     #[must_use]
     pub fn body(&self) -> &Body {
         &self.body
     }
 
-    /// Prints head and body as the answer to an HTTP/1.1 request on a connection that goes on.
+    /// Prints head and body for an HTTP/1.1 request on a connection that stays open.
     #[must_use]
     pub fn print(&self) -> Vec<u8> {
         let mut printed = self.head(HTTPVersion(1, 1), None);
@@ -106,15 +106,17 @@ impl Answer {
         printed
     }
 
-    /// Prints the head. The body follows unless the request was a HEAD or the status is 304.
+    /// Prints the head, with the `connection` option if any.
     #[must_use]
     pub fn head(&self, version: HTTPVersion, connection: Option<&'static str>) -> Vec<u8> {
+        /// What tiny_http prints at the end of a head without a body, even when it is told not to.
+        const LENGTH: &[u8] = b"Content-Length: 0\r\n\r\n";
         let mut headers = Vec::with_capacity(self.headers.len() + 2);
         for (name, value) in [("Server", NAME), ("X-Content-Type-Options", "nosniff")]
             .into_iter()
             .chain(self.headers.iter().map(|(name, value)| (*name, value.as_ref())))
         {
-            // tiny_http would take line ends in a value for part of it.
+            // tiny_http would print line ends in a value as they are.
             let is_text = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             if let (true, Ok(header)) = (is_text, Header::from_bytes(name, value)) {
                 headers.push(header);
@@ -123,49 +125,40 @@ impl Answer {
         let length = self.body.bytes().len();
         let response = Response::new(StatusCode(self.status), headers, std::io::empty(), Some(length), None)
             .with_chunked_threshold(usize::MAX);
-        // tiny_http drops this line too; who sends it lists it as a connection option (RFC 9110, section 7.8).
-        let upgrade = self.headers.iter().find(|(name, _)| *name == "Upgrade");
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        // Writing to a Vec never fails.
+        let _ = response.raw_print(&mut head, version, &[], true, None);
+        if self.is_endless && head.ends_with(LENGTH) {
+            head.truncate(head.len() - LENGTH.len());
+            head.extend_from_slice(b"\r\n");
+        }
+        // tiny_http drops Upgrade and Connection. Upgrade is also listed as a connection option (RFC 9110, section 7.8).
+        let upgrade = self.headers.iter().find(|(name, _)| *name == "Upgrade").map(|(_, value)| value.as_ref());
         let connection = match (upgrade, connection) {
             (None, connection) => connection,
             (Some(_), Some("close")) => Some("close, upgrade"),
             (Some(_), _) => Some("upgrade"),
         };
-        let mut head = print(response, version, connection);
-        if let Some((name, value)) = upgrade {
-            insert_line(&mut head, name, value);
-        }
-        if self.is_endless {
-            // tiny_http prints one whatever it is told.
-            const LENGTH: &[u8] = b"Content-Length: 0\r\n";
-            if let Some(at) = head.windows(LENGTH.len()).position(|line| line == LENGTH) {
-                head.drain(at..at + LENGTH.len());
+        for (name, value) in [("Connection", connection), ("Upgrade", upgrade)] {
+            if let Some(value) = value {
+                insert_line(&mut head, name, value);
             }
         }
         head
     }
 }
 
-/// The same answer, readable for the page that asked (CORS, Fetch standard section 3.2).
+/// The answer with the header lines that allow a page of this origin to read it (CORS, Fetch standard section 3.2).
 #[must_use]
-pub fn share(answer: Answer, origin: Option<String>) -> Answer {
+pub fn allow_origin(answer: Answer, origin: Option<String>) -> Answer {
     match origin {
         Some(origin) => answer.with("Access-Control-Allow-Origin", origin).with("Vary", "Origin"),
         None => answer,
     }
 }
 
-fn print(response: Response<std::io::Empty>, version: HTTPVersion, connection: Option<&str>) -> Vec<u8> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    // Writing to a Vec does not fail.
-    let _ = response.raw_print(&mut head, version, &[], true, None);
-    if let Some(value) = connection {
-        insert_line(&mut head, "Connection", value);
-    }
-    head
-}
-
-/// tiny_http drops a `Connection` line that is set on a response, so it goes in behind the status line.
-// Not inlined: it would make the frame larger from which tiny_http prints (see ARCHITECTURE.md on stacks).
+/// Inserts a line after the status line.
+// Not inlined: it would enlarge the stack frame below tiny_http's printing (see ARCHITECTURE.md on stacks).
 #[inline(never)]
 fn insert_line(head: &mut Vec<u8>, name: &str, value: &str) {
     if let Some(at) = head.windows(2).position(|pair| pair == b"\r\n") {
@@ -191,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_answer_has_no_length_and_ends_with_its_connection() {
+    fn an_endless_answer_has_no_length_and_closes_the_connection() {
         let head = text(
             &Answer::empty(200)
                 .endless()

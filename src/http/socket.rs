@@ -11,16 +11,16 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Up to here head and body are joined, so that they leave with one call and in one packet.
 const JOINED_BYTES: usize = 16 * 1024;
 
-/// One send that does not block, although the socket is in blocking mode for its reader.
+/// Sends without blocking, although the socket is in blocking mode for its reader. Returns the number of bytes sent.
 ///
 /// # Errors
-/// `WouldBlock` when the socket takes nothing now; otherwise what the system says.
+/// `WouldBlock` when the send buffer is full; otherwise the system's error.
 pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    // The standard library ignores SIGPIPE, so a peer that is gone is an error here and no signal.
+    // The standard library ignores SIGPIPE, so a closed connection causes an error and not a signal.
     SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT)
 }
 
-/// Whether a read or write ran into the socket's timeout: systems call it by two names.
+/// Whether the error is the socket's timeout, for which systems use one of two kinds.
 #[must_use]
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)

@@ -1,21 +1,20 @@
-//! The catalogue file: which JSON stands for which categories and products. Strict, because a misspelt member in a
-//! file that somebody wrote by hand should be told and not ignored.
+//! The catalogue file. Unknown members are errors, because the file is written by hand and may have misspelt names.
 
 use std::collections::HashSet;
 
-use super::{Members, text};
+use super::{Object, text};
 use crate::store::seed::{SeedCategory, SeedProduct};
 use crate::tally::catalog::Details;
 use crate::tally::order::{Amount, Total};
 
 /// Reads a catalogue file:
 /// `{"electronics":{"prefix":"A","products":[{"id":"A1","name":"…","rrp":"…","info":"…","total":3}]}}`.
-/// `rrp`, `info` and `total` may be missing. Categories and products keep their order.
+/// `rrp`, `info` and `total` are optional. Categories and products keep their order.
 ///
 /// # Errors
-/// A text that says where the file is wrong and what should stand there.
+/// A text that says where the error is and what to write there.
 pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
-    let categories: Members = serde_json::from_slice(file).map_err(|error| {
+    let categories: Object = serde_json::from_slice(file).map_err(|error| {
         format!(r#"not a JSON object of categories, such as {{"tools":{{"prefix":"T","products":[]}}}} ({error})"#)
     })?;
     let categories: Vec<SeedCategory> =
@@ -34,18 +33,18 @@ pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
 
 fn category(name: &str, json: &str) -> Result<SeedCategory, String> {
     let at = format!("category {name:?}");
-    let members = object(json, &at, &["prefix", "products"])?;
+    let members = strict_object(json, &at, &["prefix", "products"])?;
     let prefix = string(&members, "prefix", &at)?.ok_or(format!(r#"{at}: prefix is missing, such as "T""#))?;
     let list = members.get("products").map_or("[]", |raw| raw.get());
     let list: Vec<&serde_json::value::RawValue> =
         serde_json::from_str(list).map_err(|_| format!("{at}: products must be an array"))?;
     let products =
-        list.iter().enumerate().map(|(place, raw)| product(&format!("{at}, product {}", place + 1), raw.get()));
+        list.iter().enumerate().map(|(index, raw)| product(&format!("{at}, product {}", index + 1), raw.get()));
     Ok(SeedCategory { name: name.to_owned(), prefix, products: products.collect::<Result<_, _>>()? })
 }
 
 fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
-    let members = object(json, at, &["id", "name", "rrp", "info", "total"])?;
+    let members = strict_object(json, at, &["id", "name", "rrp", "info", "total"])?;
     let id = string(&members, "id", at)?.ok_or(format!(r#"{at}: id is missing, such as "T1""#))?;
     let name = string(&members, "name", at)?.ok_or(format!("{at}: name is missing"))?;
     let rrp = string(&members, "rrp", at)?.unwrap_or_default();
@@ -60,15 +59,16 @@ fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
     Ok(SeedProduct { id, details: Details { name, rrp, info }, total })
 }
 
-fn object<'a>(json: &'a str, at: &str, known: &[&str]) -> Result<Members<'a>, String> {
-    let members: Members = serde_json::from_str(json).map_err(|_| format!("{at}: must be a JSON object"))?;
+/// Reads an object that has only the `known` members.
+fn strict_object<'a>(json: &'a str, at: &str, known: &[&str]) -> Result<Object<'a>, String> {
+    let members: Object = serde_json::from_str(json).map_err(|_| format!("{at}: must be a JSON object"))?;
     if let Some((unknown, _)) = members.iter().find(|(name, _)| !known.contains(name)) {
         return Err(format!("{at}: unknown member {unknown:?}; known are {}", known.join(", ")));
     }
     Ok(members)
 }
 
-fn string(members: &Members, name: &str, at: &str) -> Result<Option<String>, String> {
+fn string(members: &Object, name: &str, at: &str) -> Result<Option<String>, String> {
     text(members, name).map_err(|error| format!("{at}: {error}"))
 }
 
@@ -77,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_catalogue_is_read_with_its_defaults() {
+    fn optional_members_have_defaults() {
         let seed = parse_catalog(br#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"Saw"}]}}"#).unwrap();
         assert_eq!((seed[0].name.as_str(), seed[0].prefix.as_str()), ("tools", "T"));
         assert_eq!(seed[0].products[0].total, Total::default());
     }
 
     #[test]
-    fn each_mistake_is_told_with_its_place() {
-        for (file, told) in [
+    fn each_error_names_its_place() {
+        for (file, part) in [
             ("[]", "JSON object of categories"),
             ("{", "JSON object of categories"),
             (r#"{"tools":1}"#, "category \"tools\""),
@@ -102,7 +102,7 @@ mod tests {
             (r#"{"a":{"prefix":"T"},"a":{"prefix":"U"}}"#, "category \"a\" is there twice"),
         ] {
             let why = parse_catalog(file.as_bytes()).unwrap_err();
-            assert!(why.contains(told), "{file}: {why}");
+            assert!(why.contains(part), "{file}: {why}");
         }
     }
 }

@@ -1,197 +1,111 @@
-//! What goes over the wire: JSON from and to our types, and ready-made WebSocket frames. The only user of serde_json;
+//! JSON from and to the types of the lower layers, WebSocket frames and server-sent events. The only user of `serde_json`;
 //! knows neither sockets nor HTTP.
 
+mod batch;
 mod catalog_file;
-mod members;
-mod orders;
+mod command;
+mod log_line;
+mod object;
 mod totals;
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 
+pub use batch::{BatchError, BatchOrder, batch_problem, batch_results, parse_batch};
 pub use catalog_file::parse_catalog;
-use members::Members;
-pub use orders::{BatchError, BatchLine, order_results, parse_batch, push_log_line, refused_batch};
+pub use command::{Command, CommandError, error_message, ok_message, parse_command};
+pub use log_line::push_log_line;
+use object::Object;
 pub use totals::{
-    GOODBYE_EVENT, HEARTBEAT_EVENT, going_away_frame, push_event, push_positioned_frame, push_total_frame,
-    total_opening, totals_array,
+    CLOSE_FRAME, HEARTBEAT_EVENT, SHUTDOWN_EVENT, going_away_frame, push_event, push_positioned_frame,
+    push_total_frame, total_prefix, totals_array,
 };
 
 use crate::tally::catalog::{Catalog, CategoryIndex, Details};
-use crate::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES};
+use crate::tally::order::{Amount, Key, MAX_KEY_BYTES};
 
-/// The first byte of a close frame (RFC 6455, section 5.2): FIN and opcode 8.
-pub const CLOSE_FRAME: u8 = 0x88;
-/// Bytes of a command's name that is repeated to whoever sent it.
-const MAX_SHOWN_BYTES: usize = 64;
 /// The answer to an order that is on disk.
 pub const OK: &str = r#"{"ok":true}"#;
 
-/// Why a body is not what it should be; the text says what to send instead.
+/// A body that cannot be read. The text says what to send instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is no JSON at all: status 400.
+    /// It is not JSON: status 400.
     Malformed(String),
-    /// It is JSON of another meaning: status 422.
-    Wrong(String),
+    /// It is JSON, but not what is expected: status 422.
+    Invalid(String),
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(why) | Self::Wrong(why) => f.write_str(why),
+            Self::Malformed(why) | Self::Invalid(why) => f.write_str(why),
         }
     }
 }
 
 impl std::error::Error for BodyError {}
 
-fn members<'a>(json: &'a [u8], example: &str) -> Result<Members<'a>, BodyError> {
-    serde_json::from_slice::<Members>(json).or_else(|_| {
-        // Whether it is JSON at all is asked apart: a wrong shape may be noticed before bad syntax behind it, and what is
-        // no object may hold a number that no double holds, such as 1e400, which is valid all the same.
-        serde_json::from_slice::<&RawValue>(json).map_err(|error| malformed(&error, example))?;
-        Err(BodyError::Wrong(format!("the body must be a JSON object such as {example}")))
+fn invalid(why: impl Into<String>) -> BodyError {
+    BodyError::Invalid(why.into())
+}
+
+/// Reads a JSON object; `example` is one for the error text.
+fn object<'a>(json: &'a [u8], example: &str) -> Result<Object<'a>, BodyError> {
+    serde_json::from_slice::<Object>(json).or_else(|_| {
+        // The syntax is checked separately: a wrong type may be found before a syntax error after it. RawValue also accepts
+        // numbers that no double holds, such as 1e400, which are valid JSON.
+        serde_json::from_slice::<&RawValue>(json).map_err(|error| {
+            BodyError::Malformed(format!("the body is not valid JSON ({error}); send an object such as {example}"))
+        })?;
+        Err(invalid(format!("the body must be a JSON object such as {example}")))
     })
 }
 
-fn malformed(error: &serde_json::Error, example: &str) -> BodyError {
-    BodyError::Malformed(format!("the body is not valid JSON ({error}); send an object such as {example}"))
+/// The string member with this name.
+fn text(object: &Object, name: &str) -> Result<Option<String>, BodyError> {
+    let Some(raw) = object.get(name) else { return Ok(None) };
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| invalid(format!("{name} must be a JSON string")))
 }
 
-fn text(members: &Members, name: &str) -> Result<Option<String>, BodyError> {
-    let Some(raw) = members.get(name) else { return Ok(None) };
-    match serde_json::from_str::<String>(raw.get()) {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(BodyError::Wrong(format!("{name} must be a JSON string"))),
-    }
-}
-
-fn amount(members: &Members) -> Result<Amount, BodyError> {
-    let raw = members.get("amount").ok_or_else(|| {
-        BodyError::Wrong(r#"amount is missing; send the number of pieces, such as {"amount":10}"#.to_owned())
-    })?;
-    Amount::from_json_number(raw.get()).map_err(|error: AmountError| BodyError::Wrong(error.to_string()))
+/// The member `amount` of an order.
+fn amount(order: &Object) -> Result<Amount, BodyError> {
+    let raw = order
+        .get("amount")
+        .ok_or_else(|| invalid(r#"amount is missing; send the number of pieces, such as {"amount":10}"#))?;
+    Amount::from_json_number(raw.get()).map_err(|error| invalid(error.to_string()))
 }
 
 /// The member `key` of an order.
-fn key(members: &Members) -> Result<Option<Key>, BodyError> {
-    let Some(text) = text(members, "key")? else { return Ok(None) };
-    let told = || format!("key must have 1 to {MAX_KEY_BYTES} bytes and no control characters");
-    Key::new(&text).map(Some).ok_or_else(|| BodyError::Wrong(told()))
+fn key(order: &Object) -> Result<Option<Key>, BodyError> {
+    let Some(text) = text(order, "key")? else { return Ok(None) };
+    let invalid_key = || invalid(format!("key must have 1 to {MAX_KEY_BYTES} bytes and no control characters"));
+    Key::new(&text).map(Some).ok_or_else(invalid_key)
 }
 
-/// Reads the body of an order: `{"amount":10}`, and perhaps `"key"`.
+/// Reads the body of an order: `{"amount":10}`, optionally with `"key"`.
 ///
 /// # Errors
-/// [`BodyError`] tells what to send instead.
+/// [`BodyError`] says what to send instead.
 pub fn parse_order(body: &[u8]) -> Result<(Amount, Option<Key>), BodyError> {
-    let members = members(body, r#"{"amount":10}"#)?;
-    Ok((amount(&members)?, key(&members)?))
+    let order = object(body, r#"{"amount":10}"#)?;
+    Ok((amount(&order)?, key(&order)?))
 }
 
-/// Reads the body of a new product: `{"name":"…","rrp":"…","info":"…"}`; `rrp` and `info` may be missing.
+/// Reads the body of a new product: `{"name":"…","rrp":"…","info":"…"}`; `rrp` and `info` are optional.
 ///
 /// # Errors
-/// [`BodyError`] tells what to send instead.
+/// [`BodyError`] says what to send instead.
 pub fn parse_details(body: &[u8]) -> Result<Details, BodyError> {
-    let members = members(body, r#"{"name":"Kettle","rrp":"19.99","info":"1.7 l"}"#)?;
-    let name = text(&members, "name")?.ok_or_else(|| {
-        BodyError::Wrong(
-            r#"name is missing; send a string such as "Kettle" (an order goes to /orders/{id})"#.to_owned(),
-        )
-    })?;
-    let rrp = text(&members, "rrp")?.unwrap_or_default();
-    let info = text(&members, "info")?.unwrap_or_default();
+    let product = object(body, r#"{"name":"Kettle","rrp":"19.99","info":"1.7 l"}"#)?;
+    let name = text(&product, "name")?
+        .ok_or_else(|| invalid(r#"name is missing; send a string such as "Kettle" (an order goes to /orders/{id})"#))?;
+    let rrp = text(&product, "rrp")?.unwrap_or_default();
+    let info = text(&product, "info")?.unwrap_or_default();
     let details = Details { name, rrp, info };
-    details.check().map_err(|error| BodyError::Wrong(error.to_string()))?;
+    details.check().map_err(|error| invalid(error.to_string()))?;
     Ok(details)
-}
-
-/// What a client may say over its WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// `update-category`: the subscription moves to this category.
-    UpdateCategory(String),
-    /// `add-order`: the POST, over the socket.
-    AddOrder {
-        /// What is ordered.
-        id: String,
-        /// How many.
-        amount: Amount,
-        /// What the client calls it, and the answer repeats.
-        key: Option<Key>,
-    },
-}
-
-/// Why a message is no command: what to tell the client, with the key that it sent, if it is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandError {
-    /// The text for the client.
-    pub why: String,
-    /// The key of the command that failed.
-    pub key: Option<String>,
-}
-
-/// Reads a message of a client: `{"cmd":"…","payload":{…}}`.
-///
-/// # Errors
-/// [`CommandError`] with the answer for the client.
-pub fn parse_command(message: &str) -> Result<Command, CommandError> {
-    const EXAMPLE: &str = r#"{"cmd":"update-category","payload":{"category":"electronics"}}"#;
-    let refuse = |error: BodyError| CommandError { why: error.to_string().replacen("body", "message", 1), key: None };
-    let envelope = members(message.as_bytes(), EXAMPLE).map_err(refuse)?;
-    let cmd = text(&envelope, "cmd")
-        .map_err(refuse)?
-        .ok_or_else(|| CommandError { why: format!("cmd is missing; send a message such as {EXAMPLE}"), key: None })?;
-    let payload = match envelope.get("payload") {
-        Some(raw) => members(raw.get().as_bytes(), EXAMPLE)
-            .map_err(|_| CommandError { why: format!("payload must be an object, as in {EXAMPLE}"), key: None })?,
-        None => Members::default(),
-    };
-    match cmd.as_str() {
-        "update-category" => match text(&payload, "category").map_err(refuse)? {
-            Some(category) => Ok(Command::UpdateCategory(category)),
-            None => Err(CommandError { why: format!("payload.category is missing, as in {EXAMPLE}"), key: None }),
-        },
-        "add-order" => {
-            let key = key(&payload).map_err(refuse)?;
-            let order = || -> Result<(String, Amount), BodyError> {
-                let id = text(&payload, "id")?.ok_or_else(|| {
-                    BodyError::Wrong(r#"payload.id is missing; send a product id such as "A1""#.to_owned())
-                })?;
-                Ok((id, amount(&payload)?))
-            };
-            match order() {
-                Ok((id, amount)) => Ok(Command::AddOrder { id, amount, key }),
-                Err(error) => Err(CommandError { why: error.to_string(), key: key.map(|key| key.as_str().to_owned()) }),
-            }
-        }
-        _ => {
-            // Repeated only if it could be a command: an answer must not be longer than its question.
-            let cmd = if cmd.len() <= MAX_SHOWN_BYTES { quoted(&cmd) + "; " } else { String::new() };
-            Err(CommandError { why: format!("unknown cmd {cmd}known are update-category and add-order"), key: None })
-        }
-    }
-}
-
-/// The answer to an `add-order` that is on disk.
-#[must_use]
-pub fn order_taken(key: Option<&str>) -> String {
-    match key {
-        Some(key) => format!(r#"{{"ok":true,"key":{}}}"#, quoted(key)),
-        None => OK.to_owned(),
-    }
-}
-
-/// An error message of a session.
-#[must_use]
-pub fn error_message(why: &str, key: Option<&str>) -> String {
-    match key {
-        Some(key) => format!(r#"{{"error":{},"key":{}}}"#, quoted(why), quoted(key)),
-        None => format!(r#"{{"error":{}}}"#, quoted(why)),
-    }
 }
 
 /// A problem details object (RFC 9457, section 3).
@@ -200,7 +114,7 @@ pub fn problem(status: u16, title: &str, detail: &str) -> String {
     format!(r#"{{"title":{},"status":{status},"detail":{}}}"#, quoted(title), quoted(detail))
 }
 
-/// A category's products as they are listed.
+/// The list of a category's products.
 #[must_use]
 pub fn products_array(catalog: &Catalog, category: CategoryIndex) -> String {
     let products = catalog.category(category).products.iter().map(|index| {
@@ -224,7 +138,7 @@ fn array(items: impl Iterator<Item = String>) -> String {
 
 /// The text as a JSON string, quotes included.
 fn quoted(text: &str) -> String {
-    // Writing a string to a string has nothing that could fail.
+    // Serialising a string never fails.
     serde_json::to_string(text).unwrap_or_default()
 }
 
@@ -232,19 +146,12 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_refused_command_is_not_answered_with_more_than_it_said() {
-        let told = |name: &str| parse_command(&format!("{{\"cmd\":{}}}", quoted(name))).unwrap_err().why;
-        assert!(told("dance").contains("\"dance\""));
-        assert!(told(&"\"".repeat(8_000)).len() < 100);
-    }
-
     fn is_malformed(body: &str) -> bool {
         matches!(parse_order(body.as_bytes()), Err(BodyError::Malformed(_)))
     }
 
-    fn is_wrong(body: &str) -> bool {
-        matches!(parse_order(body.as_bytes()), Err(BodyError::Wrong(_)))
+    fn is_invalid(body: &str) -> bool {
+        matches!(parse_order(body.as_bytes()), Err(BodyError::Invalid(_)))
     }
 
     #[test]
@@ -256,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_json_and_wrong_json_are_told_apart() {
+    fn malformed_json_and_invalid_json_have_different_errors() {
         for body in ["", "{", "{\"amount\":}", "[1,", "nonsense", "{\"amount\":01}", "{\"amount\":1}x", "\u{0}"] {
             assert!(is_malformed(body), "{body}");
         }
@@ -272,38 +179,21 @@ mod tests {
             r#"{"amount":null}"#,
             r#"{"amount":1.5}"#,
         ] {
-            assert!(is_wrong(body), "{body}");
+            assert!(is_invalid(body), "{body}");
         }
-        assert!(is_wrong(r#"{"amount":[10]}"#) && is_wrong(r#"{"amount":true}"#) && is_wrong(r#"{"amount":1e400}"#));
+        assert!(
+            is_invalid(r#"{"amount":[10]}"#) && is_invalid(r#"{"amount":true}"#) && is_invalid(r#"{"amount":1e400}"#)
+        );
     }
 
     #[test]
-    fn deep_nesting_is_no_danger() {
+    fn deep_nesting_is_read() {
         let deep = format!(r#"{{"amount":1,"x":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(parse_order(deep.as_bytes()).map(|(amount, _)| amount.get()), Ok(1));
     }
 
     #[test]
-    fn commands_are_read_and_their_errors_carry_the_key() {
-        assert_eq!(
-            parse_command(r#"{"cmd":"update-category","payload":{"category":"confectionery"}}"#),
-            Ok(Command::UpdateCategory("confectionery".into()))
-        );
-        assert_eq!(
-            parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":2,"key":"k"}}"#),
-            Ok(Command::AddOrder { id: "A1".into(), amount: Amount::new(2).unwrap(), key: Key::new("k") })
-        );
-        let error = parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":"2","key":"k"}}"#).unwrap_err();
-        assert_eq!(error.key.as_deref(), Some("k"));
-        assert!(parse_command(r#"{"cmd":"add-order","payload":{"id":"A1","amount":2,"key":""}}"#).is_err());
-        for message in ["", "7", "{}", r#"{"cmd":1}"#, r#"{"cmd":"x"}"#, r#"{"cmd":"update-category"}"#] {
-            assert!(!parse_command(message).unwrap_err().why.is_empty(), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_is_quoted_cannot_leave_its_string() {
-        assert_eq!(error_message("a\"b\n", None), r#"{"error":"a\"b\n"}"#);
+    fn a_problem_is_escaped() {
         assert_eq!(problem(404, "Not Found", "x\u{1}"), r#"{"title":"Not Found","status":404,"detail":"x\u0001"}"#);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::connections::{Connections, Full, Permit};
-use super::reject::{RejectedConnections, WAIT};
+use super::connections::{CapReached, Connections, Registration};
+use super::reject::{CLOSE_DELAY, RejectedConnections};
 use super::serve::serve;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::service::Service;
@@ -76,9 +76,9 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn accept_one(&mut self) {
-        self.rejected.tidy();
+        self.rejected.close_expired();
         // While rejected connections wait to be closed, this thread wakes up for it.
-        let tick = (!self.rejected.is_empty()).then_some(WAIT);
+        let tick = (!self.rejected.is_empty()).then_some(CLOSE_DELAY);
         if tick != self.tick && SockRef::from(&self.listener).set_read_timeout(tick).is_ok() {
             self.tick = tick;
         }
@@ -99,27 +99,27 @@ impl<S: Service> Acceptor<S> {
         // Totals and answers are small and urgent; without this they would wait for each other's acknowledgement.
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
-        let permit = match self.connections.admit(&stream, peer) {
-            Ok(permit) => permit,
-            Err(full) => {
-                let answer = match full {
-                    Full::Server => &self.server_full,
-                    Full::Address => &self.address_full,
+        let registration = match self.connections.admit(&stream, peer) {
+            Ok(registration) => registration,
+            Err(cap) => {
+                let answer = match cap {
+                    CapReached::Server => &self.server_full,
+                    CapReached::Address => &self.address_full,
                 };
                 if let Some(stream) = Arc::into_inner(stream) {
-                    self.rejected.send(stream, answer);
+                    self.rejected.reject(stream, answer);
                 }
                 return;
             }
         };
-        if let Err(error) = self.spawn(stream, permit) {
+        if let Err(error) = self.spawn(stream, registration) {
             self.pause(&format!("no thread can be started: {error}"));
         }
     }
 
-    fn spawn(&self, stream: Arc<TcpStream>, permit: Permit) -> io::Result<()> {
+    fn spawn(&self, stream: Arc<TcpStream>, registration: Registration) -> io::Result<()> {
         let (service, connections) = (self.service.clone(), self.connections.clone());
-        let serve = move || serve(&*service, stream, &connections, &permit);
+        let serve = move || serve(&*service, stream, &connections, &registration);
         thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
     }
 
@@ -127,7 +127,7 @@ impl<S: Service> Acceptor<S> {
         if self.throttle.allows() {
             log::warn!("{why}; trying again");
         }
-        self.rejected.tidy();
+        self.rejected.close_expired();
         thread::sleep(PAUSE);
     }
 }

@@ -57,7 +57,7 @@ impl Listeners {
         for address in self.addresses.iter().filter(|_| !self.acceptors.is_empty()) {
             accept::wake(*address);
         }
-        self.connections.hang_up();
+        self.connections.shut_down_reads();
     }
 
     /// Waits until no connection is in a request.

@@ -20,7 +20,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
-use crate::api::routes::{ProductLists, Routes};
+use crate::api::product_lists::ProductLists;
+use crate::api::routes::Routes;
 use crate::api::service::{OrderService, PrintedOk};
 use crate::api::tokens::Tokens;
 use crate::config::{BUILT_IN_CATALOG, Config};

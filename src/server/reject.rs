@@ -1,5 +1,5 @@
-//! Turning connections away without a thread of their own: the answer 503 at once, and the close a moment later, so
-//! that the reset which unread input causes does not eat the answer. Owns a short ring of such connections.
+//! Rejection of connections without a thread of their own: 503 at once, and the close a moment later. A socket that is
+//! closed with unread input sends a reset, which can discard the answer.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -8,27 +8,27 @@ use std::time::{Duration, Instant};
 
 use crate::http::socket::send_now;
 
-/// Connections that wait for their close; when one more comes, the oldest is closed.
-const RING: usize = 16;
-/// How long one waits: 1 s, longer than any answer takes to arrive.
-pub const WAIT: Duration = Duration::from_secs(1);
-/// Input that is read from one before it is closed.
-const DROP_BYTES: usize = 16 * 1024;
+/// The most connections that wait to be closed. When there is one more, the oldest is closed.
+const MAX_WAITING: usize = 16;
+/// How long a connection stays open after the answer: 1 s, longer than an answer takes to arrive.
+pub const CLOSE_DELAY: Duration = Duration::from_secs(1);
+/// The most input that is read and discarded before a connection is closed, in bytes.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024;
 
-/// See the module's head.
+/// Rejected connections that wait to be closed.
 #[derive(Debug, Default)]
 pub struct RejectedConnections {
     waiting: VecDeque<(Instant, TcpStream)>,
 }
 
 impl RejectedConnections {
-    /// Sends the ready-made answer, never blocking, and keeps the connection for a moment.
-    pub fn send(&mut self, stream: TcpStream, answer: &[u8]) {
-        self.tidy();
-        // A fresh socket's buffer has room for a short answer; if not, this client goes without.
+    /// Sends the answer without blocking, and closes the connection after [`CLOSE_DELAY`].
+    pub fn reject(&mut self, stream: TcpStream, answer: &[u8]) {
+        self.close_expired();
+        // The send buffer of a new socket has room for a short answer. If it has not, the client gets no answer.
         let _ = send_now(&stream, answer);
         let _ = stream.shutdown(Shutdown::Write);
-        if self.waiting.len() == RING
+        if self.waiting.len() == MAX_WAITING
             && let Some((_, oldest)) = self.waiting.pop_front()
         {
             close(&oldest);
@@ -36,15 +36,15 @@ impl RejectedConnections {
         self.waiting.push_back((Instant::now(), stream));
     }
 
-    /// Whether none waits.
+    /// Whether no connection waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Closes those whose time is over.
-    pub fn tidy(&mut self) {
-        while self.waiting.front().is_some_and(|(since, _)| since.elapsed() >= WAIT) {
+    /// Closes the connections whose delay is over.
+    pub fn close_expired(&mut self) {
+        while self.waiting.front().is_some_and(|(since, _)| since.elapsed() >= CLOSE_DELAY) {
             if let Some((_, stream)) = self.waiting.pop_front() {
                 close(&stream);
             }
@@ -52,11 +52,11 @@ impl RejectedConnections {
     }
 }
 
-/// Reads what has come in, so that the close is an orderly one if nothing more follows.
+/// Reads and discards the input, so that the close causes no reset unless more input follows.
 fn close(stream: &TcpStream) {
     let mut bytes = [0; 1024];
     let mut stream = stream;
-    let mut left = DROP_BYTES;
+    let mut left = MAX_DISCARDED_BYTES;
     if stream.set_nonblocking(true).is_ok() {
         while let Ok(read @ 1..) = stream.read(&mut bytes) {
             left = left.saturating_sub(read);

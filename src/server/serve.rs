@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use super::connections::{Connections, Permit};
+use super::connections::{Connections, Registration};
 use crate::http::connection::{Connection, ReadError};
 use crate::http::problem::Problem;
 use crate::http::response;
@@ -38,11 +38,11 @@ struct Upgrade<Topic> {
 }
 
 /// Serves one connection on this thread until it ends.
-pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, permit: &Permit) {
+pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, registration: &Registration) {
     if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, connections)
         && open(&stream, opening).is_ok()
     {
-        permit.becomes_session();
+        registration.set_session();
         service.run_session(topic, stream, early);
     }
 }
@@ -109,7 +109,7 @@ impl<'a, S: Service> Serving<'a, S> {
                 }
             }
         };
-        match self.connection.answer(&response::share(answer, origin), !self.connections.is_stopping()) {
+        match self.connection.answer(&response::allow_origin(answer, origin), !self.connections.is_stopping()) {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => Next::End,
         }

@@ -1,11 +1,11 @@
-//! Categories and products: what can be ordered, under which id, and the rules for names. Owns the lookup from an id to
-//! its place in the tally; knows neither totals nor where anything is stored. Imports nothing of ours.
+//! Categories, products, and the rules for their names, ids and texts. Maps product ids to indices. Knows neither totals nor
+//! storage.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
-/// The most products that one server carries. A snapshot holds them all, so this bounds every buffer made of one.
+/// The most products of one server. A snapshot holds all of them, so this bounds the size of a snapshot.
 pub const MAX_PRODUCTS: usize = 10_000;
 /// The longest name of a category and the longest product id, in bytes.
 pub const MAX_ID_BYTES: usize = 64;
@@ -14,26 +14,26 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// The longest product description, in bytes.
 pub const MAX_INFO_BYTES: usize = 2_000;
 
-/// The most bytes that all products' texts may have together: 4 MiB, four hundred for each of [`MAX_PRODUCTS`].
+/// The most bytes of text of all products together: 4 MiB, about 400 bytes for each of [`MAX_PRODUCTS`].
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
-/// First path segments that are routes, which a category therefore cannot be called.
+/// First path segments of routes, which no category may have as its name.
 pub const RESERVED_NAMES: [&str; 6] = ["orders", "log", "healthz", "readyz", "metrics", "categories"];
 
-/// A category's place in the catalogue, from 0 in order of addition; it never changes.
+/// A category's index in the catalogue: from 0, in order of addition. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CategoryIndex(pub u32);
 
-/// A product's place in the catalogue, from 0 in order of addition; it never changes.
+/// A product's index in the catalogue: from 0, in order of addition. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProductIndex(pub u32);
 
-/// What a person reads about a product: three short texts.
+/// A product's texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Details {
     /// The name, such as `Vacuum Cleaner`.
     pub name: String,
-    /// The recommended retail price as it is shown, such as `99.99`.
+    /// The recommended retail price as text, such as `99.99`.
     pub rrp: String,
     /// A description; may be empty.
     pub info: String,
@@ -42,26 +42,26 @@ pub struct Details {
 /// One product of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
-    /// The id that orders name, such as `A1`: letters, digits, `-` and `_` only.
+    /// The id, such as `A1`: letters, digits, `-` and `_` only.
     pub id: String,
-    /// The category that it belongs to.
+    /// Its category.
     pub category: CategoryIndex,
-    /// What a person reads about it.
+    /// Its texts.
     pub details: Details,
 }
 
 /// One category of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Category {
-    /// The name in addresses, such as `electronics`: small letters, digits, `-` and `_` only.
+    /// The name in URLs, such as `electronics`: lower-case letters, digits, `-` and `_` only.
     pub name: String,
-    /// What the ids of its new products begin with, such as `A`.
+    /// The prefix of generated product ids, such as `A`.
     pub prefix: String,
-    /// Its products in order of addition.
+    /// Its products, in order of addition.
     pub products: Vec<ProductIndex>,
 }
 
-/// Why something cannot stand in the catalogue; the text says what to change.
+/// A broken rule of the catalogue. The text says what to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogError(String);
 
@@ -81,7 +81,7 @@ impl CatalogError {
     }
 }
 
-fn refuse<T>(why: String) -> Result<T, CatalogError> {
+fn invalid<T>(why: String) -> Result<T, CatalogError> {
     Err(CatalogError(why))
 }
 
@@ -90,13 +90,13 @@ impl Details {
         self.name.len() + self.rrp.len() + self.info.len()
     }
 
-    /// Checks the texts' lengths, and that a name is there.
+    /// Checks that the name is not empty, and that each text is short enough and has no control characters.
     ///
     /// # Errors
     /// [`CatalogError`] names the text to change.
     pub fn check(&self) -> Result<(), CatalogError> {
         if self.name.trim().is_empty() {
-            return refuse("name must not be empty".into());
+            return invalid("name must not be empty".into());
         }
         for (what, text, limit) in [
             ("name", &self.name, MAX_NAME_BYTES),
@@ -104,10 +104,10 @@ impl Details {
             ("info", &self.info, MAX_INFO_BYTES),
         ] {
             if text.len() > limit {
-                return refuse(format!("{what} must be at most {limit} bytes long"));
+                return invalid(format!("{what} must be at most {limit} bytes long"));
             }
             if text.chars().any(char::is_control) {
-                return refuse(format!("{what} must not contain control characters, such as line ends"));
+                return invalid(format!("{what} must not contain control characters, such as line ends"));
             }
         }
         Ok(())
@@ -119,7 +119,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_ID_BYTES && name.bytes().all(plain)
 }
 
-/// All categories and products, growing only.
+/// All categories and products. They are only added, never removed.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     categories: Vec<Category>,
@@ -141,19 +141,19 @@ impl Catalog {
         &self.products
     }
 
-    /// The product at a place that this catalogue has handed out.
+    /// The product at an index of this catalogue.
     ///
     /// # Panics
-    /// If the place is of another catalogue.
+    /// If the index is out of range.
     #[must_use]
     pub fn product(&self, index: ProductIndex) -> &Product {
         &self.products[index.0 as usize]
     }
 
-    /// The category at a place that this catalogue has handed out.
+    /// The category at an index of this catalogue.
     ///
     /// # Panics
-    /// If the place is of another catalogue.
+    /// If the index is out of range.
     #[must_use]
     pub fn category(&self, index: CategoryIndex) -> &Category {
         &self.categories[index.0 as usize]
@@ -175,30 +175,32 @@ impl Catalog {
     /// Adds a category without products.
     ///
     /// # Errors
-    /// When the name is taken, reserved or not plain, or the prefix is not plain.
+    /// When the name is in use, reserved or malformed, or the prefix is malformed.
     pub fn add_category(&mut self, name: &str, prefix: &str) -> Result<CategoryIndex, CatalogError> {
         if !is_plain(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return refuse(format!(
+            return invalid(format!(
                 "category {name:?}: a name is 1 to {MAX_ID_BYTES} small letters, digits, '-' or '_'"
             ));
         }
         if RESERVED_NAMES.contains(&name) {
-            return refuse(format!("category {name:?}: this is the name of a route; choose another"));
+            return invalid(format!("category {name:?}: this is the name of a route; choose another"));
         }
         if self.find_category(name).is_some() {
-            return refuse(format!("category {name:?} is there twice; remove one"));
+            return invalid(format!("category {name:?} is there twice; remove one"));
         }
         if !is_plain(prefix) || prefix.len() > MAX_ID_BYTES / 2 {
-            return refuse(format!("category {name:?}: the prefix must be letters, digits, '-' or '_', such as \"A\""));
+            return invalid(format!(
+                "category {name:?}: the prefix must be letters, digits, '-' or '_', such as \"A\""
+            ));
         }
         self.categories.push(Category { name: name.into(), prefix: prefix.into(), products: Vec::new() });
         Ok(CategoryIndex((self.categories.len() - 1) as u32))
     }
 
-    /// Adds a product under an id of its own.
+    /// Adds a product with this id, which no other product of any category has.
     ///
     /// # Errors
-    /// When the id is taken or not plain, a text is too long, or the catalogue is full.
+    /// When the id is in use or malformed, a text is invalid, or the catalogue is full.
     pub fn add_product(
         &mut self,
         category: CategoryIndex,
@@ -214,33 +216,33 @@ impl Catalog {
         Ok(index)
     }
 
-    /// Whether [`Self::add_product`] would take the product.
+    /// Checks all that [`Self::add_product`] checks, and adds nothing.
     ///
     /// # Errors
-    /// When the id is taken or not plain, a text is too long, or the catalogue is full.
+    /// When the id is in use or malformed, a text is invalid, or the catalogue is full.
     pub fn check_product(&self, id: &str, details: &Details) -> Result<(), CatalogError> {
         if !is_plain(id) {
-            return refuse(format!("product {id:?}: an id is 1 to {MAX_ID_BYTES} letters, digits, '-' or '_'"));
+            return invalid(format!("product {id:?}: an id is 1 to {MAX_ID_BYTES} letters, digits, '-' or '_'"));
         }
         if self.by_id.contains_key(id) {
-            return refuse(format!("product {id:?} is there twice; give one another id"));
+            return invalid(format!("product {id:?} is there twice; give one another id"));
         }
         if self.text_bytes + details.bytes() > MAX_TEXT_BYTES {
-            return refuse(format!("the catalogue is full: {MAX_TEXT_BYTES} bytes of text"));
+            return invalid(format!("the catalogue is full: {MAX_TEXT_BYTES} bytes of text"));
         }
         if self.products.len() >= MAX_PRODUCTS {
-            return refuse(format!("the catalogue is full: {MAX_PRODUCTS} products"));
+            return invalid(format!("the catalogue is full: {MAX_PRODUCTS} products"));
         }
         details.check().map_err(|CatalogError(why)| CatalogError(format!("product {id:?}: {why}")))
     }
 
-    /// The id that the category's next product gets: its prefix with the number after the highest in use.
+    /// The id for the category's next product: its prefix with the number after the highest in use.
     #[must_use]
     pub fn next_id(&self, category: CategoryIndex) -> String {
         let Category { prefix, products, .. } = self.category(category);
         let number = |index: &ProductIndex| self.product(*index).id.strip_prefix(prefix.as_str())?.parse::<u32>().ok();
         let mut next = products.iter().filter_map(number).max().map_or(1, |highest| u64::from(highest) + 1);
-        // Another category may share the prefix, or use ids that look like ours.
+        // Another category may have the same prefix, or ids of the same form.
         while self.by_id.contains_key(&format!("{prefix}{next}")) {
             next += 1;
         }
@@ -248,7 +250,7 @@ impl Catalog {
     }
 }
 
-/// The catalogue as all threads see it: the ledger adds a product once it is on disk.
+/// The catalogue that all threads share. The ledger adds a product once it is on disk.
 pub type SharedCatalog = Arc<RwLock<Catalog>>;
 
 #[cfg(test)]
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_id_follows_the_highest_and_skips_what_is_taken() {
+    fn the_next_id_follows_the_highest_and_skips_ids_in_use() {
         let mut catalog = Catalog::default();
         let tools = catalog.add_category("tools", "T").unwrap();
         let toys = catalog.add_category("toys", "T").unwrap();
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_category_cannot_bear_the_name_of_a_route_or_of_another() {
+    fn a_category_cannot_have_the_name_of_a_route_or_of_another() {
         let mut catalog = Catalog::default();
         for name in RESERVED_NAMES.iter().chain(&["", "Tools", "a/b", "a.b", "ä"]) {
             assert!(catalog.add_category(name, "A").is_err(), "{name}");
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique_over_all_categories_and_plain() {
+    fn ids_are_unique_over_all_categories_and_well_formed() {
         let mut catalog = Catalog::default();
         let one = catalog.add_category("one", "A").unwrap();
         let two = catalog.add_category("two", "B").unwrap();
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalogue_ends_at_its_bound() {
+    fn the_number_of_products_is_bounded() {
         let mut catalog = Catalog::default();
         let one = catalog.add_category("one", "A").unwrap();
         for number in 0..MAX_PRODUCTS {

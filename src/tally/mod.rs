@@ -1,4 +1,4 @@
-//! The pure rules of the tally: amounts, totals, keys, the catalogue, positions. No input or output.
+//! The pure rules: amounts, totals, keys, the catalogue, positions. No I/O.
 
 pub mod catalog;
 pub mod order;

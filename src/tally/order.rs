@@ -1,5 +1,4 @@
-//! Orders and totals: the pure rules of the tally. Owns what an amount and a key are and when a total may change; knows
-//! nothing of JSON, storage or the network.
+//! Amounts, totals and idempotency keys. Knows nothing of storage or the network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +9,10 @@ use super::catalog::ProductIndex;
 /// (ECMA-262, `Number.MAX_SAFE_INTEGER`).
 pub const MAX_TOTAL: i64 = (1 << 53) - 1;
 
-/// Stands for every exponent beyond it: far more than the digits that fit into any body, so only its sign matters.
+/// Larger exponents count as this one. It exceeds the number of digits that fit into a body, so only its sign matters.
 const HUGE_EXPONENT: i64 = 1 << 40;
 
-/// What one order adds to a tally, in pieces; negative for returns. Never beyond ±[`MAX_TOTAL`].
+/// What one order adds to a total, in pieces: at most [`MAX_TOTAL`] in magnitude, negative for returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount(i64);
 
@@ -41,14 +40,14 @@ impl fmt::Display for AmountError {
 impl std::error::Error for AmountError {}
 
 impl Amount {
-    /// The amount of `pieces`, or `None` beyond ±[`MAX_TOTAL`].
+    /// An amount in pieces; `None` beyond ±[`MAX_TOTAL`].
     #[must_use]
     pub fn new(pieces: i64) -> Option<Self> {
         (-MAX_TOTAL..=MAX_TOTAL).contains(&pieces).then_some(Self(pieces))
     }
 
-    /// Reads a JSON number by its decimal text, so that no rounding comes between: `10`, `10.0` and `1e1` are 10,
-    /// `1.5` and `9007199254740991.4` are no integers, although the latter is one as a binary double.
+    /// Reads a JSON number from its decimal text, without rounding: `10`, `10.0` and `1e1` are 10; `1.5` and
+    /// `9007199254740991.4` are not integers, although the latter is one as a binary double.
     ///
     /// # Errors
     /// [`AmountError`] says which rule the text breaks.
@@ -82,7 +81,7 @@ impl Amount {
                 if text.starts_with('-') { -size } else { size }
             }
         };
-        // The value is `digits` × 10^`shift`, with no zero at either end of `digits`.
+        // The value is the digits from `first` to `last`, neither of which is 0, × 10^`shift`.
         let digits = || whole.bytes().chain(fraction.bytes());
         let Some(first) = digits().position(|digit| digit != b'0') else {
             return Ok(Self(0));
@@ -110,15 +109,15 @@ impl Amount {
     }
 }
 
-/// The longest idempotency key, in bytes: room for a UUID with words around it.
+/// The longest idempotency key, in bytes: room for a UUID and a prefix.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// What a client names an order by, so that sending it twice counts it once. Cheap to clone.
+/// An idempotency key: an order that is sent twice under one key is counted once. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// The key of this text: 1 to [`MAX_KEY_BYTES`] bytes without control characters, or `None`.
+    /// A key of 1 to [`MAX_KEY_BYTES`] bytes without control characters; `None` for any other text.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let fits = (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
@@ -132,21 +131,21 @@ impl Key {
     }
 }
 
-/// A product's tally in pieces: the sum of its orders. Never beyond ±[`MAX_TOTAL`].
+/// The sum of a product's orders, in pieces: at most [`MAX_TOTAL`] in magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Total(i64);
 
 impl Total {
-    /// The total of `pieces`, or `None` beyond ±[`MAX_TOTAL`].
+    /// A total in pieces; `None` beyond ±[`MAX_TOTAL`].
     #[must_use]
     pub fn new(pieces: i64) -> Option<Self> {
         Amount::new(pieces).map(|amount| Self(amount.0))
     }
 
-    /// This total after one more order, or `None` if it would leave ±[`MAX_TOTAL`].
+    /// The total after one more order; `None` beyond ±[`MAX_TOTAL`].
     #[must_use]
     pub fn plus(self, amount: Amount) -> Option<Self> {
-        // Both are below 2^53 in magnitude, so the sum cannot overflow an i64.
+        // Both are below 2^53 in magnitude, so the sum cannot overflow.
         Self::new(self.0 + amount.0)
     }
 
@@ -156,7 +155,7 @@ impl Total {
         self.0
     }
 
-    /// The order that makes this total of nothing.
+    /// The amount of an order that changes 0 to this total.
     #[must_use]
     pub fn as_amount(self) -> Amount {
         Amount(self.0)
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_is_refused_however_small() {
+    fn every_fraction_is_rejected_however_small() {
         for text in ["1.5", "0.1", "15e-1", "9007199254740991.4", "1e-400", "0.9999999999999999999999"] {
             assert_eq!(amount(text), Err(AmountError::NotAnInteger), "{text}");
         }
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_calls_no_number_is_none() {
+    fn other_texts_than_json_numbers_are_rejected() {
         for text in ["", "-", "+1", "01", ".5", "1.", "1e", "1e+", "0x10", "NaN", "1 ", "١", "1.e1", "--1"] {
             assert_eq!(amount(text), Err(AmountError::NotANumber), "{text}");
         }

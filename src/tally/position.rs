@@ -1,29 +1,27 @@
-//! Positions: where in which feed of which data file a client stands. Opaque to clients; pure text and numbers here.
+//! Positions: text from which a client resumes a feed. Opaque to clients.
 //!
-//! A position names the run of the server that gave it, the feed, and the number of the last order that its client has seen.
-//! A run is one server's time on a data file, from its start to its end, under an id that no other has. The file lists its
-//! runs, each with the number of the last order before it. So a copy of the file, however it was made, tells positions of
-//! what it holds from positions of what the original has taken since; and so does the original those of the copy.
+//! A position is `run.feed.seq`: the run that issued it, the feed, and the sequence number of the last order that the client
+//! has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each with the
+//! sequence number of the last order before it. A copy of the file thus accepts positions of orders that it holds, and
+//! rejects positions of orders that the original has committed since; the original does the same with positions of the copy.
 
-use std::fmt::Write;
-
-/// Runs that a file lists: the last 32, which are short enough to be kept within a page. Who comes back after more starts than
-/// that gets a fresh snapshot.
-const KEPT: usize = 32;
+/// The most runs that a file lists: the last 32, which fit into one page. A client with a position of an older run gets a
+/// new snapshot.
+const MAX_RUNS: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
     id: String,
-    /// The number of the last order before it.
+    /// The sequence number of the last order before it.
     after: u64,
 }
 
-/// The runs on one data file, the oldest first.
+/// The runs of one data file, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lineage(Vec<Run>);
 
 impl Lineage {
-    /// Reads what [`Self::text`] has made. What is not of that form is left out: its positions are foreign then.
+    /// Parses the form that [`Self::text`] prints. Words of any other form are skipped, so positions of such runs are unknown.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let run = |word: &str| {
@@ -33,46 +31,40 @@ impl Lineage {
         Self(text.split(' ').filter_map(run).collect())
     }
 
-    /// The runs as the file keeps them: `id:number`, separated by spaces.
+    /// The form in which the file stores the runs: `id:seq`, separated by spaces.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        for Run { id, after } in &self.0 {
-            let space = if text.is_empty() { "" } else { " " };
-            // Writing to a string does not fail.
-            let _ = write!(text, "{space}{id}:{after}");
-        }
-        text
+        self.0.iter().map(|Run { id, after }| format!("{id}:{after}")).collect::<Vec<_>>().join(" ")
     }
 
-    /// Adds a run that begins behind the order with number `after`.
+    /// Adds a run that begins after the order with sequence number `after`.
     pub fn begin(&mut self, id: String, after: u64) {
         let Self(runs) = self;
         runs.push(Run { id, after });
-        runs.drain(..runs.len().saturating_sub(KEPT));
+        runs.drain(..runs.len().saturating_sub(MAX_RUNS));
     }
 
-    /// What is before the number in the positions that the last run gives to this feed.
+    /// The prefix of the last run's positions in this feed.
     #[must_use]
     pub fn prefix(&self, feed: usize) -> Prefix {
         Prefix::new(self.0.last().map_or("", |run| &run.id), feed)
     }
 
-    /// The number of the last order that a client of this feed at this position has seen; `None` when it is none of this
-    /// feed, or of orders that this file does not have.
+    /// The sequence number in a position of this feed; `None` when the position is of another feed or form, or of an order
+    /// that this file does not have.
     #[must_use]
     pub fn seq(&self, feed: usize, position: &str) -> Option<u64> {
         let Self(runs) = self;
         let (id, _) = position.split_once('.')?;
-        let place = runs.iter().position(|run| run.id == id)?;
-        let seq = Prefix::new(&runs[place].id, feed).parse(position)?;
-        // What a run has given out lies before the next one's start.
-        let end = runs.get(place + 1).map_or(u64::MAX, |next| next.after);
+        let index = runs.iter().position(|run| run.id == id)?;
+        let seq = Prefix::new(&runs[index].id, feed).parse(position)?;
+        // A run issues no position beyond the start of the next run.
+        let end = runs.get(index + 1).map_or(u64::MAX, |next| next.after);
         (seq <= end).then_some(seq)
     }
 }
 
-/// What is before the number.
+/// A position without its sequence number: `run.feed.`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(String);
 
@@ -81,14 +73,14 @@ impl Prefix {
         Self(format!("{run}.{feed}."))
     }
 
-    /// The position behind the order with this number.
+    /// The position after the order with this sequence number.
     #[must_use]
     pub fn at(&self, seq: u64) -> String {
         let Self(prefix) = self;
         format!("{prefix}{seq}")
     }
 
-    /// The position in the middle of a snapshot, from which nobody can go on.
+    /// The position inside a snapshot, from which no client can resume.
     #[must_use]
     pub fn within_snapshot(&self) -> String {
         let Self(prefix) = self;
@@ -106,20 +98,20 @@ impl Prefix {
 mod tests {
     use super::*;
 
-    fn lineage(runs: &[(&str, u64)]) -> Lineage {
-        let mut lineage = Lineage::default();
-        for (id, after) in runs {
-            lineage.begin((*id).to_owned(), *after);
+    fn run_list(of: &[(&str, u64)]) -> Lineage {
+        let mut runs = Lineage::default();
+        for (id, after) in of {
+            runs.begin((*id).to_owned(), *after);
         }
-        lineage
+        runs
     }
 
     #[test]
-    fn a_position_is_read_back_and_every_other_text_is_foreign() {
-        let lineage = lineage(&[("0123456789abcdef", 3)]);
-        let prefix = lineage.prefix(2);
-        assert_eq!(lineage.seq(2, &prefix.at(17)), Some(17));
-        for foreign in [
+    fn a_position_is_parsed_and_every_other_text_is_unknown() {
+        let runs = run_list(&[("0123456789abcdef", 3)]);
+        let prefix = runs.prefix(2);
+        assert_eq!(runs.seq(2, &prefix.at(17)), Some(17));
+        for unknown in [
             "",
             "17",
             "0123456789abcdef",
@@ -130,16 +122,16 @@ mod tests {
             "0123456789abcdef.2.99999999999999999999",
             &prefix.within_snapshot(),
         ] {
-            assert_eq!(lineage.seq(2, foreign), None, "{foreign}");
+            assert_eq!(runs.seq(2, unknown), None, "{unknown}");
         }
         assert_eq!(Lineage::default().seq(2, ".2.17"), None);
     }
 
     #[test]
-    fn positions_of_earlier_runs_are_good_as_far_as_the_file_has_their_orders() {
-        // A copy that was made when the file had seven orders, and the file itself, which went on to nine.
-        let copy = lineage(&[("a", 0), ("b", 5), ("copy", 7)]);
-        let original = lineage(&[("a", 0), ("b", 5), ("on", 9)]);
+    fn positions_of_earlier_runs_are_known_as_far_as_the_file_has_their_orders() {
+        // A copy that was made when the file had seven orders, and the file itself with nine.
+        let copy = run_list(&[("a", 0), ("b", 5), ("copy", 7)]);
+        let original = run_list(&[("a", 0), ("b", 5), ("on", 9)]);
         for (position, in_copy, in_original) in [
             ("a.0.5", Some(5), Some(5)),
             ("a.0.6", None, None),
@@ -154,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_runs_are_kept_and_read_back() {
-        let mut lineage = Lineage::default();
-        for number in 0..KEPT as u64 + 3 {
-            lineage.begin(format!("run{number}"), 10 * number);
+    fn the_last_runs_are_printed_and_parsed() {
+        let mut runs = Lineage::default();
+        for number in 0..MAX_RUNS as u64 + 3 {
+            runs.begin(format!("run{number}"), 10 * number);
         }
-        let text = lineage.text();
+        let text = runs.text();
         assert!(text.starts_with("run3:30 run4:40 "), "{text}");
-        assert_eq!(Lineage::parse(&text), lineage);
+        assert_eq!(Lineage::parse(&text), runs);
         assert_eq!(Lineage::parse(""), Lineage::default());
         assert_eq!(Lineage::parse("a b:x c:7"), Lineage(vec![Run { id: "c".into(), after: 7 }]));
     }

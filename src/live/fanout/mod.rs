@@ -355,7 +355,7 @@ impl Fanout {
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {
-            let opening = json::total_opening(&product.id);
+            let opening = json::total_prefix(&product.id);
             self.products.push(ProductState { category: product.category, opening, total: Total::default() });
         }
         self.changed.resize(self.products.len(), 0);
@@ -373,7 +373,7 @@ fn finish(subscriber: &Arc<Subscriber>, format: Format) {
     }
     let _ = subscriber.finish(match format {
         Format::Plain | Format::Positioned => json::going_away_frame(),
-        Format::Events => json::GOODBYE_EVENT.to_vec(),
+        Format::Events => json::SHUTDOWN_EVENT.to_vec(),
     });
     if format == Format::Events {
         // The client of an event stream does not answer, so the session's thread is woken like this.

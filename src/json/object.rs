@@ -1,16 +1,16 @@
-//! The members of a JSON object in their order, each value still as its text: nothing is converted that nobody asks for.
+//! A JSON object whose member values stay text until they are needed, so that numbers are not rounded.
 
 use std::fmt;
 
 use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// See the module's head.
+/// The members of a JSON object, in order.
 #[derive(Debug, Default)]
-pub struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub struct Object<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'a> Members<'a> {
-    /// The value of the member with this name; of a repeated one the last.
+impl<'a> Object<'a> {
+    /// The value of the member with this name; of repeated ones the last.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
@@ -21,12 +21,12 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+        struct ObjectVisitor;
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -37,10 +37,10 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(Object(members))
             }
         }
 
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }

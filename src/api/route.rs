@@ -1,0 +1,99 @@
+//! Which paths there are.
+
+use std::sync::PoisonError;
+
+use tiny_http::Method;
+
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::live::fanout::Feed;
+use crate::tally::catalog::{CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
+
+/// What a path refers to.
+pub(super) enum Route {
+    /// A file of the web app.
+    File,
+    Health,
+    Ready,
+    Categories,
+    Log,
+    Feed(Feed),
+    /// `/orders/{id}`: a product to post to.
+    Product(ProductIndex),
+    Category(CategoryIndex),
+}
+
+impl Route {
+    /// The methods that are allowed.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Self::File | Self::Health | Self::Ready | Self::Categories | Self::Log | Self::Feed(Feed::Category(_)) => {
+                "GET, HEAD, OPTIONS"
+            }
+            Self::Product(_) => "POST, OPTIONS",
+            Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
+        }
+    }
+
+    /// The route of a request.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    #[inline(never)]
+    pub(super) fn find(catalog: &SharedCatalog, request: Request<'_>) -> Result<Self, Problem> {
+        let path = request.path();
+        let catalog = || catalog.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = path.strip_prefix("/orders/") {
+            let catalog = catalog();
+            if request.head().method == Method::Post {
+                return catalog.find_product(id).map(Self::Product).ok_or_else(|| {
+                    let hint = match catalog.find_category(id) {
+                        Some(_) => format!("it is a category, and GET /{id} lists its products"),
+                        None => "GET /{category} lists the products".to_owned(),
+                    };
+                    Problem::new(404, format!("there is no product {}; {hint}", quoted_name(id)))
+                });
+            }
+            return match (catalog.find_category(id), catalog.find_product(id)) {
+                (Some(index), _) => Ok(Self::Feed(Feed::Category(index))),
+                (None, Some(index)) => Ok(Self::Product(index)),
+                (None, None) => Err(no_category(id)),
+            };
+        }
+        match path {
+            "/orders" => return Ok(Self::Feed(Feed::All)),
+            "/categories" => return Ok(Self::Categories),
+            "/log" => return Ok(Self::Log),
+            "/healthz" => return Ok(Self::Health),
+            "/readyz" => return Ok(Self::Ready),
+            _ if is_file(path) => return Ok(Self::File),
+            _ => {}
+        }
+        match path.strip_prefix('/') {
+            Some(name) if !name.contains('/') => {
+                catalog().find_category(name).map(Self::Category).ok_or_else(|| no_category(name))
+            }
+            _ => Err(Problem::new(404, "there is nothing at this address; GET /categories lists the categories")),
+        }
+    }
+}
+
+/// Whether the path is of a file of the web app: `/`, and every path with a dot, which no category and no other route has.
+pub(super) fn is_file(path: &str) -> bool {
+    path == "/" || path.contains('.')
+}
+
+/// Whether the path is of a health check, which reveals nothing else.
+pub(super) fn is_probe(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
+fn no_category(name: &str) -> Problem {
+    Problem::new(404, format!("there is no category {}; GET /categories lists them", quoted_name(name)))
+}
+
+/// A name that a client sent, in quotes. A name that is too long for an id is not repeated.
+#[must_use]
+pub(super) fn quoted_name(name: &str) -> String {
+    if name.len() <= MAX_ID_BYTES { format!("{name:?}") } else { "of this name".to_owned() }
+}
