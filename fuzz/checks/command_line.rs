@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ordercast::Config;
-use ordercast::config::{self, Backup, Check, Command, Export, Format, Repair};
+use ordercast::config::{self, Backup, Check, Command, Export, ExportFormat, Repair};
 use ordercast::store::retention::Retention;
 
 /// The options with their environment twins.
@@ -56,15 +56,15 @@ pub fn check(input: &[u8]) {
             check_round_trip(&config);
         }
         Ok(command) => check_tool(&command, arguments[0]),
-        Err(error) => check_error(&error.to_string(), &arguments, &environment),
+        Err(error) => check_error(&error, &arguments, &environment),
     }
 }
 
 /// A command for a data folder is named first, has its paths, and is understood as the same when it is written out.
 fn check_tool(command: &Command, name: &[u8]) {
     let format = |format| match format {
-        Format::Ndjson => "ndjson",
-        Format::Csv => "csv",
+        ExportFormat::Ndjson => "ndjson",
+        ExportFormat::Csv => "csv",
     };
     let (own, mut words): (&[u8], Vec<&[u8]>) = match command {
         Command::Export(Export { format: told, .. }) => (b"export", vec![b"--format", format(*told).as_bytes()]),
@@ -88,12 +88,13 @@ fn check_tool(command: &Command, name: &[u8]) {
     assert_eq!(parse(&words, &[]).as_ref(), Ok(command), "{words:?}");
 }
 
-fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, config::UsageError> {
+fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, String> {
     let words = arguments.iter().map(|word| OsString::from_vec(word.to_vec()));
     config::parse(words, |name| {
         let found = environment.iter().find(|(own, _)| *own == name.as_bytes());
         found.map(|(_, value)| OsStr::from_bytes(value).to_owned())
     })
+    .map_err(|error| error.to_string())
 }
 
 /// Whether reading this could ask a name server: a fuzzer must not. Takes more words for addresses than `parse` does.

@@ -441,7 +441,7 @@ impl<S: Store> Ledger<S> {
                 self.failure_is_logged = false;
             }
             Err(error) if !was_failing && self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) => {
-                log::line(&format!("a commit failed, orders are refused: {error}"));
+                log::line(&format!("a commit failed, orders are refused: {error:#}"));
                 (self.failure_is_logged, self.last_logged) = (true, Some(Instant::now()));
             }
             _ => {}

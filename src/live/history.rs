@@ -146,9 +146,9 @@ struct Reading {
 impl Reading {
     fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Option<T> {
         let result = match &self.reader {
-            Some(reader) => read(reader).map_err(|error| StoreError::Refused(error.to_string())),
+            Some(reader) => read(reader).map_err(StoreError::from),
             None => LogReader::open(&self.path).and_then(|reader| {
-                let result = read(&reader).map_err(|error| StoreError::Refused(error.to_string()));
+                let result = read(&reader).map_err(StoreError::from);
                 self.reader = Some(reader);
                 result
             }),
@@ -156,7 +156,7 @@ impl Reading {
         result
             .inspect_err(|error| {
                 if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-                    log::line(&format!("the log of orders cannot be read: {error}"));
+                    log::line(&format!("the log of orders cannot be read: {error:#}"));
                     self.last_logged = Some(Instant::now());
                 }
             })

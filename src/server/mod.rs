@@ -87,7 +87,8 @@ impl std::error::Error for ServerError {
         match self {
             Self::Listen(_, error) if error.kind() == io::ErrorKind::AddrInUse => None,
             Self::Listen(_, error) | Self::StaticDir(_, error) | Self::System(error) => Some(error),
-            Self::Store(_) | Self::Tokens(_) | Self::Catalog(_) | Self::Broken(_) => None,
+            Self::Store(error) => error.source(),
+            Self::Tokens(_) | Self::Catalog(_) | Self::Broken(_) => None,
         }
     }
 }
@@ -299,7 +300,7 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
     // The built-in catalogue is a first taste: it must not get into a folder that somebody has filled.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let left = seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;
+        let left = seed::apply(&mut store, &mut stored, &wanted)?.map_err(|error| told(error.to_string()))?;
         if left > 0 {
             let products = if left == 1 { "1 product is" } else { &format!("{left} products are") };
             let left = format!("{name}: {products} in the data folder with other texts, which were kept");
@@ -307,8 +308,8 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
         }
     }
     // Last, since a start that fails before it gives no position to anybody.
-    if let Err(error) = store.list_run() {
-        log::line(&format!("the server's start could not be noted yet: {error}"));
+    if let Err(error) = store.record_run() {
+        log::line(&format!("the server's start could not be recorded yet: {error:#}"));
     }
     Ok((store, stored))
 }
