@@ -29,13 +29,11 @@ pub fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// The folder of a file.
-#[must_use]
 pub fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The file's name with a suffix, as SQLite names the files that belong to a file.
-#[must_use]
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -44,16 +42,12 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// Whether SQLite's write-ahead log (`-wal`) has content while the data file is empty or missing. SQLite would remove such
 /// a log, and the orders in it.
-#[must_use]
 pub fn has_orphaned_wal(data_file: &Path) -> bool {
     let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
     bytes(data_file) == 0 && bytes(&with_suffix(data_file, "-wal")) > 0
 }
 
 /// Rejects a data file with an orphaned write-ahead log.
-///
-/// # Errors
-/// [`StoreError::Unusable`].
 pub fn check_wal(data_file: &Path) -> Result<(), StoreError> {
     if !has_orphaned_wal(data_file) {
         return Ok(());
@@ -123,18 +117,12 @@ fn open_locked(folder: &Path, options: &OpenOptions) -> Result<File, StoreError>
 }
 
 /// Makes the names of files in the folder survive a power cut.
-///
-/// # Errors
-/// The system's.
 #[cfg(unix)]
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Does nothing where folders cannot be synced.
-///
-/// # Errors
-/// None.
 #[cfg(not(unix))]
 pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())

@@ -2,11 +2,11 @@
 //! and the catalogue, not the threads that use them. [`sqlite`] is the store that ships.
 
 mod error;
-pub mod files;
-pub mod open;
+pub(crate) mod files;
+pub(crate) mod open;
 pub mod order_log;
 pub mod retention;
-pub mod schema;
+pub(crate) mod schema;
 pub mod seed;
 pub mod sqlite;
 
@@ -21,9 +21,9 @@ pub use error::{Reason, StoreError};
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A new category without products, behind the last one.
+    /// A new category without products, after the last one.
     Category(Category),
-    /// A new product with its starting total, behind the last one.
+    /// A new product with its starting total, after the last one.
     Product(Product, Total),
     /// The next entry of the order log, and the product's total after it: an order, or a new product's starting total.
     Order {

@@ -13,9 +13,6 @@ use super::schema::{APPLICATION_ID, VERSION};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens a file for one thread.
-///
-/// # Errors
-/// SQLite's.
 pub fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -23,17 +20,11 @@ pub fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Whether the file has no table.
-///
-/// # Errors
-/// SQLite's.
 pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_master", [], |row| row.get(0))
 }
 
 /// Rejects a file of another program or of a newer version before anything is written to it. An empty file passes.
-///
-/// # Errors
-/// [`StoreError::Unusable`].
 pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let describe = |error| StoreError::opening(path, error);
     if is_empty(connection).map_err(describe)? {
@@ -49,9 +40,6 @@ pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreErr
 }
 
 /// As [`check_origin`]; rejects an empty file too.
-///
-/// # Errors
-/// [`StoreError::Unusable`].
 pub fn check_is_used(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     check_origin(connection, path)?;
     if is_empty(connection).map_err(|error| StoreError::opening(path, error))? {
@@ -62,9 +50,6 @@ pub fn check_is_used(connection: &Connection, path: &Path) -> Result<(), StoreEr
 }
 
 /// Rejects a file of a newer version.
-///
-/// # Errors
-/// [`StoreError::Unusable`].
 pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
     if (0..=VERSION).contains(&version) {
         return Ok(());
@@ -78,9 +63,6 @@ pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Rejects a file whose pages, rows and indexes are inconsistent. Reads the whole file: some hundred megabytes a second.
-///
-/// # Errors
-/// [`StoreError::Unusable`].
 pub fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))

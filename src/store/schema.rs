@@ -46,9 +46,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// Applies the migrations that the file has not had, in one transaction.
-///
-/// # Errors
-/// SQLite's; the file is then unchanged.
+/// On an error the file is unchanged.
 pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -64,17 +62,11 @@ pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Writes the present schema's version into the file.
-///
-/// # Errors
-/// SQLite's.
 pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", VERSION)
 }
 
 /// A random id for a run of a server.
-///
-/// # Errors
-/// SQLite's.
 pub fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
 }
@@ -88,25 +80,16 @@ fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<Stri
 }
 
 /// Writes the list of runs.
-///
-/// # Errors
-/// SQLite's.
 pub fn write_lineage(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
     write_meta(connection, "runs", &lineage.text())
 }
 
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
-///
-/// # Errors
-/// SQLite's.
 pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
     write_meta(connection, "repaired", &last_seq.to_string())
 }
 
 /// The number of the last order that was saved from a damaged file; 0 if the file was never repaired.
-///
-/// # Errors
-/// SQLite's.
 pub fn repaired_up_to(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(read_meta(connection, "repaired")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
@@ -122,9 +105,6 @@ pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> 
 }
 
 /// As [`load`], but a broken rule is the inner error.
-///
-/// # Errors
-/// SQLite's.
 pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>> {
     let mut stored = Stored::default();
     let mut statement = connection.prepare("SELECT row, name, prefix FROM categories ORDER BY row")?;
@@ -163,9 +143,6 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
 }
 
 /// The number of the last order, 0 before the first.
-///
-/// # Errors
-/// SQLite's.
 pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
     let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
     Ok(last.unwrap_or(0).cast_unsigned())

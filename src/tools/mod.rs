@@ -66,15 +66,15 @@ impl ToolError {
 /// The path of a folder's data file, which has to exist unless only its write-ahead log is left.
 fn existing_data_file(folder: &Path) -> Result<PathBuf, StoreError> {
     let path = files::data_file(folder)?;
-    let told = path.display();
+    let name = path.display();
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(path),
-        Ok(_) => Err(StoreError::Unusable(format!("{told} is not a file").into())),
+        Ok(_) => Err(StoreError::Unusable(format!("{name} is not a file").into())),
         Err(_) if files::has_orphaned_wal(&path) => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(
-            format!("{told} does not exist; name the folder of a server's data with --data").into(),
+            format!("{name} does not exist; name the folder of a server's data with --data").into(),
         )),
-        Err(error) => Err(StoreError::unusable(format!("cannot read {told}"), error)),
+        Err(error) => Err(StoreError::unusable(format!("cannot read {name}"), error)),
     }
 }
 

@@ -40,9 +40,6 @@ impl Source {
     }
 
     /// Opens this data file.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
     pub fn open_file(path: PathBuf) -> Result<Self, StoreError> {
         check_wal(&path)?;
         let immutable = file_state_without_wal(&path);

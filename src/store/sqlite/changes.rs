@@ -7,9 +7,6 @@ use crate::tally::catalog::Details;
 use crate::tally::order::{Key, Total};
 
 /// Writes changes whose keys are used at `key_ms` of the keys' clock. Without changes it writes a probe.
-///
-/// # Errors
-/// SQLite's.
 pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: u64) -> rusqlite::Result<()> {
     if changes.is_empty() {
         // A text of two pages, replaced at once: a file at its cap would accept a write that needs no new page.

@@ -18,7 +18,7 @@ use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 use crate::tally::position::Lineage;
 
-pub use changes::write_changes;
+pub(crate) use changes::write_changes;
 
 /// Prepared statements kept: all that a commit uses, with room.
 const STATEMENTS: usize = 16;
@@ -31,7 +31,7 @@ pub struct SqliteStore {
     clock: MonotonicClock,
     /// The list of runs, until it has been written: this run has to be listed before anything that it adds.
     pending_lineage: Option<Lineage>,
-    /// Whether a failed transaction may stand whole at the end of the WAL; see [`Self::overwrite_failed_commit`].
+    /// Whether a failed transaction may be complete at the end of the WAL; see [`Self::overwrite_failed_commit`].
     has_failed_commit: bool,
     /// The number of the first order in the log; kept up to date only while old orders are deleted.
     first_seq: u64,
@@ -92,8 +92,8 @@ impl SqliteStore {
         Ok((store, stored))
     }
 
-    /// Lists this run in the file, once the server is ready to serve. If that fails, the next commit does it; should none
-    /// succeed, later runs reject the positions of this one.
+    /// Lists this run in the file, once the server is ready to serve. If that fails, the next commit does it; if none
+    /// succeeds, later runs reject the positions of this one.
     ///
     /// # Errors
     /// The disk's.
@@ -129,10 +129,10 @@ impl SqliteStore {
 
     /// Makes sure that a transaction whose commit has failed never counts.
     ///
-    /// After a failed sync the transaction may stand whole in the WAL: this connection ignores it, but SQLite would take it
+    /// After a failed sync the transaction may be complete in the WAL: this connection ignores it, but SQLite would take it
     /// for committed when it opens the file after a crash. SQLite writes the next transaction's frames over those of the
     /// failed one, and each frame's checksum covers all frames before it. So one synced transaction that changes nothing
-    /// invalidates what stood there. Setting the version always writes a page, even if it stays the same; an `UPDATE` that
+    /// invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE` that
     /// changes nothing would not.
     fn overwrite_failed_commit(&mut self) -> rusqlite::Result<()> {
         let transaction = begin(&mut self.connection)?;

@@ -41,7 +41,6 @@ pub struct Page<'a> {
 
 impl<'a> Page<'a> {
     /// `None` unless it is a page of a table or an index.
-    #[must_use]
     pub fn parse(bytes: &'a [u8], number: u32) -> Option<Self> {
         let head = if number == 1 { HEADER_BYTES } else { 0 };
         let kind = match bytes.get(head)? {

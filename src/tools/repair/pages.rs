@@ -64,13 +64,11 @@ impl Pages {
     }
 
     /// The number of pages; the first page has number 1.
-    #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
     /// The offset of a page in the file.
-    #[must_use]
     pub fn offset(&self, number: u32) -> u64 {
         u64::from(number.saturating_sub(1)) * self.page_bytes as u64
     }

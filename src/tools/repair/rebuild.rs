@@ -24,9 +24,6 @@ use crate::tally::order::Total;
 pub type LastTotals = HashMap<i64, (Total, i64)>;
 
 /// Reads the last totals in the order log.
-///
-/// # Errors
-/// SQLite's.
 pub fn last_totals(connection: &Connection) -> rusqlite::Result<LastTotals> {
     // SQLite takes the other columns from the row with the maximum.
     let mut statement = connection.prepare("SELECT product, total, max(seq) FROM orders GROUP BY product")?;
@@ -95,17 +92,15 @@ impl Rebuilt {
                 return Ok(());
             }
         }
-        let ids = readable.product_ids.get(&row).cloned().into_iter().chain(replacement_names(row));
-        let mut added = None;
-        for id in ids {
+        let mut ids = readable.product_ids.get(&row).cloned().into_iter().chain(replacement_names(row));
+        let (id, category) = loop {
+            let id = ids.next().ok_or_else(|| no_name_left("product", row))?;
             let category = self.category_for(&id)?;
             let details = Details { name: id.clone(), rrp: String::new(), info: String::new() };
             if self.catalog.add_product(category, &id, details).is_ok() {
-                added = Some((id, category));
-                break;
+                break (id, category);
             }
-        }
-        let (id, category) = added.ok_or_else(|| no_name_left("product", row))?;
+        };
         let (total, source) = match last {
             Some((total, seq)) => (*total, format!("as order {seq} left it; later orders, if any, are lost")),
             None => (Total::default(), "because the log has no order of it".to_owned()),
@@ -134,9 +129,6 @@ impl Rebuilt {
     }
 
     /// Writes the catalogue and the totals.
-    ///
-    /// # Errors
-    /// SQLite's.
     pub fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let categories = self.catalog.categories().iter().cloned().map(Change::Category);
         let products = self.catalog.products().iter().cloned().zip(&self.totals);
