@@ -309,7 +309,7 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     }
     // Last, since a start that fails before it gives no position to anybody.
     if let Err(error) = store.record_run() {
-        log::line(&format!("the server's start could not be recorded yet: {error:#}"));
+        log::line(&format!("the server's start could not be noted yet: {error:#}"));
     }
     Ok((store, stored))
 }

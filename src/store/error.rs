@@ -144,3 +144,20 @@ impl Error for StoreError {
         self.reason().cause()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_sqlite_is_the_source_and_in_the_alternate_text_only() {
+        let full = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        let errors = [StoreError::opening(Path::new("x"), full()), StoreError::committing(full(), Some(7))];
+        for error in errors {
+            assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<rusqlite::Error>()).unwrap();
+            assert!(!error.to_string().contains(&cause.to_string()), "{error}");
+            assert_eq!(format!("{error:#}"), format!("{error}: {cause}"));
+        }
+    }
+}

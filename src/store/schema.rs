@@ -45,8 +45,7 @@ const MIGRATIONS: &[&str] = &[
     ",
 ];
 
-/// Applies the migrations that the file has not had, in one transaction.
-/// On an error the file is unchanged.
+/// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
 pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

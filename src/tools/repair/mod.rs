@@ -1,6 +1,7 @@
 //! `ordercast repair`: a new data file from what is readable of a damaged one. The damaged folder is only read, and SQLite
 //! never opens its file.
 
+mod indexes;
 mod page;
 mod pages;
 mod rebuild;

@@ -4,12 +4,11 @@
 //! Every leaf page is read by itself, so a row is lost only with the page that holds it. The column types of our tables
 //! differ, so that each row shows its table.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
-
 use super::super::{ToolError, counted};
+use super::indexes::{Indexes, is_catalog_row};
 use super::page::{Kind, Page, Value};
 use super::pages::Pages;
 use crate::store::{open, schema};
@@ -148,19 +147,15 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
         }
     }
     readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
-    readable.read_indexes(&mut pages, &indexes);
+    let name = |row: i64| readable.categories.get(&row).map(|(name, _)| name.as_str());
+    let id = |row: i64| match readable.products.get(&row).map(Vec::as_slice) {
+        Some([version]) => Some(version.id.as_str()),
+        _ => None,
+    };
+    let (category_names, product_ids) = indexes.read(&mut pages, name, id);
+    (readable.category_names, readable.product_ids) = (category_names, product_ids);
     Ok(readable)
 }
-
-/// The root pages of two indexes, if the schema could be read.
-#[derive(Default)]
-struct Indexes {
-    categories: Option<u32>,
-    products: Option<u32>,
-}
-
-const CATEGORY_INDEX: &str = "sqlite_autoindex_categories_1";
-const PRODUCT_INDEX: &str = "sqlite_autoindex_products_1";
 
 impl Readable {
     /// Adds a row. Returns whether it is a valid row of one of our tables.
@@ -216,72 +211,14 @@ impl Readable {
                 self.keys += 1;
             }
             [Text(kind), Text(name), Text(_), Int(root), Null | Text(_)] => {
-                let root = u32::try_from(root).ok().filter(|_| kind == "index");
-                match name {
-                    CATEGORY_INDEX => indexes.categories = root,
-                    PRODUCT_INDEX => indexes.products = root,
-                    _ => {}
+                if let Some(root) = u32::try_from(root).ok().filter(|_| kind == "index") {
+                    indexes.add(name, root);
                 }
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
-
-    /// Reads ids and names from their indexes, which are on other pages than the rows. Entries of different indexes have the
-    /// same format, so an index is used only if it agrees with all readable rows.
-    fn read_indexes(&mut self, pages: &mut Pages, indexes: &Indexes) {
-        let default = default_indexes();
-        let names = pages.index_entries(indexes.categories.or(default.categories).unwrap_or(0));
-        let known = |row: i64| self.categories.get(&row).map(|(name, _)| name.as_str());
-        let names = checked_entries(names, indexes.categories.is_some(), known);
-        let ids = pages.index_entries(indexes.products.or(default.products).unwrap_or(0));
-        let known = |row: i64| match self.products.get(&row).map(Vec::as_slice) {
-            Some([version]) => Some(version.id.as_str()),
-            _ => None,
-        };
-        let ids = checked_entries(ids, indexes.products.is_some(), known);
-        (self.category_names, self.product_ids) = (names, ids);
-    }
-}
-
-/// The root pages in a file that this version has made.
-fn default_indexes() -> Indexes {
-    let root = |connection: &Connection, name: &str| {
-        let sql = "SELECT rootpage FROM sqlite_master WHERE name = ?1";
-        connection.query_row(sql, [name], |row| row.get(0)).ok()
-    };
-    let Ok(mut connection) = Connection::open_in_memory() else { return Indexes::default() };
-    if schema::migrate(&mut connection).is_err() {
-        return Indexes::default();
-    }
-    Indexes { categories: root(&connection, CATEGORY_INDEX), products: root(&connection, PRODUCT_INDEX) }
-}
-
-/// The entries of an index by row id: none if one contradicts a readable row, or if the root page is a guess and no readable
-/// row confirms it.
-fn checked_entries<'a>(
-    entries: Vec<(String, i64)>,
-    is_root_known: bool,
-    known: impl Fn(i64) -> Option<&'a str>,
-) -> BTreeMap<i64, String> {
-    let contradicts = |(text, row): &(String, i64)| known(*row).is_some_and(|known| known != text);
-    let confirms = |(text, row): &(String, i64)| known(*row) == Some(text);
-    if entries.iter().any(contradicts) || !(is_root_known || entries.iter().any(confirms)) {
-        return BTreeMap::new();
-    }
-    let (mut seen, mut names) = (HashSet::new(), BTreeMap::new());
-    for (text, row) in entries.into_iter().filter(|(_, row)| is_catalog_row(*row)) {
-        if seen.insert(text.clone()) {
-            names.insert(row, text);
-        }
-    }
-    names
-}
-
-/// Whether a row id can be that of a category or a product.
-fn is_catalog_row(row: i64) -> bool {
-    (1..=MAX_PRODUCTS as i64).contains(&row)
 }
 
 fn merge_ranges(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
@@ -303,15 +240,5 @@ mod tests {
     #[test]
     fn ranges_are_joined() {
         assert_eq!(merge_ranges(vec![(5, 9), (1, 2), (3, 4), (7, 8), (12, 12)]), [(1, 9), (12, 12)]);
-    }
-
-    #[test]
-    fn an_index_that_contradicts_a_row_is_not_used() {
-        let entries = || vec![("A1".to_owned(), 1), ("A2".to_owned(), 2)];
-        let known = |id: &'static str| move |row| (row == 1).then_some(id);
-        assert_eq!(checked_entries(entries(), false, known("A1")).len(), 2);
-        assert_eq!(checked_entries(entries(), true, known("B1")).len(), 0);
-        assert_eq!(checked_entries(entries(), false, |_| None).len(), 0);
-        assert_eq!(checked_entries(entries(), true, |_| None).len(), 2);
     }
 }
