@@ -73,7 +73,7 @@ pub enum StoreError {
 
 /// Added to every text about damage.
 const ADVICE_ON_DAMAGE: &str = "restore a backup, or see with `ordercast check` how much is readable and let `ordercast \
-                                repair` write a fresh file from it";
+                                repair` write a new file from it";
 
 impl StoreError {
     /// [`StoreError::Unusable`] with a cause.
