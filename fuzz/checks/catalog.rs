@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ordercast::internal::json as wire;
-use ordercast::internal::store::seed::{SeedCategory, SeedProduct, plant};
+use ordercast::internal::store::seed::{SeedCategory, SeedProduct, apply};
 use ordercast::internal::store::{Change, KeyUse, Store, StoreError, Stored};
 use ordercast::internal::tally::catalog::{
     Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
@@ -35,14 +35,14 @@ pub fn check(input: &[u8]) {
         }
     };
     let (mut store, mut stored) = (Counted(0), Stored::default());
-    match plant(&mut store, &mut stored, &seed).expect("the store accepts every change") {
+    match apply(&mut store, &mut stored, &seed).expect("the store accepts every change") {
         Ok(left) => {
             assert_eq!(left, 0, "the store was empty");
             assert!(is_valid(&seed));
             check_catalog(&stored, &seed);
             let changes = store.0;
             assert_eq!(changes, seed.len() + stored.totals.len());
-            let again = plant(&mut store, &mut stored, &seed).expect("the store accepts every change");
+            let again = apply(&mut store, &mut stored, &seed).expect("the store accepts every change");
             assert_eq!((again, store.0), (Ok(0), changes), "a second start changes nothing");
         }
         Err(error) => {

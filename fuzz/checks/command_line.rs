@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ordercast::Config;
-use ordercast::internal::config::{self, Backup, Check, Command, Export, Format, Repair};
+use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFormat, Repair};
 use ordercast::internal::store::retention::Retention;
 
 /// The flags and their environment variables.

@@ -296,7 +296,7 @@ impl<S: Store> Ledger<S> {
                 self.failure_is_logged = false;
             }
             Err(error) if !was_failing && self.throttle.allows() => {
-                log::error!("a commit failed, orders are refused: {error}");
+                log::error!("a commit failed, orders are refused: {error:#}");
                 self.failure_is_logged = true;
             }
             _ => {}

@@ -117,8 +117,8 @@ fn received(outcome: &Receiver<Outcome>) -> Outcome {
 
 #[test]
 fn a_rejection_because_of_an_order_that_is_not_on_disk_yet_stands_only_if_that_order_does() {
-    let unknown = || Err(StoreError::Unknown(String::new()));
-    let failed = || Err(StoreError::Refused(String::new()));
+    let unknown = || Err(StoreError::Unknown("".into()));
+    let failed = || Err(StoreError::Failed("".into()));
     for (end, of_the_order, of_the_key, of_the_total) in [
         (Ok(()), Ok(()), Err(Rejection::KeyReused), Err(Rejection::TotalOutOfRange)),
         (failed(), Err(Rejection::StoreRefused), Err(Rejection::StoreRefused), Err(Rejection::StoreRefused)),

@@ -140,12 +140,11 @@ struct OpenLog {
 
 impl OpenLog {
     fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Option<T> {
-        let result =
-            self.open().and_then(|reader| read(reader).map_err(|error| StoreError::Refused(error.to_string())));
+        let result = self.open().and_then(|reader| read(reader).map_err(StoreError::from));
         result
             .inspect_err(|error| {
                 if self.throttle.allows() {
-                    log::warn!("the log of orders cannot be read: {error}");
+                    log::warn!("the log of orders cannot be read: {error:#}");
                 }
             })
             .ok()

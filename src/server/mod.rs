@@ -237,15 +237,15 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let different = seed::plant(&mut store, &mut stored, &wanted)?.map_err(|error| named(error.to_string()))?;
+        let different = seed::apply(&mut store, &mut stored, &wanted)?.map_err(|error| named(error.to_string()))?;
         if different > 0 {
             let products = if different == 1 { "1 product is" } else { &format!("{different} products are") };
             log::info!("{name}: {products} in the data folder with other texts, which were kept");
         }
     }
     // Last: a start that fails before it gives no position to any client.
-    if let Err(error) = store.list_run() {
-        log::warn!("the server's start could not be noted yet: {error}");
+    if let Err(error) = store.record_run() {
+        log::warn!("the server's start could not be noted yet: {error:#}");
     }
     Ok((store, stored))
 }

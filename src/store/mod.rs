@@ -1,70 +1,73 @@
-//! What makes the tally durable. Owns the trait that every store fulfils and the errors it may give; knows orders and
-//! the catalogue, not who asks for them. [`sqlite`] is the store that ships.
+//! Durability: the trait of every store, the changes that it commits, and what it holds when it is opened. Knows orders
+//! and the catalogue, not the threads that use them. [`sqlite`] is the store that ships.
 
-pub mod files;
+mod error;
+pub(crate) mod files;
+pub(crate) mod open;
 pub mod order_log;
 pub mod retention;
-pub mod schema;
+pub(crate) mod schema;
 pub mod seed;
 pub mod sqlite;
 
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
 use crate::tally::position::Lineage;
 
+pub use error::{Reason, StoreError};
+
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A new, empty category; its place follows the last one.
+    /// A new category without products, after the last one.
     Category(Category),
-    /// A new product with the total that it starts from; its place follows the last one.
+    /// A new product with its starting total, after the last one.
     Product(Product, Total),
-    /// One order, or a new product's first line: the log's next one, and the product's total after it.
+    /// The next entry of the order log, and the product's total after it: an order, or a new product's starting total.
     Order {
-        /// The sequence number in the log, one more than the last.
+        /// The sequence number, one more than the last.
         seq: u64,
-        /// When it was taken, in milliseconds since 1970 (UTC).
+        /// The time of the order, in milliseconds since 1970 (UTC).
         at_ms: u64,
-        /// What was ordered.
+        /// The product that was ordered.
         product: ProductIndex,
-        /// How many.
+        /// The amount, in pieces.
         amount: Amount,
-        /// The product's total with this order in it.
+        /// The product's total, this order included.
         total: Total,
-        /// What the client calls it.
+        /// The client's key.
         key: Option<Key>,
     },
-    /// The key of several orders that came as one.
+    /// The key of several orders in one request.
     BatchKey {
-        /// What the client calls them.
+        /// The client's key.
         key: Key,
-        /// What tells them from others under the same key.
+        /// The digest of the orders: other orders under the same key differ in it.
         digest: i64,
     },
 }
 
 impl Change {
-    /// The line of a new product in the log: an order of what it starts from.
+    /// The entry of a new product in the order log: an order over its starting total.
     #[must_use]
     pub fn first_line(product: ProductIndex, total: Total, seq: u64, at_ms: u64) -> Self {
         Self::Order { seq, at_ms, product, amount: total.as_amount(), total, key: None }
     }
 }
 
-/// What a key was used for.
+/// The use of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// One order.
     Order(ProductIndex, Amount),
-    /// Several orders as one, with this digest.
+    /// Several orders in one request, with this digest.
     Batch(i64),
 }
 
-/// Everything that a store holds when it is opened, but for the log.
-#[derive(Debug, Default)]
+/// The content of a store when it is opened, without the order log.
+#[derive(Debug, Clone, Default)]
 pub struct Stored {
     /// All categories and products.
     pub catalog: Catalog,
@@ -72,54 +75,26 @@ pub struct Stored {
     pub totals: Vec<Total>,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
-    /// Which positions are of this file; its last run is the present one once a store has been opened.
+    /// The runs whose positions are valid for this file; once a store has been opened, the last one is the present run.
     pub lineage: Lineage,
 }
 
-/// Keeps what the ledger commits.
+/// Makes changes durable.
 pub trait Store: Send {
-    /// Writes all of `changes` and syncs them to the disk. On an error nothing of them is kept, neither now nor after a
-    /// crash, unless it is [`StoreError::Unknown`]. Without changes it writes and syncs something that does not matter, to
-    /// find out whether it could.
+    /// Writes all of `changes` and syncs them to the disk. On an error none of them is kept, neither now nor after a
+    /// crash, unless it is [`StoreError::Unknown`]. Without changes it writes and syncs a probe, to find out whether a
+    /// commit would succeed.
     ///
     /// # Errors
     /// [`StoreError`] says whether the operator has to make room or to repair something.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
-    /// What the key was used for, unless that is too long ago.
+    /// The use of a key within the retention time.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when that cannot be read.
+    /// [`StoreError::Failed`] when it cannot be read.
     fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError>;
 }
-
-/// Why a store could not be opened or did not commit.
-#[derive(Debug)]
-pub enum StoreError {
-    /// No space is left, on the disk or below the cap: make room, then the next commit succeeds by itself.
-    Full(String),
-    /// The disk or the file refused: the next commit tries again.
-    Refused(String),
-    /// The disk failed when the changes were written already, and again when they were to be taken back. They do not count
-    /// now, nor once another commit has succeeded; but if the server or the machine stops before, they may.
-    Unknown(String),
-    /// The folder belongs to another server that runs: stop that one, or name another folder.
-    InUse(String),
-    /// The file cannot be used as it is: the text says what to do.
-    Unusable(String),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(why) => write!(f, "no space left for the data: {why}"),
-            Self::Refused(why) | Self::Unknown(why) => write!(f, "the data could not be written: {why}"),
-            Self::InUse(why) | Self::Unusable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 /// Milliseconds since 1970 (UTC); 0 on a clock set before that.
 #[must_use]

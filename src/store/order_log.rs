@@ -1,37 +1,32 @@
-//! Reading the log of orders, page by page, while a server writes it or when none runs. Owns how a page is found; knows
-//! neither formats nor threads.
+//! Reads the order log, a page at a time, whether or not a server writes it at the same time. Knows neither formats nor
+//! threads.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::StoreError;
-use super::schema::{self, describe_open};
+use super::{StoreError, open};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Publication, Total};
 
-/// How long a read waits while another program holds the whole file: 2 s.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// One line of the log.
+/// One entry of the order log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its sequence number.
+    /// The sequence number.
     pub seq: u64,
-    /// When it was taken: RFC 3339 in UTC, to the millisecond.
+    /// The time of the order: RFC 3339 in UTC, to the millisecond.
     pub time: String,
-    /// What was ordered.
+    /// The product's id.
     pub id: String,
-    /// How many, in pieces.
+    /// The amount, in pieces.
     pub amount: i64,
-    /// The product's total after it, in pieces.
+    /// The product's total after this order, in pieces.
     pub total: i64,
-    /// What the client called it.
+    /// The client's key.
     pub key: Option<String>,
 }
 
-/// A connection of its own, which can only read.
+/// A read-only connection to the data file.
 pub struct LogReader {
     connection: Connection,
 }
@@ -40,28 +35,26 @@ impl LogReader {
     /// Opens the data file for reading.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when there is none, or it is not ours.
+    /// [`StoreError::Unusable`] when it does not exist, or is of another program or of a newer version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let describe = |error| describe_open(path, &error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(describe)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(describe)?;
-        schema::check_origin(&connection, path)?;
+        let connection =
+            open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
+        open::check_origin(&connection, path)?;
         Ok(Self { connection })
     }
 
     /// See [`page`].
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's.
     pub fn page(&self, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
         page(&self.connection, after, limit)
     }
 
-    /// The same for a live feed. `None` when orders between `after` and the first of them are no longer there.
+    /// The same for a live feed; `None` when orders right after `after` are no longer in the log.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's.
     pub fn publications(&self, after: u64, limit: usize) -> rusqlite::Result<Option<Vec<Publication>>> {
         let mut statement = self
             .connection
@@ -78,15 +71,15 @@ impl LogReader {
             })
         })?;
         let publications = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        // Sequence numbers have no gaps, so the first one tells whether something was taken away before it.
+        // Sequence numbers have no gaps, so the first one shows whether orders before it were deleted.
         Ok(publications.first().is_none_or(|first| first.seq == after + 1).then_some(publications))
     }
 }
 
-/// The first orders behind the one with number `after`, oldest first, at most `limit`.
+/// The orders after the one with number `after`, oldest first, at most `limit`.
 ///
 /// # Errors
-/// What SQLite says.
+/// SQLite's.
 pub fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
     let of_keys = |key: &str| {
         format!(
@@ -94,7 +87,7 @@ pub fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Resu
              FROM orders JOIN products ON products.row = orders.product WHERE seq > ?1 ORDER BY seq LIMIT ?2"
         )
     };
-    // The log of the first schema has no keys; a server brings it up to date, but a reader may come before.
+    // The order log of the first schema has no keys. A server migrates it, but it can be read before that.
     let mut statement =
         connection.prepare_cached(&of_keys("orders.key")).or_else(|_| connection.prepare_cached(&of_keys("NULL")))?;
     let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {

@@ -1,25 +1,25 @@
-//! The tables of the data file: how they are made, brought up to date, and read when a server starts. Owns the schema and
-//! the check that a file is ours; knows nothing of commits.
+//! The tables of the data file: how they are made, migrated, and read when a server starts. Knows nothing of commits.
 
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{StoreError, Stored};
 use crate::tally::catalog::{CategoryIndex, Details};
 use crate::tally::order::Total;
 use crate::tally::position::Lineage;
 
-/// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
+/// Identifies the program of the file (SQLite's `application_id`): the letters `OrdC`.
 pub const APPLICATION_ID: i32 = 0x4f72_6443;
+/// The version of the present schema (SQLite's `user_version`): the number of migrations that a file has had.
+pub const VERSION: i32 = MIGRATIONS.len() as i32;
 
-/// The steps from an empty file to the present schema. A file's version (SQLite's `user_version`) is the number of steps
-/// that it has gone. Steps are only ever added.
+/// From an empty file to the present schema. Migrations are only ever added.
 ///
-/// Row ids of categories and products start at 1 and follow the places of the catalogue. Keys are numbered in the order of
-/// their use, so that the oldest are found without another index; `product` 0 stands for several orders as one, whose
-/// digest is in `amount`.
-const STEPS: &[&str] = &[
+/// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered in the order of
+/// their use, so that the oldest are found without another index; `product` 0 stands for several orders in one request,
+/// whose digest is in `amount`.
+const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE categories (
         row INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, prefix TEXT NOT NULL) STRICT;
@@ -45,83 +45,13 @@ const STEPS: &[&str] = &[
     ",
 ];
 
-/// Refuses a file of another program or of a newer version before anything is written to it.
-///
-/// # Errors
-/// [`StoreError::Unusable`] says what to do.
-pub fn check_origin(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let describe = |error| describe_open(path, &error);
-    let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(describe)?;
-    if tables == 0 {
-        return Ok(());
-    }
-    if pragma("application_id").map_err(describe)? != APPLICATION_ID {
-        return Err(StoreError::Unusable(format!(
-            "{} is a SQLite file of another program; choose another folder with --data",
-            path.display()
-        )));
-    }
-    check_version(pragma("user_version").map_err(describe)?, path)
-}
-
-/// The same, and refuses a file in which nothing has ever been.
-///
-/// # Errors
-/// As [`check_origin`].
-pub fn check_is_used(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    check_origin(connection, path)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-        .map_err(|error| describe_open(path, &error))?;
-    if tables > 0 {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!("{} is empty: no table is in it; restore a backup", path.display())))
-}
-
-/// Refuses a file of a newer version.
-///
-/// # Errors
-/// [`StoreError::Unusable`] says what to do.
-pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
-    let known = STEPS.len();
-    if usize::try_from(version).is_ok_and(|version| version <= known) {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "{} was written by a newer ordercast (schema {version}, this one knows {known}); run that version, or choose \
-         another folder with --data",
-        path.display()
-    )))
-}
-
-/// Refuses a file whose pages, or rows and indexes, do not fit together, before anything is built on them. Reads the whole
-/// file: some hundred megabytes a second.
-///
-/// # Errors
-/// [`StoreError::Unusable`] says what to do.
-pub fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|error| describe_open(path, &error))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!("{} is damaged ({found}); {WHAT_TO_DO_WITH_DAMAGE}", path.display())))
-}
-
-/// Goes the steps that the file has not gone yet, in one transaction.
-///
-/// # Errors
-/// What SQLite says; the file is then as it was.
-pub fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
+pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let missing = STEPS.get(version as usize..).unwrap_or_default();
-    for step in missing {
-        transaction.execute_batch(step)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let missing = MIGRATIONS.get(version as usize..).unwrap_or_default();
+    for migration in missing {
+        transaction.execute_batch(migration)?;
     }
     if !missing.is_empty() {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -130,67 +60,50 @@ pub fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// An id for a run of a server, which no other has.
-///
-/// # Errors
-/// What SQLite says.
+/// Writes the present schema's version into the file.
+pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// A random id for a run of a server.
 pub fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
 }
 
-/// Writes which runs there were and are.
-///
-/// # Errors
-/// What SQLite says; later runs then take positions of the last one for foreign.
+fn write_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value]).map(drop)
+}
+
+fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+/// Writes the list of runs.
 pub fn write_lineage(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('runs', ?1)", [lineage.text()]).map(drop)
+    write_meta(connection, "runs", &lineage.text())
 }
 
-/// Notes that the orders up to this number were saved from a damaged file, so that some may be missing among them.
-///
-/// # Errors
-/// What SQLite says.
+/// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
 pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('repaired', ?1)", [last_seq.to_string()]).map(drop)
+    write_meta(connection, "repaired", &last_seq.to_string())
 }
 
-/// The number of the last order that was saved from a damaged file; 0 if the file never was damaged.
-///
-/// # Errors
-/// What SQLite says.
+/// The number of the last order that was saved from a damaged file; 0 if the file was never repaired.
 pub fn repaired_up_to(connection: &Connection) -> rusqlite::Result<u64> {
-    let sql = "SELECT value FROM meta WHERE key = 'repaired'";
-    let number: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+    Ok(read_meta(connection, "repaired")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
-/// Writes the present schema's version into the file.
-///
-/// # Errors
-/// What SQLite says.
-pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "user_version", STEPS.len() as i32)
-}
-
-/// Reads everything but the log.
+/// Reads everything but the order log.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when a rule of the catalogue or of the totals is broken, or SQLite cannot read a table.
 pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> {
-    match read(connection) {
-        Ok(Ok(stored)) => Ok(stored),
-        Ok(Err(why)) => {
-            Err(StoreError::Unusable(format!("{} is damaged: {why}; {WHAT_TO_DO_WITH_DAMAGE}", path.display())))
-        }
-        Err(error) => Err(describe_open(path, &error)),
-    }
+    read(connection)
+        .map_err(|error| StoreError::opening(path, error))?
+        .map_err(|broken_rule| StoreError::damaged(path, &broken_rule))
 }
 
-/// The same as [`load`], with what is wrong and nothing else: SQLite's errors are the outer ones, broken rules the inner
-/// ones.
-///
-/// # Errors
-/// What SQLite says.
+/// As [`load`], but a broken rule is the inner error.
 pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>> {
     let mut stored = Stored::default();
     let mut statement = connection.prepare("SELECT row, name, prefix FROM categories ORDER BY row")?;
@@ -223,56 +136,31 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
         }
     }
     stored.last_seq = last_seq(connection)?;
-    // A file of an older schema, which only the tools read, has none.
-    let sql = "SELECT value FROM meta WHERE key = 'runs'";
-    let runs: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    stored.lineage = runs.map_or_else(Lineage::default, |runs| Lineage::parse(&runs));
+    // A file of an older schema, which only the tools read, has no list of runs.
+    stored.lineage = Lineage::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(Ok(stored))
 }
 
 /// The number of the last order, 0 before the first.
-///
-/// # Errors
-/// What SQLite says.
 pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
     let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
     Ok(last.unwrap_or(0).cast_unsigned())
-}
-
-/// What stands behind every word of damage.
-const WHAT_TO_DO_WITH_DAMAGE: &str = "restore a backup, or see with `ordercast check` how much is readable and let \
-                                      `ordercast repair` write a fresh file from it";
-
-/// An error of SQLite's while a file is opened, with what to do.
-#[must_use]
-pub fn describe_open(path: &Path, error: &rusqlite::Error) -> StoreError {
-    let path = path.display();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Unusable(format!("{path} is damaged or no SQLite file ({error}); {WHAT_TO_DO_WITH_DAMAGE}"))
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unusable(format!(
-            "{path} is locked by another program ({error}); close that program and start again"
-        )),
-        Some(ErrorCode::DiskFull) => StoreError::Full(format!("{path}: {error}")),
-        _ => StoreError::Unusable(format!("cannot open {path}: {error}")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn version(connection: &Connection) -> i32 {
+    fn user_version(connection: &Connection) -> i32 {
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
     }
 
     #[test]
-    fn every_older_schema_is_brought_up_to_date_with_its_orders() {
-        for steps in 0..=STEPS.len() {
+    fn every_older_schema_is_migrated_with_its_orders() {
+        for version in 0..=MIGRATIONS.len() {
             let mut connection = Connection::open_in_memory().unwrap();
-            STEPS[..steps].iter().for_each(|step| connection.execute_batch(step).unwrap());
-            if steps > 0 {
+            MIGRATIONS[..version].iter().for_each(|migration| connection.execute_batch(migration).unwrap());
+            if version > 0 {
                 connection
                     .execute_batch(
                         "INSERT INTO categories VALUES (1, 'tools', 'T');
@@ -280,13 +168,13 @@ mod tests {
                          INSERT INTO orders (seq, at_ms, product, amount, total) VALUES (1, 7, 1, 5, 5);",
                     )
                     .unwrap();
-                connection.pragma_update(None, "user_version", steps as i32).unwrap();
+                connection.pragma_update(None, "user_version", version as i32).unwrap();
             }
-            bring_up_to_date(&mut connection).unwrap();
-            assert_eq!(version(&connection), STEPS.len() as i32);
+            migrate(&mut connection).unwrap();
+            assert_eq!(user_version(&connection), MIGRATIONS.len() as i32);
             let stored = load(&connection, Path::new("x")).unwrap();
-            assert_eq!((stored.totals.len(), stored.last_seq), (steps.min(1), steps.min(1) as u64));
-            assert_ne!(stored.lineage, Lineage::default(), "positions of before are known");
+            assert_eq!((stored.totals.len(), stored.last_seq), (version.min(1), version.min(1) as u64));
+            assert_ne!(stored.lineage, Lineage::default(), "positions of earlier runs are valid");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a catalogue file asks for, and how a store gets it. Owns the rule that a seed adds what is new and changes
-//! nothing that is there; knows neither the file's format nor its place.
+//! Seeding a store from a catalogue file. Owns the rule that a seed adds what is missing and changes nothing that is there;
+//! knows neither the file's format nor its path.
 
 use super::{Change, Store, StoreError, Stored, now_ms};
 use crate::tally::catalog::{CatalogError, Category, Details, Product};
@@ -10,7 +10,7 @@ use crate::tally::order::Total;
 pub struct SeedCategory {
     /// The name in addresses.
     pub name: String,
-    /// What the ids of its new products begin with.
+    /// The prefix of its new products' ids.
     pub prefix: String,
     /// Its products in the file's order.
     pub products: Vec<SeedProduct>,
@@ -21,73 +21,72 @@ pub struct SeedCategory {
 pub struct SeedProduct {
     /// The id that orders name.
     pub id: String,
-    /// What a person reads about it.
+    /// Name, price and description.
     pub details: Details,
-    /// The total that it starts from, the first time that a data folder sees it.
+    /// The starting total, for a data folder that does not have the product.
     pub total: Total,
 }
 
-/// Adds the categories and products of `seed` that `stored` does not have, in one commit. Products that are there keep
-/// their totals and their texts; returns how many of them have other texts in the seed. What is added to others is a line of
-/// the log too, for clients that knew the folder without it.
+/// Adds the categories and products of `seed` that `stored` does not have, in one commit. Existing products keep their
+/// totals and texts; returns how many of them have other texts in the seed. Unless the folder is new, each product that is
+/// added gets an entry in the order log, for clients that knew the folder without it.
 ///
 /// # Errors
-/// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the store refuses.
-pub fn plant(
+/// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the commit fails.
+pub fn apply(
     store: &mut impl Store,
     stored: &mut Stored,
     seed: &[SeedCategory],
 ) -> Result<Result<usize, CatalogError>, StoreError> {
-    let mut catalog = stored.catalog.clone();
-    let mut totals = stored.totals.clone();
-    let mut changes = Vec::new();
-    let (mut last_seq, at_ms, is_first) = (stored.last_seq, now_ms(), catalog.categories().is_empty());
-    let mut left = 0;
-    for SeedCategory { name, prefix, products } in seed {
-        let category = match catalog.find_category(name) {
-            Some(index) => index,
-            None => match catalog.add_category(name, prefix) {
-                Ok(index) => {
-                    let (name, prefix) = (name.clone(), prefix.clone());
-                    changes.push(Change::Category(Category { name, prefix, products: Vec::new() }));
-                    index
-                }
-                Err(error) => return Ok(Err(error)),
-            },
-        };
-        for SeedProduct { id, details, total } in products {
-            match catalog.find_product(id).map(|index| catalog.product(index)) {
-                None => {}
-                Some(there) if there.category == category => {
-                    left += usize::from(there.details != *details);
-                    continue;
-                }
-                Some(there) => {
-                    let other = &catalog.category(there.category).name;
-                    return Ok(Err(CatalogError::new(format!(
-                        "product {id:?} belongs to category {other:?} in the data folder; give this one another id"
-                    ))));
-                }
-            }
-            let product = match catalog.add_product(category, id, details.clone()) {
-                Ok(product) => product,
-                Err(error) => return Ok(Err(error)),
-            };
-            totals.push(*total);
-            changes.push(Change::Product(Product { id: id.clone(), category, details: details.clone() }, *total));
-            if !is_first {
-                last_seq += 1;
-                changes.push(Change::first_line(product, *total, last_seq, at_ms));
-            }
-        }
-    }
+    let mut seeded = stored.clone();
+    let (changes, differing) = match add_missing(&mut seeded, seed) {
+        Ok(added) => added,
+        Err(error) => return Ok(Err(error)),
+    };
     if !changes.is_empty() {
         store.commit(&changes)?;
     }
-    stored.catalog = catalog;
-    stored.totals = totals;
-    stored.last_seq = last_seq;
-    Ok(Ok(left))
+    *stored = seeded;
+    Ok(Ok(differing))
+}
+
+/// Returns the changes, and the number of existing products with other texts in the seed.
+fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change>, usize), CatalogError> {
+    let Stored { catalog, totals, last_seq, .. } = stored;
+    let (at_ms, is_new) = (now_ms(), catalog.categories().is_empty());
+    let (mut changes, mut differing) = (Vec::new(), 0);
+    for SeedCategory { name, prefix, products } in seed {
+        let category = match catalog.find_category(name) {
+            Some(index) => index,
+            None => {
+                let index = catalog.add_category(name, prefix)?;
+                let (name, prefix) = (name.clone(), prefix.clone());
+                changes.push(Change::Category(Category { name, prefix, products: Vec::new() }));
+                index
+            }
+        };
+        for SeedProduct { id, details, total } in products {
+            if let Some(index) = catalog.find_product(id) {
+                let existing = catalog.product(index);
+                if existing.category != category {
+                    let other = &catalog.category(existing.category).name;
+                    return Err(CatalogError::new(format!(
+                        "product {id:?} belongs to category {other:?} in the data folder; give this one another id"
+                    )));
+                }
+                differing += usize::from(existing.details != *details);
+                continue;
+            }
+            let product = catalog.add_product(category, id, details.clone())?;
+            totals.push(*total);
+            changes.push(Change::Product(Product { id: id.clone(), category, details: details.clone() }, *total));
+            if !is_new {
+                *last_seq += 1;
+                changes.push(Change::first_line(product, *total, *last_seq, at_ms));
+            }
+        }
+    }
+    Ok((changes, differing))
 }
 
 #[cfg(test)]
@@ -120,15 +119,15 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_adds_what_is_new_and_never_resets_a_total() {
+    fn a_seed_adds_what_is_missing_and_never_resets_a_total() {
         let (mut store, mut stored) = (Counted::default(), Stored::default());
-        plant(&mut store, &mut stored, &[category("one", &["A1"])]).unwrap().unwrap();
+        apply(&mut store, &mut stored, &[category("one", &["A1"])]).unwrap().unwrap();
         assert_eq!(store.0, 2);
         stored.totals[0] = Total::new(9).unwrap();
         let mut changed = category("one", &["A1", "A2"]);
         changed.products[0].details.rrp = "2".into();
-        assert_eq!(plant(&mut store, &mut stored, &[changed, category("two", &["B1"])]).unwrap(), Ok(1));
-        // One product of each category and a new category, and the lines of the products.
+        assert_eq!(apply(&mut store, &mut stored, &[changed, category("two", &["B1"])]).unwrap(), Ok(1));
+        // One product of each category and a new category, and the products' entries in the order log.
         assert_eq!((store.0, stored.last_seq), (2 + 3 + 2, 2));
         assert_eq!(stored.totals.iter().map(|total| total.get()).collect::<Vec<_>>(), [9, 3, 3]);
     }
@@ -137,7 +136,7 @@ mod tests {
     fn a_seed_that_breaks_a_rule_changes_nothing() {
         let (mut store, mut stored) = (Counted::default(), Stored::default());
         let seed = [category("one", &["A1"]), category("two", &["A1"])];
-        assert!(plant(&mut store, &mut stored, &seed).unwrap().is_err());
+        assert!(apply(&mut store, &mut stored, &seed).unwrap().is_err());
         assert_eq!((store.0, stored.totals.len()), (0, 0));
     }
 }

@@ -1,163 +1,144 @@
-//! `ordercast check`: whether a data file is sound, and what is readable of one that is not. Owns the rules that hold
-//! between tables; those of the catalogue are the schema's.
+//! `ordercast check`: whether a data file is sound, and how much is readable of one that is not. Owns the rules between the
+//! order log and the totals; the catalogue's rules are checked where it is read.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use rusqlite::Connection;
 
 use super::source::Source;
-use super::{ToolError, counted, data_file, repair};
+use super::{ToolError, counted, existing_data_file, repair};
 use crate::config::Check;
-use crate::store::files::is_orphaned_log;
-use crate::store::{StoreError, Stored, schema};
+use crate::store::files::has_orphaned_wal;
+use crate::store::{StoreError, Stored, open, schema};
 
-/// Findings that are told: 20. More of them say nothing more.
+/// Findings that are reported.
 const MAX_FINDINGS: usize = 20;
 
-/// What a check has found.
+/// The result of a check.
 pub struct Report {
     /// Whether nothing is wrong.
     pub is_sound: bool,
-    /// The findings, in words.
+    /// The findings, as lines of text.
     pub text: String,
 }
 
+/// What the examination of a file has found.
 #[derive(Default)]
-struct Findings {
-    /// What is as it should be.
+pub(super) struct Findings {
+    /// What the file contains.
     facts: Vec<String>,
-    /// What is wrong.
-    damage: Vec<String>,
-    unsaid: u64,
-    /// Why the file is none for us.
-    rejection: Option<StoreError>,
+    /// What is wrong, at most [`MAX_FINDINGS`].
+    pub(super) damage: Vec<String>,
+    omitted: u64,
+    /// The catalogue and the totals, if they can be read.
+    pub(super) stored: Option<Stored>,
 }
 
 impl Findings {
-    fn wrong(&mut self, what: String) {
+    fn wrong(&mut self, what: impl Into<String>) {
         if self.damage.len() < MAX_FINDINGS {
-            self.damage.push(what);
+            self.damage.push(what.into());
         } else {
-            self.unsaid += 1;
+            self.omitted += 1;
         }
     }
 }
 
-/// Checks the folder's data file. One read transaction sees it all as it was at one moment: a server beside it goes on
-/// writing, and SQLite's log grows for as long as that takes.
+/// Checks the folder's data file. One read transaction sees all of it at one moment: a server beside it goes on writing, and
+/// the write-ahead log grows for as long as the check takes.
 ///
 /// # Errors
-/// When there is no data file, it cannot be opened, or it is of another program or of a newer version.
+/// When the data file does not exist, cannot be opened, or is of another program or of a newer version.
 pub fn run(options: &Check) -> Result<Report, ToolError> {
-    let path = data_file(&options.data)?;
-    let findings = if is_orphaned_log(&path) {
-        let mut findings = Findings::default();
-        findings.wrong("the file is empty or gone, and its log (-wal) is still there".to_owned());
-        findings
-    } else {
-        Source::open(&options.data)?.read(|connection| examined(connection, &path))?
-    };
-    if let Some(error) = findings.rejection {
-        return Err(error.into());
-    }
-    let is_sound = findings.damage.is_empty();
-    let mut text = String::new();
-    let mut line = |line: std::fmt::Arguments<'_>| {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{line}");
-    };
-    let told = path.display();
-    findings.facts.iter().for_each(|fact| line(format_args!("{fact}")));
-    if is_sound {
-        line(format_args!("{told} is sound"));
-        return Ok(Report { is_sound, text });
-    }
-    line(format_args!("{told} is damaged:"));
-    findings.damage.iter().for_each(|what| line(format_args!("- {what}")));
-    if findings.unsaid > 0 {
-        line(format_args!("- and {} more findings", findings.unsaid));
-    }
-    let readable = repair::read_damaged(&path, |_| Ok(()))?;
-    if readable.is_empty() {
-        line(format_args!("nothing of the tally is readable; restore a backup"));
-    } else {
-        line(format_args!("readable all the same: {}", readable.words()));
-        line(format_args!(
-            "restore a backup, or stop the server and let `ordercast repair --data {}` write a fresh file from what is \
-             readable",
-            options.data.display()
-        ));
-    }
-    Ok(Report { is_sound, text })
-}
-
-/// All that there is to find.
-fn examined(connection: &Connection, path: &Path) -> Findings {
+    let path = existing_data_file(&options.data)?;
     let mut findings = Findings::default();
-    if let Err(error) = examine(connection, path, &mut findings) {
-        findings.wrong(format!("SQLite cannot read on: {error}"));
+    if has_orphaned_wal(&path) {
+        findings.wrong("the file is empty or missing, but its write-ahead log (-wal) is there");
+    } else {
+        findings = Source::open_file(path.clone())?.read(|connection| examine(connection, &path))??;
     }
-    findings
+    let Findings { facts: mut lines, damage, omitted, .. } = findings;
+    let is_sound = damage.is_empty();
+    if is_sound {
+        lines.push(format!("{} is sound", path.display()));
+    } else {
+        lines.push(format!("{} is damaged:", path.display()));
+        lines.extend(damage.iter().map(|what| format!("- {what}")));
+        if omitted > 0 {
+            lines.push(format!("- and {omitted} more findings"));
+        }
+        let readable = repair::read_damaged(&path, |_| Ok(()))?;
+        if readable.is_empty() {
+            lines.push("nothing of the tally is readable; restore a backup".to_owned());
+        } else {
+            lines.push(format!("readable all the same: {}", readable.summary()));
+            lines.push(format!(
+                "restore a backup, or stop the server and let `ordercast repair --data {}` write a new file from what is \
+                 readable",
+                options.data.display()
+            ));
+        }
+    }
+    Ok(Report { is_sound, text: lines.join("\n") + "\n" })
 }
 
-/// What is wrong with a file that should be sound: the first finding, if there is one.
+/// Examines a data file in one read transaction.
 ///
 /// # Errors
 /// When the file is of another program or of a newer version.
-pub fn first_damage(connection: &Connection, path: &Path) -> Result<Option<String>, StoreError> {
-    let Findings { damage, rejection, .. } = examined(connection, path);
-    rejection.map_or_else(|| Ok(damage.into_iter().next()), Err)
+pub(super) fn examine(connection: &Connection, path: &Path) -> Result<Findings, StoreError> {
+    let mut findings = Findings::default();
+    match examine_tables(connection, path, &mut findings) {
+        Ok(result) => result?,
+        Err(error) => findings.wrong(format!("SQLite cannot read on: {error}")),
+    }
+    Ok(findings)
 }
 
-fn examine(connection: &Connection, path: &Path, findings: &mut Findings) -> rusqlite::Result<()> {
+fn examine_tables(
+    connection: &Connection,
+    path: &Path,
+    findings: &mut Findings,
+) -> rusqlite::Result<Result<(), StoreError>> {
     let transaction = connection.unchecked_transaction()?;
-    let number = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i64>(0));
-    if number("SELECT count(*) FROM sqlite_master")? == 0 {
-        findings.wrong("it is empty: no table is in it".to_owned());
-        return Ok(());
+    if open::is_empty(&transaction)? {
+        findings.wrong("it is empty: no table is in it");
+        return Ok(Ok(()));
     }
-    findings.rejection = schema::check_origin(&transaction, path).err();
-    if findings.rejection.is_some() {
-        return Ok(());
+    if let Err(error) = open::check_origin(&transaction, path) {
+        return Ok(Err(error));
     }
-    findings.facts.push(format!("schema {}", number("PRAGMA user_version")?));
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    findings.facts.push(format!("schema {version}"));
     let mut statement = transaction.prepare(&format!("PRAGMA integrity_check({MAX_FINDINGS})"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let said: String = row.get(0)?;
-        if said != "ok" {
-            said.lines().for_each(|line| findings.wrong(line.to_owned()));
-        }
+        let found: String = row.get(0)?;
+        found.lines().filter(|line| *line != "ok").for_each(|line| findings.wrong(line));
     }
-    let stored = match schema::read(&transaction) {
-        Ok(Ok(stored)) => Some(stored),
-        Ok(Err(why)) => {
-            findings.wrong(why);
-            None
+    match schema::read(&transaction) {
+        Ok(Ok(stored)) => {
+            let categories = counted(stored.catalog.categories().len() as u64, "category");
+            let products = counted(stored.catalog.products().len() as u64, "product");
+            findings.facts.push(format!("{categories}, {products}"));
+            findings.stored = Some(stored);
         }
-        Err(error) => {
-            findings.wrong(format!("the catalogue and the totals: {error}"));
-            None
-        }
-    };
-    if let Some(stored) = &stored {
-        let (categories, products) = (stored.catalog.categories().len(), stored.catalog.products().len());
-        let (categories, products) = (counted(categories as u64, "category"), counted(products as u64, "product"));
-        findings.facts.push(format!("{categories}, {products}"));
+        Ok(Err(broken_rule)) => findings.wrong(broken_rule),
+        Err(error) => findings.wrong(format!("the catalogue and the totals: {error}")),
     }
-    if let Err(error) = follow_log(&transaction, stored.as_ref(), findings) {
-        findings.wrong(format!("the log of orders: {error}"));
+    if let Err(error) = examine_log(&transaction, findings) {
+        findings.wrong(format!("the order log: {error}"));
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
-/// Goes through the log: numbers without gaps, each total the one before with the amount, the last one the product's.
+/// Checks the order log: sequence numbers have no gaps, each total is the product's total before it plus the amount, and the
+/// last one is the product's present total.
 ///
-/// A repair may have lost orders, which is no damage any more: among those that it has saved, and between them and later
-/// ones, gaps are told and allowed.
-fn follow_log(connection: &Connection, stored: Option<&Stored>, findings: &mut Findings) -> rusqlite::Result<()> {
+/// Orders that a repair has lost are no damage: gaps among the orders that it has saved, and between them and later ones,
+/// are reported as facts.
+fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Result<()> {
     let repaired = schema::repaired_up_to(connection)?.cast_signed();
     let mut statement = connection.prepare("SELECT seq, product, amount, total FROM orders ORDER BY seq")?;
     let mut rows = statement.query([])?;
@@ -177,7 +158,7 @@ fn follow_log(connection: &Connection, stored: Option<&Stored>, findings: &mut F
             && at > repaired
             && before.checked_add(amount) != Some(total)
         {
-            findings.wrong(format!("order {seq} makes {total} of {before} and {amount}"));
+            findings.wrong(format!("order {seq} adds {amount} to {before}, but its total is {total}"));
         }
         first_seq = first_seq.or(Some(seq));
         (last_seq, count) = (seq, count + 1);
@@ -189,23 +170,26 @@ fn follow_log(connection: &Connection, stored: Option<&Stored>, findings: &mut F
     });
     if lost > 0 {
         let lost = counted(lost, "order");
-        findings.facts.push(format!("{lost} before order {repaired} were lost before a repair; the totals count them"));
+        findings
+            .facts
+            .push(format!("{lost} before order {repaired} were lost before a repair; the totals include them"));
     }
-    let Some(stored) = stored else { return Ok(()) };
+    let Some(stored) = findings.stored.take() else { return Ok(()) };
     let mut lasts: Vec<_> = lasts.into_iter().collect();
     lasts.sort_unstable();
     for (product, (last, at)) in lasts {
         let place = usize::try_from(product.saturating_sub(1)).unwrap_or(usize::MAX);
         match stored.totals.get(place) {
-            None => findings.wrong(format!("order {at} is of product number {product}, which there is not")),
+            None => findings.wrong(format!("order {at} is for product number {product}, which does not exist")),
             Some(total) if total.get() != last && at > repaired => findings.wrong(format!(
-                "the total of {} is {}, and the log's last one, of order {at}, is {last}",
+                "the total of {} is {}, but its last order {at} has the total {last}",
                 stored.catalog.products()[place].id,
                 total.get()
             )),
             Some(_) => {}
         }
     }
+    findings.stored = Some(stored);
     Ok(())
 }
 
@@ -213,10 +197,10 @@ fn follow_log(connection: &Connection, stored: Option<&Stored>, findings: &mut F
 mod tests {
     use super::*;
 
-    /// What is wrong with a small sound file after this change.
+    /// The damage that is found in a small sound file after this change.
     fn damage_after(sql: &str) -> Vec<String> {
         let mut connection = Connection::open_in_memory().unwrap();
-        schema::bring_up_to_date(&mut connection).unwrap();
+        schema::migrate(&mut connection).unwrap();
         connection
             .execute_batch(
                 "INSERT INTO categories VALUES (1, 'tools', 'T');
@@ -227,29 +211,30 @@ mod tests {
             )
             .unwrap();
         connection.execute_batch(sql).unwrap();
-        let mut findings = Findings::default();
-        examine(&connection, Path::new("x"), &mut findings).unwrap();
-        findings.damage
+        examine(&connection, Path::new("x")).unwrap().damage
     }
 
     #[test]
-    fn what_does_not_fit_together_is_told() {
+    fn each_broken_rule_is_found() {
         assert_eq!(damage_after(""), Vec::<String>::new());
-        for (sql, told) in [
+        for (sql, expected) in [
             ("DELETE FROM orders WHERE seq = 6", &["lacks the orders 6 to 6"][..]),
-            ("DELETE FROM orders WHERE seq = 5", &["lacks the orders 5 to 5", "order 7 makes 9 of 6 and 1"]),
-            ("UPDATE products SET total = 10 WHERE row = 1", &["the total of T1 is 10", "of order 7, is 9"]),
-            ("UPDATE orders SET amount = 3 WHERE seq = 5", &["order 5 makes 8 of 6 and 3"]),
-            ("UPDATE orders SET product = 3 WHERE seq = 6", &["order 6 is of product number 3"]),
+            (
+                "DELETE FROM orders WHERE seq = 5",
+                &["lacks the orders 5 to 5", "order 7 adds 1 to 6, but its total is 9"],
+            ),
+            ("UPDATE products SET total = 10 WHERE row = 1", &["the total of T1 is 10", "order 7 has the total 9"]),
+            ("UPDATE orders SET amount = 3 WHERE seq = 5", &["order 5 adds 3 to 6, but its total is 8"]),
+            ("UPDATE orders SET product = 3 WHERE seq = 6", &["order 6 is for product number 3"]),
             ("DELETE FROM products WHERE row = 1", &["a product is missing"]),
         ] {
             let damage = damage_after(sql).join("; ");
-            assert!(told.iter().all(|told| damage.contains(told)), "{sql}: {damage}");
+            assert!(expected.iter().all(|expected| damage.contains(expected)), "{sql}: {damage}");
         }
     }
 
     #[test]
-    fn what_a_repair_has_lost_is_no_damage_and_what_is_lost_later_is() {
+    fn orders_lost_before_a_repair_are_no_damage_and_orders_lost_later_are() {
         let lost = "DELETE FROM orders WHERE seq = 5; UPDATE products SET total = 12 WHERE row = 1;
              INSERT INTO meta VALUES ('repaired', '7');";
         assert_eq!(damage_after(lost), Vec::<String>::new());

@@ -1,5 +1,4 @@
-//! `ordercast export`: the log of orders on standard output. Owns the order of pages and CSV; lines of JSON are those of
-//! `GET /log`.
+//! `ordercast export`: the order log on standard output, as CSV or as the lines of `GET /log`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,22 +6,21 @@ use std::io::{ErrorKind, Write};
 
 use super::source::Source;
 use super::{ToolError, counted};
-use crate::config::{Export, Format};
+use crate::config::{Export, ExportFormat};
 use crate::json;
-use crate::store::StoreError;
 use crate::store::order_log::{self, Entry};
-use crate::store::schema::{self, describe_open};
+use crate::store::{Reason, StoreError, open, schema};
 
-/// Orders that are read at once: 1,000. Between two reads SQLite can tidy its log, however slowly the output is taken.
-const PAGE: usize = 1_000;
+/// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
+const EXPORT_BATCH: usize = 1_000;
 const CSV_HEADER: &str = "seq,time,id,amount,total,key\r\n";
 
-/// Writes all orders that the log holds now to `output`. Returns a remark if some that should be there are not.
+/// Writes all orders that are in the log at the start to `output`. Returns a warning if some between them are missing.
 ///
-/// A reader of the output who has seen enough and closes it ends the export, which is no error.
+/// It is no error when the reader of the output closes it early, as `head` does.
 ///
 /// # Errors
-/// When the log cannot be read or the output takes no more.
+/// When the log cannot be read or the output cannot be written.
 pub fn run(options: &Export, output: &mut impl Write) -> Result<Option<String>, ToolError> {
     match write_all(options, output) {
         Err(ToolError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
@@ -33,54 +31,54 @@ pub fn run(options: &Export, output: &mut impl Write) -> Result<Option<String>, 
 fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>, ToolError> {
     let mut source = Source::open(&options.data)?;
     let path = source.path().to_owned();
-    source.read(|connection| schema::check_is_used(connection, &path))??;
-    let last = source.read(schema::last_seq)?.map_err(|error| describe_open(&path, &error))?;
-    if options.format == Format::Csv {
+    source.read(|connection| open::check_is_used(connection, &path))??;
+    let last = source.read(schema::last_seq)?.map_err(|error| StoreError::opening(&path, error))?;
+    if options.format == ExportFormat::Csv {
         output.write_all(CSV_HEADER.as_bytes()).map_err(ToolError::Output)?;
     }
     let (mut after, mut missing) = (0, 0);
     let mut lines = String::new();
-    // Orders that come while this goes on are not awaited: under load it might never end.
+    // Orders that are added meanwhile are left out: under load the export might never end.
     while after < last {
-        let page = source.read(|connection| order_log::page(connection, after, PAGE))?;
-        let page = page.map_err(|error| StoreError::Unusable(unreadable(after, &describe_open(&path, &error))))?;
-        if page.is_empty() {
+        let entries = source.read(|connection| order_log::page(connection, after, EXPORT_BATCH))?;
+        let entries = entries.map_err(|error| unreadable(after, StoreError::opening(&path, error)))?;
+        if entries.is_empty() {
             break;
         }
         lines.clear();
-        for entry in page.iter().filter(|entry| entry.seq <= last) {
-            // Before the first order that is left there is none to be missed.
+        for entry in entries.iter().filter(|entry| entry.seq <= last) {
+            // Orders before the first entry were deleted (`--keep-orders`) and are not missing.
             missing += if after == 0 { 0 } else { entry.seq - after - 1 };
             after = entry.seq;
             match options.format {
-                Format::Ndjson => json::push_log_line(&mut lines, entry),
-                Format::Csv => push_csv_line(&mut lines, entry),
+                ExportFormat::Ndjson => json::push_log_line(&mut lines, entry),
+                ExportFormat::Csv => push_csv_line(&mut lines, entry),
             }
         }
         output.write_all(lines.as_bytes()).map_err(ToolError::Output)?;
-        if page.last().is_some_and(|entry| entry.seq > last) {
+        if entries.last().is_some_and(|entry| entry.seq > last) {
             break;
         }
     }
     output.flush().map_err(ToolError::Output)?;
     Ok((missing > 0).then(|| {
         format!(
-            "{} between the first and the last are not in the log: taken away meanwhile (--keep-orders) or lost \
-             (`ordercast check` tells)",
+            "{} between the first and the last are not in the log: deleted during the export (--keep-orders) or lost \
+             (see `ordercast check`)",
             counted(missing, "order")
         )
     }))
 }
 
-fn unreadable(after: u64, error: &StoreError) -> String {
+fn unreadable(after: u64, error: StoreError) -> ToolError {
     match after {
-        0 => error.to_string(),
-        _ => format!("the log is printed up to order {after}, and not further: {error}"),
+        0 => error.into(),
+        _ => ToolError::Failed(Reason::new(format!("the log is printed up to order {after}, and not further"), error)),
     }
 }
 
-/// Keys are written as they are, also those that a spreadsheet would take for a formula: an apostrophe before them would
-/// change them for every program that compares keys. Whoever opens the file in a spreadsheet imports the column as text.
+/// Keys are written as they are, also those that a spreadsheet would interpret as a formula: an apostrophe before them
+/// would change them for every program that compares keys. In a spreadsheet, import the column as text.
 fn push_csv_line(lines: &mut String, Entry { seq, time, id, amount, total, key }: &Entry) {
     let (id, key) = (csv_field(id), csv_field(key.as_deref().unwrap_or_default()));
     // Writing to a string does not fail.

@@ -1,6 +1,5 @@
-//! The commands for a data folder beside the server: printing the log, telling whether the file is sound, copying it, and
-//! saving what is readable of a damaged one. Owns what they share; each command has a file. None of them writes to the
-//! folder that it reads.
+//! The commands for a data folder beside the server: export, check, backup, repair. None of them writes to the folder that
+//! it reads, except for the lock file of `repair`.
 
 pub mod backup;
 pub mod check;
@@ -8,20 +7,22 @@ pub mod export;
 pub mod repair;
 mod source;
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use crate::store::StoreError;
 use crate::store::files;
+use crate::store::{Reason, StoreError};
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ToolError {
     /// The data folder cannot be used, or its file cannot be read.
     Data(StoreError),
-    /// What was asked for cannot be done as it is; the text says what to do.
-    Refused(String),
-    /// Standard output takes no more.
+    /// The command cannot do its work; the text says what to change.
+    Failed(Reason),
+    /// Standard output cannot be written.
     Output(io::Error),
 }
 
@@ -29,13 +30,21 @@ impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data(error) => error.fmt(f),
-            Self::Refused(why) => f.write_str(why),
-            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+            Self::Failed(reason) => reason.fmt(f),
+            Self::Output(_) => f.write_str("cannot write to standard output"),
         }
     }
 }
 
-impl std::error::Error for ToolError {}
+impl Error for ToolError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Data(error) => error.source(),
+            Self::Failed(reason) => reason.cause(),
+            Self::Output(error) => Some(error),
+        }
+    }
+}
 
 impl From<StoreError> for ToolError {
     fn from(error: StoreError) -> Self {
@@ -43,24 +52,29 @@ impl From<StoreError> for ToolError {
     }
 }
 
-/// A rejection because of what the system says about a file.
-fn at(path: &Path, error: &io::Error) -> ToolError {
-    ToolError::Refused(format!("{}: {error}", path.display()))
+impl ToolError {
+    fn failed(text: impl Into<Reason>) -> Self {
+        Self::Failed(text.into())
+    }
+
+    /// An error at a file or folder.
+    fn at(path: &Path, error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Reason::new(format!("cannot use {}", path.display()), error))
+    }
 }
 
-/// The data file of a folder, which has to be there.
-fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
+/// The path of a folder's data file, which has to exist unless only its write-ahead log is left.
+fn existing_data_file(folder: &Path) -> Result<PathBuf, StoreError> {
     let path = files::data_file(folder)?;
+    let name = path.display();
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(path),
-        Ok(_) => Err(StoreError::Unusable(format!("{} is no file", path.display()))),
-        // Its log may be all that is left.
-        Err(_) if files::is_orphaned_log(&path) => Ok(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(format!(
-            "there is no {}; name the folder of a server's data with --data",
-            path.display()
-        ))),
-        Err(error) => Err(StoreError::Unusable(format!("cannot read {}: {error}", path.display()))),
+        Ok(_) => Err(StoreError::Unusable(format!("{name} is not a file").into())),
+        Err(_) if files::has_orphaned_wal(&path) => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(
+            format!("{name} does not exist; name the folder of a server's data with --data").into(),
+        )),
+        Err(error) => Err(StoreError::unusable(format!("cannot read {name}"), error)),
     }
 }
 

@@ -1,35 +1,31 @@
-//! A data file opened for reading, whether a server runs or not. Owns how it is opened without leaving a trace.
+//! A data file opened for reading, whether or not a server runs. Owns how it is opened so that reading changes nothing.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::data_file;
-use crate::store::StoreError;
-use crate::store::files::{is_orphaned_log, orphaned_log, with_suffix};
-use crate::store::schema::describe_open;
+use super::existing_data_file;
+use crate::store::files::{check_wal, with_suffix};
+use crate::store::{StoreError, open};
 
-/// How long a read waits while another program holds the whole file: 2 s.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A data file that is only read. No lock is taken that a server would meet.
+/// A data file that is only read. It takes no lock that would block a server.
 ///
-/// SQLite's log (`-wal`) is there while a server runs and after one that was killed; then the file is opened like by any
-/// reader. Without it nobody is at work, and a plain reader would make a log and leave it behind, or fail where nothing can
-/// be written. So the file is then read as one that does not change, and after every read it is looked whether that was
-/// true: if a server has started meanwhile, what was read does not count, and is read again beside that server.
+/// The write-ahead log (`-wal`) exists while a server runs and after one that was killed; then the file is opened like by
+/// any reader. Without it no server runs, and a plain reader would create one and leave it behind, or fail on read-only
+/// media. So the file is then opened as immutable, and after every read its state is compared: if a server has started
+/// meanwhile, the result is discarded, and read again beside that server.
 pub struct Source {
     path: PathBuf,
     connection: Connection,
-    /// What the file was like, if it is read as one that does not change.
-    unchanged: Option<Stamp>,
+    /// The file's state, if it is open as immutable.
+    immutable: Option<FileState>,
 }
 
 #[derive(PartialEq, Eq)]
-struct Stamp {
+struct FileState {
     bytes: u64,
     modified: Option<SystemTime>,
 }
@@ -38,22 +34,20 @@ impl Source {
     /// Opens the folder's data file.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when there is none or it cannot be opened.
+    /// [`StoreError::Unusable`] when it does not exist or cannot be opened.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::open_file(data_file(folder)?)
+        Self::open_file(existing_data_file(folder)?)
     }
 
-    fn open_file(path: PathBuf) -> Result<Self, StoreError> {
-        if is_orphaned_log(&path) {
-            return Err(orphaned_log(&path));
-        }
-        let describe = |error| describe_open(&path, &error);
-        let unchanged = stamp(&path);
-        let connection = match unchanged {
-            Some(_) => connect(&unchanging(&path)).map_err(describe)?,
-            None => beside_a_log(&path)?,
+    /// Opens this data file.
+    pub fn open_file(path: PathBuf) -> Result<Self, StoreError> {
+        check_wal(&path)?;
+        let immutable = file_state_without_wal(&path);
+        let connection = match immutable {
+            Some(_) => connect(&immutable_uri(&path)).map_err(|error| StoreError::opening(&path, error))?,
+            None => connect_beside_wal(&path)?,
         };
-        Ok(Self { path, connection, unchanged })
+        Ok(Self { path, connection, immutable })
     }
 
     /// The data file's path.
@@ -61,14 +55,14 @@ impl Source {
         &self.path
     }
 
-    /// Does `work`, and does it again if the file turns out to have changed in a way that it must not.
+    /// Calls `work`; again if an immutable file has changed meanwhile.
     ///
     /// # Errors
     /// When the file cannot be opened again.
     pub fn read<T>(&mut self, mut work: impl FnMut(&Connection) -> T) -> Result<T, StoreError> {
         loop {
             let result = work(&self.connection);
-            if self.unchanged.is_none() || self.unchanged == stamp(&self.path) {
+            if self.immutable.is_none() || self.immutable == file_state_without_wal(&self.path) {
                 return Ok(result);
             }
             *self = Self::open_file(self.path.clone())?;
@@ -76,46 +70,44 @@ impl Source {
     }
 }
 
-/// `None` while there is a log.
-fn stamp(path: &Path) -> Option<Stamp> {
+/// `None` while there is a write-ahead log.
+fn file_state_without_wal(path: &Path) -> Option<FileState> {
     let metadata = fs::metadata(path).ok()?;
-    let has_log = with_suffix(path, "-wal").exists();
-    (!has_log).then(|| Stamp { bytes: metadata.len(), modified: metadata.modified().ok() })
+    let has_wal = with_suffix(path, "-wal").exists();
+    (!has_wal).then(|| FileState { bytes: metadata.len(), modified: metadata.modified().ok() })
 }
 
-/// The address of a file that does not change (<https://sqlite.org/uri.html>).
-fn unchanging(path: &Path) -> PathBuf {
-    let mut address = String::from("file:");
+/// The URI of an immutable file (<https://sqlite.org/uri.html>).
+fn immutable_uri(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
     for &byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => address.push(byte.into()),
+            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(byte.into()),
             // Writing to a string does not fail.
-            _ => drop(write!(address, "%{byte:02X}")),
+            _ => drop(write!(uri, "%{byte:02X}")),
         }
     }
-    address.push_str("?immutable=1");
-    address.into()
+    uri.push_str("?immutable=1");
+    uri.into()
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(connection)
+    open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
 }
 
-fn beside_a_log(path: &Path) -> Result<Connection, StoreError> {
-    let connection = connect(path).map_err(|error| describe_open(path, &error))?;
-    // SQLite reads the log with the first statement; for that it needs a third file, which it may have to make.
+fn connect_beside_wal(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path).map_err(|error| StoreError::opening(path, error))?;
+    // SQLite opens the write-ahead log with the first statement; for that it needs a third file (`-shm`), which it may have
+    // to create. Other errors occur again when the file is read.
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
         Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) => {
-            Err(StoreError::Unusable(format!(
-                "{} has a log of SQLite's beside it (-wal), which cannot be read where nothing can be written ({error}); \
-                 copy the whole folder to another place and name that with --data",
+            let text = format!(
+                "{} has a write-ahead log (-wal) beside it, which cannot be read where nothing can be written; copy the \
+                 whole folder to another place and name that with --data",
                 path.display()
-            )))
+            );
+            Err(StoreError::unusable(text, error))
         }
-        // Whatever else is wrong is met again by whoever reads.
         _ => Ok(connection),
     }
 }

@@ -1,9 +1,12 @@
-//! The store on real files: what is there after opening again, and what is refused.
+//! The store on real files: what is there after opening again, and what is rejected.
+
+use std::time::Duration;
 
 use super::super::files::DATA_FILE;
 use super::super::retention::MAX_KEYS;
 use super::*;
-use crate::tally::catalog::Catalog;
+use crate::tally::catalog::{Catalog, Details};
+use crate::tally::order::Total;
 
 struct Folder(std::path::PathBuf);
 
@@ -63,7 +66,7 @@ fn what_was_committed_is_there_after_opening_again() {
 }
 
 #[test]
-fn a_refused_batch_leaves_nothing_behind() {
+fn a_failed_batch_leaves_nothing_behind() {
     let folder = Folder::new("rollback");
     let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
@@ -75,14 +78,14 @@ fn a_refused_batch_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
+fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     const MINUTE: u64 = 60_000;
     let folder = Folder::new("keys");
     let retention = Retention { keys: Duration::from_secs(60 * 60), ..Retention::default() };
     let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     store.commit(&seed()).unwrap();
     let find = |store: &mut SqliteStore, minutes: u64, key: &str| {
-        store.clock = KeyClock::new(minutes * MINUTE);
+        store.clock = MonotonicClock::new(minutes * MINUTE);
         store.find_key(&Key::new(key).unwrap()).unwrap()
     };
     assert_eq!(find(&mut store, 100, "a"), None);
@@ -93,13 +96,13 @@ fn a_key_is_known_until_its_time_is_over_and_may_then_be_used_anew() {
     store.commit(&[keyed(3, "a")]).unwrap();
     assert_eq!(find(&mut store, 200, "a"), used);
     let kept: i64 = store.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, 1, "what nobody asks for again is taken away all the same");
+    assert_eq!(kept, 1, "an expired key is deleted even if it is not used again");
     store.commit(&[Change::BatchKey { key: Key::new("c").unwrap(), digest: -9 }]).unwrap();
     assert_eq!(find(&mut store, 200, "c"), Some(KeyUse::Batch(-9)));
 }
 
 #[test]
-fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
+fn the_oldest_keys_are_deleted_before_they_expire_when_there_are_too_many() {
     let folder = Folder::new("many-keys");
     let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
@@ -111,7 +114,7 @@ fn the_oldest_keys_are_forgotten_before_their_time_when_there_are_too_many() {
     let moved = store.connection.execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
     assert_eq!((moved, known(&mut store)), (1, [true, true, true, false, false]));
     store.commit(&[keyed(4, "d")]).unwrap();
-    // One is forgotten before the next comes, so that there is one more for a moment.
+    // The oldest is deleted before the next is added, so there is one more for a moment.
     assert_eq!(known(&mut store), [true, true, true, true, false]);
     store.commit(&[keyed(5, "e")]).unwrap();
     assert_eq!(known(&mut store), [false, true, true, true, true]);
@@ -139,7 +142,7 @@ fn the_log_keeps_the_last_orders_and_totals_keep_all() {
 }
 
 #[test]
-fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
+fn a_full_file_rejects_orders_until_there_is_room() {
     let folder = Folder::new("capped");
     let retention = Retention { data_bytes: Some(64 * 1024), ..Retention::default() };
     let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
@@ -153,7 +156,7 @@ fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
         assert!(taken < 10_000);
     };
     assert!(matches!(error, StoreError::Full(_)), "{error}");
-    assert!(store.commit(&[]).is_err(), "a probe finds out too");
+    assert!(store.commit(&[]).is_err(), "a probe fails too");
     drop(store);
     // Old orders make room before new ones need it.
     let pruned = Retention { orders: Some(10), ..retention };
@@ -166,7 +169,7 @@ fn a_full_file_refuses_and_takes_orders_again_when_it_may_grow() {
 }
 
 #[test]
-fn a_second_store_on_the_folder_is_refused_with_the_holders_id() {
+fn a_second_store_on_the_folder_is_rejected_with_the_holders_process_id() {
     let folder = Folder::new("second");
     let _store = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     let error = SqliteStore::open(&folder.0, Retention::default()).err().unwrap();
@@ -175,7 +178,7 @@ fn a_second_store_on_the_folder_is_refused_with_the_holders_id() {
 }
 
 #[test]
-fn files_of_others_and_of_the_future_are_refused_untouched() {
+fn files_of_other_programs_and_newer_versions_are_rejected() {
     for (name, sql) in [("other", "CREATE TABLE t (x)"), ("newer", "PRAGMA user_version = 99")] {
         let folder = Folder::new(name);
         if name == "newer" {
@@ -190,7 +193,7 @@ fn files_of_others_and_of_the_future_are_refused_untouched() {
 }
 
 #[test]
-fn a_damaged_file_is_refused_with_what_to_do() {
+fn a_damaged_file_is_rejected_with_advice() {
     let folder = Folder::new("damaged");
     fs::create_dir_all(&folder.0).unwrap();
     fs::write(folder.0.join(DATA_FILE), "this is no database, however long it may be".repeat(100)).unwrap();

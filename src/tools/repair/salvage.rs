@@ -1,61 +1,61 @@
-//! What is readable of a data file, in whatever state it is. Owns how rows of ours are told from one another by their
-//! shape, and what makes a row believable; knows nothing of where they go.
+//! Reads the rows of a damaged data file. Owns how rows are matched to our tables by their columns, and which rows are valid;
+//! knows nothing of where they are written.
 //!
-//! Every page of rows is read for itself, so a row is lost only with the page that holds it. The shapes of our tables
-//! differ, so that a page tells its table even if nothing else does.
+//! Every leaf page is read by itself, so a row is lost only with the page that holds it. The column types of our tables
+//! differ, so that each row shows its table.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
-
-use super::super::{ToolError, at, counted};
-use super::pages::{Kind, Page, Pages, Value};
-use crate::store::schema;
+use super::super::{ToolError, counted};
+use super::indexes::{Indexes, is_catalog_row};
+use super::page::{Kind, Page, Value};
+use super::pages::Pages;
+use crate::store::{open, schema};
 use crate::tally::catalog::MAX_PRODUCTS;
 use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
 
-/// Where SQLite keeps a page that holds nothing, for its locks: the one with this byte.
+/// SQLite uses the page at this offset for locks and stores nothing in it.
 const LOCK_BYTE: u64 = 0x4000_0000;
 
-/// A row that comes in any number.
+/// A row of a table without a bound on its rows.
 pub enum Row<'a> {
-    /// A line of the log.
+    /// An entry of the order log.
     Order {
-        /// Its sequence number.
+        /// The sequence number.
         seq: i64,
-        /// When it was taken, in milliseconds since 1970 (UTC).
+        /// The time of the order, in milliseconds since 1970 (UTC).
         at_ms: i64,
-        /// The product's row.
+        /// The product's row id.
         product: i64,
-        /// How many.
+        /// The amount, in pieces.
         amount: i64,
-        /// The product's total after it.
+        /// The product's total after this order, in pieces.
         total: i64,
-        /// What the client called it.
+        /// The client's key.
         key: Option<&'a str>,
     },
-    /// A key in use.
+    /// A key.
     Key {
-        /// Which use of a key it was.
+        /// The number of its use.
         n: i64,
         /// The key.
         key: &'a str,
-        /// When it was used.
+        /// The time of its use, in milliseconds since 1970 (UTC).
         at_ms: i64,
-        /// The product's row, or 0 for several orders.
+        /// The product's row id, or 0 for several orders in one request.
         product: i64,
-        /// The amount, or what tells the several orders from others.
+        /// The amount, or the digest of the several orders.
         amount: i64,
     },
 }
 
-/// A row of the products.
+/// A row of the table of products.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductRow {
     /// The id that orders name.
     pub id: String,
-    /// The category's row.
+    /// The category's row id.
     pub category: i64,
     /// Name, price and description.
     pub texts: [String; 3],
@@ -63,42 +63,42 @@ pub struct ProductRow {
     pub total: Total,
 }
 
-/// What there is beside the rows that come in any number.
+/// What is readable of a data file, without the rows of orders and keys.
 #[derive(Default)]
 pub struct Readable {
-    /// Pages of the file.
+    /// The number of pages of the file.
     pub pages: u32,
-    /// Pages of which nothing can be told.
+    /// The number of pages without a valid header.
     pub damaged_pages: u32,
-    /// Rows on readable pages that are none of ours, or not believable.
+    /// The number of rows on readable pages that match no table of ours, or are invalid.
     pub damaged_rows: u64,
-    /// Categories by row: name and prefix.
+    /// Name and prefix of categories by row id.
     pub categories: BTreeMap<i64, (String, String)>,
-    /// Products by row. Several versions of one only when it is not known which pages are in use.
+    /// Products by row id. There are several versions of one only when the list of free pages is damaged.
     pub products: BTreeMap<i64, Vec<ProductRow>>,
-    /// The names of categories, as their index knows them.
+    /// The names of categories by row id, from their index.
     pub category_names: BTreeMap<i64, String>,
-    /// The ids of products, as their index knows them.
+    /// The ids of products by row id, from their index.
     pub product_ids: BTreeMap<i64, String>,
-    /// First and last numbers of orders without a gap, in their order.
+    /// The first and last numbers of runs of orders without a gap, in ascending order.
     pub orders: Vec<(i64, i64)>,
-    /// Keys in use.
+    /// The number of keys.
     pub keys: u64,
 }
 
 impl Readable {
-    /// How many orders.
+    /// The number of orders.
     pub fn order_count(&self) -> u64 {
         self.orders.iter().map(|(first, last)| (last - first + 1).cast_unsigned()).sum()
     }
 
-    /// Whether there is anything at all.
+    /// Whether nothing is readable.
     pub fn is_empty(&self) -> bool {
         self.categories.is_empty() && self.products.is_empty() && self.orders.is_empty()
     }
 
-    /// What there is, in words.
-    pub fn words(&self) -> String {
+    /// A line about what is readable.
+    pub fn summary(&self) -> String {
         let orders = match (self.orders.first(), self.orders.last()) {
             (Some((first, _)), Some((_, last))) => {
                 format!("{} (of the numbers {first} to {last})", counted(self.order_count(), "order"))
@@ -114,16 +114,16 @@ impl Readable {
     }
 }
 
-/// Reads all that is readable; hands orders and keys to `take` as they come, in any order, and perhaps twice.
+/// Reads all that is readable. Calls `on_row` for each order and key, in any order, and perhaps twice for one.
 ///
 /// # Errors
-/// When the file cannot be opened or was written by a newer version, and what `take` says.
-pub fn read(path: &Path, mut take: impl FnMut(Row<'_>) -> Result<(), ToolError>) -> Result<Readable, ToolError> {
-    let mut pages = Pages::open(path).map_err(|error| at(path, &error))?;
+/// When the file cannot be opened or was written by a newer version, and those of `on_row`.
+pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError>) -> Result<Readable, ToolError> {
+    let mut pages = Pages::open(path).map_err(|error| ToolError::at(path, error))?;
     if let Some((application, version)) = pages.application()
         && application == schema::APPLICATION_ID
     {
-        schema::check_version(version, path)?;
+        open::check_version(version, path)?;
     }
     let free = pages.free();
     let mut indexes = Indexes::default();
@@ -138,7 +138,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Row<'_>) -> Result<(), ToolError>)
             Some(page) if page.kind == Kind::TableLeaf => {
                 for record in page.records() {
                     match record {
-                        Some((row, values)) if readable.sort(row, &values, &mut indexes, &mut take)? => {}
+                        Some((row, values)) if readable.add(row, &values, &mut indexes, &mut on_row)? => {}
                         _ => readable.damaged_rows += 1,
                     }
                 }
@@ -146,39 +146,34 @@ pub fn read(path: &Path, mut take: impl FnMut(Row<'_>) -> Result<(), ToolError>)
             Some(_) => {}
         }
     }
-    readable.orders = without_overlaps(std::mem::take(&mut readable.orders));
-    readable.read_indexes(&mut pages, &indexes);
+    readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
+    let name = |row: i64| readable.categories.get(&row).map(|(name, _)| name.as_str());
+    let id = |row: i64| match readable.products.get(&row).map(Vec::as_slice) {
+        Some([version]) => Some(version.id.as_str()),
+        _ => None,
+    };
+    let (category_names, product_ids) = indexes.read(&mut pages, name, id);
+    (readable.category_names, readable.product_ids) = (category_names, product_ids);
     Ok(readable)
 }
 
-/// The roots of two indexes, if the schema could be read.
-#[derive(Default)]
-struct Indexes {
-    categories: Option<u32>,
-    products: Option<u32>,
-}
-
-const CATEGORY_INDEX: &str = "sqlite_autoindex_categories_1";
-const PRODUCT_INDEX: &str = "sqlite_autoindex_products_1";
-
 impl Readable {
-    /// Puts a row where it belongs. Returns whether it is one of ours.
-    fn sort(
+    /// Adds a row. Returns whether it is a valid row of one of our tables.
+    fn add(
         &mut self,
         row: i64,
         values: &[Value<'_>],
         indexes: &mut Indexes,
-        take: &mut impl FnMut(Row<'_>) -> Result<(), ToolError>,
+        on_row: &mut impl FnMut(Row<'_>) -> Result<(), ToolError>,
     ) -> Result<bool, ToolError> {
         use Value::{Int, Null, Text};
-        let is_place = |number: i64| (1..=MAX_PRODUCTS as i64).contains(&number);
         let is_time = |at_ms: i64| at_ms >= 0;
         match *values {
-            [Null, Text(name), Text(prefix)] if is_place(row) => {
+            [Null, Text(name), Text(prefix)] if is_catalog_row(row) => {
                 self.categories.insert(row, (name.to_owned(), prefix.to_owned()));
             }
             [Null, Text(id), Int(category), Text(name), Text(rrp), Text(info), Int(total)]
-                if is_place(row) && is_place(category) =>
+                if is_catalog_row(row) && is_catalog_row(category) =>
             {
                 let Some(total) = Total::new(total) else { return Ok(false) };
                 let product =
@@ -189,7 +184,7 @@ impl Readable {
                 }
             }
             [Null, Int(at_ms), Int(product), Int(amount), Int(total), ref key @ ..]
-                if row > 0 && is_time(at_ms) && is_place(product) =>
+                if row > 0 && is_time(at_ms) && is_catalog_row(product) =>
             {
                 let key = match *key {
                     [] | [Null] => None,
@@ -199,7 +194,7 @@ impl Readable {
                 if Amount::new(amount).is_none() || Total::new(total).is_none() {
                     return Ok(false);
                 }
-                take(Row::Order { seq: row, at_ms, product, amount, total, key })?;
+                on_row(Row::Order { seq: row, at_ms, product, amount, total, key })?;
                 match self.orders.last_mut() {
                     Some((_, last)) if *last + 1 == row => *last = row,
                     _ => self.orders.push((row, row)),
@@ -208,78 +203,25 @@ impl Readable {
             [Null, Text(key), Int(at_ms), Int(product), Int(amount)]
                 if is_time(at_ms) && (0..=MAX_PRODUCTS as i64).contains(&product) && Key::new(key).is_some() =>
             {
-                // What tells several orders from others may be any number.
+                // A digest may be any number.
                 if product > 0 && amount.unsigned_abs() > MAX_TOTAL.unsigned_abs() {
                     return Ok(false);
                 }
-                take(Row::Key { n: row, key, at_ms, product, amount })?;
+                on_row(Row::Key { n: row, key, at_ms, product, amount })?;
                 self.keys += 1;
             }
             [Text(kind), Text(name), Text(_), Int(root), Null | Text(_)] => {
-                let root = u32::try_from(root).ok().filter(|_| kind == "index");
-                match name {
-                    CATEGORY_INDEX => indexes.categories = root,
-                    PRODUCT_INDEX => indexes.products = root,
-                    _ => {}
+                if let Some(root) = u32::try_from(root).ok().filter(|_| kind == "index") {
+                    indexes.add(name, root);
                 }
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
-
-    /// Ids and names are in indexes too, on pages of their own. Their entries look like those of other indexes; so an index
-    /// counts only if it says the same as all rows that are readable.
-    fn read_indexes(&mut self, pages: &mut Pages, indexes: &Indexes) {
-        let usual = usual_indexes();
-        let is_sure = |root: Option<u32>| root.is_some();
-        let names = pages.index_entries(indexes.categories.or(usual.categories).unwrap_or(0));
-        let known = |row: i64| self.categories.get(&row).map(|(name, _)| name.as_str());
-        let names = believable(names, is_sure(indexes.categories), known);
-        let ids = pages.index_entries(indexes.products.or(usual.products).unwrap_or(0));
-        let known = |row: i64| match self.products.get(&row).map(Vec::as_slice) {
-            Some([version]) => Some(version.id.as_str()),
-            _ => None,
-        };
-        let ids = believable(ids, is_sure(indexes.products), known);
-        (self.category_names, self.product_ids) = (names, ids);
-    }
 }
 
-/// Where the indexes of a file begin that this version has made.
-fn usual_indexes() -> Indexes {
-    let root = |connection: &Connection, name: &str| {
-        let sql = "SELECT rootpage FROM sqlite_master WHERE name = ?1";
-        connection.query_row(sql, [name], |row| row.get(0)).ok()
-    };
-    let Ok(mut connection) = Connection::open_in_memory() else { return Indexes::default() };
-    if schema::bring_up_to_date(&mut connection).is_err() {
-        return Indexes::default();
-    }
-    Indexes { categories: root(&connection, CATEGORY_INDEX), products: root(&connection, PRODUCT_INDEX) }
-}
-
-fn believable<'a>(
-    entries: Vec<(String, i64)>,
-    is_sure: bool,
-    known: impl Fn(i64) -> Option<&'a str>,
-) -> BTreeMap<i64, String> {
-    let contradicts = |(text, row): &(String, i64)| known(*row).is_some_and(|known| known != text);
-    let confirms = |(text, row): &(String, i64)| known(*row) == Some(text);
-    if entries.iter().any(contradicts) || !(is_sure || entries.iter().any(confirms)) {
-        return BTreeMap::new();
-    }
-    let is_place = |row: i64| (1..=MAX_PRODUCTS as i64).contains(&row);
-    let (mut seen, mut names) = (HashSet::new(), BTreeMap::new());
-    for (text, row) in entries.into_iter().filter(|(_, row)| is_place(*row)) {
-        if seen.insert(text.clone()) {
-            names.insert(row, text);
-        }
-    }
-    names
-}
-
-fn without_overlaps(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+fn merge_ranges(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
     ranges.sort_unstable();
     let mut joined: Vec<(i64, i64)> = Vec::new();
     for (first, last) in ranges {
@@ -297,16 +239,6 @@ mod tests {
 
     #[test]
     fn ranges_are_joined() {
-        assert_eq!(without_overlaps(vec![(5, 9), (1, 2), (3, 4), (7, 8), (12, 12)]), [(1, 9), (12, 12)]);
-    }
-
-    #[test]
-    fn an_index_that_contradicts_a_row_says_nothing() {
-        let entries = || vec![("A1".to_owned(), 1), ("A2".to_owned(), 2)];
-        let known = |id: &'static str| move |row| (row == 1).then_some(id);
-        assert_eq!(believable(entries(), false, known("A1")).len(), 2);
-        assert_eq!(believable(entries(), true, known("B1")).len(), 0);
-        assert_eq!(believable(entries(), false, |_| None).len(), 0);
-        assert_eq!(believable(entries(), true, |_| None).len(), 2);
+        assert_eq!(merge_ranges(vec![(5, 9), (1, 2), (3, 4), (7, 8), (12, 12)]), [(1, 9), (12, 12)]);
     }
 }

@@ -1,0 +1,163 @@
+//! Errors of the store. Owns the texts for the operator; each keeps the error of SQLite or of the system as its source.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+/// What the operator should know or do, and the error behind it.
+#[derive(Debug)]
+pub struct Reason {
+    text: String,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Reason {
+    /// A text with the error behind it.
+    pub fn new(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self { text: text.to_string(), cause: Some(Box::new(cause)) }
+    }
+
+    /// The same reason with a text before its own.
+    #[must_use]
+    pub fn prefixed(self, prefix: impl fmt::Display) -> Self {
+        Self { text: format!("{prefix}: {}", self.text), ..self }
+    }
+
+    /// The error behind the text, for [`Error::source`].
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self { text, cause: None }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// The text; with `{:#}` the text and its cause, for log lines.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) if f.alternate() => write!(f, "{}: {cause}", self.text),
+            _ => f.write_str(&self.text),
+        }
+    }
+}
+
+/// Why a store could not be opened, read or written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space is left, on the disk or below the cap: once there is room, the next commit succeeds.
+    Full(Reason),
+    /// A read or a write failed: the next commit tries again.
+    Failed(Reason),
+    /// Writing the changes failed, and so did overwriting them. They do not count now, nor once another commit has
+    /// succeeded; but if the server or the machine stops before that, they may.
+    Unknown(Reason),
+    /// Another running server owns the folder: stop it, or name another folder.
+    InUse(Reason),
+    /// The file cannot be used as it is: the text says what to do.
+    Unusable(Reason),
+}
+
+/// Added to every text about damage.
+const ADVICE_ON_DAMAGE: &str = "restore a backup, or see with `ordercast check` how much is readable and let `ordercast \
+                                repair` write a new file from it";
+
+impl StoreError {
+    /// [`StoreError::Unusable`] with a cause.
+    pub fn unusable(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unusable(Reason::new(text, cause))
+    }
+
+    /// A file whose content is damaged.
+    #[must_use]
+    pub fn damaged(path: &Path, what: &str) -> Self {
+        Self::Unusable(format!("{} is damaged ({what}); {ADVICE_ON_DAMAGE}", path.display()).into())
+    }
+
+    /// An error of SQLite's while a file is opened, read or made outside of a commit.
+    #[must_use]
+    pub fn opening(path: &Path, error: rusqlite::Error) -> Self {
+        let path = path.display();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::unusable(format!("{path} is damaged or no SQLite file; {ADVICE_ON_DAMAGE}"), error)
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::unusable(
+                format!("{path} is locked by another program; close that program and start again"),
+                error,
+            ),
+            Some(ErrorCode::DiskFull) => Self::Full(Reason::new(format!("no space left for {path}"), error)),
+            _ => Self::unusable(format!("cannot open {path}"), error),
+        }
+    }
+
+    /// An error of SQLite's during a commit to a file that may grow to `cap` bytes.
+    #[must_use]
+    pub fn committing(error: rusqlite::Error, cap: Option<u64>) -> Self {
+        if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
+            return Self::Failed(Reason::new("the data could not be written", error));
+        }
+        // SQLite reports a full disk and a file at its cap with the same code.
+        let hint = cap.map(|cap| format!(", or the file has reached --max-data-bytes {cap}: raise that, or keep less"));
+        Self::Full(Reason::new(format!("no space left for the data{}", hint.unwrap_or_default()), error))
+    }
+
+    fn reason(&self) -> &Reason {
+        let (Self::Full(reason)
+        | Self::Failed(reason)
+        | Self::Unknown(reason)
+        | Self::InUse(reason)
+        | Self::Unusable(reason)) = self;
+        reason
+    }
+}
+
+/// A read of an open data file failed.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(Reason::new("the data could not be read", error))
+    }
+}
+
+/// The text; with `{:#}` the text and its cause, for log lines.
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason().cause()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_sqlite_is_the_source_and_in_the_alternate_text_only() {
+        let full = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        let errors = [StoreError::opening(Path::new("x"), full()), StoreError::committing(full(), Some(7))];
+        for error in errors {
+            assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<rusqlite::Error>()).unwrap();
+            assert!(!error.to_string().contains(&cause.to_string()), "{error}");
+            assert_eq!(format!("{error:#}"), format!("{error}: {cause}"));
+        }
+    }
+}

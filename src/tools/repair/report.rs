@@ -1,0 +1,61 @@
+//! The report of a repair: what was read, lost, replaced and saved.
+
+use super::super::counted;
+use super::rebuild::{LastTotals, Rebuilt};
+use super::salvage::Readable;
+
+/// Lines about single losses of one kind.
+const MAX_LINES: usize = 50;
+
+/// The report of a repair that has saved `keys` keys.
+pub fn report(readable: &Readable, rebuilt: &Rebuilt, last_totals: &LastTotals, keys: u64) -> String {
+    let mut lines = vec![format!("read: {}", readable.summary())];
+    let is_damaged = readable.damaged_pages > 0 || readable.damaged_rows > 0;
+    if is_damaged {
+        let pages = counted(readable.damaged_pages.into(), "page");
+        let rows = counted(readable.damaged_rows, "row");
+        lines.push(format!("damaged: {pages} of {}, and {rows} elsewhere", readable.pages));
+    }
+    let gaps = readable.orders.windows(2).map(|pair| (pair[0].1 + 1, pair[1].0 - 1));
+    push_limited(
+        &mut lines,
+        gaps.map(|(first, last)| {
+            let lost = counted((last - first + 1).cast_unsigned(), "order");
+            format!("lost: {lost} from {first} to {last}; the totals include them")
+        }),
+    );
+    if let Some((first, _)) = readable.orders.first().filter(|(first, _)| *first > 1) {
+        lines.push(format!("the log begins with order {first}: earlier ones were deleted (--keep-orders) or lost"));
+    }
+    push_limited(&mut lines, rebuilt.replacements.iter().cloned());
+    let products = rebuilt.catalog.products().iter().zip(&rebuilt.totals).zip(1..);
+    push_limited(
+        &mut lines,
+        products.filter_map(|((product, total), row)| {
+            let (_, seq) = last_totals.get(&row).filter(|(last, _)| last != total)?;
+            let (id, total) = (&product.id, total.get());
+            Some(format!("lost: the last orders of {id}, after order {seq}; its total of {total} includes them"))
+        }),
+    );
+    let products = counted(rebuilt.totals.len() as u64, "product");
+    let categories = counted(rebuilt.catalog.categories().len() as u64, "category");
+    let orders = counted(readable.order_count(), "order");
+    let from_log = match keys.saturating_sub(readable.keys) {
+        0 => String::new(),
+        number => format!(" ({number} of them from the log)"),
+    };
+    let keys = counted(keys, "key");
+    lines.push(format!("saved: {categories}, {products} with their totals, {orders}, {keys}{from_log}"));
+    if is_damaged {
+        lines.push("an order that is sent again under a lost key counts again".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn push_limited(lines: &mut Vec<String>, mut new: impl Iterator<Item = String>) {
+    lines.extend(new.by_ref().take(MAX_LINES));
+    let omitted = new.count();
+    if omitted > 0 {
+        lines.push(format!("and {omitted} more of these"));
+    }
+}
