@@ -373,7 +373,7 @@ impl<C: Conversation> Read for Wire<C> {
         if self.allowance.as_mut().is_some_and(|allowance| !allowance.take(read as u32)) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let Err((right, violation)) = self.frame_check.follow(&buffer[..read]) else { return Ok(read) };
+        let Err((right, violation)) = self.frame_check.check(&buffer[..read]) else { return Ok(read) };
         self.violation = Some(violation);
         // What is right is heard first.
         if right > 0 { Ok(right) } else { Err(io::ErrorKind::InvalidData.into()) }
