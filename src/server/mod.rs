@@ -181,7 +181,7 @@ impl Server {
         let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (slow_sockets, slow_socket_setup) = slow_sockets::prepare()?;
         let (history, history_setup) = history::prepare();
-        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, lineage: &stored.lineage };
+        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, runs: &stored.runs };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
         let history_thread = history_setup.start(store.path().to_owned(), fanout.clone())?;
         let to_fanout = fanout.clone();

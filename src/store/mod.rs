@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub struct Stored {
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
     /// Which positions are of this file; its last run is the present one once a store has been opened.
-    pub lineage: Lineage,
+    pub runs: RunList,
 }
 
 /// Keeps what the ledger commits.

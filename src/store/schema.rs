@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 use super::{StoreError, Stored};
 use crate::tally::catalog::{CategoryIndex, Details};
 use crate::tally::order::Total;
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `OrdC`.
 pub const APPLICATION_ID: i32 = 0x4f72_6443;
@@ -142,8 +142,8 @@ pub fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
 ///
 /// # Errors
 /// What SQLite says; later runs then take positions of the last one for foreign.
-pub fn write_lineage(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('runs', ?1)", [lineage.text()]).map(drop)
+pub fn write_runs(connection: &Connection, runs: &RunList) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('runs', ?1)", [runs.text()]).map(drop)
 }
 
 /// Notes that the orders up to this number were saved from a damaged file, so that some may be missing among them.
@@ -226,7 +226,7 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
     // A file of an older schema, which only the tools read, has none.
     let sql = "SELECT value FROM meta WHERE key = 'runs'";
     let runs: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    stored.lineage = runs.map_or_else(Lineage::default, |runs| Lineage::parse(&runs));
+    stored.runs = runs.map_or_else(RunList::default, |runs| RunList::parse(&runs));
     Ok(Ok(stored))
 }
 
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(version(&connection), STEPS.len() as i32);
             let stored = load(&connection, Path::new("x")).unwrap();
             assert_eq!((stored.totals.len(), stored.last_seq), (steps.min(1), steps.min(1) as u64));
-            assert_ne!(stored.lineage, Lineage::default(), "positions of before are known");
+            assert_ne!(stored.runs, RunList::default(), "positions of before are known");
         }
     }
 }

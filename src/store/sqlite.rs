@@ -17,7 +17,7 @@ use super::schema::{self, describe_open};
 use super::{Change, KeyUse, Store, StoreError, Stored, now_ms};
 use crate::tally::catalog::{Details, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// How long a commit waits while another program, such as a SQLite shell, holds the file: 2 s, so that an order is
 /// refused long before its client gives up.
@@ -33,8 +33,8 @@ pub struct SqliteStore {
     connection: Connection,
     retention: Retention,
     clock: KeyClock,
-    /// The lineage, until it has been written: this run has to be listed before anything that it adds.
-    owed: Option<Lineage>,
+    /// The runs, until they have been written: this run has to be listed before anything that it adds.
+    owed: Option<RunList>,
     /// Whether a refused transaction may stand whole at the end of SQLite's log. See [`Self::settle`].
     in_doubt: bool,
     /// The number of the first order in the log; right only while old orders are taken away.
@@ -82,14 +82,14 @@ impl SqliteStore {
             limit_size(&connection, bytes).map_err(describe)?;
         }
         let mut stored = schema::load(&connection, &path)?;
-        stored.lineage.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
+        stored.runs.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
         let first: Option<i64> =
             connection.query_row("SELECT min(seq) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         let first_seq = first.unwrap_or(1).cast_unsigned();
         // The names of the new files must survive a power cut too.
         sync_folder(folder).map_err(|error| StoreError::Refused(format!("{}: {error}", folder.display())))?;
         let last_seq = stored.last_seq;
-        let owed = Some(stored.lineage.clone());
+        let owed = Some(stored.runs.clone());
         Ok((
             Self {
                 path,
@@ -114,7 +114,7 @@ impl SqliteStore {
     /// # Errors
     /// What the disk refused.
     pub fn list_run(&mut self) -> Result<(), StoreError> {
-        let list = |connection: &mut Connection, owed: Option<&Lineage>| {
+        let list = |connection: &mut Connection, owed: Option<&RunList>| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             write_owed(&transaction, owed)?;
             transaction.commit()
@@ -198,8 +198,8 @@ impl SqliteStore {
     }
 }
 
-fn write_owed(transaction: &Transaction<'_>, owed: Option<&Lineage>) -> rusqlite::Result<()> {
-    owed.map_or(Ok(()), |lineage| schema::write_lineage(transaction, lineage))
+fn write_owed(transaction: &Transaction<'_>, owed: Option<&RunList>) -> rusqlite::Result<()> {
+    owed.map_or(Ok(()), |runs| schema::write_runs(transaction, runs))
 }
 
 /// Whether a commit failed while it was written: the log lacks the frame that would make it count. After a failed sync,

@@ -9,7 +9,7 @@ use crate::live::subscriber::{Buffer, Subscriber};
 use crate::store::order_log::Step;
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Total;
-use crate::tally::position::{Lineage, Prefix};
+use crate::tally::position::{Prefix, RunList};
 
 /// A product as the fan-out thread sees it.
 pub struct View {
@@ -40,8 +40,8 @@ pub struct Group {
 
 impl Group {
     /// A group without subscribers.
-    pub fn new(subscription: Subscription, lineage: &Lineage) -> Self {
-        let prefix = lineage.prefix(number(subscription.feed));
+    pub fn new(subscription: Subscription, runs: &RunList) -> Self {
+        let prefix = runs.prefix(number(subscription.feed));
         let (subscribers, bytes) = (Vec::new(), Vec::new());
         Self { subscription, prefix, subscribers, bytes, totals: 0, merged: 0, snapshot: None, array: None }
     }

@@ -9,7 +9,7 @@ use super::waiting::{Waiting, merge};
 use super::{Feed, Publication, Subscription, number};
 use crate::live::history::{self, Page};
 use crate::live::subscriber::Subscriber;
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// Publications that may wait for the fan-out thread. Beyond it those that wait are merged into the latest total of
 /// each product, so that a thread that falls behind sends fewer totals instead of older ones.
@@ -45,7 +45,7 @@ pub(super) struct Shared {
 pub struct FanoutHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
-    pub(super) lineage: Arc<Lineage>,
+    pub(super) runs: Arc<RunList>,
 }
 
 impl FanoutHandle {
@@ -75,7 +75,7 @@ impl FanoutHandle {
     /// Lists the subscriber, after it has been given the feed's current totals; or, if `since` is a position of this feed
     /// and the orders behind it are still known, those orders.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.lineage.seq(number(subscription.feed), position));
+        let after = since.and_then(|position| self.runs.seq(number(subscription.feed), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 

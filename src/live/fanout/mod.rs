@@ -32,7 +32,7 @@ use crate::log;
 use crate::store::order_log::Step;
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::Total;
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
 
@@ -100,7 +100,7 @@ struct Fanout {
     /// The number of the last order that came by.
     last_seq: u64,
     history: History,
-    lineage: Arc<Lineage>,
+    runs: Arc<RunList>,
     /// One for each format of [`Feed::All`], then of each category.
     groups: Vec<Group>,
     /// How many subscribers there are in all groups.
@@ -134,7 +134,7 @@ pub struct Start<'a> {
     /// The number of the last order.
     pub last_seq: u64,
     /// What positions are of.
-    pub lineage: &'a Lineage,
+    pub runs: &'a RunList,
 }
 
 /// Starts the fan-out thread, and returns its handle.
@@ -146,8 +146,8 @@ pub fn start(
     start: &Start<'_>,
     history: History,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
-    let Start { totals, last_seq, lineage } = *start;
-    let lineage = Arc::new(lineage.clone());
+    let Start { totals, last_seq, runs } = *start;
+    let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared {
         waiting: Mutex::new(Vec::new()),
@@ -164,7 +164,7 @@ pub fn start(
         recent: Recent::new(last_seq),
         last_seq,
         history,
-        lineage: lineage.clone(),
+        runs: runs.clone(),
         groups: Vec::new(),
         listed: 0,
         skipped: 0,
@@ -183,7 +183,7 @@ pub fn start(
         // What comes later is refused by being dropped; a channel alone would keep it, and its sender waiting.
         events.iter().for_each(drop);
     })?;
-    Ok((FanoutHandle { shared, events: sender, lineage }, thread))
+    Ok((FanoutHandle { shared, events: sender, runs }, thread))
 }
 
 impl Fanout {
@@ -353,7 +353,7 @@ impl Fanout {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
         for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
-            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.lineage));
+            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.runs));
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {

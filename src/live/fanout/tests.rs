@@ -12,10 +12,10 @@ use crate::tally::catalog::Catalog;
 fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up() {
     let mut catalog = Catalog::default();
     catalog.add_category("tools", "T").unwrap();
-    let mut lineage = Lineage::default();
-    lineage.begin("run".to_owned(), 0);
+    let mut runs = RunList::default();
+    runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start { totals: &[], last_seq: 10, lineage: &lineage };
+    let first = Start { totals: &[], last_seq: 10, runs: &runs };
     let (handle, thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
