@@ -9,7 +9,7 @@ use ordercast::internal::tally::catalog::{
     Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
 };
 use ordercast::internal::tally::order::{Key, MAX_TOTAL, Total};
-use ordercast::internal::tally::position::Lineage;
+use ordercast::internal::tally::position::RunList;
 
 use super::command::{amount, keeps_bounds};
 use super::json;
@@ -169,10 +169,10 @@ fn check_frame(id: &str, total: Total) {
     assert_eq!(array, ["[", plain, "]"].concat().into_bytes());
 
     let (feed, seq) = (id.len(), total.get().unsigned_abs());
-    let mut lineage = Lineage::default();
-    lineage.begin("0123456789abcdef".to_owned(), 0);
-    let position = lineage.prefix(feed).at(seq);
-    assert_eq!(lineage.seq(feed, &position), Some(seq));
+    let mut runs = RunList::default();
+    runs.begin("0123456789abcdef".to_owned(), 0);
+    let position = runs.prefix(feed).at(seq);
+    assert_eq!(runs.seq(feed, &position), Some(seq));
     let mut frame = Vec::new();
     wire::push_positioned_frame(&mut frame, &opening, total, &position);
     check_total(payload(&frame), id, total, Some(&position));

@@ -56,15 +56,15 @@ pub fn check(input: &[u8]) {
             check_round_trip(&config);
         }
         Ok(command) => check_tool(&command, arguments[0]),
-        Err(error) => check_error(&error.to_string(), &arguments, &environment),
+        Err(error) => check_error(&error, &arguments, &environment),
     }
 }
 
 /// A command for a data folder is named first, has its paths, and is the same after it was written out and parsed again.
 fn check_tool(command: &Command, name: &[u8]) {
     let format = |format| match format {
-        Format::Ndjson => "ndjson",
-        Format::Csv => "csv",
+        ExportFormat::Ndjson => "ndjson",
+        ExportFormat::Csv => "csv",
     };
     let (own, mut words): (&[u8], Vec<&[u8]>) = match command {
         Command::Export(Export { format: told, .. }) => (b"export", vec![b"--format", format(*told).as_bytes()]),
@@ -88,12 +88,13 @@ fn check_tool(command: &Command, name: &[u8]) {
     assert_eq!(parse(&words, &[]).as_ref(), Ok(command), "{words:?}");
 }
 
-fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, config::UsageError> {
+fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, String> {
     let words = arguments.iter().map(|word| OsString::from_vec(word.to_vec()));
     config::parse(words, |name| {
         let found = environment.iter().find(|(own, _)| *own == name.as_bytes());
         found.map(|(_, value)| OsStr::from_bytes(value).to_owned())
     })
+    .map_err(|error| error.to_string())
 }
 
 /// Whether parsing could ask a name server, which a fuzzer must not do. Treats more words as addresses than `parse` does.

@@ -12,7 +12,7 @@ use crate::live::history;
 use crate::store::StoreError;
 use crate::tally::catalog::Catalog;
 use crate::tally::order::{Amount, MAX_TOTAL};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// How long an event may take that should come at once.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -80,7 +80,7 @@ impl Bench {
         catalog.add_product(tools, "T1", details).unwrap();
         let catalog = Arc::new(RwLock::new(catalog));
         let totals = vec![Total::default()];
-        let first = Start { totals: &totals, last_seq: 0, lineage: &Lineage::default() };
+        let first = Start { totals: &totals, last_seq: 0, runs: &RunList::default() };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
         let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());

@@ -1,76 +1,70 @@
-//! What RFC 6455 asks of the frames that come in, as far as it shows before they are complete: their heads, their order,
-//! and the UTF-8 of texts. Pure: looks at bytes, does no I/O.
+//! Checks of incoming frames that tungstenite makes too late or not at all (RFC 6455). No I/O.
 //!
-//! Ours, because tungstenite looks at a frame once all of it has come, whatever its head says, and takes lengths that have
-//! a shorter form. What it checks, it still checks: this only comes first.
+//! tungstenite checks a frame when its payload is complete, and accepts a length that is not in its shortest form. A head
+//! that no payload can make valid is rejected here at its first wrong byte, and a text at the byte that makes it invalid
+//! UTF-8. All other checks, such as the order of fragments, are left to tungstenite.
 
-/// The bytes of a head that are not the mask, at most.
-const LONGEST_LENGTH: usize = 10;
+use std::io::Cursor;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// The longest head, in bytes.
+const MAX_HEAD_BYTES: usize = 14;
 const MASK_BYTES: usize = 4;
-/// The longest payload of a control frame (section 5.5).
-const MAX_CONTROL_BYTES: u8 = 125;
-/// How much of a text is unmasked at once.
+/// The head of a frame whose length fits into its second byte, as that of a control frame must (section 5.5).
+const SHORT_HEAD_BYTES: usize = 2 + MASK_BYTES;
+/// How much text is unmasked at once, in bytes: a multiple of the mask.
 const STRETCH_BYTES: usize = 64;
-/// Bytes of a character that is not complete, at most.
-const CUT_BYTES: usize = 3;
+/// The longest incomplete UTF-8 character, in bytes.
+const MAX_PARTIAL_BYTES: usize = 3;
 
-const CONTINUATION: u8 = 0x0;
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
-const PONG: u8 = 0xA;
-
-/// What a client has done wrong.
+/// How a client broke RFC 6455.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// A frame that may not come, or not here.
+    /// An invalid head.
     Protocol,
-    /// A text that is none.
+    /// Invalid UTF-8 in a text.
     Utf8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Binary,
-}
-
-/// Follows one client's frames.
+/// The state of one client's frames.
 #[derive(Debug, Default)]
 pub struct FrameCheck {
-    head: [u8; LONGEST_LENGTH + MASK_BYTES],
-    /// How much of the head has come.
+    /// The current head. Bytes that have not arrived are 0.
+    head: [u8; MAX_HEAD_BYTES],
+    /// How many bytes of the head have arrived.
     known: usize,
-    /// How much of the payload has not.
+    /// How many bytes of the payload are missing.
     left: u64,
-    /// The mask, turned to the payload's next byte.
+    /// The mask, rotated to the payload's next byte.
     mask: [u8; MASK_BYTES],
-    /// The message that has begun and not ended.
-    message: Option<Kind>,
     /// Whether the payload is part of a text.
     is_text: bool,
-    /// The beginning of a character of the text, and its length.
-    cut: ([u8; CUT_BYTES], usize),
+    /// Whether the last message is a text of which fragments are missing.
+    is_unfinished_text: bool,
+    /// The beginning of an incomplete character of the text, and its length.
+    partial: ([u8; MAX_PARTIAL_BYTES], usize),
 }
 
 impl FrameCheck {
-    /// Follows the client's next bytes.
+    /// Checks the client's next bytes.
     ///
     /// # Errors
-    /// How many of them were right, and what is wrong with the next.
-    pub fn follow(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
+    /// How many of them may be passed on, and what is wrong with those after them.
+    pub fn check(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
         let mut at = 0;
         while at < bytes.len() {
             if self.left == 0 {
                 self.head[self.known] = bytes[at];
                 self.known += 1;
-                self.look_at_head().map_err(|violation| (at, violation))?;
+                self.check_head().map_err(|violation| (at, violation))?;
                 at += 1;
             } else {
                 let length = usize::try_from(self.left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
                 let part = &bytes[at..at + length];
                 if self.is_text {
-                    self.look_at_text(part).map_err(|violation| (at, violation))?;
+                    self.check_text(part).map_err(|violation| (at, violation))?;
                 }
                 self.mask.rotate_left(length % MASK_BYTES);
                 self.left -= length as u64;
@@ -80,91 +74,62 @@ impl FrameCheck {
         Ok(())
     }
 
-    /// Looks at the head's newest byte.
-    fn look_at_head(&mut self) -> Result<(), Violation> {
-        let [first, second, ..] = self.head;
-        let opcode = first & 0x0F;
-        let is_control = opcode >= CLOSE;
-        let (is_last, is_reserved) = (first & 0x80 != 0, first & 0x70 != 0);
-        let is_masked = second & 0x80 != 0;
-        let short = second & 0x7F;
-        let length_end = match short {
-            126 => 4,
-            127 => LONGEST_LENGTH,
-            _ => 2,
+    /// Checks what the head's newest byte completes.
+    fn check_head(&mut self) -> Result<(), Violation> {
+        let mut cursor = Cursor::new(&self.head);
+        // Fails for a reserved opcode.
+        let Ok(Some((header, length))) = FrameHeader::parse(&mut cursor) else { return Err(Violation::Protocol) };
+        let size = cursor.position() as usize;
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        let is_valid = match self.known {
+            1 => !(header.rsv1 || header.rsv2 || header.rsv3 || is_control && !header.is_final),
+            2 => header.mask.is_some() && (!is_control || size == SHORT_HEAD_BYTES),
+            // The length is complete: in its shortest form, and of 63 bits (section 5.2).
+            known if known + MASK_BYTES == size => size == header.len(length) && i64::try_from(length).is_ok(),
+            _ => true,
         };
-        let is_right = match self.known {
-            1 => {
-                let is_due = match opcode {
-                    CONTINUATION => self.message.is_some(),
-                    TEXT | BINARY => self.message.is_none(),
-                    CLOSE..=PONG => is_last,
-                    _ => false,
-                };
-                is_due && !is_reserved
-            }
-            2 => is_masked && !(is_control && short > MAX_CONTROL_BYTES),
-            // The two-byte form begins at 126, the eight-byte form at 65,536, and ends with 63 bits (section 5.2).
-            known if known == length_end => match self.length(length_end) {
-                length @ 0..126 => length == u64::from(short),
-                126..65_536 => short == 126,
-                length => i64::try_from(length).is_ok(),
-            },
-            known => {
-                if known == length_end + MASK_BYTES {
-                    self.begin_payload(opcode, is_last, length_end);
-                }
+        if !is_valid {
+            return Err(Violation::Protocol);
+        }
+        if self.known == size {
+            self.begin_payload(&header, length);
+        }
+        Ok(())
+    }
+
+    fn begin_payload(&mut self, header: &FrameHeader, length: u64) {
+        (self.head, self.known, self.left) = ([0; MAX_HEAD_BYTES], 0, length);
+        self.mask = header.mask.unwrap_or_default();
+        self.is_text = match header.opcode {
+            OpCode::Data(Data::Text) => {
+                self.partial.1 = 0;
                 true
             }
+            OpCode::Data(Data::Continue) => self.is_unfinished_text,
+            _ => false,
         };
-        if is_right { Ok(()) } else { Err(Violation::Protocol) }
-    }
-
-    fn length(&self, end: usize) -> u64 {
-        match end {
-            2 => u64::from(self.head[1] & 0x7F),
-            end => self.head[2..end].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        if let OpCode::Data(_) = header.opcode {
+            self.is_unfinished_text = self.is_text && !header.is_final;
         }
     }
 
-    /// The head is complete.
-    fn begin_payload(&mut self, opcode: u8, is_last: bool, length_end: usize) {
-        self.left = self.length(length_end);
-        self.mask.copy_from_slice(&self.head[length_end..length_end + MASK_BYTES]);
-        self.known = 0;
-        let kind = match opcode {
-            CONTINUATION => self.message,
-            TEXT => Some(Kind::Text),
-            BINARY => Some(Kind::Binary),
-            _ => None,
-        };
-        self.is_text = kind == Some(Kind::Text);
-        if opcode < CLOSE {
-            self.message = kind.filter(|_| !is_last);
-        }
-        if opcode == TEXT {
-            self.cut.1 = 0;
-        }
-    }
-
-    /// Looks at the next bytes of a text. That it ends inside a character is for tungstenite to see.
-    fn look_at_text(&mut self, masked: &[u8]) -> Result<(), Violation> {
-        let (cut, length) = &mut self.cut;
+    /// Checks the next bytes of a text. tungstenite rejects a text that ends inside a character.
+    fn check_text(&mut self, masked: &[u8]) -> Result<(), Violation> {
+        let (partial, length) = &mut self.partial;
         for stretch in masked.chunks(STRETCH_BYTES) {
-            let mut bytes = [0; CUT_BYTES + STRETCH_BYTES];
+            let mut bytes = [0; MAX_PARTIAL_BYTES + STRETCH_BYTES];
             let end = *length + stretch.len();
-            bytes[..*length].copy_from_slice(&cut[..*length]);
-            // A stretch is a multiple of the mask, but for the last.
+            bytes[..*length].copy_from_slice(&partial[..*length]);
             for ((byte, masked), mask) in bytes[*length..].iter_mut().zip(stretch).zip(self.mask.iter().cycle()) {
                 *byte = masked ^ mask;
             }
-            let right = match std::str::from_utf8(&bytes[..end]) {
+            let valid = match std::str::from_utf8(&bytes[..end]) {
                 Ok(_) => end,
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
                 Err(_) => return Err(Violation::Utf8),
             };
-            *length = end - right;
-            cut[..*length].copy_from_slice(&bytes[right..end]);
+            *length = end - valid;
+            partial[..*length].copy_from_slice(&bytes[valid..end]);
         }
         Ok(())
     }
@@ -174,22 +139,22 @@ impl FrameCheck {
 mod tests {
     use super::*;
 
-    /// A frame with a mask that shows when it is turned wrongly.
+    /// A frame with a mask of four different bytes, so that a wrong rotation is found.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         const MASK: [u8; 4] = [1, 2, 4, 8];
         let masked = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
         [first, 0x80 | payload.len() as u8].into_iter().chain(MASK).chain(masked).collect()
     }
 
-    /// Where and why a check stops, fed with pieces of this length.
+    /// The index and the violation at which a check of pieces of this length stops.
     fn stop(bytes: &[u8], piece: usize) -> Option<(usize, Violation)> {
         let mut frame_check = FrameCheck::default();
         let mut pieces = bytes.chunks(piece).enumerate();
-        pieces.find_map(|(at, bytes)| frame_check.follow(bytes).err().map(|(right, why)| (at * piece + right, why)))
+        pieces.find_map(|(at, bytes)| frame_check.check(bytes).err().map(|(valid, why)| (at * piece + valid, why)))
     }
 
     #[test]
-    fn right_frames_pass_in_any_pieces() {
+    fn valid_frames_pass_in_any_pieces() {
         let words = "κόσμε \u{FFFF} \u{10FFFF} ".repeat(4);
         let (first, second) = words.as_bytes().split_at(57);
         let bytes = [
@@ -213,12 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_stopped_at_the_byte_that_makes_it_wrong() {
+    fn a_head_is_rejected_at_the_byte_that_makes_it_invalid() {
         for (bytes, at) in [
             (&[0x91][..], 0),
             (&[0x83, 0x80], 0),
             (&[0x8B, 0x80], 0),
-            (&[0x80, 0x80], 0),
             (&[0x09, 0x80], 0),
             (&[0x81, 0x05], 1),
             (&[0x89, 0xFE], 1),
@@ -232,18 +196,16 @@ mod tests {
                 assert_eq!(stop(&behind, piece), Some((11 + at, Violation::Protocol)), "{bytes:02x?}");
             }
         }
-        let nested = [frame(0x01, b"a"), frame(0x81, b"b")].concat();
-        assert_eq!(stop(&nested, 100), Some((7, Violation::Protocol)));
     }
 
     #[test]
-    fn a_text_is_stopped_at_the_byte_that_makes_it_none() {
+    fn a_text_is_rejected_at_the_byte_that_makes_it_invalid() {
         for (payload, at) in [(&b"abc\xFF"[..], 3), (b"ab\xC3\x28", 3), (b"\xED\xA0\x80", 1), (b"\xF4\x90", 1)] {
             assert_eq!(stop(&frame(0x81, payload), 1), Some((6 + at, Violation::Utf8)), "{payload:02x?}");
             assert_eq!(stop(&frame(0x81, payload), 100), Some((6, Violation::Utf8)), "{payload:02x?}");
             assert_eq!(stop(&frame(0x82, payload), 1), None);
         }
-        // A character that a message leaves unfinished does not reach into the next.
+        // An incomplete character at the end of a message does not continue in the next one.
         assert_eq!(stop(&[frame(0x81, b"\xE2\x82"), frame(0x81, b"a")].concat(), 1), None);
     }
 }

@@ -385,7 +385,7 @@ impl<H: SessionHandler> Read for Transport<H> {
         if self.byte_rate.as_mut().is_some_and(|rate| !rate.allows(read as u32)) {
             return Err(self.stop(CloseReason(CloseCode::Policy, "too many frames; slow down")));
         }
-        match self.frame_check.follow(&buffer[..read]) {
+        match self.frame_check.check(&buffer[..read]) {
             Ok(()) => Ok(read),
             Err((valid, violation)) => {
                 let error = self.stop(violation);

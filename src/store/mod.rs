@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 pub use error::{Reason, StoreError};
 
@@ -76,7 +76,7 @@ pub struct Stored {
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
     /// The runs whose positions are valid for this file; once a store has been opened, the last one is the present run.
-    pub lineage: Lineage,
+    pub runs: RunList,
 }
 
 /// Makes changes durable.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::{StoreError, Stored};
 use crate::tally::catalog::{CategoryIndex, Details};
 use crate::tally::order::Total;
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// Identifies the program of the file (SQLite's `application_id`): the letters `OrdC`.
 pub const APPLICATION_ID: i32 = 0x4f72_6443;
@@ -79,8 +79,8 @@ fn read_meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<Stri
 }
 
 /// Writes the list of runs.
-pub fn write_lineage(connection: &Connection, lineage: &Lineage) -> rusqlite::Result<()> {
-    write_meta(connection, "runs", &lineage.text())
+pub fn write_runs(connection: &Connection, runs: &RunList) -> rusqlite::Result<()> {
+    write_meta(connection, "runs", &runs.text())
 }
 
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
@@ -137,7 +137,7 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
     }
     stored.last_seq = last_seq(connection)?;
     // A file of an older schema, which only the tools read, has no list of runs.
-    stored.lineage = Lineage::parse(&read_meta(connection, "runs")?.unwrap_or_default());
+    stored.runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(Ok(stored))
 }
 
@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(user_version(&connection), MIGRATIONS.len() as i32);
             let stored = load(&connection, Path::new("x")).unwrap();
             assert_eq!((stored.totals.len(), stored.last_seq), (version.min(1), version.min(1) as u64));
-            assert_ne!(stored.lineage, Lineage::default(), "positions of earlier runs are valid");
+            assert_ne!(stored.runs, RunList::default(), "positions of earlier runs are valid");
         }
     }
 }

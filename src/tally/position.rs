@@ -18,9 +18,9 @@ struct Run {
 
 /// The runs of one data file, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lineage(Vec<Run>);
+pub struct RunList(Vec<Run>);
 
-impl Lineage {
+impl RunList {
     /// Parses the form that [`Self::text`] prints. Words of any other form are skipped, so positions of such runs are unknown.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -98,8 +98,8 @@ impl Prefix {
 mod tests {
     use super::*;
 
-    fn run_list(of: &[(&str, u64)]) -> Lineage {
-        let mut runs = Lineage::default();
+    fn run_list(of: &[(&str, u64)]) -> RunList {
+        let mut runs = RunList::default();
         for (id, after) in of {
             runs.begin((*id).to_owned(), *after);
         }
@@ -124,7 +124,7 @@ mod tests {
         ] {
             assert_eq!(runs.seq(2, unknown), None, "{unknown}");
         }
-        assert_eq!(Lineage::default().seq(2, ".2.17"), None);
+        assert_eq!(RunList::default().seq(2, ".2.17"), None);
     }
 
     #[test]
@@ -147,14 +147,14 @@ mod tests {
 
     #[test]
     fn the_last_runs_are_printed_and_parsed() {
-        let mut runs = Lineage::default();
+        let mut runs = RunList::default();
         for number in 0..MAX_RUNS as u64 + 3 {
             runs.begin(format!("run{number}"), 10 * number);
         }
         let text = runs.text();
         assert!(text.starts_with("run3:30 run4:40 "), "{text}");
-        assert_eq!(Lineage::parse(&text), runs);
-        assert_eq!(Lineage::parse(""), Lineage::default());
-        assert_eq!(Lineage::parse("a b:x c:7"), Lineage(vec![Run { id: "c".into(), after: 7 }]));
+        assert_eq!(RunList::parse(&text), runs);
+        assert_eq!(RunList::parse(""), RunList::default());
+        assert_eq!(RunList::parse("a b:x c:7"), RunList(vec![Run { id: "c".into(), after: 7 }]));
     }
 }

@@ -8,7 +8,7 @@ use crate::json;
 use crate::live::subscriber::{Buffer, Subscriber};
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::{Publication, Total};
-use crate::tally::position::{Lineage, Prefix};
+use crate::tally::position::{Prefix, RunList};
 
 /// A product with its total, as last published.
 pub struct ProductState {
@@ -39,8 +39,8 @@ pub struct Group {
 
 impl Group {
     /// A group without subscribers.
-    pub fn new(subscription: Subscription, lineage: &Lineage) -> Self {
-        let prefix = lineage.prefix(feed_number(subscription.feed));
+    pub fn new(subscription: Subscription, runs: &RunList) -> Self {
+        let prefix = runs.prefix(feed_number(subscription.feed));
         let (subscribers, bytes) = (Vec::new(), Vec::new());
         Self { subscription, prefix, subscribers, bytes, totals: 0, merged: 0, snapshot: None, array: None }
     }

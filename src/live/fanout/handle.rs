@@ -11,7 +11,7 @@ use crate::live::history::{self, Page};
 use crate::live::subscriber::Subscriber;
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Publication, Total};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 /// Publications that may wait for the fan-out thread. More are merged into the latest total of each product, so that a
 /// thread that falls behind sends fewer totals instead of older ones.
@@ -59,7 +59,7 @@ impl Shared {
 pub struct FanoutHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
-    pub(super) lineage: Arc<Lineage>,
+    pub(super) runs: Arc<RunList>,
 }
 
 impl FanoutHandle {
@@ -89,7 +89,7 @@ impl FanoutHandle {
     /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order is
     /// still known, those orders; then lists it.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.lineage.seq(feed_number(subscription.feed), position));
+        let after = since.and_then(|position| self.runs.seq(feed_number(subscription.feed), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 

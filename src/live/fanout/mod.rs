@@ -30,7 +30,7 @@ use crate::live::history::History;
 use crate::live::subscriber::{Buffer, Drained, Subscriber};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::{Publication, Total};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
 
@@ -122,7 +122,7 @@ struct Fanout {
     /// The sequence number of the last publication.
     last_seq: u64,
     history: History,
-    lineage: Arc<Lineage>,
+    runs: Arc<RunList>,
     /// One for each format of [`Feed::All`], then of each category.
     groups: Vec<Group>,
     places: HashMap<usize, Place>,
@@ -140,7 +140,7 @@ pub struct Start<'a> {
     /// The sequence number of the last order.
     pub last_seq: u64,
     /// The runs whose positions are valid.
-    pub lineage: &'a Lineage,
+    pub runs: &'a RunList,
 }
 
 /// Starts the fan-out thread. It closes every subscriber with [`FanoutHandle::stop`], and ends when the last handle is
@@ -153,8 +153,8 @@ pub fn start(
     start: &Start<'_>,
     history: History,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
-    let Start { totals, last_seq, lineage } = *start;
-    let lineage = Arc::new(lineage.clone());
+    let Start { totals, last_seq, runs } = *start;
+    let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared::new(last_seq));
     let mut fanout = Fanout {
@@ -167,7 +167,7 @@ pub fn start(
         recent: Recent::new(last_seq),
         last_seq,
         history,
-        lineage: lineage.clone(),
+        runs: runs.clone(),
         groups: Vec::new(),
         places: HashMap::new(),
         skipped: 0,
@@ -186,7 +186,7 @@ pub fn start(
         // Left in the channel, an event would keep its sender waiting.
         events.iter().for_each(drop);
     })?;
-    Ok((FanoutHandle { shared, events: sender, lineage }, thread))
+    Ok((FanoutHandle { shared, events: sender, runs }, thread))
 }
 
 impl Fanout {
@@ -351,7 +351,7 @@ impl Fanout {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
         for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
-            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.lineage));
+            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.runs));
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {

@@ -13,10 +13,10 @@ use crate::tally::catalog::{Catalog, Details};
 fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up() {
     let mut catalog = Catalog::default();
     catalog.add_category("tools", "T").unwrap();
-    let mut lineage = Lineage::default();
-    lineage.begin("run".to_owned(), 0);
+    let mut runs = RunList::default();
+    runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start { totals: &[], last_seq: 10, lineage: &lineage };
+    let first = Start { totals: &[], last_seq: 10, runs: &runs };
     let (handle, thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -51,7 +51,7 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
         let details = Details { name: id.into(), rrp: String::new(), info: String::new() };
         catalog.add_product(category, id, details).unwrap();
     }
-    let first = Start { totals: &[Total::default(); 4], last_seq: 0, lineage: &Lineage::default() };
+    let first = Start { totals: &[Total::default(); 4], last_seq: 0, runs: &RunList::default() };
     let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history::prepare().0).unwrap();
     let publish = |numbers: &[(u32, i64)]| {
         let publication = |(index, &(product, total)): (usize, &(u32, i64))| Publication {

@@ -16,7 +16,7 @@ use super::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_
 use super::{Change, KeyUse, Reason, Store, StoreError, Stored, now_ms, open, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
-use crate::tally::position::Lineage;
+use crate::tally::position::RunList;
 
 pub(crate) use changes::write_changes;
 
@@ -30,7 +30,7 @@ pub struct SqliteStore {
     retention: Retention,
     clock: MonotonicClock,
     /// The list of runs, until it has been written: this run has to be listed before anything that it adds.
-    pending_lineage: Option<Lineage>,
+    pending_runs: Option<RunList>,
     /// Whether a failed transaction may be complete at the end of the WAL; see [`Self::overwrite_failed_commit`].
     has_failed_commit: bool,
     /// The number of the first order in the log; kept up to date only while old orders are deleted.
@@ -72,7 +72,7 @@ impl SqliteStore {
             limit_size(&connection, bytes).map_err(describe)?;
         }
         let mut stored = schema::load(&connection, &path)?;
-        stored.lineage.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
+        stored.runs.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
         let first_seq: i64 =
             connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         // The names of the new files must survive a power cut too.
@@ -83,7 +83,7 @@ impl SqliteStore {
             connection,
             retention,
             clock: MonotonicClock::new(now_ms()),
-            pending_lineage: Some(stored.lineage.clone()),
+            pending_runs: Some(stored.runs.clone()),
             has_failed_commit: false,
             first_seq: first_seq.cast_unsigned(),
             last_seq: stored.last_seq,
@@ -100,11 +100,11 @@ impl SqliteStore {
     pub fn record_run(&mut self) -> Result<(), StoreError> {
         let mut record = || {
             let transaction = begin(&mut self.connection)?;
-            write_lineage(&transaction, self.pending_lineage.as_ref())?;
+            write_runs(&transaction, self.pending_runs.as_ref())?;
             transaction.commit()
         };
         record().map_err(|error| StoreError::committing(error, self.retention.data_bytes))?;
-        self.pending_lineage = None;
+        self.pending_runs = None;
         Ok(())
     }
 
@@ -117,12 +117,12 @@ impl SqliteStore {
     /// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the
     /// log. Dropping it rolls it back.
     fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, u64)> {
-        let Self { connection, retention, clock, pending_lineage, first_seq, last_seq, .. } = self;
+        let Self { connection, retention, clock, pending_runs, first_seq, last_seq, .. } = self;
         let transaction = begin(connection)?;
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
         let first_kept = prune(&transaction, retention, key_ms, *first_seq, &BatchSize::of(changes, *last_seq))?;
-        write_lineage(&transaction, pending_lineage.as_ref())?;
+        write_runs(&transaction, pending_runs.as_ref())?;
         write_changes(&transaction, changes, key_ms)?;
         Ok((transaction, first_kept))
     }
@@ -155,7 +155,7 @@ impl Store for SqliteStore {
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.last_seq = BatchSize::of(changes, self.last_seq).last_seq;
-            self.pending_lineage = None;
+            self.pending_runs = None;
             return Ok(());
         };
         self.has_failed_commit = true;
@@ -182,8 +182,8 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn write_lineage(transaction: &Transaction<'_>, lineage: Option<&Lineage>) -> rusqlite::Result<()> {
-    lineage.map_or(Ok(()), |lineage| schema::write_lineage(transaction, lineage))
+fn write_runs(transaction: &Transaction<'_>, runs: Option<&RunList>) -> rusqlite::Result<()> {
+    runs.map_or(Ok(()), |runs| schema::write_runs(transaction, runs))
 }
 
 /// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and after
