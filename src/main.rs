@@ -111,13 +111,18 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// Prints an error and its causes.
+/// Prints an error and its causes, but none that only repeats the one before it, as SQLite's do.
 fn print_error(error: &dyn Error) {
-    let mut line = format!("ordercast: {error}");
+    let mut last = error.to_string();
+    let mut line = format!("ordercast: {last}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
+        let text = error.to_string();
+        if !text.contains(&last) && !last.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        (last, cause) = (text, error.source());
     }
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

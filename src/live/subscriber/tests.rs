@@ -1,0 +1,172 @@
+//! A subscriber on a real socket that is full.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+
+struct Watched(Mutex<mpsc::Sender<Arc<Subscriber>>>);
+
+impl Watcher for Watched {
+    fn watch(&self, subscriber: Arc<Subscriber>) {
+        let _ = self.0.lock().unwrap().send(subscriber);
+    }
+}
+
+/// A client, its subscriber, and the subscribers that were handed over.
+fn connected() -> (TcpStream, Arc<Subscriber>, mpsc::Receiver<Arc<Subscriber>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let stream = listener.accept().unwrap().0;
+    let (sender, watched) = mpsc::channel();
+    (client, Subscriber::new(Arc::new(stream), Arc::new(Watched(Mutex::new(sender)))), watched)
+}
+
+fn totals(text: String, first: u64) -> Arc<Buffer> {
+    Arc::new(Buffer { bytes: text.into_bytes(), totals: 1, merged: 0, first })
+}
+
+/// Fills the socket, and returns what it will deliver before anything else.
+fn fill(subscriber: &Arc<Subscriber>) -> String {
+    let text = "-".repeat(16 * 1024 * 1024);
+    assert_eq!(subscriber.offer(&totals(text.clone(), 1)), Drained::Blocked);
+    text
+}
+
+/// Drains whenever the client has read, until everything has left. Returns the last outcome.
+fn drain(subscriber: &Arc<Subscriber>) -> Drained {
+    loop {
+        match subscriber.drain_blocked() {
+            Drained::Blocked => thread::yield_now(),
+            drained => return drained,
+        }
+    }
+}
+
+fn read_all(mut client: TcpStream) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut all = String::new();
+        client.read_to_string(&mut all).unwrap();
+        all
+    })
+}
+
+#[test]
+fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end() {
+    let (client, subscriber, watched) = connected();
+    let mut expected = fill(&subscriber);
+    for (number, text) in ["a", "b", "c"].into_iter().enumerate() {
+        assert_eq!(subscriber.offer(&totals(text.into(), number as u64 + 2)), Drained::Done);
+        assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+        expected += text;
+        expected += "own";
+    }
+    assert!(Arc::ptr_eq(&watched.try_recv().unwrap(), &subscriber) && watched.try_recv().is_err());
+    let _ = subscriber.finish(b"end".to_vec());
+    assert_eq!(subscriber.offer(&totals("late".into(), 9)), Drained::Done);
+    assert_eq!(subscriber.send(b"late".to_vec()).unwrap(), Drained::Done);
+    assert!(!subscriber.is_drained());
+    let reader = read_all(client);
+    assert_eq!(drain(&subscriber), Drained::Done);
+    assert!(subscriber.is_drained() && subscriber.late_bytes() > 0);
+    subscriber.close();
+    assert!(reader.join().unwrap() == expected + "end");
+}
+
+#[test]
+fn totals_without_room_are_skipped_until_the_queue_is_empty() {
+    let (client, subscriber, _watched) = connected();
+    let mut expected = fill(&subscriber);
+    let line = "x".repeat(1_000);
+    for number in 2..=9 {
+        assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+        expected += &line;
+    }
+    for number in 10..=12 {
+        assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+    }
+    assert_eq!((subscriber.missed_from(), subscriber.take_skipped()), (Some(10), 3));
+    let reader = read_all(client);
+    assert_eq!(drain(&subscriber), Drained::CaughtUp);
+    subscriber.resume();
+    assert_eq!(subscriber.offer(&totals("latest".into(), 13)), Drained::Done);
+    assert_eq!((subscriber.is_lagging(), subscriber.take_skipped()), (false, 0));
+    subscriber.close();
+    assert!(reader.join().unwrap() == expected + "latest");
+}
+
+#[test]
+fn a_lagging_subscriber_that_moves_is_owed_the_whole_snapshot() {
+    let (_client, subscriber, _watched) = connected();
+    assert_eq!(subscriber.lag_from(7), Drained::CaughtUp);
+    assert_eq!(subscriber.offer(&totals("x".into(), 8)), Drained::Done);
+    assert_eq!(subscriber.offer(&totals("snapshot".into(), 0)), Drained::CaughtUp);
+    assert_eq!(subscriber.missed_from(), Some(0));
+}
+
+#[test]
+fn totals_leave_room_for_messages_and_a_message_without_room_waits_until_the_end() {
+    let (_client, subscriber, _watched) = connected();
+    fill(&subscriber);
+    let mut number = 2;
+    while !subscriber.is_lagging() {
+        assert_eq!(subscriber.offer(&totals("x".into(), number)), Drained::Done);
+        number += 1;
+    }
+    for _ in 0..RESERVED_BUFFERS {
+        assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+    }
+    let waiting = subscriber.clone();
+    let sender = thread::spawn(move || waiting.send(b"one too many".to_vec()).unwrap_err().kind());
+    while subscriber.outbox().queue.len() <= QUEUE_BUFFERS {
+        thread::yield_now();
+    }
+    subscriber.close();
+    assert_eq!(sender.join().unwrap(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn threads_that_send_at_once_lose_nothing_and_mix_no_bytes() {
+    const ROUNDS: usize = 20_000;
+    let (client, subscriber, watched) = connected();
+    fill(&subscriber);
+    let reader = read_all(client);
+    let watching = thread::spawn(move || {
+        for subscriber in watched {
+            let _ = drain(&subscriber);
+        }
+    });
+    let offering = subscriber.clone();
+    let offerer = thread::spawn(move || {
+        for number in 1..=ROUNDS {
+            let _ = offering.offer(&totals(format!("<{number}>"), number as u64));
+            // Like the fan-out thread, which sends what was missed once the queue is empty.
+            while offering.is_lagging() && (number == ROUNDS || offering.is_drained()) {
+                if let (true, Some(missed)) = (offering.is_drained(), offering.missed_from()) {
+                    offering.resume();
+                    let rest: Vec<_> = (missed..=number as u64).map(|number| format!("<{number}>")).collect();
+                    let _ = offering.offer(&totals(rest.concat(), missed));
+                }
+                thread::yield_now();
+            }
+        }
+    });
+    for number in 1..=ROUNDS {
+        let _ = subscriber.send(format!("[{number}]").into_bytes()).unwrap();
+    }
+    offerer.join().unwrap();
+    while !subscriber.is_drained() {
+        thread::yield_now();
+    }
+    subscriber.close();
+    drop(subscriber);
+    watching.join().unwrap();
+    let all = reader.join().unwrap();
+    for (open, close) in [('<', '>'), ('[', ']')] {
+        let numbers = all.split(open).skip(1).map(|rest| rest.split(close).next().unwrap().parse::<usize>().unwrap());
+        assert!(numbers.eq(1..=ROUNDS), "{open}");
+    }
+    assert_eq!(all.matches(['>', ']']).count(), 2 * ROUNDS);
+}
