@@ -35,14 +35,14 @@ impl Throttle {
     }
 }
 
-enum Entry {
+enum Message {
     Line(String),
     /// Everything before it has been written once this is dropped.
     Flush(#[expect(dead_code, reason = "its end is the message")] Sender<()>),
 }
 
 /// Writes lines on a thread of its own, so that no other thread waits for a reader of standard error.
-struct Writer(Sender<Entry>);
+struct Writer(Sender<Message>);
 
 impl Log for Writer {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -51,13 +51,13 @@ impl Log for Writer {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let _ = self.0.try_send(Entry::Line(record.args().to_string()));
+            let _ = self.0.try_send(Message::Line(record.args().to_string()));
         }
     }
 
     fn flush(&self) {
         let (done, all_written) = bounded::<()>(0);
-        if self.0.try_send(Entry::Flush(done)).is_ok() {
+        if self.0.try_send(Message::Flush(done)).is_ok() {
             select! {
                 recv(all_written) -> _ => {}
                 default(FLUSH) => {}
@@ -74,7 +74,7 @@ pub fn install() -> io::Result<()> {
     let (sender, entries) = bounded(WAITING);
     let write = move || {
         for entry in entries {
-            if let Entry::Line(line) = entry {
+            if let Message::Line(line) = entry {
                 // A line that cannot be written is no reason to stop.
                 let _ = writeln!(io::stderr(), "ordercast: {line}");
             }

@@ -51,7 +51,7 @@ impl From<Problem> for ReadError {
     }
 }
 
-/// See the module's head.
+/// One HTTP connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<TcpStream>,

@@ -24,7 +24,7 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 512 * 1024;
 
 /// Orders from the log for a subscriber that is owed them.
-pub struct Page {
+pub struct ReplayPage {
     /// The subscriber that they are for.
     pub subscriber: Arc<Subscriber>,
     /// The sequence number of the order before the first of them.
@@ -34,9 +34,9 @@ pub struct Page {
 }
 
 /// What the history thread needs of the fan-out thread.
-pub trait Feed: Send + 'static {
+pub trait PageSink: Send + 'static {
     /// Takes a page that [`History::replay`] asked for.
-    fn take_page(&self, page: Page);
+    fn take_page(&self, page: ReplayPage);
 
     /// The sequence number of the last published order: later ones are not shown to anybody yet.
     fn published(&self) -> u64;
@@ -44,7 +44,7 @@ pub trait Feed: Send + 'static {
 
 enum Query {
     Replay(Arc<Subscriber>, u64),
-    Page { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
+    Log { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
     Close(Sender<()>),
 }
 
@@ -66,7 +66,7 @@ pub fn prepare() -> (History, Queries) {
 }
 
 impl History {
-    /// Asks for the orders after this sequence number; [`Feed::take_page`] gets them.
+    /// Asks for the orders after this sequence number; [`PageSink::take_page`] gets them.
     pub fn replay(&self, subscriber: Arc<Subscriber>, after: u64) {
         let _ = self.queries.send(Query::Replay(subscriber, after));
     }
@@ -75,7 +75,7 @@ impl History {
     #[must_use]
     pub fn page(&self, after: u64, limit: usize) -> Option<Vec<Entry>> {
         let (reply, page) = bounded(1);
-        self.queries.send(Query::Page { after, limit, reply }).ok()?;
+        self.queries.send(Query::Log { after, limit, reply }).ok()?;
         page.recv_timeout(PAGE_DEADLINE).ok()
     }
 
@@ -101,7 +101,7 @@ impl Queries {
     ///
     /// # Errors
     /// When the system refuses another thread.
-    pub fn start(self, path: PathBuf, feed: impl Feed) -> io::Result<JoinHandle<()>> {
+    pub fn start(self, path: PathBuf, sink: impl PageSink) -> io::Result<JoinHandle<()>> {
         let mut log = OpenLog { path, reader: None, throttle: Throttle::default() };
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
             for query in self.0 {
@@ -109,13 +109,13 @@ impl Queries {
                     Query::Replay(subscriber, _) if subscriber.is_closed() => {}
                     Query::Replay(subscriber, after) => {
                         let publications = log.read(|reader| reader.publications(after, REPLAY_PAGE)).flatten();
-                        feed.take_page(Page { subscriber, after, publications });
+                        sink.take_page(ReplayPage { subscriber, after, publications });
                     }
-                    Query::Page { after, limit, reply } => {
+                    Query::Log { after, limit, reply } => {
                         if let Some(mut page) = log.read(|reader| reader.page(after, limit)) {
                             // The log shows no order before the feeds do. Read after the page, so that orders which were
                             // published meanwhile stay in it.
-                            let published = feed.published();
+                            let published = sink.published();
                             page.truncate(page.partition_point(|entry| entry.seq <= published));
                             let _ = reply.send(page);
                         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Fanout, address, finish};
 use crate::json;
-use crate::live::history::{Page, REPLAY_PAGE};
+use crate::live::history::{REPLAY_PAGE, ReplayPage};
 use crate::live::subscriber::{Buffer, Drained, Subscriber};
 use crate::tally::order::Publication;
 
@@ -34,8 +34,8 @@ impl Fanout {
     }
 
     /// Sends a subscriber a page of the log. From its end on the subscriber lags.
-    pub(super) fn take_page(&mut self, page: &Page) {
-        let Page { subscriber, after, publications } = page;
+    pub(super) fn take_page(&mut self, page: &ReplayPage) {
+        let ReplayPage { subscriber, after, publications } = page;
         let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
         let at = place.group;
         if place.page_from == Some(after + 1) {

@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::waiting::{Waiting, merge};
 use super::{Feed, Subscription, feed_number};
-use crate::live::history::{self, Page};
+use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Publication, Total};
@@ -23,7 +23,7 @@ pub(super) enum Event {
     Published,
     Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
     Move(Arc<Subscriber>, Subscription),
-    Page(Page),
+    ReplayPage(ReplayPage),
     Leave(Arc<Subscriber>),
     CaughtUp(Arc<Subscriber>),
     Totals(Feed, Sender<Arc<[u8]>>),
@@ -136,9 +136,9 @@ impl FanoutHandle {
     }
 }
 
-impl history::Feed for FanoutHandle {
-    fn take_page(&self, page: Page) {
-        let _ = self.events.send(Event::Page(page));
+impl history::PageSink for FanoutHandle {
+    fn take_page(&self, page: ReplayPage) {
+        let _ = self.events.send(Event::ReplayPage(page));
     }
 
     fn published(&self) -> u64 {

@@ -201,7 +201,7 @@ impl Fanout {
                     self.unlist(&subscriber);
                     self.subscribe(&subscriber, subscription, None);
                 }
-                Event::Page(page) => self.take_page(&page),
+                Event::ReplayPage(page) => self.take_page(&page),
                 Event::Leave(subscriber) => self.unlist(&subscriber),
                 Event::CaughtUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
