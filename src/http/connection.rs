@@ -1,5 +1,5 @@
-//! One HTTP connection: bounded reads with deadlines, and writes that end. Owns the bytes that have come in but are not
-//! used up; knows nothing of what is asked for.
+//! One HTTP connection: bounded reads with deadlines, and the orderly close. Owns the bytes that have been received and not
+//! used yet; knows nothing of what requests mean.
 
 use std::cell::OnceCell;
 use std::io::{self, Read};
@@ -24,14 +24,14 @@ pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_TICK: Duration = Duration::from_secs(1);
 /// How long a connection may stay open between two requests: 75 s, the custom of nginx.
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
-/// After an early answer, how long and for how many bytes a client may go on sending what nobody reads: closing at once
-/// would reset the connection, and the reset would eat the answer (RFC 9112, section 9.6).
+/// How long input is read and dropped before a connection is closed: 2 s. Closing with unread input resets the connection,
+/// and the reset can discard the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// See [`LINGER`].
+/// How much input is dropped before a connection is closed, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How much is read at once: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
-/// Room that is given back when no unread bytes need it.
+/// The input buffer is shrunk to this many bytes when it is empty.
 const KEPT_BYTES: usize = 4 * READ_BYTES;
 
 /// Why no request could be read.
@@ -55,17 +55,17 @@ impl From<Problem> for ReadError {
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<TcpStream>,
-    /// What has come in; the first `used` bytes belong to requests that have been answered.
+    /// What has been received; the first `used` bytes belong to requests that have been answered.
     input: Vec<u8>,
     used: usize,
-    /// The timeout that the socket is set to, so that it is only set when it changes.
+    /// The read timeout of the socket, so that it is only set when it changes.
     timeout: Option<Duration>,
     served_any: bool,
     /// Made with the first answer that is deferred.
     deferred: OnceCell<Arc<Deferred>>,
     head: Option<Head>,
     chunked_body: Vec<u8>,
-    /// Whether the current request's body has been read, or is not there.
+    /// Whether the current request's body has been read, or there is none.
     body_done: bool,
 }
 
@@ -86,10 +86,10 @@ impl Connection {
         }
     }
 
-    /// Waits until something of the next request, or the end, has come. Returns whether it has within `patience`.
+    /// Waits for input of the next request, or for the end, up to `patience`. Returns whether it has come.
     fn receives_within(&mut self, patience: Duration) -> bool {
         self.forget_request();
-        // An end or an error comes again with the next read.
+        // The next read returns the end or the error again.
         !self.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
     }
 
@@ -141,11 +141,11 @@ impl Connection {
     /// Reads and parses the next head.
     fn parse_head(&mut self, idle: Duration) -> Result<(), ReadError> {
         self.forget_request();
-        // The first head is due from the connection on, later ones from their first byte.
+        // The deadline of the first head begins with the connection, that of later ones with their first byte.
         let mut begun = (!self.served_any || !self.unread().is_empty()).then(Instant::now);
         let mut searched = 0;
         loop {
-            // A head can only be complete, or wrong, where a line ends.
+            // A head can only be complete, or invalid, where a line ends.
             let complete = self.unread()[searched..].contains(&b'\n') || self.unread().len() >= MAX_HEAD_BYTES;
             if complete && let Some(head) = Head::parse(self.unread())? {
                 self.body_done = matches!(head.body, BodyLength::Absent | BodyLength::Known(0));
@@ -181,10 +181,10 @@ impl Connection {
         }
     }
 
-    /// Reads the current request's body, telling a client that waits for it to go on.
+    /// Reads the current request's body. Sends `100 Continue` to a client that waits for it.
     ///
     /// # Errors
-    /// [`ReadError`] says whether there is somebody to answer.
+    /// [`ReadError`] says whether there is something to answer.
     pub fn read_body(&mut self) -> Result<(), ReadError> {
         let Some(head) = &self.head else { return Ok(()) };
         let (start, body, expects_continue) = (self.used + head.length, head.body, head.expects_continue);
@@ -228,8 +228,8 @@ impl Connection {
         }
     }
 
-    /// Writes the answer to the current request; `keep` says whether this server would go on. Returns whether the
-    /// connection goes on; otherwise it has been closed in a way that lets the answer arrive.
+    /// Writes the answer to the current request. The connection stays open if `keep` is set, the client wants it, and the body
+    /// has been read; otherwise it is closed so that the answer arrives. Returns whether it stays open.
     ///
     /// # Errors
     /// When the client does not take the answer.
@@ -259,14 +259,14 @@ impl Connection {
         Ok(goes_on)
     }
 
-    /// Whether a head has been read, and its body not yet.
+    /// Whether the head has been read and the body has not.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
         self.head.is_some() && !self.body_done
     }
 
     /// Whether the current request's answer can be written by another thread while this one reads on: the connection
-    /// stays open, and nothing has come in behind the request.
+    /// stays open, and nothing has been received after the request.
     #[must_use]
     pub fn can_defer(&self) -> bool {
         let goes_on = |head: &Head| head.keep_alive && head.version >= tiny_http::HTTPVersion(1, 1);
@@ -281,12 +281,12 @@ impl Connection {
 
     /// Gives the answer to a [`ReadError`], and closes.
     pub fn reject(&mut self, answer: &Answer) {
-        // The head of a rejected request says nothing reliable about what follows.
+        // The head of a rejected request does not say reliably where its body ends.
         self.body_done = false;
         let _ = self.answer(answer, false);
     }
 
-    /// Takes the stream and what has been read of it beyond the current request's head: for an upgrade.
+    /// Takes the stream, and what has been received after the current request's head, for an upgrade.
     #[must_use]
     pub fn take_parts(&mut self) -> (Arc<TcpStream>, Vec<u8>) {
         let start = self.used + self.head.as_ref().map_or(0, |head| head.length);
@@ -297,7 +297,7 @@ impl Connection {
         &self.input[self.used..]
     }
 
-    /// Drops the answered request, so that the next one is first.
+    /// Drops the answered request from the input.
     fn forget_request(&mut self) {
         if let Some(head) = self.head.take() {
             self.used += head.length;
@@ -313,7 +313,7 @@ impl Connection {
         self.chunked_body = Vec::new();
     }
 
-    /// If all of an unwanted body has come in already, the connection can go on behind it.
+    /// An unwanted body that has been received already need not end the connection.
     fn skip_buffered_body(&mut self) {
         if let (false, Some(Head { length, body: BodyLength::Known(body), .. })) = (self.body_done, &self.head) {
             self.body_done = self.input.len() >= self.used + length + body;
@@ -347,12 +347,12 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: says that nothing more comes, then listens until the client has taken note.
+    /// Ends the connection: shuts down the write side, then drops input until the client has closed its side.
     fn close(&mut self) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        // Also when nothing has come in behind the request: it may lie in the kernel, or be on its way.
+        // Also when nothing has been received after the request: input can be in the kernel, or on its way.
         let begun = Instant::now();
         let mut heard = 0;
         while heard < LINGER_BYTES {
@@ -365,7 +365,7 @@ impl Connection {
         }
     }
 
-    /// Whether nothing has come in behind the current request.
+    /// Whether nothing has been received after the current request.
     fn unread_ends(&self) -> bool {
         let known = self.head.as_ref().map_or(0, |head| match head.body {
             BodyLength::Known(length) => head.length + length,

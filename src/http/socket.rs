@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 /// How long a client may take to accept an answer: 10 s.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// Up to here head and body are joined, so that they leave with one call and in one packet.
+/// Head and body of up to this many bytes are joined, so that they leave with one call and in one packet.
 const JOINED_BYTES: usize = 16 * 1024;
 
 /// Sends without blocking, although the socket is in blocking mode for its reader. Returns the number of bytes sent.
@@ -29,7 +29,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
 /// Writes to a connection's stream, which may be in blocking mode, within a deadline.
 ///
 /// # Errors
-/// When the client does not take them within [`ANSWER_DEADLINE`].
+/// When the client does not read them within [`ANSWER_DEADLINE`].
 pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
     let begun = Instant::now();
     if let [part] = parts {
@@ -38,13 +38,13 @@ pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
     if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
         return write_part(stream, &parts.concat(), begun);
     }
-    // A long body is shared by all who get it, so it is not copied for one of them.
+    // A long body is shared by several answers, so it is not copied.
     parts.iter().try_for_each(|part| write_part(stream, part, begun))
 }
 
 fn write_part(stream: &TcpStream, mut bytes: &[u8], begun: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
-        // The deadline is only set on the socket once it is needed: almost every answer is taken at once.
+        // The timeout is only set when it is needed: the socket almost always takes an answer at once.
         let sent = match send_now(stream, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let left = ANSWER_DEADLINE.saturating_sub(begun.elapsed());

@@ -19,7 +19,7 @@ use crate::log::Throttle;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The stack of a connection's thread, of which only what is touched takes memory. Nothing on it recurses by input.
+/// The stack of a connection's thread. Only touched pages take memory, and no input chooses the depth of a recursion.
 const CONNECTION_STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 /// The accept thread's own stack.
 const STACK_BYTES: usize = 128 * 1024;
@@ -42,7 +42,7 @@ pub struct Acceptor<S> {
 }
 
 impl<S: Service> Acceptor<S> {
-    /// An acceptor that has not begun.
+    /// An accept loop that has not started.
     pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
         let answer = |detail: &'static str| {
             let problem = Problem::new(503, detail).with("Retry-After", RETRY_AFTER_SECONDS);
@@ -96,7 +96,7 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn begin(&mut self, stream: TcpStream, peer: IpAddr) {
-        // Totals and answers are small and urgent; without this they would wait for each other's acknowledgement.
+        // Without this, small totals and answers would wait for an acknowledgement of the one before (Nagle's algorithm).
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let registration = match self.connections.admit(&stream, peer) {
@@ -139,6 +139,6 @@ pub fn wake(address: SocketAddr) {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    // Without a descriptor left this fails, but then the thread is in its pause and looks by itself.
+    // Without a descriptor left this fails. The thread is in its pause then, and checks afterwards.
     let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), WAKE_TIMEOUT);
 }

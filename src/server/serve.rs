@@ -18,7 +18,7 @@ struct Serving<'a, S: Service> {
     connection: Connection,
 }
 
-/// What a request's head has led to.
+/// The decision for a request's head, or why there is none.
 type Read<S> = Result<Routed<<S as Service>::Action, <S as Service>::Topic>, ReadError>;
 
 /// What comes after a request.
@@ -117,7 +117,7 @@ impl<'a, S: Service> Serving<'a, S> {
 
     fn reject(&mut self, error: ReadError) -> Next<S::Topic> {
         let answer = match error {
-            // The end has cut the body off, and the client should know that nothing was counted.
+            // The server's end has interrupted the body, and the client should know that nothing was counted.
             ReadError::Gone if self.connection.is_in_body() && self.connections.is_stopping() => {
                 self.service.answer_problem(&Problem::stopping())
             }
