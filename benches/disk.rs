@@ -1,6 +1,6 @@
-//! Bytes that an order costs on the disk: posts orders at a steady rate, and at the same time and rate appends a line of the
-//! log to a plain file with `fdatasync`. Bytes are what the kernel counts for each process as written to the disk
-//! (`write_bytes` in /proc/PID/io).
+//! Bytes that an order costs on the disk: posts orders at a steady rate, and at the same time and rate appends a line
+//! of the log to a plain file with `fdatasync`. Bytes are what the kernel counts for each process as written to the
+//! disk (`write_bytes` in /proc/PID/io).
 //!
 //! `cargo bench --bench disk`, or with the seconds of each run: `cargo bench --bench disk -- 60`
 

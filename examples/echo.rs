@@ -1,6 +1,6 @@
-//! The listener, connections, sessions and subscribers of the product with an echo instead of orders: an HTTP body comes
-//! back under any method and path, and so does a WebSocket message, so that conformance suites can be pointed at it. The
-//! message limit is 16 MiB and there is no flood limit, so that such suites run whole.
+//! The listener, connections, sessions and subscribers of the product with an echo instead of orders: an HTTP body
+//! comes back under any method and path, and so does a WebSocket message, so that conformance suites can be pointed at
+//! it. The message limit is 16 MiB and there is no flood limit, so that such suites run whole.
 //!
 //! `make echo`, or with addresses: `make echo ARGS="127.0.0.1:9001"`
 

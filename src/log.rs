@@ -1,5 +1,5 @@
-//! Logging: the library uses the `log` facade, and [`install`] makes the binary write its lines to standard error. Nothing
-//! is logged per request or per session, so no input can fill a disk with log lines.
+//! Logging: the library uses the `log` facade, and [`install`] makes the binary write its lines to standard error.
+//! Nothing is logged per request or per session, so no input can fill a disk with log lines.
 
 use std::io::{self, Write};
 use std::thread;

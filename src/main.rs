@@ -1,5 +1,5 @@
-//! The command: from arguments to a [`Config`], to a server, to an exit code. Owns the process: signals, standard output,
-//! exit codes (0 done, 1 failed, 2 wrong usage).
+//! The command: from arguments to a [`Config`], to a server, to an exit code. Owns the process: signals, standard
+//! output, exit codes (0 done, 1 failed, 2 wrong usage).
 
 #![forbid(unsafe_code)]
 
@@ -70,9 +70,9 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     Ok(result?)
 }
 
-/// The first signal stops the server in order, the second ends the process at once. SIGHUP reads the token files again if
-/// there are any; otherwise it means that the terminal is gone, and stops the server too, unless it was started with SIGHUP
-/// ignored (`nohup`).
+/// The first signal stops the server in order, the second ends the process at once. SIGHUP reads the token files again
+/// if there are any; otherwise it means that the terminal is gone, and stops the server too, unless it was started with
+/// SIGHUP ignored (`nohup`).
 fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     if has_tokens || !ignores_hangup() {

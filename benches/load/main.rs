@@ -1,6 +1,6 @@
-//! The load generator: starts a server on a free port, posts orders, opens subscribers, checks every delivered total, and
-//! reports throughput, latency, CPU and memory. It exits with 1 when a total or an answer was wrong, or a server used more
-//! memory than `--max-resident` allows.
+//! The load generator: starts a server on a free port, posts orders, opens subscribers, checks every delivered total,
+//! and reports throughput, latency, CPU and memory. It exits with 1 when a total or an answer was wrong, or a server
+//! used more memory than `--max-resident` allows.
 //!
 //! | module | owns |
 //! |---|---|

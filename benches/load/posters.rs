@@ -1,8 +1,8 @@
 //! The posters: keep-alive connections on one event loop, each with at most one order in flight.
 //!
 //! Without a rate, a poster sends its next order when the answer to the last one is checked (closed loop). With a rate,
-//! orders fall due at that rate, and the poster that has been free longest sends the next one. Orders that fall due while
-//! all posters are busy wait, so a rate that the server cannot carry shows as fewer orders accepted.
+//! orders fall due at that rate, and the poster that has been free longest sends the next one. Orders that fall due
+//! while all posters are busy wait, so a rate that the server cannot carry shows as fewer orders accepted.
 //!
 //! One event loop is the cheapest way to post: an order costs 3.3 µs of CPU with 64 connections and 4.2 µs with one. A
 //! blocking thread per connection cost 12.9 and 5.3 µs against the same server.

@@ -33,8 +33,8 @@ impl Report {
         self.rows.iter().any(|row| row.server == server && !row.measurement.faults.is_empty())
     }
 
-    /// Medians of the figures that have a better direction, one column per server. With several servers, the last column
-    /// is the ratio of the first server to the best of the others; below 1 the first is worse.
+    /// Medians of the figures that have a better direction, one column per server. With several servers, the last
+    /// column is the ratio of the first server to the best of the others; below 1 the first is worse.
     pub fn markdown(&self) -> String {
         let servers = distinct(self.rows.iter().map(|row| row.server.as_str()));
         let mut text = String::from("| work | figure |");

@@ -39,8 +39,8 @@ pub struct Outcome {
     pub faults: Vec<String>,
 }
 
-/// Bytes of the server, and of the TCP buffers of the whole machine above their level before the run. Figures of the end
-/// are taken while every subscriber is still connected.
+/// Bytes of the server, and of the TCP buffers of the whole machine above their level before the run. Figures of the
+/// end are taken while every subscriber is still connected.
 #[derive(Default)]
 pub struct Memory {
     pub resident_max: u64,

@@ -154,8 +154,8 @@ fn deliver(
     Ok(measurement)
 }
 
-/// Opens subscribers up to each of `counts`. Resident memory above `max_resident` KB a subscriber is a fault, and so is a
-/// figure that is not positive: then nothing was measured.
+/// Opens subscribers up to each of `counts`. Resident memory above `max_resident` KB a subscriber is a fault, and so is
+/// a figure that is not positive: then nothing was measured.
 fn memory(
     contender: &Contender,
     counts: &[usize],

@@ -16,8 +16,8 @@ const MAX_RATE: f64 = 100_000.0;
 const PRECISION: f64 = 1.1;
 /// Bound on the rates tried in one search.
 const MAX_RATES: usize = 14;
-/// Connections that post, one number per attempt at a rate. A repeat keeps a disturbance of the machine from deciding; more
-/// posters keep enough orders in flight for a server that answers late but many at once.
+/// Connections that post, one number per attempt at a rate. A repeat keeps a disturbance of the machine from deciding;
+/// more posters keep enough orders in flight for a server that answers late but many at once.
 const POSTERS: [usize; 3] = [64, 256, 64];
 /// The smallest share of the offered orders that must be accepted.
 const MIN_ACCEPTED: f64 = 0.95;

@@ -168,8 +168,8 @@ impl Contender {
     }
 }
 
-/// A server's working folder: its catalogue, data and log. Several servers may use it one after another. It is removed on
-/// drop.
+/// A server's working folder: its catalogue, data and log. Several servers may use it one after another. It is removed
+/// on drop.
 pub struct Room {
     path: PathBuf,
     products: usize,

@@ -71,7 +71,8 @@ pub struct Reader<'a> {
     products: usize,
     snapshot: bool,
     subscribers: Vec<Subscriber>,
-    /// Orders in the last total of each subscriber and product: all products of the first subscriber, then of the second.
+    /// Orders in the last total of each subscriber and product: all products of the first subscriber, then of the
+    /// second.
     known: Vec<u32>,
     /// Totals of snapshots that are still missing.
     unseen: usize,

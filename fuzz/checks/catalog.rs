@@ -156,7 +156,8 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
     assert_eq!(catalog.categories().len(), seed.len());
 }
 
-/// The messages of a total: frames with the right length, and in each an object of two members, or three with a position.
+/// The messages of a total: frames with the right length, and in each an object of two members, or three with a
+/// position.
 fn check_frame(id: &str, total: Total) {
     assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
     let opening = wire::total_prefix(id);

@@ -60,7 +60,8 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// A command for a data folder is named first, has its paths, and is the same after it was written out and parsed again.
+/// A command for a data folder is named first, has its paths, and is the same after it was written out and parsed
+/// again.
 fn check_tool(command: &Command, name: &[u8]) {
     let format = |format| match format {
         ExportFormat::Ndjson => "ndjson",
@@ -97,7 +98,8 @@ fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command,
     .map_err(|error| error.to_string())
 }
 
-/// Whether parsing could ask a name server, which a fuzzer must not do. Treats more words as addresses than `parse` does.
+/// Whether parsing could ask a name server, which a fuzzer must not do. Treats more words as addresses than `parse`
+/// does.
 fn may_resolve_names(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> bool {
     let follows = arguments.windows(2).filter(|pair| pair[0] == b"--listen").map(|pair| pair[1]);
     let joined = arguments.iter().filter_map(|word| word.strip_prefix(b"--listen="));
@@ -137,7 +139,8 @@ fn check_ranges(config: &Config) {
     }
 }
 
-/// A configuration is the same after it was written as flags or, where commas allow it, as environment, and parsed again.
+/// A configuration is the same after it was written as flags or, where commas allow it, as environment, and parsed
+/// again.
 fn check_round_trip(config: &Config) {
     let path = |path: &Option<PathBuf>| path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
     let texts = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();

@@ -1,5 +1,5 @@
-//! A strict reader of requests, written from RFC 9112 and the server's documentation, not from its code. It reads a head only
-//! once it is complete.
+//! A strict reader of requests, written from RFC 9112 and the server's documentation, not from its code. It reads a
+//! head only once it is complete.
 
 use std::net::Ipv6Addr;
 use std::str;
@@ -59,8 +59,8 @@ pub struct Head {
 #[must_use]
 pub fn head(bytes: &[u8]) -> Read<Head> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES)];
-    // Empty lines before a head are skipped. One that ends in LF alone is not valid, but the server rejects it only with the
-    // head that follows.
+    // Empty lines before a head are skipped. One that ends in LF alone is not valid, but the server rejects it only
+    // with the head that follows.
     let mut start = 0;
     let mut bare = false;
     loop {

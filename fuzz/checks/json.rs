@@ -10,8 +10,8 @@ pub fn value(text: &str) -> Option<&str> {
     (scanner.at == text.len()).then_some(value)
 }
 
-/// The members of `value`, which [`value`] has returned; `None` when it is not an object. A name is `None` when it has a
-/// lone surrogate.
+/// The members of `value`, which [`value`] has returned; `None` when it is not an object. A name is `None` when it has
+/// a lone surrogate.
 #[must_use]
 pub fn members(value: &str) -> Option<Vec<(Option<String>, &str)>> {
     let mut scanner = Scanner { text: value, at: 0 };

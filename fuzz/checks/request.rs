@@ -1,8 +1,9 @@
 //! Requests: heads and bodies, read in pieces as from a socket.
 //!
-//! The first line of an input cuts the stream into pieces, the rest is the stream. Each byte of the line is the length of a
-//! piece: below 128 in bytes, from 128 on in units of 64 bytes; the last piece is what remains. In the stream, 0x1A, which is
-//! not valid in a head, begins a run: a count in units of 64 and the byte to repeat. So small inputs reach the limits.
+//! The first line of an input cuts the stream into pieces, the rest is the stream. Each byte of the line is the length
+//! of a piece: below 128 in bytes, from 128 on in units of 64 bytes; the last piece is what remains. In the stream,
+//! 0x1A, which is not valid in a head, begins a run: a count in units of 64 and the byte to repeat. So small inputs
+//! reach the limits.
 
 use std::ops::Range;
 
@@ -105,15 +106,15 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Reads the requests of a stream that is received in pieces, in the steps of `Connection::read_head` and `read_body`, which
-/// need a socket. The last cut is the stream's end.
+/// Reads the requests of a stream that is received in pieces, in the steps of `Connection::read_head` and `read_body`,
+/// which need a socket. The last cut is the stream's end.
 #[must_use]
 pub fn read(stream: &[u8], cuts: &[usize]) -> Outcome {
     read_all(&mut Input { stream, cuts, unread: 0..0 })
 }
 
-/// Like [`read`], and parses an unfinished head once more at the end. A connection parses only at the end of a line; without
-/// this, the outcome for an unfinished line would depend on the cuts.
+/// Like [`read`], and parses an unfinished head once more at the end. A connection parses only at the end of a line;
+/// without this, the outcome for an unfinished line would depend on the cuts.
 fn read_to_end(stream: &[u8], cuts: &[usize]) -> Outcome {
     let mut input = Input { stream, cuts, unread: 0..0 };
     let mut outcome = read_all(&mut input);

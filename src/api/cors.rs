@@ -1,4 +1,5 @@
-//! The answers that depend on `Host` and `Origin`: rejected requests, and preflights (CORS, Fetch standard section 3.2).
+//! The answers that depend on `Host` and `Origin`: rejected requests, and preflights (CORS, Fetch standard section
+//! 3.2).
 
 use crate::http::origin::Policy;
 use crate::http::problem::Problem;

@@ -1,4 +1,5 @@
-//! A client's live feed: where its totals come from, and the commands that it may send. Knows neither frames nor sockets.
+//! A client's live feed: where its totals come from, and the commands that it may send. Knows neither frames nor
+//! sockets.
 
 use std::sync::{Arc, PoisonError};
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::json;
 use crate::tally::catalog::{CategoryIndex, SharedCatalog};
 
-/// Each category's list of products as JSON, encoded once and shared until a product is added, so that slow readers of a
-/// long list hold one copy of it.
+/// Each category's list of products as JSON, encoded once and shared until a product is added, so that slow readers of
+/// a long list hold one copy of it.
 #[derive(Debug, Default)]
 pub struct ProductLists(Mutex<HashMap<CategoryIndex, ProductList>>);
 

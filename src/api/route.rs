@@ -78,7 +78,8 @@ impl Route {
     }
 }
 
-/// Whether the path is of a file of the web app: `/`, and every path with a dot, which no category and no other route has.
+/// Whether the path is of a file of the web app: `/`, and every path with a dot, which no category and no other route
+/// has.
 pub(super) fn is_file(path: &str) -> bool {
     path == "/" || path.contains('.')
 }

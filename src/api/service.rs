@@ -1,5 +1,5 @@
-//! The order service: takes orders and products, and runs live feeds. Owns which answer follows from which outcome of the
-//! ledger.
+//! The order service: takes orders and products, and runs live feeds. Owns which answer follows from which outcome of
+//! the ledger.
 
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};

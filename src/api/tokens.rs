@@ -1,5 +1,5 @@
-//! Bearer tokens (RFC 6750) from the operator's files, for reading and for writing. Tokens are compared in constant time and
-//! never logged.
+//! Bearer tokens (RFC 6750) from the operator's files, for reading and for writing. Tokens are compared in constant
+//! time and never logged.
 
 use std::fmt;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The command line, its environment variables, and the defaults. Owns the options and how each is written. Reads neither
-//! the real arguments nor the real environment: `main` passes them in.
+//! The command line, its environment variables, and the defaults. Owns the options and how each is written. Reads
+//! neither the real arguments nor the real environment: `main` passes them in.
 
 mod settings;
 

@@ -1,7 +1,7 @@
 //! A strict decoder of chunked bodies (RFC 9112, section 7.1). No I/O.
 //!
-//! The `chunked_transfer` crate is not used: it accepts a body that ends inside a chunk, and sizes such as `+5`. Two servers
-//! could then disagree about the end of a request.
+//! The `chunked_transfer` crate is not used: it accepts a body that ends inside a chunk, and sizes such as `+5`. Two
+//! servers could then disagree about the end of a request.
 
 use super::framing::body_too_large;
 use super::problem::Problem;
@@ -38,7 +38,8 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Decodes more bytes and returns how many were used. The rest belongs to an incomplete line or to the next request.
+    /// Decodes more bytes and returns how many were used. The rest belongs to an incomplete line or to the next
+    /// request.
     ///
     /// # Errors
     /// The [`Problem`] to answer with. The connection cannot be used after it.

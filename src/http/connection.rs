@@ -1,5 +1,5 @@
-//! One HTTP connection: bounded reads with deadlines, and the orderly close. Owns the bytes that have been received and not
-//! used yet; knows nothing of what requests mean.
+//! One HTTP connection: bounded reads with deadlines, and the orderly close. Owns the bytes that have been received and
+//! not used yet; knows nothing of what requests mean.
 
 use std::cell::OnceCell;
 use std::io::{self, Read};
@@ -24,8 +24,8 @@ pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_TICK: Duration = Duration::from_secs(1);
 /// How long a connection may stay open between two requests: 75 s, the custom of nginx.
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
-/// How long input is read and dropped before a connection is closed: 2 s. Closing with unread input resets the connection,
-/// and the reset can discard the answer (RFC 9112, section 9.6).
+/// How long input is read and dropped before a connection is closed: 2 s. Closing with unread input resets the
+/// connection, and the reset can discard the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 /// How much input is dropped before a connection is closed, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -93,8 +93,8 @@ impl Connection {
         !self.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
     }
 
-    /// Waits for the next request's head, for its first byte up to [`KEEP_ALIVE_IDLE`]. When it returns, a deferred answer
-    /// to the last request has left.
+    /// Waits for the next request's head, for its first byte up to [`KEEP_ALIVE_IDLE`]. When it returns, a deferred
+    /// answer to the last request has left.
     ///
     /// # Errors
     /// [`ReadError`] says whether there is something to answer.
@@ -120,8 +120,8 @@ impl Connection {
         Ok(head.request(&self.input[self.used..]))
     }
 
-    /// Waits for the next request while the deferred answer to the last one may be due. Returns how long the client may be
-    /// silent after that.
+    /// Waits for the next request while the deferred answer to the last one may be due. Returns how long the client may
+    /// be silent after that.
     fn wait_after_deferring(&mut self) -> Result<Duration, ReadError> {
         let Some(deferred) = self.deferred.get().cloned() else { return Ok(KEEP_ALIVE_IDLE) };
         let begun = Instant::now();
@@ -228,8 +228,8 @@ impl Connection {
         }
     }
 
-    /// Writes the answer to the current request. The connection stays open if `keep` is set, the client wants it, and the body
-    /// has been read; otherwise it is closed so that the answer arrives. Returns whether it stays open.
+    /// Writes the answer to the current request. The connection stays open if `keep` is set, the client wants it, and
+    /// the body has been read; otherwise it is closed so that the answer arrives. Returns whether it stays open.
     ///
     /// # Errors
     /// When the client does not take the answer.

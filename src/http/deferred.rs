@@ -66,7 +66,8 @@ impl Deferred {
         self.sent.notify_one();
     }
 
-    /// Waits until the answer has left, up to `patience` if that is given, and never beyond the time when it is overdue.
+    /// Waits until the answer has left, up to `patience` if that is given, and never beyond the time when it is
+    /// overdue.
     ///
     /// # Errors
     /// When the client does not take the rest of the answer.

@@ -1,5 +1,5 @@
-//! Framing: how many bytes of body follow a head (RFC 9112, section 6). Stricter than the standard where two servers could
-//! disagree about the end of a request (request smuggling).
+//! Framing: how many bytes of body follow a head (RFC 9112, section 6). Stricter than the standard where two servers
+//! could disagree about the end of a request (request smuggling).
 
 use tiny_http::HTTPVersion;
 

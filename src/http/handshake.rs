@@ -22,9 +22,9 @@ pub struct Handshake {
 impl Handshake {
     /// The head of the answer (RFC 6455, section 4.2.2).
     ///
-    /// Not printed by tiny_http: its headers take about twenty small allocations, which the allocator keeps for the thread
-    /// after they are freed: 1.3 KB for the life of each session. RFC 9110, section 6.6.1, makes the `Date` line of a 1xx
-    /// answer optional.
+    /// Not printed by tiny_http: its headers take about twenty small allocations, which the allocator keeps for the
+    /// thread after they are freed: 1.3 KB for the life of each session. RFC 9110, section 6.6.1, makes the `Date` line
+    /// of a 1xx answer optional.
     #[must_use]
     pub fn answer(&self) -> Vec<u8> {
         let mut head = String::with_capacity(HEAD_BYTES);

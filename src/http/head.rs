@@ -70,8 +70,8 @@ impl Head {
     }
 }
 
-/// Whether the request line ends in a version of the form `HTTP/digit.digit`; `None` while the line is incomplete. httparse
-/// reports an unknown version before the line is complete, and does not distinguish it from a malformed one.
+/// Whether the request line ends in a version of the form `HTTP/digit.digit`; `None` while the line is incomplete.
+/// httparse reports an unknown version before the line is complete, and does not distinguish it from a malformed one.
 fn has_well_formed_version(bytes: &[u8]) -> Option<bool> {
     let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let start = bytes.iter().position(|byte| !is_end(byte))?;

@@ -1,5 +1,6 @@
 //! The parts of HTTP/1.1 that this server supports (RFC 9110, RFC 9112): bounded reading, framing, answers, origins,
-//! handshakes. Knows nothing of orders. Uses tiny_http's types, and prints every answer but the 101 with its `Response`.
+//! handshakes. Knows nothing of orders. Uses tiny_http's types, and prints every answer but the 101 with its
+//! `Response`.
 
 pub mod chunked;
 pub mod connection;

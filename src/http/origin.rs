@@ -24,8 +24,8 @@ impl Policy {
         }
     }
 
-    /// Whether the server answers under this `Host`. On a loopback address, a foreign name means that a web page's own name
-    /// resolves to this machine (DNS rebinding).
+    /// Whether the server answers under this `Host`. On a loopback address, a foreign name means that a web page's own
+    /// name resolves to this machine (DNS rebinding).
     #[must_use]
     pub fn allows_host(&self, host: Option<&str>) -> bool {
         let Some(host) = host else { return true };
@@ -33,8 +33,8 @@ impl Policy {
         !self.loopback_only || is_loopback_name(name) || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether a page of `origin` may use the server under `host`: if both have the same host name, on any port, or if the
-    /// operator has listed the origin.
+    /// Whether a page of `origin` may use the server under `host`: if both have the same host name, on any port, or if
+    /// the operator has listed the origin.
     #[must_use]
     pub fn allows_origin(&self, origin: &str, host: Option<&str>) -> bool {
         if self.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin)) {

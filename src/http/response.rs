@@ -78,8 +78,8 @@ impl Answer {
         self
     }
 
-    /// The answer without a length: the end of the connection ends it (RFC 9112, section 6.3, item 8). The caller sends what
-    /// follows the head.
+    /// The answer without a length: the end of the connection ends it (RFC 9112, section 6.3, item 8). The caller sends
+    /// what follows the head.
     #[must_use]
     pub fn endless(mut self) -> Self {
         self.is_endless = true;
@@ -132,7 +132,8 @@ impl Answer {
             head.truncate(head.len() - LENGTH.len());
             head.extend_from_slice(b"\r\n");
         }
-        // tiny_http drops Upgrade and Connection. Upgrade is also listed as a connection option (RFC 9110, section 7.8).
+        // tiny_http drops Upgrade and Connection. Upgrade is also listed as a connection option (RFC 9110, section
+        // 7.8).
         let upgrade = self.headers.iter().find(|(name, _)| *name == "Upgrade").map(|(_, value)| value.as_ref());
         let connection = match (upgrade, connection) {
             (None, connection) => connection,

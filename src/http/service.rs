@@ -1,5 +1,5 @@
-//! The interface between connections, which know HTTP and threads, and what they serve. The order service implements it;
-//! so does the echo in `examples/`, with which conformance suites test the same connections and sessions.
+//! The interface between connections, which know HTTP and threads, and what they serve. The order service implements
+//! it; so does the echo in `examples/`, with which conformance suites test the same connections and sessions.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -60,9 +60,9 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Lets another thread write the answer, by [`Deferred::send`], while the connection's thread reads on. When none has
-    /// come within `patience`, the connection answers with `overdue` and ends. `None` when this connection has to write the
-    /// answer itself.
+    /// Lets another thread write the answer, by [`Deferred::send`], while the connection's thread reads on. When none
+    /// has come within `patience`, the connection answers with `overdue` and ends. `None` when this connection has to
+    /// write the answer itself.
     #[must_use]
     pub fn defer(&self, patience: Duration, overdue: fn() -> Answer) -> Option<Arc<Deferred>> {
         let deferred = self.deferred?;
@@ -84,8 +84,8 @@ pub trait Service: Send + Sync + 'static {
     /// Acts on a request with its body. `None` when the answer has been deferred.
     fn act(&self, action: Self::Action, call: &Call<'_>) -> Option<Answer>;
 
-    /// Runs a session on this thread until it ends. The head of its answer has been sent; `early` is what the client has
-    /// sent after its request.
+    /// Runs a session on this thread until it ends. The head of its answer has been sent; `early` is what the client
+    /// has sent after its request.
     fn run_session(&self, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
 
     /// A problem as an answer.

@@ -10,8 +10,8 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Parses the origin form or `*`. The absolute form is rejected, although RFC 9112, section 3.2.2, allows it: it is a
-    /// request to a proxy, and servers differ on whether its authority or the `Host` line counts.
+    /// Parses the origin form or `*`. The absolute form is rejected, although RFC 9112, section 3.2.2, allows it: it is
+    /// a request to a proxy, and servers differ on whether its authority or the `Host` line counts.
     pub(super) fn parse(target: &'a str) -> Result<Self, Problem> {
         if !target.is_ascii() || target.contains('#') {
             return Err(Problem::new(400, "the request target must be ASCII and have no fragment"));
@@ -25,8 +25,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Rejects escapes that another server could decode to a different path: malformed ones, and those of a slash, backslash,
-/// dot, percent sign or control character (RFC 3986, section 2.1). No path of this server needs an escape.
+/// Rejects escapes that another server could decode to a different path: malformed ones, and those of a slash,
+/// backslash, dot, percent sign or control character (RFC 3986, section 2.1). No path of this server needs an escape.
 fn check_escapes(path: &str) -> Result<(), Problem> {
     for escape in path.split('%').skip(1) {
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));

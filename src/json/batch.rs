@@ -85,7 +85,8 @@ pub fn batch_results<'a>(keys: impl Iterator<Item = Option<&'a Key>>, is_ndjson:
     if is_ndjson { results.join("\n") + "\n" } else { format!("[{}]", results.join(",")) }
 }
 
-/// The problem details of a batch of which no order was counted, with one result an order: its key and its error, if any.
+/// The problem details of a batch of which no order was counted, with one result an order: its key and its error, if
+/// any.
 #[must_use]
 pub fn batch_problem<'a>(
     status: u16,

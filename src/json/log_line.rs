@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::quoted;
 use crate::store::order_log::Entry;
 
-/// Appends a line: `{"seq":1,"time":"…","id":"A1","amount":2,"total":13,"key":"…"}`; without `key` if the order had none.
+/// Appends a line: `{"seq":1,"time":"…","id":"A1","amount":2,"total":13,"key":"…"}`; without `key` if the order had
+/// none.
 pub fn push_log_line(lines: &mut String, Entry { seq, time, id, amount, total, key }: &Entry) {
     let (time, id) = (quoted(time), quoted(id));
     // Writing to a String never fails.

@@ -1,5 +1,5 @@
-//! JSON from and to the types of the lower layers, WebSocket frames and server-sent events. The only user of `serde_json`;
-//! knows neither sockets nor HTTP.
+//! JSON from and to the types of the lower layers, WebSocket frames and server-sent events. The only user of
+//! `serde_json`; knows neither sockets nor HTTP.
 
 mod batch;
 mod catalog_file;
@@ -54,8 +54,8 @@ fn invalid(why: impl Into<String>) -> BodyError {
 /// Reads a JSON object; `example` is one for the error text.
 fn object<'a>(json: &'a [u8], example: &str) -> Result<Object<'a>, BodyError> {
     serde_json::from_slice::<Object>(json).or_else(|_| {
-        // The syntax is checked separately: a wrong type may be found before a syntax error after it. RawValue also accepts
-        // numbers that no double holds, such as 1e400, which are valid JSON.
+        // The syntax is checked separately: a wrong type may be found before a syntax error after it. RawValue also
+        // accepts numbers that no double holds, such as 1e400, which are valid JSON.
         serde_json::from_slice::<&RawValue>(json).map_err(|error| {
             BodyError::Malformed(format!("the body is not valid JSON ({error}); send an object such as {example}"))
         })?;

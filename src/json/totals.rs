@@ -15,7 +15,8 @@ const SHORT_PAYLOAD: usize = 125;
 /// A frame's second byte when the payload's length follows in two bytes.
 const TWO_BYTE_LENGTH: u8 = 126;
 
-/// A comment that is sent on a silent event stream, so that proxies keep it open and a write finds a client that is gone.
+/// A comment that is sent on a silent event stream, so that proxies keep it open and a write finds a client that is
+/// gone.
 pub const HEARTBEAT_EVENT: &[u8] = b":\n\n";
 /// The last comment of an event stream when the server shuts down.
 pub const SHUTDOWN_EVENT: &[u8] = b": the server is shutting down\n\n";

@@ -11,8 +11,8 @@ use super::reply::{Outcome, Reply};
 use crate::tally::catalog::{CategoryIndex, Details, ProductIndex};
 use crate::tally::order::{Amount, Key};
 
-/// How long a requester waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. The outcome is
-/// unknown then.
+/// How long a requester waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. The
+/// outcome is unknown then.
 pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// One order.
@@ -95,8 +95,8 @@ impl LedgerHandle {
         self.ask(|reply| Job::AddProduct { category, details, reply })
     }
 
-    /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later requests are
-    /// rejected.
+    /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later
+    /// requests are rejected.
     pub fn stop(&self, deadline: Instant) {
         let (closed_sender, closed) = bounded(0);
         // Not without a limit: the store may hang while the queue is full.

@@ -1,4 +1,5 @@
-//! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a commit counts as hanging.
+//! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a commit counts as
+//! hanging.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,6 +1,6 @@
-//! The ledger: one thread that owns the totals. Owns the order of all orders, the group commit, and the rule that nothing is
-//! answered or published before it is on disk. Knows the store and the fan-out's handle; knows nothing of connections or
-//! formats.
+//! The ledger: one thread that owns the totals. Owns the order of all orders, the group commit, and the rule that
+//! nothing is answered or published before it is on disk. Knows the store and the fan-out's handle; knows nothing of
+//! connections or formats.
 
 mod handle;
 mod health;
@@ -32,8 +32,8 @@ use handle::Job;
 use health::Health;
 use pending::Pending;
 
-/// The most orders that one commit carries, and the most jobs that are looked at before it: beyond this number the cost of
-/// the sync is spread thinly enough, and the first of them should not wait for the last.
+/// The most orders that one commit carries, and the most jobs that are looked at before it: beyond this number the cost
+/// of the sync is spread thinly enough, and the first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
 /// Jobs that wait for the ledger, at most; further connections wait to hand theirs over.
 const QUEUE: usize = 1_024;
@@ -57,8 +57,8 @@ struct Ledger<S> {
     throttle: Throttle,
 }
 
-/// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`], and
-/// ends when the last handle is dropped.
+/// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`],
+/// and ends when the last handle is dropped.
 ///
 /// # Errors
 /// When the system refuses another thread.
@@ -263,8 +263,8 @@ impl<S: Store> Ledger<S> {
         self.pending.answer(&outcome);
     }
 
-    /// Adds one product, in a commit of its own. It has a line in the log too, so that clients that follow the log or resume
-    /// a feed get it.
+    /// Adds one product, in a commit of its own. It has a line in the log too, so that clients that follow the log or
+    /// resume a feed get it.
     fn add_product(&mut self, category: CategoryIndex, details: Details) -> Outcome {
         let product = {
             let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);

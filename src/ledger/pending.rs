@@ -1,5 +1,5 @@
-//! The next commit: its changes, the keys among them, and the replies that wait for it. Owns the rule that a key is found as
-//! soon as its order is counted; knows neither totals nor the store.
+//! The next commit: its changes, the keys among them, and the replies that wait for it. Owns the rule that a key is
+//! found as soon as its order is counted; knows neither totals nor the store.
 
 use std::collections::HashMap;
 
@@ -77,8 +77,8 @@ fn key_use(change: &Change) -> Option<(&Key, KeyUse)> {
     }
 }
 
-/// The digest of a batch, with which a repeat under the same key is recognized: FNV-1a over products, amounts and keys. It is
-/// stored on disk, so it must stay the same in every version; the standard library's hashers do not promise that.
+/// The digest of a batch, with which a repeat under the same key is recognized: FNV-1a over products, amounts and keys.
+/// It is stored on disk, so it must stay the same in every version; the standard library's hashers do not promise that.
 pub(super) fn digest(orders: &[Order]) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

@@ -24,7 +24,8 @@ pub enum Rejection {
     StoreRefused,
     /// A write does not return: try again.
     StoreHangs,
-    /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is back.
+    /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is
+    /// back.
     Unknown,
     /// The server is shutting down: try again when it is back.
     Stopping,

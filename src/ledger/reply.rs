@@ -1,8 +1,8 @@
 //! How an outcome reaches its requester.
 //!
 //! A request to the ledger carries a [`Reply`]: the duty to report one [`Outcome`], once. It is fulfilled even when the
-//! request is dropped unseen. A requester that waits uses [`Reply::channel`]; the HTTP service passes a closure that writes
-//! the answer to the connection (`http::deferred::Deferred`), so that the connection's thread need not wait.
+//! request is dropped unseen. A requester that waits uses [`Reply::channel`]; the HTTP service passes a closure that
+//! writes the answer to the connection (`http::deferred::Deferred`), so that the connection's thread need not wait.
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -24,8 +24,8 @@ impl Reply {
         Self { report: Some(Box::new(report)), is_in_commit: false }
     }
 
-    /// A reply for a requester that waits. The channel is made for one request, so that an outcome that comes too late is
-    /// never taken for that of the next one.
+    /// A reply for a requester that waits. The channel is made for one request, so that an outcome that comes too late
+    /// is never taken for that of the next one.
     pub(super) fn channel() -> (Self, Receiver<Outcome>) {
         let (sender, outcome) = bounded(1);
         let report = move |outcome| {

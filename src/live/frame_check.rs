@@ -1,8 +1,8 @@
 //! Checks of incoming frames that tungstenite makes too late or not at all (RFC 6455). No I/O.
 //!
-//! tungstenite checks a frame when its payload is complete, and accepts a length that is not in its shortest form. A head
-//! that no payload can make valid is rejected here at its first wrong byte, and a text at the byte that makes it invalid
-//! UTF-8. All other checks, such as the order of fragments, are left to tungstenite.
+//! tungstenite checks a frame when its payload is complete, and accepts a length that is not in its shortest form. A
+//! head that no payload can make valid is rejected here at its first wrong byte, and a text at the byte that makes it
+//! invalid UTF-8. All other checks, such as the order of fragments, are left to tungstenite.
 
 use std::io::Cursor;
 

@@ -113,8 +113,8 @@ impl Queries {
                     }
                     Query::Log { after, limit, reply } => {
                         if let Some(mut page) = log.read(|reader| reader.page(after, limit)) {
-                            // The log shows no order before the feeds do. Read after the page, so that orders which were
-                            // published meanwhile stay in it.
+                            // The log shows no order before the feeds do. Read after the page, so that orders which
+                            // were published meanwhile stay in it.
                             let published = sink.published();
                             page.truncate(page.partition_point(|entry| entry.seq <= published));
                             let _ = reply.send(page);

@@ -1,5 +1,5 @@
-//! The slow-socket thread: waits for full sockets, and drains their subscribers when they have room again. Owns the write
-//! deadline. One thread serves them all, and it sleeps while no socket is full.
+//! The slow-socket thread: waits for full sockets, and drains their subscribers when they have room again. Owns the
+//! write deadline. One thread serves them all, and it sleeps while no socket is full.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,5 +1,6 @@
-//! One stream of server-sent events (HTML standard, section 9.2): a session whose client only reads. Owns its heartbeat;
-//! totals go, as in a [`websocket`](crate::live::websocket) session, from the fan-out thread straight to the socket.
+//! One stream of server-sent events (HTML standard, section 9.2): a session whose client only reads. Owns its
+//! heartbeat; totals go, as in a [`websocket`](crate::live::websocket) session, from the fan-out thread straight to the
+//! socket.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -49,8 +50,8 @@ fn wait_for_end<H: SessionHandler>(mut stream: &TcpStream, subscriber: &Arc<Subs
             Ok(0) => return,
             Ok(read) => {
                 ignored += read;
-                // Checked here too: a client that keeps sending is never silent, and would keep a stream open whose token
-                // has been removed.
+                // Checked here too: a client that keeps sending is never silent, and would keep a stream open whose
+                // token has been removed.
                 if ignored > IGNORED_BYTES || handler.check().is_err() {
                     return;
                 }

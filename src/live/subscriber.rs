@@ -1,5 +1,5 @@
-//! One subscriber: a bounded queue of shared buffers, and the socket that they go to. Owns the order of what is sent, and
-//! when a subscriber lags; knows neither categories nor what the bytes mean.
+//! One subscriber: a bounded queue of shared buffers, and the socket that they go to. Owns the order of what is sent,
+//! and when a subscriber lags; knows neither categories nor what the bytes mean.
 //!
 //! Everything happens under one lock, and no send blocks, so the lock is held for as long as a non-blocking send takes.
 //! Between two uses of the lock, the queue is empty unless the socket is full; while it is full, the slow-socket thread
@@ -25,8 +25,8 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const QUEUE_BUFFERS: usize = 64;
 /// Buffers of the queue that totals leave free for the session's own messages: pongs, answers, the close frame.
 const RESERVED_BUFFERS: usize = 8;
-/// Bytes of totals that wait behind the buffer that is being sent, at most: 8 KiB, some 250 totals. A longer queue would
-/// only make the subscriber see older totals.
+/// Bytes of totals that wait behind the buffer that is being sent, at most: 8 KiB, some 250 totals. A longer queue
+/// would only make the subscriber see older totals.
 const QUEUE_BYTES: usize = 8 * 1024;
 
 /// Bytes that are ready for the wire, shared by all subscribers that get them.

@@ -1,6 +1,6 @@
-//! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes; the only
-//! user of tungstenite's protocol. A [`SessionHandler`] decides what messages mean. Totals do not come by here: the fan-out
-//! thread sends them through the [`Subscriber`] straight to the socket.
+//! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes; the
+//! only user of tungstenite's protocol. A [`SessionHandler`] decides what messages mean. Totals do not come by here:
+//! the fan-out thread sends them through the [`Subscriber`] straight to the socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -33,8 +33,8 @@ pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How often an ended session checks whether a slow client has taken everything: 50 ms.
 const LINGER_TICK: Duration = Duration::from_millis(50);
-/// The send buffer, in bytes; Linux doubles it for its own bookkeeping, to 128 KiB. Small, so that a slow client is noticed
-/// early and gets the latest totals instead of old ones.
+/// The send buffer, in bytes; Linux doubles it for its own bookkeeping, to 128 KiB. Small, so that a slow client is
+/// noticed early and gets the latest totals instead of old ones.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes in the send buffer that the kernel has not sent yet, because the client's own buffer is full: 8 KiB, some 250
 /// totals (`TCP_NOTSENT_LOWAT`).
@@ -301,8 +301,8 @@ impl<H: SessionHandler> Session<H> {
         self.discard_input(Instant::now() + CLOSE_WAIT);
     }
 
-    /// Reads and drops what still comes: closing a socket with unread input resets the connection, and a reset can discard
-    /// the close frame.
+    /// Reads and drops what still comes: closing a socket with unread input resets the connection, and a reset can
+    /// discard the close frame.
     fn discard_input(&mut self, deadline: Instant) {
         let mut bytes = [0; READ_BUFFER_BYTES];
         let transport = self.socket.get_mut();
@@ -376,8 +376,8 @@ impl<H: SessionHandler> Read for Transport<H> {
         if self.stop.is_some() {
             return Err(io::Error::other("the session ends"));
         }
-        // Checked here too, not only with each message: pings, and frames that never become a message, would keep a session
-        // open whose token has been removed.
+        // Checked here too, not only with each message: pings, and frames that never become a message, would keep a
+        // session open whose token has been removed.
         if let Err(reason) = self.handler.check() {
             return Err(self.stop(reason));
         }

@@ -1,5 +1,5 @@
-//! The accept thread, one per address: accepts connections up to the caps, and starts a thread for each. When descriptors
-//! or threads run out it pauses, and goes on by itself.
+//! The accept thread, one per address: accepts connections up to the caps, and starts a thread for each. When
+//! descriptors or threads run out it pauses, and goes on by itself.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -96,7 +96,8 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn begin(&mut self, stream: TcpStream, peer: IpAddr) {
-        // Without this, small totals and answers would wait for an acknowledgement of the one before (Nagle's algorithm).
+        // Without this, small totals and answers would wait for an acknowledgement of the one before (Nagle's
+        // algorithm).
         let _ = stream.set_nodelay(true);
         let stream = Arc::new(stream);
         let registration = match self.connections.admit(&stream, peer) {

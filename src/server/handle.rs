@@ -76,8 +76,8 @@ impl std::error::Error for HandleError {
 }
 
 impl Handle {
-    /// Adds `amount` pieces to a product's total; returns when that is on disk. A repeat with the same `key` is not counted
-    /// again.
+    /// Adds `amount` pieces to a product's total; returns when that is on disk. A repeat with the same `key` is not
+    /// counted again.
     ///
     /// # Errors
     /// [`HandleError`] says what to change, or when to repeat the order.

@@ -22,7 +22,8 @@ pub struct ConnectionCap {
     pub reason: Option<String>,
 }
 
-/// The most connections that the system allows, up to `requested`. Raises the soft limit on descriptors to the hard one.
+/// The most connections that the system allows, up to `requested`. Raises the soft limit on descriptors to the hard
+/// one.
 #[must_use]
 pub fn connection_cap(requested: usize) -> ConnectionCap {
     let descriptors = rlimit::increase_nofile_limit(u64::MAX).ok();

@@ -1,4 +1,5 @@
-//! Listeners, their accept threads, and the orderly end of all connections. A [`Service`] decides what connections serve.
+//! Listeners, their accept threads, and the orderly end of all connections. A [`Service`] decides what connections
+//! serve.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

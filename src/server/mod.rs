@@ -38,8 +38,8 @@ pub use handle::{Handle, HandleError, ProductTotal};
 
 use listener::Listeners;
 
-/// How long the end may take: requests in flight are answered, sessions get their last totals and close, within 5 s. Half a
-/// second of them is left for the process's own end.
+/// How long the end may take: requests in flight are answered, sessions get their last totals and close, within 5 s.
+/// Half a second of them is left for the process's own end.
 const DRAIN: Duration = Duration::from_millis(4_500);
 /// How long sessions have to take their last totals and to answer the close frame: 3 s. Then they are closed.
 const SESSION_DRAIN: Duration = Duration::from_secs(3);

@@ -11,8 +11,8 @@ pub const DATA_FILE: &str = "ordercast.sqlite3";
 /// The lock file's name in the data folder; it holds the process id of the server that owns the folder.
 const LOCK_FILE: &str = "ordercast.lock";
 
-/// The path of the folder's data file, which need not exist. A link is followed: SQLite keeps the files that belong to a
-/// data file beside its target, and so does every other program that uses it.
+/// The path of the folder's data file, which need not exist. A link is followed: SQLite keeps the files that belong to
+/// a data file beside its target, and so does every other program that uses it.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when the link is broken, or the folder cannot be read.
@@ -40,8 +40,8 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether SQLite's write-ahead log (`-wal`) has content while the data file is empty or missing. SQLite would remove such
-/// a log, and the orders in it.
+/// Whether SQLite's write-ahead log (`-wal`) has content while the data file is empty or missing. SQLite would remove
+/// such a log, and the orders in it.
 pub fn has_orphaned_wal(data_file: &Path) -> bool {
     let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
     bytes(data_file) == 0 && bytes(&with_suffix(data_file, "-wal")) > 0

@@ -62,7 +62,8 @@ pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Unusable(text.into()))
 }
 
-/// Rejects a file whose pages, rows and indexes are inconsistent. Reads the whole file: some hundred megabytes a second.
+/// Rejects a file whose pages, rows and indexes are inconsistent. Reads the whole file: some hundred megabytes a
+/// second.
 pub fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))

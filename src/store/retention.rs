@@ -29,8 +29,8 @@ impl Default for Retention {
     }
 }
 
-/// The clock for the age of keys: wall time when the store was opened, then monotonic. So setting the system's clock while
-/// the server runs, as on a box that gets the time from the network only after start, makes no key older.
+/// The clock for the age of keys: wall time when the store was opened, then monotonic. So setting the system's clock
+/// while the server runs, as on a box that gets the time from the network only after start, makes no key older.
 pub(super) struct MonotonicClock {
     opened_ms: u64,
     opened: Instant,

@@ -1,5 +1,5 @@
-//! Seeding a store from a catalogue file. Owns the rule that a seed adds what is missing and changes nothing that is there;
-//! knows neither the file's format nor its path.
+//! Seeding a store from a catalogue file. Owns the rule that a seed adds what is missing and changes nothing that is
+//! there; knows neither the file's format nor its path.
 
 use super::{Change, Store, StoreError, Stored, now_ms};
 use crate::tally::catalog::{CatalogError, Category, Details, Product};
@@ -28,8 +28,8 @@ pub struct SeedProduct {
 }
 
 /// Adds the categories and products of `seed` that `stored` does not have, in one commit. Existing products keep their
-/// totals and texts; returns how many of them have other texts in the seed. Unless the folder is new, each product that is
-/// added gets an entry in the order log, for clients that knew the folder without it.
+/// totals and texts; returns how many of them have other texts in the seed. Unless the folder is new, each product that
+/// is added gets an entry in the order log, for clients that knew the folder without it.
 ///
 /// # Errors
 /// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the commit fails.

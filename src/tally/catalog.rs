@@ -1,5 +1,5 @@
-//! Categories, products, and the rules for their names, ids and texts. Maps product ids to indices. Knows neither totals nor
-//! storage.
+//! Categories, products, and the rules for their names, ids and texts. Maps product ids to indices. Knows neither
+//! totals nor storage.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,12 +1,13 @@
 //! Positions: text from which a client resumes a feed. Opaque to clients.
 //!
-//! A position is `run.feed.seq`: the run that issued it, the feed, and the sequence number of the last order that the client
-//! has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each with the
-//! sequence number of the last order before it. A copy of the file thus accepts positions of orders that it holds, and
-//! rejects positions of orders that the original has committed since; the original does the same with positions of the copy.
+//! A position is `run.feed.seq`: the run that issued it, the feed, and the sequence number of the last order that the
+//! client has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each
+//! with the sequence number of the last order before it. A copy of the file thus accepts positions of orders that it
+//! holds, and rejects positions of orders that the original has committed since; the original does the same with
+//! positions of the copy.
 
-/// The most runs that a file lists: the last 32, which fit into one page. A client with a position of an older run gets a
-/// new snapshot.
+/// The most runs that a file lists: the last 32, which fit into one page. A client with a position of an older run gets
+/// a new snapshot.
 const MAX_RUNS: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,8 @@ struct Run {
 pub struct RunList(Vec<Run>);
 
 impl RunList {
-    /// Parses the form that [`Self::text`] prints. Words of any other form are skipped, so positions of such runs are unknown.
+    /// Parses the form that [`Self::text`] prints. Words of any other form are skipped, so positions of such runs are
+    /// unknown.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let run = |word: &str| {
@@ -50,8 +52,8 @@ impl RunList {
         Prefix::new(self.0.last().map_or("", |run| &run.id), feed)
     }
 
-    /// The sequence number in a position of this feed; `None` when the position is of another feed or form, or of an order
-    /// that this file does not have.
+    /// The sequence number in a position of this feed; `None` when the position is of another feed or form, or of an
+    /// order that this file does not have.
     #[must_use]
     pub fn seq(&self, feed: usize, position: &str) -> Option<u64> {
         let Self(runs) = self;

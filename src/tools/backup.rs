@@ -1,5 +1,5 @@
-//! `ordercast backup`: a copy of the data file at one moment, whether or not a server runs. The copy is complete, checked and
-//! synced before it gets its name.
+//! `ordercast backup`: a copy of the data file at one moment, whether or not a server runs. The copy is complete,
+//! checked and synced before it gets its name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
@@ -49,9 +49,9 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
     Ok(format!("{}: {summary}\n", file.display()))
 }
 
-/// Creates the partial file, or reuses that of an interrupted backup. It is locked, so that two backups do not write to it
-/// at the same time. The handle must live until SQLite has closed the file: closing it earlier would release the locks
-/// that SQLite holds on it.
+/// Creates the partial file, or reuses that of an interrupted backup. It is locked, so that two backups do not write to
+/// it at the same time. The handle must live until SQLite has closed the file: closing it earlier would release the
+/// locks that SQLite holds on it.
 fn open_locked(partial: &Path) -> Result<File, ToolError> {
     let at = |error| ToolError::at(partial, error);
     let mut open = OpenOptions::new();
@@ -128,8 +128,8 @@ fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
     Ok(format!("{products}, the log up to order {}", stored.last_seq))
 }
 
-/// Renames the file unless the new name is taken. Without hard links, as on a memory stick, another file may take the name
-/// between the check and the renaming.
+/// Renames the file unless the new name is taken. Without hard links, as on a memory stick, another file may take the
+/// name between the check and the renaming.
 fn rename_to_new(partial: &Path, file: &Path) -> io::Result<()> {
     match fs::hard_link(partial, file) {
         Ok(()) => fs::remove_file(partial),

@@ -1,5 +1,5 @@
-//! `ordercast check`: whether a data file is sound, and how much is readable of one that is not. Owns the rules between the
-//! order log and the totals; the catalogue's rules are checked where it is read.
+//! `ordercast check`: whether a data file is sound, and how much is readable of one that is not. Owns the rules between
+//! the order log and the totals; the catalogue's rules are checked where it is read.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -45,8 +45,8 @@ impl Findings {
     }
 }
 
-/// Checks the folder's data file. One read transaction sees all of it at one moment: a server beside it goes on writing, and
-/// the write-ahead log grows for as long as the check takes.
+/// Checks the folder's data file. One read transaction sees all of it at one moment: a server beside it goes on
+/// writing, and the write-ahead log grows for as long as the check takes.
 ///
 /// # Errors
 /// When the data file does not exist, cannot be opened, or is of another program or of a newer version.
@@ -133,11 +133,11 @@ fn examine_tables(
     Ok(Ok(()))
 }
 
-/// Checks the order log: sequence numbers have no gaps, each total is the product's total before it plus the amount, and the
-/// last one is the product's present total.
+/// Checks the order log: sequence numbers have no gaps, each total is the product's total before it plus the amount,
+/// and the last one is the product's present total.
 ///
-/// Orders that a repair has lost are no damage: gaps among the orders that it has saved, and between them and later ones,
-/// are reported as facts.
+/// Orders that a repair has lost are no damage: gaps among the orders that it has saved, and between them and later
+/// ones, are reported as facts.
 fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Result<()> {
     let repaired = schema::repaired_up_to(connection)?.cast_signed();
     let mut statement = connection.prepare("SELECT seq, product, amount, total FROM orders ORDER BY seq")?;

@@ -1,5 +1,5 @@
-//! The commands for a data folder beside the server: export, check, backup, repair. None of them writes to the folder that
-//! it reads, except for the lock file of `repair`.
+//! The commands for a data folder beside the server: export, check, backup, repair. None of them writes to the folder
+//! that it reads, except for the lock file of `repair`.
 
 pub mod backup;
 pub mod check;

@@ -13,10 +13,10 @@ use crate::store::{StoreError, open};
 
 /// A data file that is only read. It takes no lock that would block a server.
 ///
-/// The write-ahead log (`-wal`) exists while a server runs and after one that was killed; then the file is opened like by
-/// any reader. Without it no server runs, and a plain reader would create one and leave it behind, or fail on read-only
-/// media. So the file is then opened as immutable, and after every read its state is compared: if a server has started
-/// meanwhile, the result is discarded, and read again beside that server.
+/// The write-ahead log (`-wal`) exists while a server runs and after one that was killed; then the file is opened like
+/// by any reader. Without it no server runs, and a plain reader would create one and leave it behind, or fail on
+/// read-only media. So the file is then opened as immutable, and after every read its state is compared: if a server
+/// has started meanwhile, the result is discarded, and read again beside that server.
 pub struct Source {
     path: PathBuf,
     connection: Connection,
@@ -97,8 +97,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn connect_beside_wal(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path).map_err(|error| StoreError::opening(path, error))?;
-    // SQLite opens the write-ahead log with the first statement; for that it needs a third file (`-shm`), which it may have
-    // to create. Other errors occur again when the file is read.
+    // SQLite opens the write-ahead log with the first statement; for that it needs a third file (`-shm`), which it may
+    // have to create. Other errors occur again when the file is read.
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
         Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) => {
             let text = format!(

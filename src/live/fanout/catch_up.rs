@@ -70,8 +70,8 @@ impl Fanout {
         }
     }
 
-    /// Asks for a page of the log, unless it is on its way. The subscriber goes on lagging until it has come; each message
-    /// that it sends meanwhile leads here again.
+    /// Asks for a page of the log, unless it is on its way. The subscriber goes on lagging until it has come; each
+    /// message that it sends meanwhile leads here again.
     fn ask_for_page(&mut self, subscriber: &Arc<Subscriber>, missed: u64) {
         let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
         if place.page_from.replace(missed) != Some(missed) {

@@ -1,5 +1,5 @@
-//! The subscribers of one feed in one format, and what is ready to be sent to them. Owns which function of [`json`] encodes
-//! it; knows nothing of the order in which things happen.
+//! The subscribers of one feed in one format, and what is ready to be sent to them. Owns which function of [`json`]
+//! encodes it; knows nothing of the order in which things happen.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ pub struct Group {
     bytes: Vec<u8>,
     totals: u64,
     merged: u64,
-    /// The snapshot and its last sequence number, until a total changes. With positions it also ends with the next order of
-    /// any other feed, because it names the last sequence number.
+    /// The snapshot and its last sequence number, until a total changes. With positions it also ends with the next
+    /// order of any other feed, because it names the last sequence number.
     snapshot: Option<(u64, Arc<Buffer>)>,
     /// The current totals as a JSON array, until one changes.
     array: Option<Arc<[u8]>>,

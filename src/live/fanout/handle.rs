@@ -86,8 +86,8 @@ impl FanoutHandle {
         }
     }
 
-    /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order is
-    /// still known, those orders; then lists it.
+    /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order
+    /// is still known, those orders; then lists it.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
         let after = since.and_then(|position| self.runs.seq(feed_number(subscription.feed), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
@@ -108,8 +108,8 @@ impl FanoutHandle {
         let _ = self.events.send(Event::CaughtUp(subscriber));
     }
 
-    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` when the
-    /// server is stopping.
+    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` when
+    /// the server is stopping.
     #[must_use]
     pub fn totals(&self, feed: Feed) -> Option<Arc<[u8]>> {
         let (sender, totals) = bounded(1);

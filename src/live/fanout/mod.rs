@@ -1,12 +1,12 @@
-//! The fan-out thread: relays each committed order to every subscriber. Owns the lists of subscribers, and its own copy of
-//! the totals, from which every snapshot is made; knows nothing of connections and HTTP.
+//! The fan-out thread: relays each committed order to every subscriber. Owns the lists of subscribers, and its own copy
+//! of the totals, from which every snapshot is made; knows nothing of connections and HTTP.
 //!
 //! Subscribing is one step of this thread: it sends the snapshot and lists the subscriber between two publications.
 //! Therefore no order is missing between the snapshot and the stream, and none comes twice. A lagging subscriber joins
 //! the stream again in the same way: it gets the latest total of each product that it missed.
 //!
-//! A subscriber that gets positions is owed every order. Those that it missed, by lagging or by being away, come from the
-//! recent orders here or, page by page, from the log; until they have been sent it counts as lagging.
+//! A subscriber that gets positions is owed every order. Those that it missed, by lagging or by being away, come from
+//! the recent orders here or, page by page, from the log; until they have been sent it counts as lagging.
 
 mod catch_up;
 mod group;

@@ -1,5 +1,5 @@
-//! The store in one SQLite file. Owns the transaction and the handling of one that fails; knows nothing of threads or the
-//! network.
+//! The store in one SQLite file. Owns the transaction and the handling of one that fails; knows nothing of threads or
+//! the network.
 
 mod changes;
 mod rewrite;
@@ -60,8 +60,8 @@ impl SqliteStore {
         let mut connection = open::connect(&path, flags).map_err(describe)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         open::check_origin(&connection, &path)?;
-        // FULL syncs the WAL at every commit; fullfsync asks the same of macOS, whose plain fsync does not reach the disk.
-        // Both hold for this connection only, so they are set at every start.
+        // FULL syncs the WAL at every commit; fullfsync asks the same of macOS, whose plain fsync does not reach the
+        // disk. Both hold for this connection only, so they are set at every start.
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;")
             .map_err(describe)?;
@@ -129,11 +129,11 @@ impl SqliteStore {
 
     /// Makes sure that a transaction whose commit has failed never counts.
     ///
-    /// After a failed sync the transaction may be complete in the WAL: this connection ignores it, but SQLite would take it
-    /// for committed when it opens the file after a crash. SQLite writes the next transaction's frames over those of the
-    /// failed one, and each frame's checksum covers all frames before it. So one synced transaction that changes nothing
-    /// invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE` that
-    /// changes nothing would not.
+    /// After a failed sync the transaction may be complete in the WAL: this connection ignores it, but SQLite would
+    /// take it for committed when it opens the file after a crash. SQLite writes the next transaction's frames over
+    /// those of the failed one, and each frame's checksum covers all frames before it. So one synced transaction that
+    /// changes nothing invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE`
+    /// that changes nothing would not.
     fn overwrite_failed_commit(&mut self) -> rusqlite::Result<()> {
         let transaction = begin(&mut self.connection)?;
         schema::write_version(&transaction)?;
@@ -186,8 +186,8 @@ fn write_runs(transaction: &Transaction<'_>, runs: Option<&RunList>) -> rusqlite
     runs.map_or(Ok(()), |runs| schema::write_runs(transaction, runs))
 }
 
-/// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and after
-/// errors at the end of a commit, that frame may be in the WAL.
+/// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and
+/// after errors at the end of a commit, that frame may be in the WAL.
 fn is_incomplete(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE)

@@ -14,9 +14,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Writes the WAL again, as it is, and syncs it.
 ///
-/// What a killed server wrote last is read back from the system's memory and need not be on the disk; and if a sync of it
-/// has failed, the system regards it as written and no later sync would write it. Everything in the WAL is about to be
-/// shown to clients, and later orders follow it there: without it they would be lost too.
+/// What a killed server wrote last is read back from the system's memory and need not be on the disk; and if a sync of
+/// it has failed, the system regards it as written and no later sync would write it. Everything in the WAL is about to
+/// be shown to clients, and later orders follow it there: without it they would be lost too.
 pub(super) fn rewrite_wal(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let wal = with_suffix(path, "-wal");
     // Keeps other programs, such as a SQLite shell, from writing meanwhile.

@@ -1,4 +1,5 @@
-//! The indexes of category names and product ids, which are on other pages than the rows: they hold the names of lost rows.
+//! The indexes of category names and product ids, which are on other pages than the rows: they hold the names of lost
+//! rows.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,8 +29,8 @@ impl Indexes {
         }
     }
 
-    /// Reads the names of categories and the ids of products by row id; `name` and `id` are those of readable rows. Entries of
-    /// different indexes have the same format, so an index is used only if it agrees with all readable rows.
+    /// Reads the names of categories and the ids of products by row id; `name` and `id` are those of readable rows.
+    /// Entries of different indexes have the same format, so an index is used only if it agrees with all readable rows.
     pub fn read<'a>(
         &self,
         pages: &mut Pages,
@@ -56,8 +57,8 @@ fn default_indexes() -> Indexes {
     Indexes { categories: root(&connection, CATEGORY_INDEX), products: root(&connection, PRODUCT_INDEX) }
 }
 
-/// The entries of an index by row id: none if one contradicts a readable row, or if the root page is a guess and no readable
-/// row confirms it.
+/// The entries of an index by row id: none if one contradicts a readable row, or if the root page is a guess and no
+/// readable row confirms it.
 fn checked_entries<'a>(
     entries: Vec<(String, i64)>,
     is_root_known: bool,

@@ -1,5 +1,5 @@
-//! `ordercast repair`: a new data file from what is readable of a damaged one. The damaged folder is only read, and SQLite
-//! never opens its file.
+//! `ordercast repair`: a new data file from what is readable of a damaged one. The damaged folder is only read, and
+//! SQLite never opens its file.
 
 mod indexes;
 mod page;
@@ -80,8 +80,8 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = open::connect(partial, flags).map_err(describe)?;
     schema::migrate(&mut connection).map_err(describe)?;
-    // An unfinished file is deleted, so it needs no journal, and no sync but one at the end. Orders are written before the
-    // products that they refer to.
+    // An unfinished file is deleted, so it needs no journal, and no sync but one at the end. Orders are written before
+    // the products that they refer to.
     let pragmas = format!(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -{CACHE_KIB};
          CREATE TEMP TABLE saved_keys (key TEXT PRIMARY KEY, n, at_ms, product, amount) WITHOUT ROWID;"
@@ -126,8 +126,8 @@ fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Writes the keys in the order of their use, and returns their number. A lost key of a single order is taken from the order
-/// log, if it is younger than the oldest readable key.
+/// Writes the keys in the order of their use, and returns their number. A lost key of a single order is taken from the
+/// order log, if it is younger than the oldest readable key.
 fn write_keys(connection: &Connection, products: usize) -> rusqlite::Result<u64> {
     connection.execute(
         "INSERT OR IGNORE INTO saved_keys SELECT key, seq, at_ms, product, amount FROM orders

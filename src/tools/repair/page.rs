@@ -1,5 +1,6 @@
 //! One page of a SQLite file: its kind, its cells, and the records in them. Owns the page and record formats
-//! (<https://sqlite.org/fileformat2.html>); knows none of our tables. No byte is trusted: what breaks the format is left out.
+//! (<https://sqlite.org/fileformat2.html>); knows none of our tables. No byte is trusted: what breaks the format is
+//! left out.
 
 /// The length of the file header, which begins the first page.
 pub const HEADER_BYTES: usize = 100;

@@ -1,9 +1,9 @@
-//! The pages of a SQLite file, read without SQLite, in whatever state they are: from the file, and from the write-ahead log
-//! (WAL) beside it. Owns the file format (<https://sqlite.org/fileformat2.html>); knows none of our tables.
+//! The pages of a SQLite file, read without SQLite, in whatever state they are: from the file, and from the write-ahead
+//! log (WAL) beside it. Owns the file format (<https://sqlite.org/fileformat2.html>); knows none of our tables.
 //!
-//! SQLite finds a row from the root of its table downwards, so one damaged page can hide all pages below it, and without the
-//! first page nothing is found. But every page holds its own kind and its own records. No byte is trusted: what breaks the
-//! format is left out.
+//! SQLite finds a row from the root of its table downwards, so one damaged page can hide all pages below it, and
+//! without the first page nothing is found. But every page holds its own kind and its own records. No byte is trusted:
+//! what breaks the format is left out.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

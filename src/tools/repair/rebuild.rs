@@ -2,7 +2,8 @@
 //!
 //! Orders and keys refer to products by row id, so every product keeps its row id, and a lost one is replaced:
 //!
-//! - its id is taken from the index of ids, which is on other pages; if that is lost too, it is `recovered-` and the row id;
+//! - its id is taken from the index of ids, which is on other pages; if that is lost too, it is `recovered-` and the
+//!   row id;
 //! - its total is the last one in the order log;
 //! - its category is the one whose prefix the id has; if there is none, a new category `recovered`;
 //! - its name is its id. The price and the description are lost.

@@ -1,5 +1,5 @@
-//! Reads the rows of a damaged data file. Owns how rows are matched to our tables by their columns, and which rows are valid;
-//! knows nothing of where they are written.
+//! Reads the rows of a damaged data file. Owns how rows are matched to our tables by their columns, and which rows are
+//! valid; knows nothing of where they are written.
 //!
 //! Every leaf page is read by itself, so a row is lost only with the page that holds it. The column types of our tables
 //! differ, so that each row shows its table.
