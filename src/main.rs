@@ -84,7 +84,7 @@ fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
             match signal {
                 SIGHUP if has_tokens => match handle.reload() {
                     Ok(()) => log::info!("the token files have been read again"),
-                    Err(error) => log::error!("{error}; the tokens stay as they were"),
+                    Err(error) => log::error!("{error:#}; the tokens stay as they were"),
                 },
                 _ if ending => std::process::exit(128 + signal),
                 _ => {

@@ -1,6 +1,7 @@
 //! Bearer tokens (RFC 6750) from the operator's files, for reading and for writing. Tokens are compared in constant
 //! time and never logged.
 
+use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use subtle::{Choice, ConstantTimeEq};
+
+use crate::store::Reason;
 
 /// The shortest token, in bytes: a shorter one could be guessed over the network.
 pub const MIN_TOKEN_BYTES: usize = 16;
@@ -42,16 +45,21 @@ pub enum AccessError {
 #[derive(Debug)]
 pub struct TokenFileError {
     path: PathBuf,
-    why: String,
+    reason: Reason,
 }
 
 impl fmt::Display for TokenFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the token file {} cannot be used: {}", self.path.display(), self.why)
+        write!(f, "the token file {} cannot be used: ", self.path.display())?;
+        self.reason.fmt(f)
     }
 }
 
-impl std::error::Error for TokenFileError {}
+impl Error for TokenFileError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.cause()
+    }
+}
 
 /// A token, which `Debug` does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -158,9 +166,9 @@ fn contains(list: Option<&Vec<Token>>, token: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<Token>, TokenFileError> {
-    let error = |why: String| TokenFileError { path: path.to_owned(), why };
-    let text = read_bounded(path).map_err(|cause| error(cause.to_string()))?;
-    parse(&text).map_err(error)
+    let error = |reason| TokenFileError { path: path.to_owned(), reason };
+    let text = read_bounded(path).map_err(|cause| error(Reason::new("it cannot be read", cause)))?;
+    parse(&text).map_err(|why| error(why.into()))
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {

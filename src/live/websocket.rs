@@ -1,6 +1,6 @@
-//! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes; the
-//! only user of tungstenite's protocol. A [`SessionHandler`] decides what messages mean. Totals do not come by here:
-//! the fan-out thread sends them through the [`Subscriber`] straight to the socket.
+//! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes. A
+//! [`SessionHandler`] decides what messages mean. Totals do not come by here: the fan-out thread sends them through the
+//! [`Subscriber`] straight to the socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::api::tokens::TokenFileError;
-use crate::store::StoreError;
+use crate::store::{Reason, StoreError};
 
 /// Why a server did not start, or ended by itself.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum ServerError {
     /// The data folder cannot be used; the text says what to do.
     Store(StoreError),
     /// The catalogue cannot be used; the text says where it is wrong.
-    Catalog(String),
+    Catalog(Reason),
     /// A token file cannot be used.
     Tokens(TokenFileError),
     /// The folder of the web app cannot be used.
@@ -38,7 +38,7 @@ impl fmt::Display for ServerError {
             Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
             Self::Store(error) => error.fmt(f),
             Self::Tokens(error) => error.fmt(f),
-            Self::Catalog(why) => write!(f, "the catalogue cannot be used: {why}"),
+            Self::Catalog(reason) => write!(f, "the catalogue cannot be used: {reason}"),
             Self::StaticDir(path, _) => write!(f, "cannot serve files from {}", path.display()),
             Self::System(_) => write!(f, "the system refused what the server needs"),
             Self::Broken(thread) => write!(f, "the {thread} thread has ended; this is a bug"),
@@ -55,7 +55,8 @@ impl Error for ServerError {
             // These print as themselves, so the chain goes on behind them.
             Self::Store(error) => error.source(),
             Self::Tokens(error) => error.source(),
-            Self::Catalog(_) | Self::Broken(_) => None,
+            Self::Catalog(reason) => reason.cause(),
+            Self::Broken(_) => None,
         }
     }
 }

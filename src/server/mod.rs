@@ -30,7 +30,7 @@ use crate::json;
 use crate::ledger;
 use crate::live::{fanout, history, slow_sockets};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Stored, seed};
+use crate::store::{Reason, Stored, seed};
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -228,11 +228,12 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
         None => ("the built-in catalogue".to_owned(), BUILT_IN_CATALOG.into()),
         Some(path) => {
             let name = path.display().to_string();
-            let file = std::fs::read(path).map_err(|error| ServerError::Catalog(format!("{name}: {error}")))?;
+            let file = std::fs::read(path)
+                .map_err(|error| ServerError::Catalog(Reason::new(format!("{name} cannot be read"), error)))?;
             (name, Cow::Owned(file))
         }
     };
-    let named = |why: String| ServerError::Catalog(format!("{name}: {why}"));
+    let named = |why: String| ServerError::Catalog(format!("{name}: {why}").into());
     let wanted = json::parse_catalog(&file).map_err(named)?;
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
     // The built-in catalogue is an example: it is only added to an empty folder.

@@ -15,19 +15,17 @@ pub struct Reason {
 
 impl Reason {
     /// A text with the error behind it.
-    pub fn new(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
         Self { text: text.to_string(), cause: Some(Box::new(cause)) }
     }
 
     /// The same reason with a text before its own.
-    #[must_use]
-    pub fn prefixed(self, prefix: impl fmt::Display) -> Self {
+    pub(crate) fn prefixed(self, prefix: impl fmt::Display) -> Self {
         Self { text: format!("{prefix}: {}", self.text), ..self }
     }
 
     /// The error behind the text, for [`Error::source`].
-    #[must_use]
-    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+    pub(crate) fn cause(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as _)
     }
 }
@@ -77,19 +75,17 @@ const ADVICE_ON_DAMAGE: &str = "restore a backup, or see with `ordercast check` 
 
 impl StoreError {
     /// [`StoreError::Unusable`] with a cause.
-    pub fn unusable(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn unusable(text: impl fmt::Display, cause: impl Error + Send + Sync + 'static) -> Self {
         Self::Unusable(Reason::new(text, cause))
     }
 
     /// A file whose content is damaged.
-    #[must_use]
-    pub fn damaged(path: &Path, what: &str) -> Self {
+    pub(crate) fn damaged(path: &Path, what: &str) -> Self {
         Self::Unusable(format!("{} is damaged ({what}); {ADVICE_ON_DAMAGE}", path.display()).into())
     }
 
     /// An error of SQLite's while a file is opened, read or made outside of a commit.
-    #[must_use]
-    pub fn opening(path: &Path, error: rusqlite::Error) -> Self {
+    pub(crate) fn opening(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.display();
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
@@ -105,8 +101,7 @@ impl StoreError {
     }
 
     /// An error of SQLite's during a commit to a file that may grow to `cap` bytes.
-    #[must_use]
-    pub fn committing(error: rusqlite::Error, cap: Option<u64>) -> Self {
+    pub(crate) fn committing(error: rusqlite::Error, cap: Option<u64>) -> Self {
         if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
             return Self::Failed(Reason::new("the data could not be written", error));
         }
