@@ -146,7 +146,7 @@ impl Routes {
             (_, route) => {
                 let allow = route.allow();
                 let hint = match route {
-                    Route::Product(_) => "; GET /orders/{category} tells the totals",
+                    Route::Product(_) => "; GET /orders/{category} returns the totals",
                     _ => "",
                 };
                 Err(Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow))
