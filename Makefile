@@ -18,7 +18,7 @@ build:
 
 # Many tests wait for a deadline of the server, so that more of them run at a time than there are cores. One that fails
 # does not hide the results of those behind it.
-TEST_THREADS ?= 32
+TEST_THREADS ?= 16
 test:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --no-fail-fast
 

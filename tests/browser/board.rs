@@ -28,11 +28,11 @@ fn open_board(browser: &Browser, server: &Server, category: &str) {
     browser.until(DEADLINE, &state_is("live"));
 }
 
-fn state_is(state: &str) -> String {
+pub fn state_is(state: &str) -> String {
     format!("document.querySelector('#state').dataset.state === '{state}'")
 }
 
-fn total_is(id: &str, total: i64) -> String {
+pub fn total_is(id: &str, total: i64) -> String {
     format!("document.querySelector('product-item[data-id={id}] > [slot=orders]')?.textContent === '{total}'")
 }
 

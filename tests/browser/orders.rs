@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::board::{state_is, total_is};
 use crate::common::disk::{Call, ENOSPC, LOG};
 use crate::common::{DEADLINE, Disk, Fault, Line, Server, order_log};
 use crate::webdriver::Browser;
@@ -110,14 +111,6 @@ fn open_board(browser: &Browser, addr: SocketAddr) {
     browser.open(&format!("http://{addr}/#electronics"));
     browser.until(DEADLINE, &state_is("live"));
     browser.until(DEADLINE, &total_is("A1", 3));
-}
-
-fn state_is(state: &str) -> String {
-    format!("document.querySelector('#state').dataset.state === '{state}'")
-}
-
-fn total_is(id: &str, total: i64) -> String {
-    format!("document.querySelector('product-item[data-id={id}] > [slot=orders]')?.textContent === '{total}'")
 }
 
 fn waiting_says(words: &str) -> String {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::board::{state_is, total_is};
 use crate::common::{Builder, DEADLINE, Server, TempDir, wait_until};
 use crate::webdriver::Browser;
 
@@ -54,14 +55,6 @@ impl Files {
 
 fn board(server: &Server) -> String {
     format!("http://{}/#electronics", server.addr())
-}
-
-fn state_is(state: &str) -> String {
-    format!("document.querySelector('#state').dataset.state === '{state}'")
-}
-
-fn total_is(id: &str, total: i64) -> String {
-    format!("document.querySelector('product-item[data-id={id}] > [slot=orders]')?.textContent === '{total}'")
 }
 
 /// Opens a board that can be seen without a token.

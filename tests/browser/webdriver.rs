@@ -1,5 +1,5 @@
-//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). One runs at a time, because it
-//! may use all of a small machine, and the tests have deadlines. Dropping it ends it and removes its profile.
+//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). Dropping it ends it and removes its
+//! profile.
 //!
 //! This module does not know the board: selectors and expectations are in the tests.
 
@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,32 @@ const POLL: Duration = Duration::from_millis(10);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SHADOW: &str = "shadow-6066-11e4-a52e-4f735466cecf";
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Browsers that run at a time: much of what they do is to wait, and more would miss the tests' deadlines on a small machine.
+const AT_A_TIME: usize = 2;
+
+/// A place among the browsers that may run; dropping it frees the place.
+#[derive(Debug)]
+struct Turn;
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+impl Turn {
+    fn wait() -> Turn {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |running: &mut usize| *running >= AT_A_TIME;
+        let mut running = FREED.wait_while(running, is_full).unwrap_or_else(PoisonError::into_inner);
+        *running += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        FREED.notify_one();
+    }
+}
 
 /// A browser with one session and at least one window.
 pub struct Browser {
@@ -54,7 +80,7 @@ pub struct Browser {
     browser: Option<u64>,
     /// The browser's profile and temporary files.
     folder: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Browser {
@@ -71,9 +97,11 @@ impl Browser {
             skip("chromium and chromedriver are not installed (make deps)", true);
             return None;
         };
-        let turn = ONE_AT_A_TIME.lock();
-        let turn = turn.unwrap_or_else(PoisonError::into_inner);
-        let folder = env::temp_dir().join(format!("ordercast-browser-{}", process::id()));
+        let turn = Turn::wait();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // The number has a fixed length, so that no name begins with another one: see `is_ours`.
+        let folder = env::temp_dir().join(format!("ordercast-browser-{}-{number:04}", process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
         let mut driver = Command::new(driver)

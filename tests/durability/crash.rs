@@ -1,6 +1,6 @@
 //! The server is killed under load twenty times, and every answered order is on disk.
 
-use crate::common::load::{follow, parse_total, spawn};
+use crate::common::load::{follow, parse_total, spawn, turn};
 use crate::common::{Client, DEADLINE, Server, WebSocket, wait_until};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,6 +34,7 @@ fn counts(totals: &HashMap<String, i64>) -> [i64; POSTERS] {
 
 #[test]
 fn every_answered_order_survives_being_killed_under_load_twenty_times() {
+    let _turn = turn();
     let mut server = Server::start();
     let sent: [AtomicI64; POSTERS] = Default::default();
     let answered: [AtomicI64; POSTERS] = Default::default();

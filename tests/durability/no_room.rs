@@ -1,7 +1,7 @@
 //! No space for the data: a small file system that is full, and a file that has reached `--max-data-bytes`. Orders are
 //! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
 
-use crate::common::load::parse_total;
+use crate::common::load::{parse_total, turn};
 use crate::common::{DEADLINE, Server, TempDir, WebSocket, skip, wait_until};
 use std::fs;
 use std::path::Path;
@@ -86,6 +86,7 @@ fn sum_of_log(server: &Server) -> i64 {
 
 #[test]
 fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second_of_room() {
+    let _turn = turn();
     let Some(disk) = SmallDisk::mount() else { return };
     // Leave little space to fill.
     let ballast = disk.path().join("ballast");
@@ -116,6 +117,7 @@ fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second
 
 #[test]
 fn a_file_at_its_cap_answers_507_and_old_orders_make_room_when_they_may_go() {
+    let _turn = turn();
     let folder = TempDir::new();
     let capped = || Server::builder().data(&folder.path().join("data")).arg("--max-data-bytes").arg("1048576");
     let mut server = capped().start();

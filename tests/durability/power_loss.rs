@@ -5,7 +5,7 @@
 //! losses. The recording itself differs from run to run, so the image of a failure is kept.
 
 use crate::common::disk::{FOLDER, LOG, MAIN};
-use crate::common::load::spawn;
+use crate::common::load::{spawn, turn};
 use crate::common::{Client, DEADLINE, Disk, Random, Server, WebSocket, wait_until};
 use crate::promises::{Orderers, Product, Promises, totals, write_image};
 use crate::replay::{Image, Loss, Replay};
@@ -205,6 +205,7 @@ fn seed() -> u64 {
 
 #[test]
 fn what_was_answered_or_shown_is_there_after_the_power_went_out_at_any_moment() {
+    let _turn = turn();
     let images = number_from("ORDERCAST_POWER_RUNS").map_or(IMAGES, |runs| runs as usize);
     let seed = seed();
     for (turn, first) in (0..images).step_by(IMAGES_A_RECORDING).enumerate() {
@@ -225,6 +226,7 @@ fn what_was_answered_or_shown_is_there_after_the_power_went_out_at_any_moment() 
 /// The check must detect a disk that reports syncs that it has not done.
 #[test]
 fn a_disk_that_lies_about_its_syncs_is_detected() {
+    let _turn = turn();
     let Some(disk) = Disk::new() else { return };
     let recording = record(&disk);
     for (lie, count) in [(MAIN | LOG, 20), (LOG, 20), (MAIN, 60)] {

@@ -3,7 +3,7 @@
 //!
 //! `ORDERCAST_TORTURE_ROUNDS` is the number of kills (`make torture`), `ORDERCAST_SEED` repeats the choices of a run.
 
-use crate::common::load::spawn;
+use crate::common::load::{spawn, turn};
 use crate::common::{Client, DEADLINE, Line, Random, Server, WebSocket, order_log, seed};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -182,6 +182,7 @@ fn post(client: &mut Client, path: &str, media_type: &str, key: Option<&str>, bo
 
 #[test]
 fn every_order_that_is_sent_until_it_is_answered_counts_exactly_once() {
+    let _turn = turn();
     let rounds = std::env::var("ORDERCAST_TORTURE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let seed = seed();
     let mut server = Server::builder().listen("127.0.0.2:0").start();
