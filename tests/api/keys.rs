@@ -214,8 +214,8 @@ fn keys_survive_a_kill_and_an_end_in_order() {
     assert_eq!(server.total("A1"), 23);
 }
 
-/// Many clients send the same order at the same moment, so that some repeats are in the commit of the first one. In each
-/// round one client sends another order under the same key: only one of the two orders may count.
+/// Many clients send the same order at the same moment, so that some repeats are in the commit of the first one. In
+/// each round one client sends another order under the same key: only one of the two orders may count.
 #[test]
 fn replays_at_the_same_moment_count_once() {
     const ROUNDS: usize = 30;

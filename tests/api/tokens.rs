@@ -6,8 +6,8 @@ use crate::guarded::{Guarded, READER, WRITER, WRONG, ask, open};
 
 const ORDER: &str = "{\"amount\":1}";
 
-/// Checks a rejection whose challenge has this `error` (RFC 6750, section 3.1): none without a token, `invalid_token` for
-/// an unknown one, `insufficient_scope` for one that may not write.
+/// Checks a rejection whose challenge has this `error` (RFC 6750, section 3.1): none without a token, `invalid_token`
+/// for an unknown one, `insufficient_scope` for one that may not write.
 #[track_caller]
 fn expect_denied(reply: &Reply, status: u16, error: &str) {
     reply.problem(status);

@@ -214,8 +214,8 @@ fn switching_category_leaves_nothing_of_the_former_behind() {
     assert_eq!(ids(&browser), json!(["B1"]));
     server.client().order("B1", 1);
     browser.until(AT_ONCE, &total_is("B1", 102));
-    // Late totals of the former category cause no request. A change loads the list and the categories, or less if the next
-    // change comes first.
+    // Late totals of the former category cause no request. A change loads the list and the categories, or less if the
+    // next change comes first.
     let requests = browser.run("return requests");
     assert!(requests.as_array().is_some_and(|all| all.len() <= 30), "{requests}");
 

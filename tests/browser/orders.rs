@@ -1,5 +1,5 @@
-//! Orders made on the board: each counts once, also when the server ends, answers are lost, or the page is reloaded. Needs
-//! chromium and chromedriver (`make deps`).
+//! Orders made on the board: each counts once, also when the server ends, answers are lost, or the page is reloaded.
+//! Needs chromium and chromedriver (`make deps`).
 //!
 //! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of a board with waiting orders.
 
@@ -31,8 +31,8 @@ const NOTHING_WAITS: &str = "document.querySelector('#waiting').textContent === 
 const NO_PROBLEM: &str = "document.querySelector('#problem').hidden";
 const NOTHING_STORED: &str = "sessionStorage.length === 0";
 
-/// Between the browser and the server: relays bytes in both directions, records requests, and loses the answers to orders
-/// while it is told to. A connection whose answer was lost stays open and silent.
+/// Between the browser and the server: relays bytes in both directions, records requests, and loses the answers to
+/// orders while it is told to. A connection whose answer was lost stays open and silent.
 struct Relay {
     addr: SocketAddr,
     wire: Arc<Wire>,

@@ -1,5 +1,5 @@
-//! The server behind nginx with docs/nginx.conf: that file, with other ports. Needs nginx (`make deps`), and chromium for the
-//! board.
+//! The server behind nginx with docs/nginx.conf: that file, with other ports. Needs nginx (`make deps`), and chromium
+//! for the board.
 
 use std::env;
 use std::fs;
@@ -40,8 +40,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the server as docs/proxy.md says, and nginx in front of it. `None` without nginx, after a message; where `CI`
-    /// is `true` that is a failure.
+    /// Starts the server as docs/proxy.md says, and nginx in front of it. `None` without nginx, after a message; where
+    /// `CI` is `true` that is a failure.
     #[track_caller]
     fn start() -> Option<(Server, Proxy)> {
         Proxy::start_before(Server::builder())

@@ -1,5 +1,5 @@
-//! The board of a server with token files: the browser asks for a token, which visitors know as the access code, keeps it in
-//! its tab, and orders with it. Needs chromium and chromedriver (`make deps`).
+//! The board of a server with token files: the browser asks for a token, which visitors know as the access code, keeps
+//! it in its tab, and orders with it. Needs chromium and chromedriver (`make deps`).
 //!
 //! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of the dialog.
 

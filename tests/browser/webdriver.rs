@@ -1,5 +1,5 @@
-//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). Dropping it ends it and removes its
-//! profile.
+//! A headless Chromium, driven through chromedriver (W3C WebDriver: JSON over plain HTTP). Dropping it ends it and
+//! removes its profile.
 //!
 //! This module does not know the board: selectors and expectations are in the tests.
 
@@ -21,8 +21,8 @@ use crate::common::{Client, skip};
 /// The names of the browser's command in different distributions.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// `--no-sandbox` because root in a container may have no user namespaces for the sandbox; with the other flags Chromium
-/// connects only to the server under test.
+/// `--no-sandbox` because root in a container may have no user namespaces for the sandbox; with the other flags
+/// Chromium connects only to the server under test.
 const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
@@ -45,7 +45,8 @@ const POLL: Duration = Duration::from_millis(10);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SHADOW: &str = "shadow-6066-11e4-a52e-4f735466cecf";
 
-/// Browsers that run at a time: much of what they do is to wait, and more would miss the tests' deadlines on a small machine.
+/// Browsers that run at a time: much of what they do is to wait, and more would miss the tests' deadlines on a small
+/// machine.
 const AT_A_TIME: usize = 2;
 
 /// A place among the browsers that may run; dropping it frees the place.

@@ -1,6 +1,6 @@
-//! Disk faults: the server runs with `tests/common/disk_shim.c` preloaded, which makes calls on the data folder fail, stop
-//! short or hang, and records every call in a trace. In `tests/durability`, `trace.rs` reads the trace, and `replay.rs`
-//! computes from it what a power cut may leave on the disk.
+//! Disk faults: the server runs with `tests/common/disk_shim.c` preloaded, which makes calls on the data folder fail,
+//! stop short or hang, and records every call in a trace. In `tests/durability`, `trace.rs` reads the trace, and
+//! `replay.rs` computes from it what a power cut may leave on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! The echo example as a real process, and a client that checks every frame of it: unfragmented, unmasked, without reserved
-//! bits, and with the shortest form of its length.
+//! The echo example as a real process, and a client that checks every frame of it: unfragmented, unmasked, without
+//! reserved bits, and with the shortest form of its length.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};

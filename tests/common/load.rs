@@ -12,8 +12,8 @@ use super::{Client, WebSocket};
 /// Enough for a thread that follows a feed, and small enough for hundreds of threads.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Waits for the other tests of this binary that load the machine, and keeps them waiting until it is dropped: what each
-/// measures would be the load of the others. Tests that mostly wait run beside them.
+/// Waits for the other tests of this binary that load the machine, and keeps them waiting until it is dropped: what
+/// each measures would be the load of the others. Tests that mostly wait run beside them.
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -44,8 +44,8 @@ pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() ->
     }
 }
 
-/// Prints why a test is skipped. Where `CI` is `true`, a test that lacks something that `make deps` or the system installs
-/// (`is_fault`) fails instead.
+/// Prints why a test is skipped. Where `CI` is `true`, a test that lacks something that `make deps` or the system
+/// installs (`is_fault`) fails instead.
 #[track_caller]
 pub fn skip(why: &str, is_fault: bool) {
     assert!(!is_fault || env::var("CI").as_deref() != Ok("true"), "{why}");

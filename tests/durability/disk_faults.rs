@@ -1,6 +1,6 @@
-//! Disk faults of every kind at every step of a commit. An order that was answered with success counts once, one that was
-//! rejected never counts, and only one that was answered with "not known" (500) may count once or not. This holds during
-//! the fault, after it, and after a kill or a power cut during it.
+//! Disk faults of every kind at every step of a commit. An order that was answered with success counts once, one that
+//! was rejected never counts, and only one that was answered with "not known" (500) may count once or not. This holds
+//! during the fault, after it, and after a kill or a power cut during it.
 
 use crate::common::disk::{Call, EIO, ENOSPC, LOG, MAIN};
 use crate::common::{
@@ -15,13 +15,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const ENDINGS: [Ending; 2] = [Ending::Lifted, Ending::Killed];
-/// The writes of a commit of one order and the first of the next: a frame head and a page for each of two or three pages.
+/// The writes of a commit of one order and the first of the next: a frame head and a page for each of two or three
+/// pages.
 const WRITES: u32 = 7;
 /// The writes of a commit of one order.
 const ORDER_WRITES: u32 = 4;
 /// Bytes; less than a page.
 const PART: u32 = 1_000;
-/// SQLite runs a checkpoint when its WAL has 1,000 pages, each with a frame head; this size, in bytes, is some commits before.
+/// SQLite runs a checkpoint when its WAL has 1,000 pages, each with a frame head; this size, in bytes, is some commits
+/// before.
 const ALMOST_FULL: u64 = 960 * (4_096 + 24);
 const HUNG_READS: usize = 20;
 
@@ -236,8 +238,8 @@ fn a_server_ends_when_told_to_although_no_sync_succeeds() {
     }
 }
 
-/// What a killed server has written but not synced, the next server reads from the page cache. It must be synced before it
-/// is shown.
+/// What a killed server has written but not synced, the next server reads from the page cache. It must be synced before
+/// it is shown.
 #[test]
 fn what_is_shown_after_a_kill_before_the_sync_survives_a_power_cut() {
     let Some(mut shop) = shop() else { return };
@@ -284,9 +286,9 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
     shop.cut_the_power("after it hung", 4);
 }
 
-/// For every way to send an order: a plain request, one with an `Origin`, a batch, and a WebSocket command. After half a
-/// minute each is answered with "not known"; and when the disk works again, the late outcome is not sent as the answer to
-/// the client's next request.
+/// For every way to send an order: a plain request, one with an `Origin`, a batch, and a WebSocket command. After half
+/// a minute each is answered with "not known"; and when the disk works again, the late outcome is not sent as the
+/// answer to the client's next request.
 #[test]
 fn orders_that_hang_on_the_disk_are_answered_with_not_known_and_never_in_place_of_later_ones() {
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -367,8 +369,8 @@ fn orders_that_hang_on_the_disk_are_answered_with_not_known_and_never_in_place_o
     shop.server.terminate();
 }
 
-/// A subscriber that has seen orders of the original that the copy does not have must not resume on the copy, although the
-/// copy's first server could not record its start.
+/// A subscriber that has seen orders of the original that the copy does not have must not resume on the copy, although
+/// the copy's first server could not record its start.
 #[test]
 fn a_start_that_could_not_be_recorded_is_recorded_with_the_first_order() {
     let Some(disk) = Disk::new() else { return };

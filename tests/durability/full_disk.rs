@@ -1,5 +1,5 @@
-//! A full disk, simulated by a limit on the size of files: orders are rejected, only kept orders are counted, and the server
-//! recovers when there is space again.
+//! A full disk, simulated by a limit on the size of files: orders are rejected, only kept orders are counted, and the
+//! server recovers when there is space again.
 
 use crate::common::load::parse_total;
 use crate::common::{Server, WebSocket};
@@ -9,8 +9,8 @@ const ORDER: &str = "{\"amount\":1}";
 /// Far more orders than fit into a megabyte.
 const MOST_ORDERS: usize = 100_000;
 
-/// A server that cannot write files larger than one or two megabytes (shells differ in the unit). SIGXFSZ is ignored, so that
-/// writes beyond the limit fail as on a full disk.
+/// A server that cannot write files larger than one or two megabytes (shells differ in the unit). SIGXFSZ is ignored,
+/// so that writes beyond the limit fail as on a full disk.
 fn server_with_little_room() -> Server {
     Server::builder().shell("trap '' XFSZ; ulimit -S -f 2048").start()
 }

@@ -1,5 +1,6 @@
-//! Power cuts: whatever was answered or shown is there after a power cut, whichever unsynced writes the disk has kept. Runs of
-//! the server are recorded call by call; then the server opens images of what the disk may hold at many points of them.
+//! Power cuts: whatever was answered or shown is there after a power cut, whichever unsynced writes the disk has kept.
+//! Runs of the server are recorded call by call; then the server opens images of what the disk may hold at many points
+//! of them.
 //!
 //! `ORDERCAST_POWER_RUNS` is the number of images to open, and `ORDERCAST_POWER_SEED` repeats the choice of points and
 //! losses. The recording itself differs from run to run, so the image of a failure is kept.

@@ -1,5 +1,5 @@
-//! What the server has promised to its clients up to a point of the trace: answered orders, shown totals, listed products.
-//! And the check whether a folder still has all of it when the server opens it.
+//! What the server has promised to its clients up to a point of the trace: answered orders, shown totals, listed
+//! products. And the check whether a folder still has all of it when the server opens it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -16,8 +16,8 @@ use crate::trace::{Kind, Record};
 /// A connection: the number of the server process, from 0, and the port of the client.
 pub type Connection = (usize, u16);
 
-/// The product of each connection that sends orders. A port is used again after its connection is closed, so an entry is
-/// valid from the place in the trace at which its connection was opened.
+/// The product of each connection that sends orders. A port is used again after its connection is closed, so an entry
+/// is valid from the place in the trace at which its connection was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Orderers(HashMap<Connection, Vec<(u64, usize)>>);
 

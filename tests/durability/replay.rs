@@ -1,9 +1,9 @@
 //! What a power cut at any point of a trace may leave on the disk.
 //!
-//! The replay assumes only what a sync guarantees. Synced data is there. Every other sector has any version since the last
-//! sync, or the synced one; a file has any size since then; bytes that were never written are zeros or garbage; a file name
-//! is as at the last sync of the folder, or as at any time since. Sectors that a failed sync covered count as clean in the
-//! page cache: later syncs do not write them until they are written again.
+//! The replay assumes only what a sync guarantees. Synced data is there. Every other sector has any version since the
+//! last sync, or the synced one; a file has any size since then; bytes that were never written are zeros or garbage; a
+//! file name is as at the last sync of the folder, or as at any time since. Sectors that a failed sync covered count as
+//! clean in the page cache: later syncs do not write them until they are written again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -213,7 +213,8 @@ impl Replay {
             let call = self.calls.remove(&record.number);
             return call.into_iter().for_each(|call| self.finish(&call, record.result));
         }
-        // Another process has begun, whose calls are numbered from 1. Open calls of the one before may have been done or not.
+        // Another process has begun, whose calls are numbered from 1. Open calls of the one before may have been done
+        // or not.
         if record.number < self.last_number {
             let calls: Vec<Record> = self.calls.drain().map(|(_, call)| call).collect();
             calls.iter().for_each(|call| self.leave_open(call));

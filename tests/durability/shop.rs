@@ -1,5 +1,5 @@
-//! A server on a disk with faults, with posters and a subscriber, and a model of what they see: an order answered with 200
-//! counts exactly once, one answered with 503 or 507 never, and one with 500 or no answer once or not.
+//! A server on a disk with faults, with posters and a subscriber, and a model of what they see: an order answered with
+//! 200 counts exactly once, one answered with 503 or 507 never, and one with 500 or no answer once or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -160,8 +160,8 @@ impl Shop {
         }
     }
 
-    /// Posts and follows the feed during a fault. Orders may be answered with 200 or one of `refusals`. The model is checked
-    /// during the fault, after it, after a restart, and after power cuts at points of all that.
+    /// Posts and follows the feed during a fault. Orders may be answered with 200 or one of `refusals`. The model is
+    /// checked during the fault, after it, after a restart, and after power cuts at points of all that.
     #[track_caller]
     pub fn trial(&mut self, fault: Fault, ending: Ending, refusals: &[u16]) {
         self.turn += 1;

@@ -244,8 +244,8 @@ fn every_order_that_is_sent_until_it_is_answered_counts_exactly_once() {
     );
 }
 
-/// Sums could agree by chance, so every order is searched in the log. Orders without a key of their own are found by their
-/// position: a batch is complete and consecutive.
+/// Sums could agree by chance, so every order is searched in the log. Orders without a key of their own are found by
+/// their position: a batch is complete and consecutive.
 #[track_caller]
 fn check_every_order_once(parcels: &[Vec<Parcel>], log: &[Line]) {
     let mut named: HashMap<&str, (&str, i64)> = HashMap::new();
@@ -278,8 +278,8 @@ fn check_every_order_once(parcels: &[Vec<Parcel>], log: &[Line]) {
     assert_eq!(shuffled(&unnamed, &batches), Ok(()));
 }
 
-/// Checks that the orders are those of the two senders' parcels, each sender's in order and each parcel consecutive. Where
-/// two parcels begin alike both may fit, so all reachable pairs of positions are kept.
+/// Checks that the orders are those of the two senders' parcels, each sender's in order and each parcel consecutive.
+/// Where two parcels begin alike both may fit, so all reachable pairs of positions are kept.
 fn shuffled(orders: &[(&str, i64)], senders: &[&[Parcel]]) -> Result<(), String> {
     let [first, second] = senders else { return Err(format!("{} senders of batches", senders.len())) };
     let mut reached = std::collections::BTreeSet::from([(0, 0, 0)]);

@@ -14,8 +14,8 @@ const SUBSCRIBERS: usize = 200;
 const POSTERS: usize = 16;
 const ORDERS_EACH: usize = 1_250;
 const ORDERS: usize = POSTERS * ORDERS_EACH;
-/// How far the paced load may run ahead of the slowest subscriber, in totals. With the orders in flight it is less than the
-/// 64 buffers of a subscriber's channel, so no subscriber lags.
+/// How far the paced load may run ahead of the slowest subscriber, in totals. With the orders in flight it is less than
+/// the 64 buffers of a subscriber's channel, so no subscriber lags.
 const WINDOW: usize = 40;
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -140,8 +140,8 @@ fn a_paced_load_reaches_every_subscriber_whole_and_in_commit_order() {
     expect_only_the_snapshot(&mut others);
 }
 
-/// Checks that the totals contain every order once, and each poster's orders in sequence; returns the totals before each
-/// order and after the last.
+/// Checks that the totals contain every order once, and each poster's orders in sequence; returns the totals before
+/// each order and after the last.
 #[track_caller]
 fn check_every_order_once(plans: &[Plan], seen: &[(usize, i64)]) -> Vec<Totals> {
     assert_eq!(seen.len(), ORDERS);
@@ -179,7 +179,8 @@ fn check_visit(history: &[Totals], seen: &[(usize, i64)], visit: &[(usize, i64)]
     assert!(joins, "a snapshot does not join its stream: {visit:?}");
 }
 
-/// Four posters share a product, and each has its own bits of the total, which therefore tells the number of its orders.
+/// Four posters share a product, and each has its own bits of the total, which therefore tells the number of its
+/// orders.
 const COUNTER_BITS: u32 = 12;
 const PRODUCTS: [&str; 4] = ["A1", "A2", "A3", "A4"];
 const POSTERS_A_PRODUCT: usize = POSTERS / PRODUCTS.len();

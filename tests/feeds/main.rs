@@ -1,4 +1,5 @@
-//! What subscribers see, over WebSockets and as server-sent events: snapshots, live totals, positions, slow subscribers.
+//! What subscribers see, over WebSockets and as server-sent events: snapshots, live totals, positions, slow
+//! subscribers.
 //!
 //! A test belongs here if it follows a feed and checks that its totals are exact, in commit order and up to date.
 

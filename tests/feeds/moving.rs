@@ -57,7 +57,8 @@ fn a_subscriber_that_moves_while_it_is_far_behind_gets_the_whole_snapshot_once_i
     let _turn = turn();
     /// More totals than the socket buffers hold for a client that does not read.
     const ENOUGH: usize = 30_000;
-    /// Many, so that orders share their commits and the load ends long before the write deadline, on a busy machine too.
+    /// Many, so that orders share their commits and the load ends long before the write deadline, on a busy machine
+    /// too.
     const PIPELINES: usize = 30;
     let server = Server::start();
     let mut client = server.client();

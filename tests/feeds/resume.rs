@@ -1,5 +1,5 @@
-//! Resuming from a position: a subscriber that was cut off, stayed away or read too slowly gets every order of its feed once
-//! and in order. With a position that is not valid it gets a fresh snapshot.
+//! Resuming from a position: a subscriber that was cut off, stayed away or read too slowly gets every order of its feed
+//! once and in order. With a position that is not valid it gets a fresh snapshot.
 
 use crate::common::load::{pipeline_orders, turn};
 use crate::common::{DEADLINE, Form, Line, Positional, Server, Step, TempDir, WebSocket, order_log, ordercast};
@@ -123,8 +123,8 @@ fn expect_orders(feed: &mut Positional, log: &[Line], path: &str, after: u64) ->
     last
 }
 
-/// The orders in the meantime are few enough to be in memory, or too many; and both again after a restart, when memory has
-/// none.
+/// The orders in the meantime are few enough to be in memory, or too many; and both again after a restart, when memory
+/// has none.
 #[test]
 fn a_subscriber_that_was_away_gets_every_order_from_memory_and_from_the_log() {
     let _turn = turn();
@@ -285,8 +285,8 @@ fn a_subscription_that_moves_gets_the_positions_of_its_new_feed() {
     snapshot(&mut Positional::open(Form::WebSocket, server.addr(), ELECTRONICS, position));
 }
 
-/// While a subscriber catches up it counts as lagging, and it waits for the log with nothing left to send. A move must not
-/// be delayed there until the next total.
+/// While a subscriber catches up it counts as lagging, and it waits for the log with nothing left to send. A move must
+/// not be delayed there until the next total.
 #[test]
 fn a_subscription_that_moves_while_it_catches_up_gets_its_snapshot_at_once() {
     let _turn = turn();
@@ -308,8 +308,8 @@ fn a_subscription_that_moves_while_it_catches_up_gets_its_snapshot_at_once() {
     }
 }
 
-/// Missed orders are encoded for each subscriber, so they must not be in memory as a whole: many clients that come back and
-/// do not read would cost many times that.
+/// Missed orders are encoded for each subscriber, so they must not be in memory as a whole: many clients that come back
+/// and do not read would cost many times that.
 #[test]
 fn many_that_resume_and_do_not_read_cost_little_memory() {
     const SILENT: usize = 200;

@@ -1,5 +1,5 @@
-//! Resuming under load: subscribers that are cut off a hundred times at random moments, by themselves and by kills of the
-//! server, see each order of their feed exactly once, and so do subscribers that read slowly.
+//! Resuming under load: subscribers that are cut off a hundred times at random moments, by themselves and by kills of
+//! the server, see each order of their feed exactly once, and so do subscribers that read slowly.
 
 use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::order_log::{self, is_of};
@@ -248,7 +248,8 @@ fn subscribers_cut_off_a_hundred_times_see_every_order_of_their_feed_once() {
     assert!(followers[4].stretches.len() >= 5, "too few moves");
 }
 
-/// Reads a few bytes at a time while thousands of orders come, so that the server has to read the log for it; then the rest.
+/// Reads a few bytes at a time while thousands of orders come, so that the server has to read the log for it; then the
+/// rest.
 #[test]
 fn a_subscriber_that_reads_too_slowly_still_gets_every_order() {
     let _turn = turn();

@@ -1,5 +1,5 @@
-//! The HTTP side of the echo: it returns the body of a request with any method, path and framing (RFC 9110, sections 9 and
-//! 10.1.1; RFC 9112, sections 6, 7.1 and 9.3).
+//! The HTTP side of the echo: it returns the body of a request with any method, path and framing (RFC 9110, sections 9
+//! and 10.1.1; RFC 9112, sections 6, 7.1 and 9.3).
 
 use crate::common::echo::{Echo, Peer, text};
 use crate::common::websocket::{TEXT, UPGRADE, frame};

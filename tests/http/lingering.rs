@@ -1,5 +1,6 @@
 //! Responses that are sent before the body has arrived. They reach a client that goes on sending, because the server
-//! lingers: closing a socket with unread bytes would reset the connection and discard the response. Lingering is bounded.
+//! lingers: closing a socket with unread bytes would reset the connection and discard the response. Lingering is
+//! bounded.
 
 use crate::common::{Client, Server, wait_until};
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! All attacks at the same time on one server with two well-behaved clients: the attacks do not affect these, and afterwards
-//! the server uses what it used before.
+//! All attacks at the same time on one server with two well-behaved clients: the attacks do not affect these, and
+//! afterwards the server uses what it used before.
 
 use crate::attacks::Attacker;
 use crate::common::load::{parse_total, spawn, turn};
@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The length of the measured run, and of the warm-up with the same attacks, after which the memory is as large as such a
-/// run makes it.
+/// The length of the measured run, and of the warm-up with the same attacks, after which the memory is as large as such
+/// a run makes it.
 const RUN: Duration = Duration::from_secs(8);
 const WARM_UP: Duration = Duration::from_secs(5);
 const ATTACKERS: usize = 3;
 /// The pause between two orders of the well-behaved poster.
 const BETWEEN_ORDERS: Duration = Duration::from_millis(5);
-/// Bounds for the median and the maximum of the poster's response times. Usually they are a few milliseconds; the attackers
-/// share two cores with the server.
+/// Bounds for the median and the maximum of the poster's response times. Usually they are a few milliseconds; the
+/// attackers share two cores with the server.
 const USUAL: Duration = Duration::from_millis(100);
 const SLOWEST: Duration = Duration::from_secs(2);
 /// How much the memory may grow from the end of the warm-up to the end of the run.

@@ -1,5 +1,5 @@
-//! The cap on connections from one client address: connections above it are rejected, and other addresses are not affected.
-//! The other address is the IPv6 loopback, because std cannot choose the address that it connects from.
+//! The cap on connections from one client address: connections above it are rejected, and other addresses are not
+//! affected. The other address is the IPv6 loopback, because std cannot choose the address that it connects from.
 
 use crate::common::load::spawn;
 use crate::common::websocket::close_frame;

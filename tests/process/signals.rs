@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long shutdown may take if every client answers the close frame; the server would wait a little longer for others.
+/// How long shutdown may take if every client answers the close frame; the server would wait a little longer for
+/// others.
 const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]

@@ -19,8 +19,8 @@ fn a_server_whose_standard_output_is_closed_still_serves() {
     assert_eq!(server.terminate().code(), Some(0));
 }
 
-/// The server logs at the start, because few descriptors lower the cap on connections, and when the first commit fails. The
-/// buffer of standard error is full, so it takes neither line.
+/// The server logs at the start, because few descriptors lower the cap on connections, and when the first commit fails.
+/// The buffer of standard error is full, so it takes neither line.
 #[test]
 fn a_standard_error_that_is_not_read_delays_nothing() {
     let (stderr, _never_read) = UnixStream::pair().expect("a pair of sockets");

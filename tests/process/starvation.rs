@@ -1,4 +1,5 @@
-//! Descriptors and threads run out: open connections are still served, and new ones are served when there are some again.
+//! Descriptors and threads run out: open connections are still served, and new ones are served when there are some
+//! again.
 
 use crate::common::{Client, DEADLINE, Server, WebSocket, skip, wait_until};
 use crate::system_limits::{bound_by_process_limit, has_prlimit, set_limit};

@@ -59,8 +59,9 @@ pub fn may_open(descriptors: u64) -> bool {
     soft() >= descriptors
 }
 
-/// A server for which the limit on processes applies. It does not apply to the superuser, so in that case the server runs as
-/// another user that may still write into the folder of the test. `None`, after a message, if that is not possible.
+/// A server for which the limit on processes applies. It does not apply to the superuser, so in that case the server
+/// runs as another user that may still write into the folder of the test. `None`, after a message, if that is not
+/// possible.
 #[track_caller]
 pub fn bound_by_process_limit(server: Builder) -> Option<Builder> {
     if !has_prlimit() {

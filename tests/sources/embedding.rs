@@ -1,5 +1,5 @@
-//! The library in this process, as a program that embeds it uses it. One test, because it looks at the threads of the whole
-//! process.
+//! The library in this process, as a program that embeds it uses it. One test, because it looks at the threads of the
+//! whole process.
 
 use std::error::Error;
 use std::fs;

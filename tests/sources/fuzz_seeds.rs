@@ -1,5 +1,5 @@
-//! The checks of the fuzz targets hold for every seed. Each fault that fuzzing has found is a seed, so every test run would
-//! find it again. `fuzz/run.sh` says how to fuzz.
+//! The checks of the fuzz targets hold for every seed. Each fault that fuzzing has found is a seed, so every test run
+//! would find it again. `fuzz/run.sh` says how to fuzz.
 
 #[path = "../../fuzz/checks/mod.rs"]
 mod checks;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders of `src/`, from the highest to the lowest. `main.rs` and `lib.rs` stand above all of them; `log.rs` stands
-/// below all of them.
+/// The folders of `src/`, from the highest to the lowest. `main.rs` and `lib.rs` stand above all of them; `log.rs`
+/// stands below all of them.
 const LAYERS: [&str; 10] = ["server", "api", "ledger", "live", "tools", "config", "json", "store", "http", "tally"];
 
 /// The commands beside the server: only `main.rs` and `lib.rs` may use them.

@@ -123,7 +123,8 @@ fn position_after_an_order(server: &Server) -> String {
     position(&feed.text())
 }
 
-/// Whether a feed that resumes from this position gets a fresh snapshot: only that has A2, for which there are no orders.
+/// Whether a feed that resumes from this position gets a fresh snapshot: only that has A2, for which there are no
+/// orders.
 #[track_caller]
 fn is_foreign(server: &Server, position: &str) -> bool {
     let mut feed = feed(server, position);

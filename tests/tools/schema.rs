@@ -1,11 +1,12 @@
-//! Files of other versions: the tools read an older one as it is, a server migrates it, and a newer one is rejected and not
-//! changed.
+//! Files of other versions: the tools read an older one as it is, a server migrates it, and a newer one is rejected and
+//! not changed.
 
 use crate::common::folder::{exported, files};
 use crate::common::{Server, TempDir, ordercast};
 use std::fs;
 
-/// Created with the SQL of schema 1: three products, and 300 orders for two of them with sums of 600 (T1) and −100 (Y1).
+/// Created with the SQL of schema 1: three products, and 300 orders for two of them with sums of 600 (T1) and −100
+/// (Y1).
 const SCHEMA_1: &[u8] = include_bytes!("schema-1.sqlite3");
 
 fn expected() -> Vec<(String, i64)> {

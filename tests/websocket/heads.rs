@@ -1,5 +1,5 @@
-//! Frame heads against the echo: a length must be in its shortest form, and an invalid head is rejected before the payload
-//! arrives (RFC 6455, sections 5.1, 5.2 and 5.5).
+//! Frame heads against the echo: a length must be in its shortest form, and an invalid head is rejected before the
+//! payload arrives (RFC 6455, sections 5.1, 5.2 and 5.5).
 
 use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, pong, text};

@@ -1,5 +1,5 @@
-//! Text must be UTF-8, and invalid bytes are rejected as they arrive, against the echo (RFC 6455, sections 5.6 and 8.1; the
-//! Autobahn suite's group 6).
+//! Text must be UTF-8, and invalid bytes are rejected as they arrive, against the echo (RFC 6455, sections 5.6 and 8.1;
+//! the Autobahn suite's group 6).
 
 use crate::cases::{Case, case, check};
 use crate::common::echo::{Echo, binary, pong, text};

@@ -1,5 +1,5 @@
-//! Wrong histories: each is a valid one with a single change, as a server with one mistake would cause it. The check must
-//! reject them all.
+//! Wrong histories: each is a valid one with a single change, as a server with one mistake would cause it. The check
+//! must reject them all.
 
 use std::collections::HashMap;
 

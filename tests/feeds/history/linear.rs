@@ -1,15 +1,15 @@
-//! Checks that a history of concurrent clients is linearizable (Herlihy and Wing 1990): there is one order of all operations
-//! that is consistent with real time and in which each gets the answer of a single, sequential tally.
+//! Checks that a history of concurrent clients is linearizable (Herlihy and Wing 1990): there is one order of all
+//! operations that is consistent with real time and in which each gets the answer of a single, sequential tally.
 //!
-//! Finding such an order by search (Wing and Gong 1993, Lowe 2017) takes exponential time in the worst case: the problem is
-//! NP-complete. Here the server provides the order, its log, so this verifies a witness in O(n log n). It replays the log by
-//! the sequential rules, then sweeps over all invocations and responses in time order with one number: the largest sequence
-//! number that any finished operation has seen. An operation takes effect within its interval if its sequence number is larger
-//! than that number was at its invocation; it follows that no operation sees it before its invocation. A read of totals has no
-//! sequence number: it is placed at the first state, not before the number at its invocation, that has the totals it saw. The
-//! first state is the best choice, because it restricts later operations least. In one point the check is stricter than a
-//! search: it rejects a history that is linearizable only in another order than the log's, because the log is part of the
-//! promise.
+//! Finding such an order by search (Wing and Gong 1993, Lowe 2017) takes exponential time in the worst case: the
+//! problem is NP-complete. Here the server provides the order, its log, so this verifies a witness in O(n log n). It
+//! replays the log by the sequential rules, then sweeps over all invocations and responses in time order with one
+//! number: the largest sequence number that any finished operation has seen. An operation takes effect within its
+//! interval if its sequence number is larger than that number was at its invocation; it follows that no operation sees
+//! it before its invocation. A read of totals has no sequence number: it is placed at the first state, not before the
+//! number at its invocation, that has the totals it saw. The first state is the best choice, because it restricts later
+//! operations least. In one point the check is stricter than a search: it rejects a history that is linearizable only
+//! in another order than the log's, because the log is part of the promise.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,8 @@ pub type Sent = (String, &'static str, i64);
 
 #[derive(Clone, Debug)]
 pub enum What {
-    /// Orders that were sent in one request under their keys, for the first time or again, and were answered with success.
+    /// Orders that were sent in one request under their keys, for the first time or again, and were answered with
+    /// success.
     Orders(Vec<Sent>),
     /// An order that was rejected because its key was used for another one.
     KeyReused(Sent),
@@ -120,8 +121,9 @@ fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
     Ok(keys)
 }
 
-/// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and that
-/// orders of one request are consecutive. Returns the last sequence number of a request for each of its sequence numbers.
+/// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and
+/// that orders of one request are consecutive. Returns the last sequence number of a request for each of its sequence
+/// numbers.
 fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<u64, u64>, String> {
     let mut ends = HashMap::new();
     for Operation { returned, what, .. } in &history.operations {
@@ -149,8 +151,8 @@ fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<
     }
 }
 
-/// Checks that every subscriber's totals are those of orders after its snapshot, in the order of the log; that a subscriber
-/// with positions has missed none; and that each has the last total of each product.
+/// Checks that every subscriber's totals are those of orders after its snapshot, in the order of the log; that a
+/// subscriber with positions has missed none; and that each has the last total of each product.
 fn check_subscribers(history: &History) -> Result<(), String> {
     let mut told: Vec<Vec<&(String, i64)>> = vec![Vec::new(); history.subscribers.len()];
     for operation in &history.operations {

@@ -1,6 +1,6 @@
-//! A recorded history of concurrent clients is linearizable: all answers and totals fit the order of the log, in which each
-//! operation takes effect between its invocation and its answer. `linear.rs` has the check; here is the run. The check must
-//! also reject the wrong histories of `forgeries.rs`.
+//! A recorded history of concurrent clients is linearizable: all answers and totals fit the order of the log, in which
+//! each operation takes effect between its invocation and its answer. `linear.rs` has the check; here is the run. The
+//! check must also reject the wrong histories of `forgeries.rs`.
 
 mod forgeries;
 mod linear;
@@ -48,8 +48,9 @@ impl Recorder {
     }
 }
 
-/// One poster of a pair: sends the pair's orders in sequence. For each tenth key both also send another order, one of them
-/// after the first order and the other before it: the server counts the one that comes first and rejects the other.
+/// One poster of a pair: sends the pair's orders in sequence. For each tenth key both also send another order, one of
+/// them after the first order and the other before it: the server counts the one that comes first and rejects the
+/// other.
 fn post(addr: SocketAddr, poster: usize, seed: u64, recorder: &mut Recorder) {
     let mut client = Client::connect(addr);
     let pair = poster / 2;

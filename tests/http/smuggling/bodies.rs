@@ -87,7 +87,8 @@ fn a_length_that_is_not_one_plain_number_is_refused() {
         shapes.push(Shape::new(order("HTTP/1.1", &format!("Content-Length: {lengths}"), BODY), MALFORMED));
         shapes.push(Shape::new(order("HTTP/1.0", &format!("Content-Length: {lengths}"), BODY), MALFORMED));
     }
-    // Each of these is 12 to a parser whose numbers wrap around at 32, 63, 64 or 128 bits, or is a limit of such numbers.
+    // Each of these is 12 to a parser whose numbers wrap around at 32, 63, 64 or 128 bits, or is a limit of such
+    // numbers.
     for length in [
         "4294967308",
         "2147483660",

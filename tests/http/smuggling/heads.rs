@@ -56,7 +56,8 @@ fn misplaced_white_space_is_refused() {
     let mut shapes = Vec::new();
     for space in [" ", "\t", "  ", " \t"] {
         for before in ["Host:", "X:", "Y:"] {
-            // Before a colon; within a name; before the first line; before another line, where it would be a folded line.
+            // Before a colon; within a name; before the first line; before another line, where it would be a folded
+            // line.
             let start = place(before);
             shapes.push(Shape::new(put_in(start + before.len() - 1, space.as_bytes()), MALFORMED));
             shapes.push(Shape::new(put_in(start, space.as_bytes()), MALFORMED));

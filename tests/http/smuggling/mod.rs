@@ -1,5 +1,5 @@
-//! Requests that two parsers could read differently. Each is rejected, a request hidden behind it is not read, and other
-//! clients do not wait.
+//! Requests that two parsers could read differently. Each is rejected, a request hidden behind it is not read, and
+//! other clients do not wait.
 
 mod bodies;
 mod chunks;
@@ -14,8 +14,8 @@ pub const SMUGGLED: &str = "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nConte
     Content-Length: 12\r\n\r\n{\"amount\":1}";
 /// The time within which a valid request on another connection is answered while a bad one is rejected.
 const PROMPT: Duration = Duration::from_millis(100);
-/// The valid request counts as slow if it is slow this many times. On a busy machine the scheduler may delay several in a
-/// row; a server that the bad request delays would delay each.
+/// The valid request counts as slow if it is slow this many times. On a busy machine the scheduler may delay several in
+/// a row; a server that the bad request delays would delay each.
 const ATTEMPTS: usize = 20;
 
 /// A request that must be rejected.
