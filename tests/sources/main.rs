@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod documents;
 mod embedding;
 mod fuzz_seeds;
 mod layers;
