@@ -71,7 +71,7 @@ impl SessionHandler for EchoSession {
         Ok(Some(message))
     }
 
-    fn caught_up(&self, _subscriber: &Arc<Subscriber>) {}
+    fn request_catch_up(&self, _subscriber: &Arc<Subscriber>) {}
 
     fn end(&self, _subscriber: &Arc<Subscriber>) {}
 }

@@ -1,6 +1,6 @@
 //! Ordercast keeps a durable tally of orders per product and shows every change, live, to every subscriber.
 //!
-//! It is a small synchronous server: one thread per connection, one that writes, one that fans out. It is not a general
+//! It is a small synchronous server: one thread per connection, one ledger thread, one fan-out thread. It is not a general
 //! message broker, a shop, or a database with queries.
 //!
 //! A program that embeds it binds a [`Server`] to a [`Config`], runs it on a thread, and uses its [`Handle`]:

@@ -37,7 +37,7 @@ impl Throttle {
 
 enum Message {
     Line(String),
-    /// Everything before it has been written once this is dropped.
+    /// The thread drops this when all earlier lines are written.
     Flush(#[expect(dead_code, reason = "its end is the message")] Sender<()>),
 }
 

@@ -62,7 +62,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let server = Server::bind(config)?;
     handle_signals(server.handle(), config.token_file.is_some())?;
     for address in server.addresses() {
-        // A server whose standard output is closed serves all the same.
+        // A server whose standard output is closed still serves.
         let _ = print(&format!("listening on http://{address}\n"));
     }
     let result = server.run();

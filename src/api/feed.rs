@@ -108,8 +108,8 @@ impl SessionHandler for LiveFeed<'_> {
         Ok(Some(Message::text(answer)))
     }
 
-    fn caught_up(&self, subscriber: &Arc<Subscriber>) {
-        self.shared.fanout.caught_up(subscriber.clone());
+    fn request_catch_up(&self, subscriber: &Arc<Subscriber>) {
+        self.shared.fanout.request_catch_up(subscriber.clone());
     }
 
     fn end(&self, subscriber: &Arc<Subscriber>) {

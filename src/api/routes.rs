@@ -180,12 +180,12 @@ impl Routes {
         let (status, why) = match self.ledger.readiness() {
             Readiness::Ready => return Ok(Answer::json(json::OK)),
             Readiness::Failing { full: true } => {
-                (503, "no space is left for the data; orders are refused until there is")
+                (503, "no space is left for the data; orders are rejected until there is")
             }
             Readiness::Failing { full: false } => {
-                (503, "the last commit failed; orders are refused until one succeeds")
+                (503, "the last commit failed; orders are rejected until one succeeds")
             }
-            Readiness::Hanging => (503, "the disk does not come back from a write; orders are refused until it does"),
+            Readiness::Hanging => (503, "a write to the disk does not return; orders are rejected until it does"),
         };
         Err(Problem::new(status, why).with("Retry-After", RETRY_AFTER_SECONDS))
     }

@@ -11,7 +11,7 @@ use super::reply::{Outcome, Reply};
 use crate::tally::catalog::{CategoryIndex, Details, ProductIndex};
 use crate::tally::order::{Amount, Key};
 
-/// How long a requester waits for the ledger while the store hangs: 30 s, the patience of most HTTP clients. The
+/// How long a requester waits for the ledger while the store hangs: 30 s, the usual timeout of HTTP clients. The
 /// outcome is unknown then.
 pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -26,7 +26,7 @@ pub struct Order {
     pub key: Option<Key>,
 }
 
-/// What the ledger thread has to do.
+/// A request to the ledger thread.
 pub(super) enum Job {
     Order {
         order: Order,

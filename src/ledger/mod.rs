@@ -32,8 +32,8 @@ use handle::Job;
 use health::Health;
 use pending::Pending;
 
-/// The most orders that one commit carries, and the most jobs that are looked at before it: beyond this number the cost
-/// of the sync is spread thinly enough, and the first of them should not wait for the last.
+/// The most orders that one commit carries, and the most jobs that are looked at before it: more would save little of
+/// the sync's cost, and the first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
 /// Jobs that wait for the ledger, at most; further connections wait to hand theirs over.
 const QUEUE: usize = 1_024;
@@ -127,7 +127,7 @@ impl<S: Store> Ledger<S> {
                         return Some(closed);
                     }
                     Job::AddProduct { category, details, reply } => {
-                        // A product ends the batch, so that its id follows all that are in the catalogue.
+                        // A product ends the current commit, so that its id follows all that are in the catalogue.
                         self.commit();
                         reply.send(self.add_product(category, details));
                     }
@@ -296,7 +296,7 @@ impl<S: Store> Ledger<S> {
                 self.failure_is_logged = false;
             }
             Err(error) if !was_failing && self.throttle.allows() => {
-                log::error!("a commit failed, orders are refused: {error:#}");
+                log::error!("a commit failed, orders are rejected: {error:#}");
                 self.failure_is_logged = true;
             }
             _ => {}

@@ -41,7 +41,7 @@ impl fmt::Display for Rejection {
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
             Self::StoreHangs => {
-                write!(f, "the disk does not come back from a write; nothing was counted, try again later")
+                write!(f, "a write to the disk does not return; nothing was counted, try again later")
             }
             Self::Unknown => write!(
                 f,

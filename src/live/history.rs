@@ -55,7 +55,7 @@ pub struct History {
     queries: Sender<Query>,
 }
 
-/// The queries that the thread will answer; the handle works before the thread does.
+/// The receiver of the queries, which wait until the thread starts.
 pub struct Queries(Receiver<Query>);
 
 /// Prepares the history thread.

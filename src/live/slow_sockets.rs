@@ -50,12 +50,12 @@ impl Watcher for SlowSockets {
     }
 }
 
-/// Starts the thread. `on_caught_up` is called when the queue of a lagging subscriber is empty.
+/// Starts the thread. `on_must_catch_up` is called when the queue of a lagging subscriber is empty.
 ///
 /// # Errors
 /// When the system refuses the poll or the thread.
 pub fn start(
-    on_caught_up: impl Fn(Arc<Subscriber>) + Send + 'static,
+    on_must_catch_up: impl Fn(Arc<Subscriber>) + Send + 'static,
 ) -> io::Result<(Arc<SlowSockets>, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
@@ -69,7 +69,7 @@ pub fn start(
         last_token: WAKER.0,
         closed: 0,
         throttle: Throttle::default(),
-        on_caught_up,
+        on_must_catch_up,
     };
     let thread =
         thread::Builder::new().name("slow-sockets".into()).stack_size(STACK_BYTES).spawn(move || thread.run())?;
@@ -85,7 +85,7 @@ struct SlowSocketThread<F> {
     /// Sessions closed since the last log line about them.
     closed: usize,
     throttle: Throttle,
-    on_caught_up: F,
+    on_must_catch_up: F,
 }
 
 impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
@@ -143,9 +143,9 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
         }
         // If the socket is full again by now, the subscriber waits in `incoming` and is registered anew.
         if let Some(subscriber) = self.unwatch(token)
-            && drained == Drained::CaughtUp
+            && drained == Drained::MustCatchUp
         {
-            (self.on_caught_up)(subscriber);
+            (self.on_must_catch_up)(subscriber);
         }
     }
 

@@ -62,7 +62,7 @@ fn wait_for_end<H: SessionHandler>(mut stream: &TcpStream, subscriber: &Arc<Subs
                     return;
                 }
                 match subscriber.send(HEARTBEAT_EVENT.to_vec()) {
-                    Ok(Drained::CaughtUp) => handler.caught_up(subscriber),
+                    Ok(Drained::MustCatchUp) => handler.request_catch_up(subscriber),
                     Ok(Drained::Done | Drained::Blocked) => {}
                     Err(_) => return,
                 }

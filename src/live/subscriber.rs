@@ -1,12 +1,12 @@
 //! One subscriber: a bounded queue of shared buffers, and the socket that they go to. Owns the order of what is sent,
 //! and when a subscriber lags; knows neither categories nor what the bytes mean.
 //!
-//! Everything happens under one lock, and no send blocks, so the lock is held for as long as a non-blocking send takes.
+//! Everything happens under one lock, which is held only during non-blocking sends.
 //! Between two uses of the lock, the queue is empty unless the socket is full; while it is full, the slow-socket thread
 //! drains it.
 //!
 //! When the queue has no room for totals, they are skipped and the subscriber lags: it gets no further totals until the
-//! queue is empty. Then the fan-out thread, told by [`Drained::CaughtUp`], sends what was missed.
+//! queue is empty. Then the fan-out thread, told by [`Drained::MustCatchUp`], sends what was missed.
 
 #[cfg(test)]
 mod tests;
@@ -51,8 +51,8 @@ pub enum Drained {
     Done,
     /// The socket is full; the slow-socket thread goes on.
     Blocked,
-    /// The queue of a lagging subscriber is empty: the fan-out thread has to send what it missed.
-    CaughtUp,
+    /// The queue of a lagging subscriber is empty: the fan-out thread must send what it missed.
+    MustCatchUp,
 }
 
 /// Takes over subscribers whose socket is full, and calls [`Subscriber::drain_blocked`] when it has room again.
@@ -87,7 +87,7 @@ struct Outbox {
     is_closed: bool,
     /// Totals that were not sent because a later one of the same product was.
     skipped: u64,
-    /// Bytes that the socket has taken after it had been full.
+    /// Bytes that [`Subscriber::drain_blocked`] has sent.
     late_bytes: u64,
 }
 
@@ -122,7 +122,7 @@ impl Outbox {
         if !self.queue.is_empty() {
             Drained::Blocked
         } else if self.missed_from.is_some() && !self.is_closed {
-            Drained::CaughtUp
+            Drained::MustCatchUp
         } else {
             Drained::Done
         }
@@ -310,7 +310,7 @@ impl Subscriber {
         std::mem::take(&mut self.outbox().skipped)
     }
 
-    /// Bytes that the socket has taken after it had been full. A change shows that the peer reads.
+    /// Bytes that [`Subscriber::drain_blocked`] has sent. A change shows that the peer reads.
     #[must_use]
     pub fn late_bytes(&self) -> u64 {
         self.outbox().late_bytes

@@ -82,7 +82,7 @@ pub trait SessionHandler {
     fn on_message(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, CloseReason>;
 
     /// The queue of a lagging subscriber is empty.
-    fn caught_up(&self, subscriber: &Arc<Subscriber>);
+    fn request_catch_up(&self, subscriber: &Arc<Subscriber>);
 
     /// Nothing more may be sent to the subscriber. Called at least once.
     fn end(&self, subscriber: &Arc<Subscriber>);
@@ -403,8 +403,8 @@ impl<H: SessionHandler> Write for Transport<H> {
             // No total may follow a close frame (RFC 6455, section 5.5.1).
             let _ = self.subscriber.finish(bytes.to_vec());
             self.handler.end(&self.subscriber);
-        } else if self.subscriber.send(bytes.to_vec())? == Drained::CaughtUp {
-            self.handler.caught_up(&self.subscriber);
+        } else if self.subscriber.send(bytes.to_vec())? == Drained::MustCatchUp {
+            self.handler.request_catch_up(&self.subscriber);
         }
         Ok(bytes.len())
     }

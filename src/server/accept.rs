@@ -140,6 +140,6 @@ pub fn wake(address: SocketAddr) {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    // Without a descriptor left this fails. The thread is in its pause then, and checks afterwards.
+    // Without a descriptor left this fails. The thread is in its pause then, and checks the flag afterwards.
     let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), WAKE_TIMEOUT);
 }

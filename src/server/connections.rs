@@ -1,4 +1,4 @@
-//! The open connections: their number, which the caps limit, and those that speak HTTP, which a shutdown ends.
+//! The open connections: their number, which the caps limit, and those that are not sessions, which a shutdown ends.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream};

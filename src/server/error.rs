@@ -49,10 +49,10 @@ impl fmt::Display for ServerError {
 impl Error for ServerError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Its text is the cause already.
+            // The text contains the cause.
             Self::Listen(_, error) if error.kind() == io::ErrorKind::AddrInUse => None,
             Self::Listen(_, error) | Self::StaticDir(_, error) | Self::System(error) => Some(error),
-            // These print as themselves, so the chain goes on behind them.
+            // `Display` prints these themselves, so their cause comes next.
             Self::Store(error) => error.source(),
             Self::Tokens(error) => error.source(),
             Self::Catalog(reason) => reason.cause(),

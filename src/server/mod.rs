@@ -131,7 +131,7 @@ impl Server {
         let history_thread = queries.start(store.path().to_owned(), fanout.clone())?;
         let to_fanout = fanout.clone();
         let (slow_sockets, slow_socket_thread) =
-            slow_sockets::start(move |subscriber| to_fanout.caught_up(subscriber))?;
+            slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber))?;
         let (ledger, ledger_thread) =
             ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
         let routes = Routes {
@@ -205,7 +205,7 @@ impl Drop for Server {
         self.listeners.wait_for_requests(Instant::now() + DRAIN / 2);
         // Before the store closes: SQLite removes its log when the last connection to the file is closed.
         service.history.close(deadline);
-        // From here on nothing is counted; what was is on disk, and about to be in every feed.
+        // After this nothing is counted, and every counted order is on disk and published.
         service.ledger.stop(deadline);
         service.feeds.fanout.finish();
         self.listeners.wait_for_all(deadline.min(Instant::now() + SESSION_DRAIN));
@@ -244,7 +244,7 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
             log::info!("{name}: {products} in the data folder with other texts, which were kept");
         }
     }
-    // Last: a start that fails before it gives no position to any client.
+    // Last, so that a failed start is not recorded as a run.
     if let Err(error) = store.record_run() {
         log::warn!("the server's start could not be noted yet: {error:#}");
     }

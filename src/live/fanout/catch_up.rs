@@ -26,14 +26,14 @@ impl Fanout {
             } else {
                 return self.ask_for_page(subscriber, missed);
             };
-            if send_missed(subscriber, buffer, next) != Drained::CaughtUp {
+            if send_missed(subscriber, buffer, next) != Drained::MustCatchUp {
                 break;
             }
         }
         self.finish_if_due(subscriber, at);
     }
 
-    /// Sends a subscriber a page of the log. From its end on the subscriber lags.
+    /// Sends a subscriber a page of the log. Then it lags from the order after the page on.
     pub(super) fn take_page(&mut self, page: &ReplayPage) {
         let ReplayPage { subscriber, after, publications } = page;
         let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
@@ -45,7 +45,7 @@ impl Fanout {
         if !self.groups[at].has_positions() || subscriber.missed_from() != Some(after + 1) {
             return;
         }
-        // Orders of the log that have not been published here yet will be.
+        // Without orders that have not been published yet: the stream sends them later.
         let publications = publications.as_deref().unwrap_or_default();
         let publications = &publications[..publications.partition_point(|one| one.seq <= self.last_seq)];
         let Some(last) = publications.last() else {
@@ -57,14 +57,14 @@ impl Fanout {
             self.load_products();
         }
         let buffer = self.groups[at].encode(publications, &self.products, after + 1).map(Arc::new);
-        if send_missed(subscriber, buffer, Some(last.seq + 1)) == Drained::CaughtUp {
+        if send_missed(subscriber, buffer, Some(last.seq + 1)) == Drained::MustCatchUp {
             self.catch_up(subscriber);
         }
     }
 
     pub(super) fn offer_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
         if let Some(snapshot) = self.groups[at].snapshot(&self.products, self.last_seq)
-            && subscriber.offer(&snapshot) == Drained::CaughtUp
+            && subscriber.offer(&snapshot) == Drained::MustCatchUp
         {
             self.catch_up(subscriber);
         }

@@ -86,7 +86,7 @@ impl Group {
         Some(Buffer { bytes, totals, merged, first })
     }
 
-    /// Encodes the publications of this feed. `None` when none of them is.
+    /// Encodes the publications of this feed. `None` when no publication belongs to this feed.
     pub fn encode(&self, publications: &[Publication], products: &[ProductState], first: u64) -> Option<Buffer> {
         let mut buffer = Buffer { first, ..Buffer::default() };
         for Publication { product, total, seq } in publications {

@@ -25,7 +25,7 @@ pub(super) enum Event {
     Move(Arc<Subscriber>, Subscription),
     ReplayPage(ReplayPage),
     Leave(Arc<Subscriber>),
-    CaughtUp(Arc<Subscriber>),
+    CatchUp(Arc<Subscriber>),
     Totals(Feed, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
     Finish,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) published: AtomicU64,
     /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
     pub(super) announced: AtomicBool,
-    /// Whether there are subscribers. Without them publications wait for the next event, and no thread is woken.
+    /// Whether there are subscribers. If not, [`FanoutHandle::publish`] does not wake the thread.
     pub(super) wanted: AtomicBool,
 }
 
@@ -103,9 +103,9 @@ impl FanoutHandle {
         let _ = self.events.send(Event::Leave(subscriber));
     }
 
-    /// Reports that the queue of a lagging subscriber is empty.
-    pub fn caught_up(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.events.send(Event::CaughtUp(subscriber));
+    /// Asks to catch up a lagging subscriber, whose queue is empty.
+    pub fn request_catch_up(&self, subscriber: Arc<Subscriber>) {
+        let _ = self.events.send(Event::CatchUp(subscriber));
     }
 
     /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` when

@@ -126,7 +126,7 @@ struct Fanout {
     /// One for each format of [`Feed::All`], then of each category.
     groups: Vec<Group>,
     places: HashMap<usize, Place>,
-    /// Totals that subscribers who have left had skipped.
+    /// Totals that were skipped for subscribers that have left.
     skipped: u64,
     is_finishing: bool,
     batch: Vec<Waiting>,
@@ -192,7 +192,7 @@ pub fn start(
 impl Fanout {
     fn run(&mut self) {
         while let Ok(event) = self.events.recv() {
-            // Before every event, so that what was answered before the event was sent is part of what it sees.
+            // Before every event, so that it sees every order that was answered before it was sent.
             self.relay();
             match event {
                 Event::Published => {}
@@ -203,7 +203,7 @@ impl Fanout {
                 }
                 Event::ReplayPage(page) => self.take_page(&page),
                 Event::Leave(subscriber) => self.unlist(&subscriber),
-                Event::CaughtUp(subscriber) => self.catch_up(&subscriber),
+                Event::CatchUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
                     let _ = sender.send(self.groups[plain_group(feed)].array(&self.products));
                 }
@@ -267,7 +267,7 @@ impl Fanout {
     fn send_round(&mut self, at: usize, round: &Arc<Buffer>) {
         let mut index = 0;
         while let Some(subscriber) = self.groups[at].subscribers.get(index) {
-            if subscriber.offer(round) == Drained::CaughtUp {
+            if subscriber.offer(round) == Drained::MustCatchUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
             }
@@ -275,7 +275,7 @@ impl Fanout {
         }
     }
 
-    /// Subscribers that are owed every order have not been sent those from this sequence number on.
+    /// Makes every subscriber with positions lag from this sequence number on.
     fn lag_all_with_positions(&mut self, first_seq: u64) {
         let groups = self.groups.iter().filter(|group| group.has_positions());
         let current = groups.flat_map(|group| &group.subscribers).filter(|subscriber| !subscriber.is_lagging());
@@ -286,7 +286,7 @@ impl Fanout {
 
     /// Makes a subscriber lag, and catches it up if nothing else waits for it.
     fn lag_from(&mut self, subscriber: &Arc<Subscriber>, number: u64) {
-        if subscriber.lag_from(number) == Drained::CaughtUp {
+        if subscriber.lag_from(number) == Drained::MustCatchUp {
             self.catch_up(subscriber);
         }
     }

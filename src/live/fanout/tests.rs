@@ -24,7 +24,7 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     let subscription = Subscription { feed: Feed::All, format: Format::Positioned };
     handle.subscribe(subscriber.clone(), subscription, Some("run.0.3"));
     let pages_asked_for = || {
-        (0..3).for_each(|_| handle.caught_up(subscriber.clone()));
+        (0..3).for_each(|_| handle.request_catch_up(subscriber.clone()));
         // Answered behind all of them.
         assert!(handle.totals(Feed::All).is_some());
         log.waiting()
@@ -69,7 +69,7 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
     // Publications 1 to 5; the subscriber misses everything from the second on.
     let _ = subscriber.lag_from(2);
     publish(&[(3, 1), (2, 5), (1, 7), (0, 2), (2, 6)]);
-    handle.caught_up(subscriber.clone());
+    handle.request_catch_up(subscriber.clone());
     handle.finish();
     handle.stop();
     let mut received = Vec::new();

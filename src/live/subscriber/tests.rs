@@ -89,7 +89,7 @@ fn totals_without_room_are_skipped_until_the_queue_is_empty() {
     }
     assert_eq!((subscriber.missed_from(), subscriber.take_skipped()), (Some(10), 3));
     let reader = read_all(client);
-    assert_eq!(drain(&subscriber), Drained::CaughtUp);
+    assert_eq!(drain(&subscriber), Drained::MustCatchUp);
     subscriber.resume();
     assert_eq!(subscriber.offer(&totals("latest".into(), 13)), Drained::Done);
     assert_eq!((subscriber.is_lagging(), subscriber.take_skipped()), (false, 0));
@@ -100,9 +100,9 @@ fn totals_without_room_are_skipped_until_the_queue_is_empty() {
 #[test]
 fn a_lagging_subscriber_that_moves_is_owed_the_whole_snapshot() {
     let (_client, subscriber, _watched) = connected();
-    assert_eq!(subscriber.lag_from(7), Drained::CaughtUp);
+    assert_eq!(subscriber.lag_from(7), Drained::MustCatchUp);
     assert_eq!(subscriber.offer(&totals("x".into(), 8)), Drained::Done);
-    assert_eq!(subscriber.offer(&totals("snapshot".into(), 0)), Drained::CaughtUp);
+    assert_eq!(subscriber.offer(&totals("snapshot".into(), 0)), Drained::MustCatchUp);
     assert_eq!(subscriber.missed_from(), Some(0));
 }
 
