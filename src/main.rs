@@ -23,13 +23,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(command) {
-        Ok(code) => code,
-        Err(error) => {
-            print_error(&*error);
-            ExitCode::FAILURE
-        }
-    }
+    let code = run(command).unwrap_or_else(|error| {
+        print_error(&*error);
+        ExitCode::FAILURE
+    });
+    log::logger().flush();
+    code
 }
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
@@ -65,9 +64,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         // A server whose standard output is closed still serves.
         let _ = print(&format!("listening on http://{address}\n"));
     }
-    let result = server.run();
-    log::logger().flush();
-    Ok(result?)
+    Ok(server.run()?)
 }
 
 /// The first signal stops the server in order, the second ends the process at once. SIGHUP reads the token files again
@@ -86,7 +83,10 @@ fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
                     Ok(()) => log::info!("the token files have been read again"),
                     Err(error) => log::error!("{error:#}; the tokens stay as they were"),
                 },
-                _ if ending => std::process::exit(128 + signal),
+                _ if ending => {
+                    log::logger().flush();
+                    std::process::exit(128 + signal);
+                }
                 _ => {
                     ending = true;
                     handle.shutdown();

@@ -16,8 +16,8 @@ const JOINED_BYTES: usize = 16 * 1024;
 /// # Errors
 /// `WouldBlock` when the send buffer is full; otherwise the system's error.
 pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    // The standard library ignores SIGPIPE, so a closed connection causes an error and not a signal.
-    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT)
+    // A closed connection causes an error and no SIGPIPE, which would end a program that has not ignored it.
+    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
 /// Whether the error is the socket's timeout, for which systems use one of two kinds.

@@ -36,7 +36,7 @@ pub struct SlowSockets {
 }
 
 impl SlowSockets {
-    /// Ends the thread; sockets that are full stay as they are.
+    /// Ends the thread, and closes every subscriber whose socket is full.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         let _ = self.waker.wake();
@@ -117,6 +117,8 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
                 self.close_overdue(now);
             }
         }
+        self.watched.values().for_each(|subscriber| subscriber.close());
+        self.incoming.try_iter().for_each(|subscriber| subscriber.close());
     }
 
     fn watch(&mut self, subscriber: Arc<Subscriber>) {

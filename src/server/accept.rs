@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::connections::{CapReached, Connections, Registration};
+use super::connections::{Connections, NotAdmitted, Registration};
 use super::reject::{CLOSE_DELAY, RejectedConnections};
 use super::serve::serve;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
@@ -83,11 +83,7 @@ impl<S: Service> Acceptor<S> {
             self.tick = tick;
         }
         match self.listener.accept() {
-            Ok((stream, peer)) => {
-                if !self.connections.is_stopping() {
-                    self.begin(stream, peer.ip());
-                }
-            }
+            Ok((stream, peer)) => self.begin(stream, peer.ip()),
             // The client has gone before it was accepted, or a signal interrupted the call.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(error) if self.tick.is_some() && is_timeout(&error) => {}
@@ -104,8 +100,9 @@ impl<S: Service> Acceptor<S> {
             Ok(registration) => registration,
             Err(cap) => {
                 let answer = match cap {
-                    CapReached::Server => &self.server_full,
-                    CapReached::Address => &self.address_full,
+                    NotAdmitted::Server => &self.server_full,
+                    NotAdmitted::Address => &self.address_full,
+                    NotAdmitted::Stopping => return,
                 };
                 if let Some(stream) = Arc::into_inner(stream) {
                     self.rejected.reject(stream, answer);
@@ -134,12 +131,13 @@ impl<S: Service> Acceptor<S> {
 }
 
 /// Wakes the accept thread of this address, so that it sees that it should end.
-pub fn wake(address: SocketAddr) {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
+pub fn wake(mut address: SocketAddr) {
+    // Only the address changes: a link-local one is not reached without its scope.
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
     // Without a descriptor left this fails. The thread is in its pause then, and checks the flag afterwards.
-    let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), WAKE_TIMEOUT);
+    let _ = TcpStream::connect_timeout(&address, WAKE_TIMEOUT);
 }

@@ -15,13 +15,15 @@ pub struct Caps {
     pub per_address: Option<usize>,
 }
 
-/// The cap that a new connection would exceed.
+/// Why a new connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CapReached {
+pub enum NotAdmitted {
     /// The cap on all connections.
     Server,
     /// The cap on connections from one address.
     Address,
+    /// The server stops.
+    Stopping,
 }
 
 #[derive(Debug, Default)]
@@ -62,17 +64,20 @@ impl Connections {
     /// Adds a connection from `peer`, which speaks HTTP.
     ///
     /// # Errors
-    /// The cap that it would exceed.
-    pub fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>, peer: IpAddr) -> Result<Registration, CapReached> {
+    /// The cap that it would exceed, or that the server stops.
+    pub fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>, peer: IpAddr) -> Result<Registration, NotAdmitted> {
         let address = address_key(peer);
         let mut inner = self.inner();
+        if self.is_stopping() {
+            return Err(NotAdmitted::Stopping);
+        }
         if inner.open >= self.caps.connections {
-            return Err(CapReached::Server);
+            return Err(NotAdmitted::Server);
         }
         if let Some(cap) = self.caps.per_address {
             let open = inner.by_address.entry(address).or_default();
             if *open >= cap {
-                return Err(CapReached::Address);
+                return Err(NotAdmitted::Address);
             }
             *open += 1;
         }
@@ -83,8 +88,10 @@ impl Connections {
         Ok(Registration { connections: self.clone(), id, address })
     }
 
-    /// Marks the server as stopping: connections end after their current request.
+    /// Marks the server as stopping: connections end after their current request, and no further one is admitted.
     pub fn stop(&self) {
+        // Under the lock, so that each connection is either listed already or not admitted.
+        let _inner = self.inner();
         self.stopping.store(true, Ordering::Release);
     }
 
@@ -93,11 +100,11 @@ impl Connections {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Shuts down the read side of each HTTP connection, which wakes those that wait for a request. Requests that have
-    /// arrived are still read and answered.
-    pub fn shut_down_reads(&self) {
+    /// Shuts down each connection that is not a session. Without its read side a connection that waits for a request
+    /// wakes; requests that have arrived are still read and answered.
+    pub fn shut_down_requests(&self, sides: Shutdown) {
         for stream in self.inner().http.values() {
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = stream.shutdown(sides);
         }
     }
 
@@ -179,13 +186,13 @@ mod tests {
         let stream = stream();
         let admit = |ip: &str| connections.admit(&stream, ip.parse().unwrap());
         let (first, second) = (admit("10.0.0.1").unwrap(), admit("::ffff:10.0.0.1").unwrap());
-        assert_eq!(admit("10.0.0.1").unwrap_err(), CapReached::Address);
+        assert_eq!(admit("10.0.0.1").unwrap_err(), NotAdmitted::Address);
         drop(first);
         let third = admit("10.0.0.1").unwrap();
         let network = [admit("2001:db8::1").unwrap(), admit("2001:db8::ffff:1").unwrap()];
-        assert_eq!(admit("10.0.0.9").unwrap_err(), CapReached::Server);
+        assert_eq!(admit("10.0.0.9").unwrap_err(), NotAdmitted::Server);
         drop((second, third));
-        assert_eq!(admit("2001:db8::2").unwrap_err(), CapReached::Address);
+        assert_eq!(admit("2001:db8::2").unwrap_err(), NotAdmitted::Address);
         assert!(admit("2001:db8:0:1::2").is_ok());
         drop(network);
         assert!(connections.inner().by_address.is_empty());

@@ -2,7 +2,7 @@
 //! serve.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -28,8 +28,9 @@ impl Listeners {
     /// Takes sockets that listen. Clients can connect, and are served once [`Listeners::accept`] is called.
     ///
     /// # Errors
-    /// When the system does not tell a socket's address.
+    /// When the system does not tell a socket's address, or cannot put it into blocking mode.
     pub fn new(listeners: Vec<TcpListener>, caps: Caps) -> io::Result<Self> {
+        listeners.iter().try_for_each(|listener| listener.set_nonblocking(false))?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let connections = Arc::new(Connections::new(caps));
         Ok(Self { waiting: listeners, addresses, acceptors: Vec::new(), connections })
@@ -58,12 +59,17 @@ impl Listeners {
         for address in self.addresses.iter().filter(|_| !self.acceptors.is_empty()) {
             accept::wake(*address);
         }
-        self.connections.shut_down_reads();
+        self.connections.shut_down_requests(Shutdown::Read);
     }
 
     /// Waits until no connection is in a request.
     pub fn wait_for_requests(&self, deadline: Instant) {
         self.connections.wait_for_requests(deadline);
+    }
+
+    /// Closes the connections that are still in a request.
+    pub fn close_requests(&self) {
+        self.connections.shut_down_requests(Shutdown::Both);
     }
 
     /// Waits until no connection is left.

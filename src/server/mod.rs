@@ -83,7 +83,8 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Listens on the addresses of the configuration, opens the data folder, and starts the ledger and the fan-out.
-    /// Connections are accepted from now on, and served once [`Server::run`] is called.
+    /// Connections are accepted from now on, and served once [`Server::run`] is called. The process's soft limit on open
+    /// files is raised to the hard one.
     ///
     /// # Errors
     /// [`ServerError`] says what to change.
@@ -92,7 +93,8 @@ impl Server {
         Self::from_listeners(config, listeners)
     }
 
-    /// The same on sockets that listen already; the configuration's addresses are not used.
+    /// The same on sockets that listen already; the configuration's addresses are not used. The sockets are put into
+    /// blocking mode.
     ///
     /// # Errors
     /// [`ServerError`] says what to change.
@@ -210,8 +212,9 @@ impl Drop for Server {
         service.feeds.fanout.finish();
         self.listeners.wait_for_all(deadline.min(Instant::now() + SESSION_DRAIN));
         service.feeds.fanout.stop();
-        self.listeners.wait_for_all(deadline);
         service.feeds.slow_sockets.stop();
+        self.listeners.close_requests();
+        self.listeners.wait_for_all(deadline);
         // The threads end when the last handle to them is dropped.
         drop(service);
         let accept_threads = self.listeners.take_threads();

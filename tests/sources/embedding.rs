@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use ordercast::{Config, HandleError, Rejection, Server, ServerError};
 
@@ -40,6 +41,16 @@ fn post(server: &str, body: &str) -> String {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// Reads up to the end of these bytes and no further.
+fn read_until(stream: &mut TcpStream, end: &[u8]) {
+    let mut received = Vec::new();
+    while !received.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        received.extend(byte);
+    }
 }
 
 #[test]
@@ -84,6 +95,7 @@ fn a_server_in_this_process_takes_orders_and_leaves_no_thread() {
     subscriber.set_read_timeout(Some(DEADLINE)).unwrap();
     let head = "GET /orders/electronics HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
     subscriber.write_all(head.as_bytes()).unwrap();
+    read_until(&mut subscriber, b"\r\n\r\n");
     handle.order("A1", 1, None).unwrap();
     assert_eq!(handle.totals("electronics").unwrap()[0].total, 16);
     handle.shutdown();
@@ -92,6 +104,35 @@ fn a_server_in_this_process_takes_orders_and_leaves_no_thread() {
     subscriber.read_to_string(&mut events).unwrap();
     assert!(events.contains(r#"{"id":"A1","total":16}"#) && events.contains("shutting down"), "{events}");
     wait_until(DEADLINE, "every thread of the server has ended", || server_threads().is_none_or(|it| it.is_empty()));
+
+    // On a socket in non-blocking mode, with a subscriber that never reads and has sent a close frame: it costs the end
+    // no more than any other.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut crowded = config(&folder.path().join("crowded"));
+    let products: Vec<String> =
+        (1..=10_000).map(|number| format!(r#"{{"id":"{}{number}","name":"x"}}"#, "T".repeat(50))).collect();
+    let catalog = format!(r#"{{"tools":{{"prefix":"T","products":[{}]}}}}"#, products.join(","));
+    fs::write(folder.path().join("catalog.json"), catalog).unwrap();
+    crowded.catalog = Some(folder.path().join("catalog.json"));
+    let server = Server::from_listeners(&crowded, vec![listener]).unwrap();
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let mut subscriber = TcpStream::connect(&address).unwrap();
+    subscriber.set_read_timeout(Some(DEADLINE)).unwrap();
+    let head = "GET /orders/tools?since= HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    subscriber.write_all(head.as_bytes()).unwrap();
+    // Up to the first byte of the snapshot, which is more than the sockets hold.
+    read_until(&mut subscriber, b"\r\n\r\n\x81");
+    assert_eq!(handle.totals("tools").unwrap().len(), 10_000);
+    subscriber.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    (0..20).for_each(|_| handle.order(&format!("{}1", "T".repeat(50)), 1, None).unwrap());
+    handle.shutdown();
+    running.join().unwrap().unwrap();
+    let soon = Duration::from_secs(2);
+    wait_until(soon, "the never-reading subscriber is closed", || server_threads().is_none_or(|it| it.is_empty()));
 
     // A cause is kept.
     let mut broken = config(&folder.path().join("file").join("data"));
