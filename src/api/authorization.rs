@@ -10,7 +10,6 @@ use crate::http::request::Request;
 
 /// Checks the token of a request. Called before the path is looked up, so that a rejection does not reveal which paths
 /// exist. Returns the token; `None` if no token is required, so that one that was sent is not stored.
-#[inline(never)]
 pub(super) fn authorize<'a>(tokens: &Tokens, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
     let Some(access) = required_access(request) else { return Ok(None) };
     let token = sent_token(request)?;

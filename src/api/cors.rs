@@ -12,7 +12,6 @@ const PREFLIGHT_SECONDS: &str = "600";
 const MAX_REPEATED_ORIGIN: usize = 270;
 
 /// Checks `Host` and `Origin`. Returns the origin that may read the answer.
-#[inline(never)]
 pub(super) fn check_source<'a>(policy: &Policy, request: Request<'a>) -> Result<Option<&'a str>, Problem> {
     let host = request.host();
     if !policy.allows_host(host) {
@@ -35,7 +34,6 @@ pub(super) fn check_source<'a>(policy: &Policy, request: Request<'a>) -> Result<
 }
 
 /// The answer to an OPTIONS request. `origin` is the allowed origin that sent it.
-#[inline(never)]
 pub(super) fn options(request: Request<'_>, origin: Option<&str>, allow: &'static str) -> Answer {
     let answer = Answer::empty(200).with("Allow", allow);
     if origin.is_some() && request.header("Access-Control-Request-Method").is_some() {

@@ -39,7 +39,6 @@ impl Route {
     ///
     /// # Errors
     /// 404 if there is none.
-    #[inline(never)]
     pub(super) fn find(catalog: &SharedCatalog, request: Request<'_>) -> Result<Self, Problem> {
         let path = request.path();
         let catalog = || catalog.read().unwrap_or_else(PoisonError::into_inner);

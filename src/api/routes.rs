@@ -107,7 +107,6 @@ impl Routes {
         Routed { decision, origin: origin.map(str::to_owned) }
     }
 
-    #[inline(never)]
     fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
         let method = &request.head().method;
         if *method == Method::Options && request.path() == "*" {
@@ -170,12 +169,10 @@ impl Routes {
         }
     }
 
-    #[inline(never)]
     fn totals(&self, feed: Feed) -> Result<Answer, Problem> {
         self.fanout.totals(feed).map(Answer::shared_json).ok_or_else(Problem::stopping)
     }
 
-    #[inline(never)]
     fn ready(&self) -> Result<Answer, Problem> {
         let (status, why) = match self.ledger.readiness() {
             Readiness::Ready => return Ok(Answer::json(json::OK)),
@@ -191,7 +188,6 @@ impl Routes {
     }
 
     /// The answer with the list of the category's products.
-    #[inline(never)]
     #[must_use]
     pub fn products(&self, category: CategoryIndex) -> Answer {
         Answer::shared_json(self.lists.get(&self.catalog, category))
@@ -205,7 +201,6 @@ pub fn answer(problem: &Problem) -> Answer {
 }
 
 /// A feed over a WebSocket.
-#[inline(never)]
 fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Option<&str>) -> Decision {
     let since = resume_position(request);
     let format = if since.is_some() { Format::Positioned } else { Format::Plain };
@@ -213,7 +208,6 @@ fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Opti
 }
 
 /// A feed as server-sent events.
-#[inline(never)]
 fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Decision {
     let answer = Answer::empty(200).endless().with("Content-Type", EVENTS).with("Cache-Control", "no-store");
     // nginx would buffer events.

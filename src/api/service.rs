@@ -58,7 +58,6 @@ impl Service for OrderService {
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
 
-    #[inline(never)]
     fn run_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
         let format = topic.subscription.format;
         let feed = LiveFeed::new(&self.feeds, topic);

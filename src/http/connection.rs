@@ -98,8 +98,6 @@ impl Connection {
     ///
     /// # Errors
     /// [`ReadError`] says whether there is something to answer.
-    // Not inlined: its frame would lie below everything that the head leads to.
-    #[inline(never)]
     pub fn read_head(&mut self) -> Result<Request<'_>, ReadError> {
         let idle = self.wait_after_deferring()?;
         let read = self.parse_head(idle);

@@ -44,8 +44,6 @@ impl Handshake {
 }
 
 /// The handshake of a request for a WebSocket, or the [`Problem`] with it; `None` for any other request.
-// Not inlined: a session that follows keeps every page of stack that was touched before it.
-#[inline(never)]
 #[must_use]
 pub fn handshake(request: Request<'_>) -> Option<Result<Handshake, Problem>> {
     let asks = request.head().method == Method::Get && request.has_token("Upgrade", "websocket");
@@ -64,7 +62,6 @@ pub fn offered_token(request: Request<'_>) -> Option<&str> {
 }
 
 /// Checks the header lines of a handshake. Returns its key.
-#[inline(never)]
 fn check(request: Request<'_>) -> Result<String, Problem> {
     if request.head().version < HTTPVersion(1, 1) || !request.has_token("Connection", "upgrade") {
         return Err(Problem::new(400, "a WebSocket handshake is HTTP/1.1 and has the header Connection: Upgrade"));

@@ -159,8 +159,6 @@ pub fn allow_origin(answer: Answer, origin: Option<String>) -> Answer {
 }
 
 /// Inserts a line after the status line.
-// Not inlined: it would enlarge the stack frame below tiny_http's printing (see ARCHITECTURE.md on stacks).
-#[inline(never)]
 fn insert_line(head: &mut Vec<u8>, name: &str, value: &str) {
     if let Some(at) = head.windows(2).position(|pair| pair == b"\r\n") {
         let line = format!("\r\n{name}: {value}");

@@ -98,7 +98,6 @@ pub(crate) fn bound_buffers(stream: &TcpStream) {
 
 /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
 /// after it.
-#[inline(never)]
 pub fn run<H: SessionHandler>(
     stream: Arc<TcpStream>,
     early: Vec<u8>,
@@ -205,8 +204,6 @@ impl<H: SessionHandler> Session<H> {
         }
     }
 
-    // Not inlined, like the next two: their frames would be part of the one that waits for the client.
-    #[inline(never)]
     fn answer(&mut self, message: Message) -> Result<(), End> {
         let Transport { handler, subscriber, .. } = self.socket.get_mut();
         handler.check()?;
@@ -216,7 +213,6 @@ impl<H: SessionHandler> Session<H> {
         }
     }
 
-    #[inline(never)]
     fn on_error(&mut self, error: Error) -> Result<(), End> {
         if let Some(end) = self.socket.get_mut().stop.take() {
             return Err(end);

@@ -55,8 +55,6 @@ fn open(stream: &TcpStream, opening: Opening) -> io::Result<()> {
     write_all(stream, &[&head])
 }
 
-// Not inlined: a session that follows must not keep this frame on its stack for as long as it lives.
-#[inline(never)]
 fn serve_requests<S: Service>(
     service: &S,
     stream: Arc<TcpStream>,
@@ -77,18 +75,15 @@ fn serve_requests<S: Service>(
 }
 
 impl<'a, S: Service> Serving<'a, S> {
-    #[inline(never)]
     fn boxed(service: &'a S, stream: Arc<TcpStream>, connections: &'a Connections) -> Box<Self> {
         Box::new(Self { service, connections, connection: Connection::new(stream) })
     }
 
     /// Reads the next request's head and decides by it.
-    #[inline(never)]
     fn read(&mut self) -> Read<S> {
         self.connection.read_head().map(|request| self.service.route(request))
     }
 
-    #[inline(never)]
     fn carry_out(&mut self, read: Read<S>) -> Next<S::Topic> {
         let Routed { decision, origin } = match read {
             Ok(routed) => routed,
