@@ -1,13 +1,15 @@
 //! The order service: takes orders and products, and runs live feeds. Owns which answer follows from which outcome of
 //! the ledger.
 
+use std::cell::RefCell;
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feed::{Feeds, LiveFeed};
 use super::route;
 use super::routes::{self, Action, MAX_LOG_LINES, NDJSON, Routed, Routes, Topic};
+use crate::http::deferred::Deferred;
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
@@ -30,8 +32,6 @@ pub struct OrderService {
     pub history: History,
     /// What live feeds need.
     pub feeds: Feeds,
-    /// The most frequent answer.
-    pub ok: Arc<PrintedOk>,
 }
 
 impl Service for OrderService {
@@ -85,12 +85,7 @@ impl OrderService {
                 Err(problem) => routes::answer(&problem),
             });
         };
-        let ok = self.ok.clone();
-        let reply = Reply::new(move |outcome| match outcome {
-            Ok(()) => deferred.send(&ok.current()),
-            Err(rejection) => deferred.send(&routes::answer(&rejected(&rejection)).print()),
-        });
-        self.ledger.submit(order, reply);
+        self.ledger.submit(order, Reply::deferred(deferred, answer_order));
         None
     }
 
@@ -194,19 +189,23 @@ fn rejected_batch<'a>(
     Answer::new(status, PROBLEM_JSON, Body::Owned(body.into_bytes()))
 }
 
-/// The printed answer `{"ok":true}`, printed anew when its `Date` is no longer right.
-#[derive(Debug, Default)]
-pub struct PrintedOk(Mutex<(u64, Arc<[u8]>)>);
-
-impl PrintedOk {
-    fn current(&self) -> Arc<[u8]> {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if printed.0 != second || printed.1.is_empty() {
-            *printed = (second, Answer::json(json::OK).print().into());
-        }
-        printed.1.clone()
+/// Writes the answer to an order, on the ledger thread.
+fn answer_order(deferred: &Deferred, outcome: Outcome) {
+    match outcome {
+        Ok(()) => PRINTED_OK.with_borrow_mut(|(second, printed)| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            if *second != now {
+                (*second, *printed) = (now, Answer::json(json::OK).print());
+            }
+            deferred.send(printed);
+        }),
+        Err(rejection) => deferred.send(&routes::answer(&rejected(&rejection)).print()),
     }
+}
+
+thread_local! {
+    /// The printed answer `{"ok":true}` and the second of its `Date`.
+    static PRINTED_OK: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
 }
 
 /// The problem that tells a client of a rejection.

@@ -1,38 +1,47 @@
 //! How an outcome reaches its requester.
 //!
-//! A request to the ledger carries a [`Reply`]: the duty to report one [`Outcome`], once. It is fulfilled even when the
-//! request is dropped unseen. A requester that waits uses [`Reply::channel`]; the HTTP service passes a closure that
-//! writes the answer to the connection (`http::deferred::Deferred`), so that the connection's thread need not wait.
+//! A request to the ledger carries a [`Reply`], which reports one [`Outcome`], exactly once, even when the request is
+//! dropped unseen. A requester that waits uses [`Reply::channel`]. The HTTP service passes its connection's [`Deferred`],
+//! and a function that writes the answer there, so that the connection's thread need not wait.
 
-use crossbeam_channel::{Receiver, bounded};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Rejection;
+use crate::http::deferred::Deferred;
 
 /// How a request to the ledger ended. `Ok` means that it is on disk.
 pub type Outcome = Result<(), Rejection>;
 
-/// The duty to report the outcome of one request.
+/// Reports the outcome of one request.
 pub struct Reply {
-    report: Option<Box<dyn FnOnce(Outcome) + Send>>,
+    recipient: Option<Recipient>,
     /// Whether its changes are in a commit: if it is dropped after that, they may have been counted.
     is_in_commit: bool,
 }
 
+/// An enum and not a closure: a request of a connection allocates nothing for its reply.
+enum Recipient {
+    Connection(Arc<Deferred>, fn(&Deferred, Outcome)),
+    Requester(Sender<Outcome>),
+}
+
 impl Reply {
-    /// A reply that calls `report`, on the ledger thread, which must not be held up.
-    pub fn new(report: impl FnOnce(Outcome) + Send + 'static) -> Self {
-        Self { report: Some(Box::new(report)), is_in_commit: false }
+    /// A reply that calls `answer` on the ledger thread, which must not be held up.
+    pub fn deferred(deferred: Arc<Deferred>, answer: fn(&Deferred, Outcome)) -> Self {
+        Self::to(Recipient::Connection(deferred, answer))
     }
 
     /// A reply for a requester that waits. The channel is made for one request, so that an outcome that comes too late
     /// is never taken for that of the next one.
     pub(super) fn channel() -> (Self, Receiver<Outcome>) {
         let (sender, outcome) = bounded(1);
-        let report = move |outcome| {
-            // The requester may have given up.
-            let _ = sender.send(outcome);
-        };
-        (Self::new(report), outcome)
+        (Self::to(Recipient::Requester(sender)), outcome)
+    }
+
+    fn to(recipient: Recipient) -> Self {
+        Self { recipient: Some(recipient), is_in_commit: false }
     }
 
     pub(super) fn enter_commit(&mut self) {
@@ -40,17 +49,22 @@ impl Reply {
     }
 
     pub(super) fn send(mut self, outcome: Outcome) {
-        if let Some(report) = self.report.take() {
-            report(outcome);
+        self.report(outcome);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        match self.recipient.take() {
+            Some(Recipient::Connection(deferred, answer)) => answer(&deferred, outcome),
+            // The requester may have given up.
+            Some(Recipient::Requester(sender)) => drop(sender.send(outcome)),
+            None => {}
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(report) = self.report.take() {
-            report(Err(if self.is_in_commit { Rejection::Unknown } else { Rejection::Stopping }));
-        }
+        self.report(Err(if self.is_in_commit { Rejection::Unknown } else { Rejection::Stopping }));
     }
 }
 

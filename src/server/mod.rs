@@ -22,7 +22,7 @@ use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
 use crate::api::product_lists::ProductLists;
 use crate::api::routes::Routes;
-use crate::api::service::{OrderService, PrintedOk};
+use crate::api::service::OrderService;
 use crate::api::tokens::Tokens;
 use crate::config::{BUILT_IN_CATALOG, Config};
 use crate::http::origin::Policy;
@@ -146,7 +146,7 @@ impl Server {
             lists: ProductLists::default(),
         };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
-        let service = Arc::new(OrderService { routes, ledger, history, feeds, ok: Arc::<PrintedOk>::default() });
+        let service = Arc::new(OrderService { routes, ledger, history, feeds });
         let (end_sender, end) = bounded(1);
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
         let threads = vec![
