@@ -23,7 +23,7 @@
 //! # }
 //! ```
 //!
-//! It logs through the [`log`](https://docs.rs/log) facade. ARCHITECTURE.md describes the inside, which has ten layers;
+//! It logs through the `log` facade. ARCHITECTURE.md describes the inside, which has ten layers;
 //! each imports only from those below it:
 //!
 //! - `server`: listeners, threads, the orderly end.
