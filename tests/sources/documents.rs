@@ -1,24 +1,10 @@
 //! What docs/security.md names exists: a table of attacks is worth nothing when its tests or bounds are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The texts of all Rust files below a folder.
-fn texts(folder: &str) -> Vec<(PathBuf, String)> {
-    let (mut folders, mut texts) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                texts.push((path.clone(), fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    texts
-}
+use crate::rust_files;
 
 /// The quoted code of a line.
 fn codes(line: &str) -> impl Iterator<Item = &str> {
@@ -31,7 +17,7 @@ fn functions(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Tests that the page names and that do not exist. `…` stands for the module before, or for the rest of a name.
-fn missing_tests(page: &str, tests: &[(PathBuf, String)]) -> Vec<String> {
+fn missing_tests(page: &str, tests: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let mut missing = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("| ")) {
         let mut file = PathBuf::new();
@@ -52,18 +38,18 @@ fn missing_tests(page: &str, tests: &[(PathBuf, String)]) -> Vec<String> {
 }
 
 /// Bounds that the page names and that `src/` does not define.
-fn missing_bounds<'a>(page: &'a str, sources: &[(PathBuf, String)]) -> BTreeSet<&'a str> {
+fn missing_bounds<'a>(page: &'a str, sources: &BTreeMap<PathBuf, String>) -> BTreeSet<&'a str> {
     let rows = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(2));
     let is_constant =
         |code: &str| code.contains('_') && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     let bounds = rows.flat_map(codes).filter(|code| is_constant(code));
-    bounds.filter(|bound| !sources.iter().any(|(_, text)| text.contains(&format!("const {bound}:")))).collect()
+    bounds.filter(|bound| !sources.values().any(|text| text.contains(&format!("const {bound}:")))).collect()
 }
 
 #[test]
 fn the_tests_and_bounds_of_the_security_page_exist() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md")).unwrap();
-    let (tests, sources) = (texts("tests"), texts("src"));
+    let (tests, sources) = (rust_files("tests"), rust_files("src"));
     assert_eq!(missing_tests(&page, &tests), Vec::<String>::new());
     assert_eq!(missing_bounds(&page, &sources), BTreeSet::new());
     // The check finds what is missing.

@@ -2,8 +2,9 @@
 //! are read as text, in code, tests and doc links alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::rust_files;
 
 /// The folders of `src/`, from the highest to the lowest. `main.rs` and `lib.rs` stand above all of them; `log.rs`
 /// stands below all of them.
@@ -11,23 +12,6 @@ const LAYERS: [&str; 10] = ["server", "api", "ledger", "live", "tools", "config"
 
 /// The commands beside the server: only `main.rs` and `lib.rs` may use them.
 const TOOLS: &str = "tools";
-
-/// Every source file with its text, by its path below `src/`.
-fn sources() -> BTreeMap<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut folders, mut sources) = (vec![root.clone()], BTreeMap::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                sources.insert(path.strip_prefix(&root).unwrap().to_owned(), fs::read_to_string(&path).unwrap());
-            }
-        }
-    }
-    sources
-}
 
 /// Reads the path at the beginning of `text`, such as `crate::a::{b, c::d}`, into its names: `a b`, `a c d`.
 fn expand(text: &mut &str, before: &[String], found: &mut Vec<Vec<String>>) {
@@ -164,13 +148,13 @@ fn cycle(imports: &BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> Option<Vec<PathBuf>>
 
 #[test]
 fn no_folder_names_a_higher_one() {
-    let found = upward_paths(&sources());
+    let found = upward_paths(&rust_files("src"));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
 fn no_two_files_import_each_other() {
-    let found = cycle(&imports(&sources()));
+    let found = cycle(&imports(&rust_files("src")));
     assert_eq!(found, None, "these files of src/ import each other in a circle");
 }
 
