@@ -220,7 +220,8 @@ impl Drop for Server {
         let accept_threads = self.listeners.take_threads();
         let mut threads: Vec<_> = self.threads.drain(..).map(|(_, thread)| thread).chain(accept_threads).collect();
         while !threads.is_empty() && Instant::now() < deadline {
-            threads.retain(|thread| !thread.is_finished());
+            // Joined, so that the system has let go of them too.
+            threads.extract_if(.., |thread| thread.is_finished()).for_each(|thread| drop(thread.join()));
             thread::sleep(JOIN_TICK);
         }
     }
