@@ -14,7 +14,7 @@ use crate::http::request::Request;
 use crate::http::response::{Answer, allow_origin};
 use crate::http::service::{self, Opening};
 use crate::json;
-use crate::ledger::{LedgerHandle, Readiness};
+use crate::ledger::{LedgerHandle, Readiness, Rejection};
 use crate::live::fanout::{FanoutHandle, Feed, Format, Subscription};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::Key;
@@ -174,17 +174,16 @@ impl Routes {
     }
 
     fn ready(&self) -> Result<Answer, Problem> {
-        let (status, why) = match self.ledger.readiness() {
+        let why = match self.ledger.readiness() {
             Readiness::Ready => return Ok(Answer::json(json::OK)),
-            Readiness::Failing { full: true } => {
-                (503, "no space is left for the data; orders are rejected until there is")
+            Readiness::Failing(Rejection::StoreFull) => {
+                "no space is left for the data; orders are rejected until there is".to_owned()
             }
-            Readiness::Failing { full: false } => {
-                (503, "the last commit failed; orders are rejected until one succeeds")
-            }
-            Readiness::Hanging => (503, "a write to the disk does not return; orders are rejected until it does"),
+            Readiness::Failing(Rejection::StoreDisplaced(what)) => format!("{what}; orders are rejected"),
+            Readiness::Failing(_) => "the last commit failed; orders are rejected until one succeeds".to_owned(),
+            Readiness::Hanging => "a write to the disk does not return; orders are rejected until it does".to_owned(),
         };
-        Err(Problem::new(status, why).with("Retry-After", RETRY_AFTER_SECONDS))
+        Err(Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS))
     }
 
     /// The answer with the list of the category's products.

@@ -36,6 +36,8 @@ Options (each with its environment variable):
   --listen ADDR          Address to serve on, such as 127.0.0.1:3000; may be repeated (port 0: any free port)
                          [default: 127.0.0.1:3000 and 127.0.0.1:5050] [ORDERCAST_LISTEN, separated by commas]
   --data DIR             Folder of the data file [default: data] [ORDERCAST_DATA]
+  --check                Check the whole data file before serving; without it that is done beside serving, after a stop
+                         that was not in order [ORDERCAST_CHECK=1]
   --catalog FILE         Catalogue (JSON) whose new categories and products are added [default: built in]
                          [ORDERCAST_CATALOG]
   --static-dir DIR       Serve the web app from this folder instead of the built-in one [ORDERCAST_STATIC_DIR]
@@ -79,6 +81,9 @@ pub struct Config {
     pub data: PathBuf,
     /// What the data folder keeps.
     pub retention: Retention,
+    /// Whether all pages of the data file are checked before serving, not only after a stop that was not in order, beside
+    /// serving.
+    pub check: bool,
     /// The catalogue file; `None` for the built-in one.
     pub catalog: Option<PathBuf>,
     /// The web app's folder; `None` for the built-in one.
@@ -104,6 +109,7 @@ impl Default for Config {
             listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
             data: PathBuf::from(DATA),
             retention: Retention::default(),
+            check: false,
             catalog: None,
             static_dir: None,
             allow_origins: Vec::new(),
@@ -242,6 +248,17 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!((config.data, config.max_connections), (PathBuf::from("flag"), 7));
         assert_eq!(config.allow_hosts, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_switch_has_no_value_and_its_variable_is_1_or_0() {
+        assert!(config(&["--check"], &[]).check);
+        assert!(config(&[], &[("ORDERCAST_CHECK", "1")]).check);
+        assert!(!config(&[], &[("ORDERCAST_CHECK", "0")]).check);
+        let error = parse_words(&["--check=1"], &[]).unwrap_err();
+        assert!(error.contains("--check"), "{error}");
+        let error = parse_words(&[], &[("ORDERCAST_CHECK", "yes")]).unwrap_err();
+        assert!(error.contains("must be 1 or 0"), "{error}");
     }
 
     #[test]

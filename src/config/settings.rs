@@ -32,17 +32,29 @@ type Set = fn(&mut Values, &OsStr) -> Result<(), Reason>;
 /// One option: its flag, and how its value is stored. The name of its environment variable follows from the flag.
 pub(super) struct Setting {
     pub(super) flag: &'static str,
-    /// Whether it may be repeated; the environment variable separates the values with commas.
-    is_list: bool,
+    kind: Kind,
     set: Set,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    One,
+    /// It may be repeated; the environment variable separates the values with commas.
+    List,
+    /// A flag without a value; the environment variable is 1 or 0.
+    Switch,
+}
+
 const fn one(flag: &'static str, set: Set) -> Setting {
-    Setting { flag, is_list: false, set }
+    Setting { flag, kind: Kind::One, set }
 }
 
 const fn list(flag: &'static str, set: Set) -> Setting {
-    Setting { flag, is_list: true, set }
+    Setting { flag, kind: Kind::List, set }
+}
+
+const fn switch(flag: &'static str, set: Set) -> Setting {
+    Setting { flag, kind: Kind::Switch, set }
 }
 
 impl Setting {
@@ -63,6 +75,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     one("keep-keys", |to, value| assign(&mut to.config.retention.keys, hours(value)?)),
     one("keep-orders", |to, value| assign(&mut to.config.retention.orders, Some(positive(value)?))),
     one("max-data-bytes", |to, value| assign(&mut to.config.retention.data_bytes, Some(bytes(value)?))),
+    switch("check", |to, value| assign(&mut to.config.check, yes_or_no(value)?)),
     one("max-connections", |to, value| assign(&mut to.config.max_connections, positive(value)?)),
     one("max-connections-per-ip", |to, value| assign(&mut to.config.max_connections_per_ip, Some(positive(value)?))),
     one("format", |to, value| assign(&mut to.format, format(value)?)),
@@ -140,11 +153,14 @@ fn read(
                     return Err(format!("unknown option --{name} here; see ordercast --help").into());
                 };
                 let flag = setting.flag;
-                if !setting.is_list && seen.contains(&flag) {
+                if setting.kind != Kind::List && seen.contains(&flag) {
                     return Err(format!("--{flag} is given twice").into());
                 }
                 seen.push(flag);
-                let value = parser.value().map_err(|error| error.to_string())?;
+                let value = match setting.kind {
+                    Kind::Switch => OsString::from("1"),
+                    Kind::One | Kind::List => parser.value().map_err(|error| error.to_string())?,
+                };
                 if value.is_empty() {
                     return Err(format!("--{flag} needs a value; see ordercast --help").into());
                 }
@@ -170,7 +186,7 @@ fn read(
 }
 
 fn set_from_variable(setting: &Setting, values: &mut Values, value: &OsStr) -> Result<(), Reason> {
-    if !setting.is_list {
+    if setting.kind != Kind::List {
         return (setting.set)(values, value);
     }
     let mut items = text(value)?.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -194,6 +210,14 @@ fn number<T: FromStr + PartialOrd>(value: &OsStr, valid: impl RangeBounds<T>, ki
 
 fn positive<T: FromStr + PartialOrd + From<u8>>(value: &OsStr) -> Result<T, Reason> {
     number(value, T::from(1).., "from 1 on")
+}
+
+fn yes_or_no(value: &OsStr) -> Result<bool, Reason> {
+    match text(value)? {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err("must be 1 or 0".into()),
+    }
 }
 
 fn hours(value: &OsStr) -> Result<Duration, Reason> {

@@ -15,6 +15,9 @@ use crate::tally::order::{Amount, Key};
 /// outcome is unknown then.
 pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long [`LedgerHandle::readiness`] waits for the ledger: 1 s, less than the usual timeout of those who ask.
+const INSPECTION_DEADLINE: Duration = Duration::from_secs(1);
+
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -42,6 +45,8 @@ pub(super) enum Job {
         details: Details,
         reply: Reply,
     },
+    /// Disconnected once the store has been inspected.
+    Inspect(Sender<()>),
     /// Disconnected once the store is closed.
     Stop(Sender<()>),
 }
@@ -52,7 +57,7 @@ impl Job {
             Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
                 reply.send(Err(rejection));
             }
-            Self::Stop(_) => {}
+            Self::Inspect(_) | Self::Stop(_) => {}
         }
     }
 }
@@ -105,10 +110,22 @@ impl LedgerHandle {
         }
     }
 
-    /// Whether orders can be taken.
+    /// Whether orders can be taken. Has the data file's place inspected before, unless the ledger is busy for long.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
+        if self.health.readiness() == Readiness::Ready {
+            let deadline = Instant::now() + INSPECTION_DEADLINE;
+            let (inspected_sender, inspected) = bounded(0);
+            if self.jobs.send_deadline(Job::Inspect(inspected_sender), deadline).is_ok() {
+                let _ = inspected.recv_deadline(deadline);
+            }
+        }
         self.health.readiness()
+    }
+
+    /// From now on no order is taken, because the data file is damaged as the text says.
+    pub fn end_orders(&self, why: String) {
+        self.health.end_orders(Rejection::StoreDisplaced(why));
     }
 
     fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Outcome {
@@ -118,7 +135,7 @@ impl LedgerHandle {
     }
 
     fn send(&self, job: Job) {
-        if self.health.readiness() == Readiness::Hanging {
+        if self.health.is_hanging() {
             return job.reject(Rejection::StoreHangs);
         }
         match self.jobs.send_timeout(job, LEDGER_DEADLINE) {

@@ -1,25 +1,23 @@
 //! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a commit counts as
 //! hanging.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::StoreError;
+use super::rejection::Rejection;
+use super::reply::Outcome;
 
 /// A commit that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs.
 pub(super) const HANGING_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether orders can be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     /// Orders are taken.
     Ready,
     /// The last commit failed; the next one is tried.
-    Failing {
-        /// Whether no space was left.
-        full: bool,
-    },
+    Failing(Rejection),
     /// A commit has not returned.
     Hanging,
 }
@@ -27,8 +25,12 @@ pub enum Readiness {
 /// The state of the last commit.
 #[derive(Debug, Default)]
 pub struct Health {
-    failing: AtomicBool,
-    full: AtomicBool,
+    /// Why the last commit failed.
+    failure: Mutex<Option<Rejection>>,
+    /// Whether there is such a reason.
+    is_failing: AtomicBool,
+    /// Why no order is taken any more.
+    end: OnceLock<Rejection>,
     /// When the running commit began, by [`now_ms`]; 0 while none runs.
     begun_ms: AtomicU64,
 }
@@ -40,23 +42,48 @@ impl Health {
     }
 
     /// The commit has ended. Returns whether the one before had failed.
-    pub(super) fn end(&self, result: &Result<(), StoreError>) -> bool {
+    pub(super) fn end(&self, result: &Outcome) -> bool {
         self.begun_ms.store(0, Ordering::Relaxed);
-        self.full.store(matches!(result, Err(StoreError::Full(_))), Ordering::Relaxed);
-        self.failing.swap(result.is_err(), Ordering::Relaxed)
+        let was_failing = self.is_failing.load(Ordering::Relaxed);
+        if was_failing || result.is_err() {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = result.clone().err();
+            self.is_failing.store(result.is_err(), Ordering::Relaxed);
+        }
+        was_failing
+    }
+
+    /// From now on no order is taken, for this reason.
+    pub(super) fn end_orders(&self, reason: Rejection) {
+        let _ = self.end.set(reason);
+    }
+
+    /// Why no order is taken any more.
+    pub(super) fn ended(&self) -> Option<&Rejection> {
+        self.end.get()
+    }
+
+    /// Whether a commit has not returned.
+    pub(super) fn is_hanging(&self) -> bool {
+        let begun_ms = self.begun_ms.load(Ordering::Relaxed);
+        begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGING_AFTER.as_millis() as u64
+    }
+
+    /// Whether the last commit failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Whether orders can be taken now.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let begun_ms = self.begun_ms.load(Ordering::Relaxed);
-        if begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGING_AFTER.as_millis() as u64 {
-            Readiness::Hanging
-        } else if self.failing.load(Ordering::Relaxed) {
-            Readiness::Failing { full: self.full.load(Ordering::Relaxed) }
-        } else {
-            Readiness::Ready
+        if let Some(reason) = self.ended() {
+            return Readiness::Failing(reason.clone());
         }
+        if self.is_hanging() {
+            return Readiness::Hanging;
+        }
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().map_or(Readiness::Ready, Readiness::Failing)
     }
 }
 

@@ -2,6 +2,7 @@
 //! nothing is answered or published before it is on disk. Knows the store and the fan-out's handle; knows nothing of
 //! connections or formats.
 
+mod failure_log;
 mod handle;
 mod health;
 mod pending;
@@ -18,8 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::live::fanout::FanoutHandle;
-use crate::log::Throttle;
-use crate::store::{Change, KeyUse, Store, now_ms};
+use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex, SharedCatalog};
 use crate::tally::order::{Key, Publication, Total};
 
@@ -28,6 +28,7 @@ pub use health::Readiness;
 pub use rejection::Rejection;
 pub use reply::{Outcome, Reply};
 
+use failure_log::FailureLog;
 use handle::Job;
 use health::Health;
 use pending::Pending;
@@ -39,6 +40,10 @@ const MAX_BATCH: usize = 1_024;
 const QUEUE: usize = 1_024;
 /// How often a store that fails is tried without an order: twice a second.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// After this time without an order the store puts itself in order: 1 s.
+const REST_AFTER: Duration = Duration::from_secs(1);
+/// How often the store is inspected while no orders come: every 30 s.
+const INSPECT_EVERY: Duration = Duration::from_secs(30);
 /// The thread's stack; SQLite goes deepest on it.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -53,8 +58,9 @@ struct Ledger<S> {
     /// The next commit.
     pending: Pending,
     publications: Vec<Publication>,
-    failure_is_logged: bool,
-    throttle: Throttle,
+    /// Whether the store has put itself in order since the last commit.
+    is_at_rest: bool,
+    failures: FailureLog,
 }
 
 /// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`],
@@ -82,12 +88,13 @@ pub fn start(
         health,
         pending: Pending::default(),
         publications: Vec::new(),
-        failure_is_logged: false,
-        throttle: Throttle::default(),
+        is_at_rest: false,
+        failures: FailureLog::default(),
     };
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
         let closed = ledger.run();
-        let Ledger { store, jobs, .. } = ledger;
+        let Ledger { mut store, jobs, .. } = ledger;
+        store.close();
         drop(store);
         drop(closed);
         // Dropping a job rejects it. Left in the channel it would keep its requester waiting.
@@ -108,17 +115,19 @@ enum Counted {
 impl<S: Store> Ledger<S> {
     /// Runs until it is stopped; returns what reports that the store is closed.
     fn run(&mut self) -> Option<Sender<()>> {
+        // A store that could not be opened for writing is not ready from the start.
+        let _ = self.inspect();
         loop {
             let mut next = match self.next() {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    // Finds out whether orders can be taken again.
-                    let _ = self.write(&[]);
+                    self.idle();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
             };
             let mut looked_at = 0;
+            let mut inspection = None;
             while let Some(job) = next.take() {
                 looked_at += 1;
                 match job {
@@ -133,11 +142,15 @@ impl<S: Store> Ledger<S> {
                     }
                     Job::Order { order, reply } => {
                         let counted = self.count(order);
-                        self.reply_when_committed(counted, reply);
+                        self.reply_when_committed(counted, reply, &mut inspection);
                     }
                     Job::Batch { orders, key, reply } => {
                         let counted = self.count_batch(orders, key);
-                        self.reply_when_committed(counted, reply);
+                        self.reply_when_committed(counted, reply, &mut inspection);
+                    }
+                    Job::Inspect(inspected) => {
+                        let _ = self.inspect();
+                        drop(inspected);
                     }
                 }
                 // Both, since a repeated order adds no change.
@@ -150,16 +163,37 @@ impl<S: Store> Ledger<S> {
     }
 
     fn next(&self) -> Result<Job, RecvTimeoutError> {
-        match self.health.readiness() {
-            Readiness::Ready => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            _ => self.jobs.recv_timeout(PROBE_EVERY),
-        }
+        self.jobs.recv_timeout(if self.health.is_failing() {
+            PROBE_EVERY
+        } else if self.is_at_rest {
+            INSPECT_EVERY
+        } else {
+            REST_AFTER
+        })
     }
 
-    fn reply_when_committed(&mut self, counted: Result<Counted, Rejection>, reply: Reply) {
+    /// What is done while no orders come.
+    fn idle(&mut self) {
+        if self.health.is_failing() {
+            // Finds out whether orders can be taken again.
+            let _ = self.write(&[]);
+            return;
+        }
+        self.store.rest();
+        self.is_at_rest = true;
+        let _ = self.inspect();
+    }
+
+    /// `inspection` is the result of an inspection since the last commit.
+    fn reply_when_committed(
+        &mut self,
+        counted: Result<Counted, Rejection>,
+        reply: Reply,
+        inspection: &mut Option<Outcome>,
+    ) {
         match counted {
             Ok(Counted::New | Counted::InThisCommit) => self.pending.push_counted(reply),
-            Ok(Counted::OnDisk) => reply.send(Ok(())),
+            Ok(Counted::OnDisk) => reply.send(inspection.get_or_insert_with(|| self.inspect()).clone()),
             // The reason may be an order that is not on disk yet; the rejection holds only if that one is committed.
             Err(rejection) if !self.pending.changes.is_empty() => self.pending.push_rejected(reply, rejection),
             Err(rejection) => reply.send(Err(rejection)),
@@ -287,20 +321,27 @@ impl<S: Store> Ledger<S> {
     }
 
     fn write(&mut self, changes: &[Change]) -> Outcome {
-        self.health.begin();
-        let result = self.store.commit(changes);
-        let was_failing = self.health.end(&result);
-        match &result {
-            Ok(()) if was_failing && self.failure_is_logged => {
-                log::info!("commits succeed again");
-                self.failure_is_logged = false;
-            }
-            Err(error) if !was_failing && self.throttle.allows() => {
-                log::error!("a commit failed, orders are rejected: {error:#}");
-                self.failure_is_logged = true;
-            }
-            _ => {}
+        self.is_at_rest = false;
+        self.ask_store(|store| store.commit(changes))
+    }
+
+    fn inspect(&mut self) -> Outcome {
+        self.ask_store(Store::inspect)
+    }
+
+    fn ask_store(&mut self, ask: impl FnOnce(&mut S) -> Result<(), StoreError>) -> Outcome {
+        if let Some(reason) = self.health.ended() {
+            return Err(reason.clone());
         }
-        result.map_err(|error| Rejection::from(&error))
+        self.health.begin();
+        let result = ask(&mut self.store);
+        let outcome = result.as_ref().map_err(Rejection::from).copied();
+        let was_failing = self.health.end(&outcome);
+        match &result {
+            Ok(()) if was_failing => self.failures.end(),
+            Ok(()) => {}
+            Err(error) => self.failures.log(format!("{error:#}"), was_failing),
+        }
+        outcome
     }
 }

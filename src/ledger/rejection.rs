@@ -22,6 +22,8 @@ pub enum Rejection {
     StoreFull,
     /// The disk failed: try again.
     StoreRefused,
+    /// The data file was moved, replaced or damaged, as the text says: try again when the operator has acted.
+    StoreDisplaced(String),
     /// A write does not return: try again.
     StoreHangs,
     /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is
@@ -40,6 +42,7 @@ impl fmt::Display for Rejection {
             Self::NotInCatalog(error) => error.fmt(f),
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
+            Self::StoreDisplaced(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
                 write!(f, "a write to the disk does not return; nothing was counted, try again later")
             }
@@ -62,6 +65,7 @@ impl From<&StoreError> for Rejection {
         match error {
             StoreError::Full(_) => Self::StoreFull,
             StoreError::Unknown(_) => Self::Unknown,
+            StoreError::Displaced(_) => Self::StoreDisplaced(error.to_string()),
             _ => Self::StoreRefused,
         }
     }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connections;
+mod data_check;
 mod error;
 mod handle;
 mod limits;
@@ -30,12 +31,13 @@ use crate::json;
 use crate::ledger;
 use crate::live::{fanout, history, slow_sockets};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Reason, Stored, seed};
+use crate::store::{Reason, StoreError, Stored, seed};
 
 pub use connections::Caps;
 pub use error::ServerError;
 pub use handle::{Handle, HandleError, ProductTotal};
 
+use data_check::DataCheck;
 use listener::Listeners;
 
 /// How long the end may take: requests in flight are answered, sessions get their last totals and close, within 5 s.
@@ -71,6 +73,8 @@ pub struct Server {
     /// Taken when the server stops.
     service: Option<Arc<OrderService>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
+    /// The check of the data file, if it needed one.
+    data_check: Option<DataCheck>,
     handle: Handle,
     end: Receiver<()>,
 }
@@ -134,8 +138,10 @@ impl Server {
         let to_fanout = fanout.clone();
         let (slow_sockets, slow_socket_thread) =
             slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber))?;
+        let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
         let (ledger, ledger_thread) =
             ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
+        let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let routes = Routes {
             catalog: catalog.clone(),
             fanout: fanout.clone(),
@@ -155,7 +161,7 @@ impl Server {
             ("slow-socket", slow_socket_thread),
             ("history", history_thread),
         ];
-        Ok(Self { listeners, service: Some(service), threads, handle, end })
+        Ok(Self { listeners, service: Some(service), threads, data_check, handle, end })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -207,6 +213,9 @@ impl Drop for Server {
         self.listeners.wait_for_requests(Instant::now() + DRAIN / 2);
         // Before the store closes: SQLite removes its log when the last connection to the file is closed.
         service.history.close(deadline);
+        if let Some(check) = &mut self.data_check {
+            check.stop(deadline);
+        }
         // After this nothing is counted, and every counted order is on disk and published.
         service.ledger.stop(deadline);
         service.feeds.fanout.finish();
@@ -240,9 +249,20 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     let named = |why: String| ServerError::Catalog(format!("{name}: {why}").into());
     let wanted = json::parse_catalog(&file).map_err(named)?;
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
+    if let Some(check) = store.integrity_check().filter(|_| config.check) {
+        data_check::check_first(&check)?;
+    }
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let different = seed::apply(&mut store, &mut stored, &wanted)?.map_err(|error| named(error.to_string()))?;
+        let different = match seed::apply(&mut store, &mut stored, &wanted) {
+            Ok(different) => different.map_err(|error| named(error.to_string()))?,
+            // What is stored is served all the same.
+            Err(error @ (StoreError::Full(_) | StoreError::Failed(_))) if !stored.catalog.categories().is_empty() => {
+                log::error!("{name}: its new products could not be added, restart the server later: {error:#}");
+                0
+            }
+            Err(error) => return Err(error.into()),
+        };
         if different > 0 {
             let products = if different == 1 { "1 product is" } else { &format!("{different} products are") };
             log::info!("{name}: {products} in the data folder with other texts, which were kept");

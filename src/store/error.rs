@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 use rusqlite::ErrorCode;
@@ -63,8 +64,12 @@ pub enum StoreError {
     /// Writing the changes failed, and so did overwriting them. They do not count now, nor once another commit has
     /// succeeded; but if the server or the machine stops before that, they may.
     Unknown(Reason),
+    /// The files at the data folder's paths are not those that are open: put them back as they were, or restart.
+    Displaced(Reason),
     /// Another running server owns the folder: stop it, or name another folder.
     InUse(Reason),
+    /// The file is damaged: the text says what to do.
+    Damaged(Reason),
     /// The file cannot be used as it is: the text says what to do.
     Unusable(Reason),
 }
@@ -81,7 +86,7 @@ impl StoreError {
 
     /// A file whose content is damaged.
     pub(crate) fn damaged(path: &Path, what: &str) -> Self {
-        Self::Unusable(format!("{} is damaged ({what}); {ADVICE_ON_DAMAGE}", path.display()).into())
+        Self::Damaged(format!("{} is damaged ({what}); {ADVICE_ON_DAMAGE}", path.display()).into())
     }
 
     /// An error of SQLite's while a file is opened, read or made outside of a commit.
@@ -89,7 +94,7 @@ impl StoreError {
         let path = path.display();
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::unusable(format!("{path} is damaged or no SQLite file; {ADVICE_ON_DAMAGE}"), error)
+                Self::Damaged(Reason::new(format!("{path} is damaged or no SQLite file; {ADVICE_ON_DAMAGE}"), error))
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::unusable(
                 format!("{path} is locked by another program; close that program and start again"),
@@ -110,11 +115,40 @@ impl StoreError {
         Self::Full(Reason::new(format!("no space left for the data{}", hint.unwrap_or_default()), error))
     }
 
+    /// The same error, found when the changes were on the disk already.
+    pub(crate) fn in_the_middle(self) -> Self {
+        match self {
+            Self::Displaced(reason) => Self::Unknown(reason),
+            error => error,
+        }
+    }
+
+    /// The code of SQLite's error behind it.
+    pub(crate) fn sqlite_code(&self) -> Option<ErrorCode> {
+        self.reason().cause()?.downcast_ref::<rusqlite::Error>()?.sqlite_error_code()
+    }
+
+    /// Whether the file cannot be written where it is, while nothing is known to be wrong with what it holds.
+    pub(crate) fn forbids_writing_only(&self) -> bool {
+        let is_read_only = |reason: &Reason| {
+            let cause = reason.cause().and_then(|cause| cause.downcast_ref::<io::Error>());
+            cause.is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+                || matches!(self.sqlite_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+        };
+        match self {
+            Self::Full(_) => true,
+            Self::Unusable(reason) => is_read_only(reason),
+            _ => false,
+        }
+    }
+
     fn reason(&self) -> &Reason {
         let (Self::Full(reason)
         | Self::Failed(reason)
         | Self::Unknown(reason)
+        | Self::Displaced(reason)
         | Self::InUse(reason)
+        | Self::Damaged(reason)
         | Self::Unusable(reason)) = self;
         reason
     }

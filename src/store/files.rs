@@ -2,14 +2,19 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
 /// The data file's name in the data folder.
 pub const DATA_FILE: &str = "ordercast.sqlite3";
+/// The smallest block size of a file system that is accepted: 4096 bytes, a page of memory.
+const PAGE_BYTES: u64 = 4096;
+/// What SQLite needs beside a data file to open it for writing: 64 KiB, the index of the write-ahead log and the log.
+const ROOM_BYTES: usize = 64 * 1024;
 /// The lock file's name in the data folder; it holds the process id of the server that owns the folder.
-const LOCK_FILE: &str = "ordercast.lock";
+pub const LOCK_FILE: &str = "ordercast.lock";
 
 /// The path of the folder's data file, which need not exist. A link is followed: SQLite keeps the files that belong to
 /// a data file beside its target, and so does every other program that uses it.
@@ -43,8 +48,12 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Whether SQLite's write-ahead log (`-wal`) has content while the data file is empty or missing. SQLite would remove
 /// such a log, and the orders in it.
 pub fn has_orphaned_wal(data_file: &Path) -> bool {
-    let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-    bytes(data_file) == 0 && bytes(&with_suffix(data_file, "-wal")) > 0
+    !has_content(data_file) && has_content(&with_suffix(data_file, "-wal"))
+}
+
+/// Whether the file exists and is not empty.
+pub fn has_content(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Rejects a data file with an orphaned write-ahead log.
@@ -60,6 +69,27 @@ pub fn check_wal(data_file: &Path) -> Result<(), StoreError> {
     Err(StoreError::Unusable(text.into()))
 }
 
+/// Rejects a file system with blocks smaller than a page of memory. SQLite maps the index of the write-ahead log (`-shm`)
+/// into memory and allocates one byte of each of its pages: on such a file system, when it is full, the first use of
+/// the rest of the page would end the process (SIGBUS). An empty or missing file passes.
+///
+/// # Errors
+/// [`StoreError::Unusable`].
+pub fn check_block_size(data_file: &Path) -> Result<(), StoreError> {
+    let Ok(metadata) = data_file.metadata() else { return Ok(()) };
+    let block_bytes = metadata.blksize();
+    // Some file systems give a file that is smaller than a page smaller blocks.
+    if metadata.len() < PAGE_BYTES || block_bytes >= PAGE_BYTES {
+        return Ok(());
+    }
+    let text = format!(
+        "the file system of {} has blocks of {block_bytes} bytes, on which SQLite ends the server when the disk is full; \
+         make it with blocks of {PAGE_BYTES} bytes (mkfs.ext4 -b {PAGE_BYTES}), or choose another folder with --data",
+        data_file.display()
+    );
+    Err(StoreError::Unusable(text.into()))
+}
+
 /// Takes the folder's lock for this process and writes its id into the lock file. The system releases the lock when the
 /// file is closed, also when the process is killed.
 ///
@@ -67,7 +97,7 @@ pub fn check_wal(data_file: &Path) -> Result<(), StoreError> {
 /// [`StoreError::InUse`] when another process holds it.
 pub fn lock(folder: &Path) -> Result<File, StoreError> {
     let mut file = open_locked(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
-    // Overwrites the old id, which needs no space on a full disk.
+    // Overwrites the old id, which needs no space on a full disk. A new file does, and is a lock without it too.
     let write = |file: &mut File| {
         file.rewind()?;
         write!(file, "{}", std::process::id())?;
@@ -75,8 +105,8 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
         file.set_len(length)
     };
     match write(&mut file) {
-        Ok(()) => Ok(file),
-        Err(error) => Err(cannot_lock(folder, error)),
+        Err(error) if error.kind() != ErrorKind::StorageFull => Err(cannot_lock(folder, error)),
+        _ => Ok(file),
     }
 }
 
@@ -114,6 +144,20 @@ fn open_locked(folder: &Path, options: &OpenOptions) -> Result<File, StoreError>
         }
         Err(TryLockError::Error(error)) => Err(cannot_lock(folder, error)),
     }
+}
+
+/// Whether the folder's file system has room for the files that SQLite makes beside a data file. Leaves nothing behind.
+pub fn has_room(folder: &Path) -> bool {
+    let path = folder.join(format!("{DATA_FILE}-room"));
+    let write = || {
+        let mut file = File::create(&path)?;
+        fs::remove_file(&path)?;
+        file.write_all(&vec![0; ROOM_BYTES])?;
+        file.sync_all()
+    };
+    !write().is_err_and(|error: io::Error| {
+        matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    })
 }
 
 /// Makes the names of files in the folder survive a power cut.

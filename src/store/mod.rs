@@ -4,6 +4,7 @@
 mod error;
 pub(crate) mod files;
 pub(crate) mod open;
+mod open_files;
 pub mod order_log;
 pub mod retention;
 pub(crate) mod schema;
@@ -94,6 +95,20 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Failed`] when it cannot be read.
     fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError>;
+
+    /// Whether what was committed is still where the next start will look for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Displaced`] says what happened to it.
+    fn inspect(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Puts the data in order while no orders come. May fail without consequences.
+    fn rest(&mut self) {}
+
+    /// Ends in order. Nothing is called after it.
+    fn close(&mut self) {}
 }
 
 /// Milliseconds since 1970 (UTC); 0 on a clock set before that.

@@ -1,22 +1,43 @@
 //! Connections to a data file, and the checks that a file must pass before anything is built on it.
 
-use std::path::Path;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::StoreError;
 use super::schema::{APPLICATION_ID, VERSION};
 
 /// How long a statement waits while another program, such as a SQLite shell, locks the file: 2 s, so that an order is
 /// rejected long before its client gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens a file for one thread.
 pub fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
+}
+
+/// Opens a file that nobody writes, and that has no write-ahead log, for reading: without locks, and without the files
+/// that SQLite makes beside it.
+pub fn connect_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    connect(&immutable_uri(path), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// The URI of an immutable file (<https://sqlite.org/uri.html>).
+fn immutable_uri(path: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(byte.into()),
+            // Writing to a string does not fail.
+            _ => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri.into()
 }
 
 /// Whether the file has no table.
@@ -65,8 +86,65 @@ pub fn check_version(version: i32, path: &Path) -> Result<(), StoreError> {
 /// Rejects a file whose pages, rows and indexes are inconsistent. Reads the whole file: some hundred megabytes a
 /// second.
 pub fn check_pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|error| StoreError::opening(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(StoreError::damaged(path, &found)) }
+    let findings = integrity_findings(connection, 1).map_err(|error| StoreError::opening(path, error))?;
+    findings.first().map_or(Ok(()), |found| Err(StoreError::damaged(path, found)))
+}
+
+/// What SQLite's check of all pages, rows and indexes finds, at most `limit` lines.
+///
+/// # Errors
+/// When a page cannot be read.
+pub fn integrity_findings(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({limit})"))?;
+    let mut rows = statement.query([])?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        for line in found.lines().filter(|line| *line != "ok") {
+            match read_error(line) {
+                Some(error) if !is_damage(&error) => return Err(error),
+                _ => findings.push(line.to_owned()),
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// The error in a line of the check that says that a page could not be read.
+fn read_error(line: &str) -> Option<rusqlite::Error> {
+    let (_, code) = line.split_once("unable to get the page. error code=")?;
+    Some(rusqlite::Error::SqliteFailure(ffi::Error::new(code.trim().parse().ok()?), None))
+}
+
+/// Whether an error says that the content is wrong, and not that it cannot be read now, as on a full disk.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        // A value of another type than the schema says.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_no_damage() {
+        for (line, is_read_error, is_wrong) in [
+            ("Tree 5 page 7: unable to get the page. error code=10", true, false),
+            ("Tree 5 page 7: unable to get the page. error code=522", true, false),
+            ("Tree 5 page 7: unable to get the page. error code=11", true, true),
+            ("row 3 missing from index sqlite_autoindex_keys_1", false, false),
+        ] {
+            let error = read_error(line);
+            assert_eq!(
+                (error.is_some(), error.is_some_and(|error| is_damage(&error))),
+                (is_read_error, is_wrong),
+                "{line}"
+            );
+        }
+    }
 }

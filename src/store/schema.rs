@@ -66,7 +66,7 @@ pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// A random id for a run of a server.
-pub fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
+fn new_run_id(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))
 }
 
@@ -83,6 +83,20 @@ pub fn write_runs(connection: &Connection, runs: &RunList) -> rusqlite::Result<(
     write_meta(connection, "runs", &runs.text())
 }
 
+/// Records that the run with this id has stopped in order.
+pub fn record_stop(connection: &Connection, run: &str) -> rusqlite::Result<()> {
+    write_meta(connection, "stopped", run)
+}
+
+/// Whether the last run on the file has stopped in order. A new file and one of an older version have no such run.
+pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
+    if super::open::is_empty(connection)? {
+        return Ok(true);
+    }
+    let runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
+    Ok(runs.last_id().is_some() && read_meta(connection, "stopped")?.as_deref() == runs.last_id())
+}
+
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
 pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
     write_meta(connection, "repaired", &last_seq.to_string())
@@ -93,14 +107,16 @@ pub fn repaired_up_to(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(read_meta(connection, "repaired")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
-/// Reads everything but the order log.
+/// Reads everything but the order log, and begins a run.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when a rule of the catalogue or of the totals is broken, or SQLite cannot read a table.
 pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> {
-    read(connection)
-        .map_err(|error| StoreError::opening(path, error))?
-        .map_err(|broken_rule| StoreError::damaged(path, &broken_rule))
+    let describe = |error| StoreError::opening(path, error);
+    let stored = read(connection).map_err(describe)?;
+    let mut stored = stored.map_err(|broken_rule| StoreError::damaged(path, &broken_rule))?;
+    stored.runs.begin(new_run_id(connection).map_err(describe)?, stored.last_seq);
+    Ok(stored)
 }
 
 /// As [`load`], but a broken rule is the inner error.

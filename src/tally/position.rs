@@ -46,6 +46,12 @@ impl RunList {
         runs.drain(..runs.len().saturating_sub(MAX_RUNS));
     }
 
+    /// The id of the last run.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.0.last().map(|run| run.id.as_str())
+    }
+
     /// The prefix of the last run's positions in this feed.
     #[must_use]
     pub fn prefix(&self, feed: usize) -> Prefix {

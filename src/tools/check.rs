@@ -10,7 +10,7 @@ use super::source::Source;
 use super::{ToolError, counted, existing_data_file, repair};
 use crate::config::Check;
 use crate::store::files::has_orphaned_wal;
-use crate::store::{StoreError, Stored, open, schema};
+use crate::store::{Reason, StoreError, Stored, open, schema};
 
 /// Findings that are reported.
 const MAX_FINDINGS: usize = 20;
@@ -49,7 +49,7 @@ impl Findings {
 /// writing, and the write-ahead log grows for as long as the check takes.
 ///
 /// # Errors
-/// When the data file does not exist, cannot be opened, or is of another program or of a newer version.
+/// When the data file does not exist, cannot be opened or read now, or is of another program or of a newer version.
 pub fn run(options: &Check) -> Result<Report, ToolError> {
     let path = existing_data_file(&options.data)?;
     let mut findings = Findings::default();
@@ -86,12 +86,19 @@ pub fn run(options: &Check) -> Result<Report, ToolError> {
 /// Examines a data file in one read transaction.
 ///
 /// # Errors
-/// When the file is of another program or of a newer version.
+/// When the file cannot be read now, or is of another program or of a newer version.
 pub(super) fn examine(connection: &Connection, path: &Path) -> Result<Findings, StoreError> {
     let mut findings = Findings::default();
     match examine_tables(connection, path, &mut findings) {
         Ok(result) => result?,
-        Err(error) => findings.wrong(format!("SQLite cannot read on: {error}")),
+        Err(error) if open::is_damage(&error) => findings.wrong(format!("SQLite cannot read on: {error}")),
+        Err(error) => {
+            let text = format!(
+                "{} cannot be read now, and may be sound; check it again when the disk has room and works",
+                path.display()
+            );
+            return Err(StoreError::Failed(Reason::new(text, error)));
+        }
     }
     Ok(findings)
 }
@@ -111,12 +118,7 @@ fn examine_tables(
     }
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     findings.facts.push(format!("schema {version}"));
-    let mut statement = transaction.prepare(&format!("PRAGMA integrity_check({MAX_FINDINGS})"))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let found: String = row.get(0)?;
-        found.lines().filter(|line| *line != "ok").for_each(|line| findings.wrong(line));
-    }
+    open::integrity_findings(&transaction, MAX_FINDINGS)?.into_iter().for_each(|line| findings.wrong(line));
     match schema::read(&transaction) {
         Ok(Ok(stored)) => {
             let categories = counted(stored.catalog.categories().len() as u64, "category");
@@ -125,10 +127,12 @@ fn examine_tables(
             findings.stored = Some(stored);
         }
         Ok(Err(broken_rule)) => findings.wrong(broken_rule),
-        Err(error) => findings.wrong(format!("the catalogue and the totals: {error}")),
+        Err(error) if open::is_damage(&error) => findings.wrong(format!("the catalogue and the totals: {error}")),
+        Err(error) => return Err(error),
     }
-    if let Err(error) = examine_log(&transaction, findings) {
-        findings.wrong(format!("the order log: {error}"));
+    match examine_log(&transaction, findings) {
+        Err(error) if open::is_damage(&error) => findings.wrong(format!("the order log: {error}")),
+        result => result?,
     }
     Ok(Ok(()))
 }

@@ -1,6 +1,5 @@
 //! A data file opened for reading, whether or not a server runs. Owns how it is opened so that reading changes nothing.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -44,7 +43,7 @@ impl Source {
         check_wal(&path)?;
         let immutable = file_state_without_wal(&path);
         let connection = match immutable {
-            Some(_) => connect(&immutable_uri(&path)).map_err(|error| StoreError::opening(&path, error))?,
+            Some(_) => open::connect_immutable(&path).map_err(|error| StoreError::opening(&path, error))?,
             None => connect_beside_wal(&path)?,
         };
         Ok(Self { path, connection, immutable })
@@ -77,26 +76,9 @@ fn file_state_without_wal(path: &Path) -> Option<FileState> {
     (!has_wal).then(|| FileState { bytes: metadata.len(), modified: metadata.modified().ok() })
 }
 
-/// The URI of an immutable file (<https://sqlite.org/uri.html>).
-fn immutable_uri(path: &Path) -> PathBuf {
-    let mut uri = String::from("file:");
-    for &byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(byte.into()),
-            // Writing to a string does not fail.
-            _ => drop(write!(uri, "%{byte:02X}")),
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri.into()
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
-}
-
 fn connect_beside_wal(path: &Path) -> Result<Connection, StoreError> {
-    let connection = connect(path).map_err(|error| StoreError::opening(path, error))?;
+    let connection =
+        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
     // SQLite opens the write-ahead log with the first statement; for that it needs a third file (`-shm`), which it may
     // have to create. Other errors occur again when the file is read.
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {

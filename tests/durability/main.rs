@@ -6,9 +6,12 @@
 mod common;
 
 mod crash;
+mod data_check;
 #[cfg(target_os = "linux")]
 mod disk_faults;
+mod displaced;
 mod full_disk;
+mod log_size;
 mod no_room;
 mod persistence;
 #[cfg(target_os = "linux")]

@@ -2,9 +2,10 @@
 //! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
 
 use crate::common::load::{parse_total, turn};
-use crate::common::{DEADLINE, Server, TempDir, WebSocket, skip, wait_until};
+use crate::common::{DEADLINE, Server, TempDir, WebSocket, ordercast, skip, wait_until};
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -135,4 +136,84 @@ fn a_file_at_its_cap_answers_507_and_old_orders_make_room_when_they_may_go() {
         assert_eq!(server.total("A1"), 3 + taken + ordered);
     }
     assert_eq!(server.client().get("/readyz").status, 200);
+}
+
+/// Fills the file system to the last byte.
+fn fill_up(disk: &SmallDisk) -> PathBuf {
+    let ballast = disk.path().join("ballast");
+    let mut file = fs::File::create(&ballast).expect("a file");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    ballast
+}
+
+/// SQLite needs new files to open one, for which a full disk has no room.
+#[test]
+fn a_server_starts_on_a_full_disk_and_takes_orders_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut server = Server::builder().data(&disk.path().join("data")).start();
+    server.client().order("A1", 4);
+    for ending in ["TERM", "KILL"] {
+        server.signal(ending);
+        server.wait(DEADLINE);
+        let ballast = fill_up(&disk);
+        server.restart();
+        assert_eq!(server.total("A1"), 7, "{ending}");
+        WebSocket::open(server.addr(), "/orders/electronics").texts(2);
+        let reply = server.client().post("/orders/A1", "{\"amount\":1,\"key\":\"k\"}");
+        reply.problem(507);
+        let ready = server.client().get("/readyz");
+        assert!(ready.text().contains("no space"), "{ready:?}");
+        ready.problem(503);
+        wait_until(DEADLINE, "the log says so", || server.log().contains("no space left"));
+
+        let mut feed = WebSocket::open(server.addr(), "/orders/confectionery");
+        feed.texts(1);
+        fs::remove_file(&ballast).expect("the ballast goes");
+        wait_until(DEADLINE, "the server is ready", || server.client().get("/readyz").status == 200);
+        server.client().order("B1", 1);
+        feed.texts(1);
+        server.client().order("B1", -1);
+        assert_eq!((server.total("A1"), server.total("B1")), (7, 101));
+    }
+    server.restart();
+    assert_eq!((server.total("A1"), server.total("B1")), (7, 101));
+}
+
+/// A folder as a power cut or a copy leaves it: the write-ahead log without its index, which SQLite has to make.
+#[test]
+fn a_sound_file_on_a_full_disk_is_not_called_damaged() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let mut server = Server::builder().data(&data).start();
+    server.client().order("A1", 4);
+    server.kill();
+    fs::remove_file(data.join("ordercast.sqlite3-shm")).expect("the index goes");
+    let ballast = fill_up(&disk);
+    let check = ordercast(&data, &["check", "--data", "."], &[]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    assert!(check.stderr.contains("cannot be read now") && !check.stdout.contains("damaged"), "{check:?}");
+    fs::remove_file(&ballast).expect("the ballast goes");
+    let check = ordercast(&data, &["check", "--data", "."], &[]);
+    assert!(check.code == Some(0) && check.stdout.contains("is sound"), "{check:?}");
+}
+
+/// SQLite maps a file into memory that has one byte allocated in each page of memory.
+#[test]
+fn a_file_system_with_blocks_smaller_than_a_page_is_refused() {
+    let temp = TempDir::new();
+    let (image, folder) = (temp.path().join("image"), temp.path().join("disk"));
+    fs::File::create(&image).and_then(|file| file.set_len(4 * 1024 * 1024)).expect("a file");
+    fs::create_dir(&folder).expect("a folder");
+    let runs = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    let made = runs(Command::new("mkfs.ext4").args(["-q", "-b", "1024"]).arg(&image));
+    if !made || !runs(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&folder)) {
+        return skip("this user may not mount a file system from a file", false);
+    }
+    let run = ordercast(&folder, &["--listen", "127.0.0.1:0", "--data", "data"], &[]);
+    let left: Vec<_> =
+        fs::read_dir(folder.join("data")).expect("a folder").flatten().map(|it| it.file_name()).collect();
+    let _ = Command::new("umount").arg("--lazy").arg(&folder).status();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("blocks of 1024 bytes"), "{run:?}");
+    assert_eq!(left, ["ordercast.lock"]);
 }

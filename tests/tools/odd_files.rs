@@ -102,7 +102,8 @@ fn a_file_whose_index_does_not_find_its_keys_is_refused() {
     let (first, last) = bytes.split_at_mut(leaves[leaves.len() - 1]);
     first[leaves[0]..leaves[0] + 4_096].swap_with_slice(&mut last[..4_096]);
     fs::write(&path, bytes).expect("a file");
-    for args in [&START[..], &["check", "--data", "."], &["backup", "../copy", "--data", "."]] {
+    let start = [&START[..], &["--check"]].concat();
+    for args in [&start[..], &["check", "--data", "."], &["backup", "../copy", "--data", "."]] {
         let said = refusal(&server.data(), args);
         assert!(said.contains("damaged"), "{args:?}: {said}");
     }

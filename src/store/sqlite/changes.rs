@@ -65,3 +65,31 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
     }
     Ok(())
 }
+
+/// Undoes changes that [`write_changes`] has made, and after which nothing else was changed.
+pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+    let forget_key = |key: &Key| transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key.as_str()]);
+    for change in changes.iter().rev() {
+        match change {
+            Change::Category(category) => {
+                transaction.prepare_cached("DELETE FROM categories WHERE name = ?1")?.execute([&category.name])?;
+            }
+            Change::Product(product, _) => {
+                transaction.prepare_cached("DELETE FROM products WHERE id = ?1")?.execute([&product.id])?;
+            }
+            Change::Order { seq, product, amount, key, .. } => {
+                transaction.prepare_cached("DELETE FROM orders WHERE seq = ?1")?.execute([seq.cast_signed()])?;
+                transaction
+                    .prepare_cached("UPDATE products SET total = total - ?2 WHERE row = ?1")?
+                    .execute(params![product.0 + 1, amount.get()])?;
+                if let Some(key) = key {
+                    forget_key(key)?;
+                }
+            }
+            Change::BatchKey { key, .. } => {
+                forget_key(key)?;
+            }
+        }
+    }
+    Ok(())
+}

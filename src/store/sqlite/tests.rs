@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use super::super::files::DATA_FILE;
-use super::super::retention::MAX_KEYS;
+use super::super::retention::{MAX_KEYS, MonotonicClock};
 use super::*;
-use crate::tally::catalog::{Catalog, Details};
-use crate::tally::order::Total;
+use crate::tally::catalog::{Catalog, CategoryIndex, Details, Product, ProductIndex};
+use crate::tally::order::{Amount, Total};
 
 struct Folder(std::path::PathBuf);
 
@@ -22,6 +24,10 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn connection(store: &SqliteStore) -> &Connection {
+    &store.session.as_ref().unwrap().connection
 }
 
 fn seed() -> Vec<Change> {
@@ -85,7 +91,7 @@ fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     store.commit(&seed()).unwrap();
     let find = |store: &mut SqliteStore, minutes: u64, key: &str| {
-        store.clock = MonotonicClock::new(minutes * MINUTE);
+        store.session.as_mut().unwrap().clock = MonotonicClock::new(minutes * MINUTE);
         store.find_key(&Key::new(key).unwrap()).unwrap()
     };
     assert_eq!(find(&mut store, 100, "a"), None);
@@ -95,7 +101,7 @@ fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     assert_eq!(find(&mut store, 161, "a"), None);
     store.commit(&[keyed(3, "a")]).unwrap();
     assert_eq!(find(&mut store, 200, "a"), used);
-    let kept: i64 = store.connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
+    let kept: i64 = connection(&store).query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 1, "an expired key is deleted even if it is not used again");
     store.commit(&[Change::BatchKey { key: Key::new("c").unwrap(), digest: -9 }]).unwrap();
     assert_eq!(find(&mut store, 200, "c"), Some(KeyUse::Batch(-9)));
@@ -111,7 +117,7 @@ fn the_oldest_keys_are_deleted_before_they_expire_when_there_are_too_many() {
         ["a", "b", "c", "d", "e"].map(|key| store.find_key(&Key::new(key).unwrap()).unwrap().is_some())
     };
     // As if all numbers between the first two and the third had been used.
-    let moved = store.connection.execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
+    let moved = connection(&store).execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
     assert_eq!((moved, known(&mut store)), (1, [true, true, true, false, false]));
     store.commit(&[keyed(4, "d")]).unwrap();
     // The oldest is deleted before the next is added, so there is one more for a moment.
@@ -133,7 +139,7 @@ fn the_log_keeps_the_last_orders_and_totals_keep_all() {
     for seq in 1_001..=1_010 {
         store.commit(&[order(seq, 3 + seq as i64)]).unwrap();
     }
-    let bounds = store.connection.query_row("SELECT min(seq), max(seq) FROM orders", [], |row| {
+    let bounds = connection(&store).query_row("SELECT min(seq), max(seq) FROM orders", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
     });
     assert_eq!(bounds.unwrap(), (1_001, 1_010));
@@ -199,4 +205,76 @@ fn a_damaged_file_is_rejected_with_advice() {
     fs::write(folder.0.join(DATA_FILE), "this is no database, however long it may be".repeat(100)).unwrap();
     let error = SqliteStore::open(&folder.0, Retention::default()).err().unwrap();
     assert!(error.to_string().contains("restore a backup"), "{error}");
+}
+
+#[test]
+fn a_check_that_is_ended_does_not_make_a_file_sound_and_one_that_passes_does() {
+    let folder = Folder::new("checked");
+    let open = || SqliteStore::open(&folder.0, Retention::default()).unwrap().0;
+    let mut store = open();
+    store.commit(&seed()).unwrap();
+    store.commit(&(1..=2_000).map(|seq| order(seq, 3 + seq as i64)).collect::<Vec<_>>()).unwrap();
+    assert!(store.is_sound(), "a new file is");
+    // Not closed in order.
+    drop(store);
+    let store = open();
+    let check = store.integrity_check().unwrap();
+    assert!(!check.run(|_| false).unwrap() && !store.is_sound());
+    let progress = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let reported = progress.clone();
+    let is_complete = check.run(move |percent| {
+        reported.lock().unwrap().push(percent);
+        true
+    });
+    assert!(is_complete.unwrap() && store.is_sound());
+    let progress = progress.lock().unwrap();
+    assert!(progress.is_sorted() && progress.last().is_some_and(|last| (50..100).contains(last)), "{progress:?}");
+}
+
+#[test]
+fn a_store_that_was_closed_in_order_is_sound_when_it_is_opened_again() {
+    let folder = Folder::new("closed");
+    for (closes, is_sound) in [(true, true), (false, true), (true, false), (true, false)] {
+        let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+        assert_eq!(store.is_sound(), is_sound);
+        store.record_run().unwrap();
+        if closes {
+            store.close();
+        }
+    }
+}
+
+#[test]
+fn changes_that_are_taken_back_leave_the_file_as_it_was() {
+    let folder = Folder::new("taken-back");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    store.commit(&[order(1, 4)]).unwrap();
+    let content = |store: &SqliteStore| {
+        let sql = "SELECT group_concat(seq || ':' || total) FROM orders UNION ALL SELECT group_concat(id || total) FROM products
+             UNION ALL SELECT group_concat(name) FROM categories UNION ALL SELECT count(*) FROM keys";
+        let mut statement = connection(store).prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let before = content(&store);
+    let mut catalog = Catalog::default();
+    let toys = catalog.add_category("toys", "Y").unwrap();
+    let details = Details { name: "Top".into(), rrp: String::new(), info: String::new() };
+    let top = Product { id: "Y1".into(), category: CategoryIndex(toys.0 + 1), details };
+    let changes = [
+        keyed(2, "a"),
+        Change::Category(catalog.category(toys).clone()),
+        Change::Product(top, Total::new(5).unwrap()),
+        Change::first_line(ProductIndex(1), Total::new(5).unwrap(), 3, 1),
+        order(4, 6),
+        Change::BatchKey { key: Key::new("b").unwrap(), digest: 7 },
+    ];
+    store.commit(&changes).unwrap();
+    assert_ne!(content(&store), before);
+    let connection = &mut store.session.as_mut().unwrap().connection;
+    let transaction = connection.transaction().unwrap();
+    take_back(&transaction, &changes).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(content(&store), before);
 }

@@ -1,0 +1,151 @@
+//! Whether the files of an open data file are still the ones at their paths. They are compared with `stat` alone: closing
+//! a second descriptor of a file that SQLite has open would release SQLite's locks on it (POSIX, `fcntl`).
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::files::with_suffix;
+use super::{Reason, StoreError};
+
+/// A file as it was at the last comparison.
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+    state: State,
+    /// What is compared besides the id.
+    content: Content,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Only the id: the content belongs to SQLite or does not matter.
+    Any,
+    /// The data file never becomes shorter.
+    Grows,
+    /// The write-ahead log is cut when all of it is in the data file, perhaps by another program's checkpoint.
+    Log,
+}
+
+/// How the files were when one of them was found missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    /// As they were at the last comparison.
+    Known,
+    /// Written by a commit since then.
+    Written,
+}
+
+/// The files of a data file that is open.
+#[derive(Debug)]
+pub struct OpenFiles {
+    files: Vec<OpenFile>,
+    /// Set while a file is missing.
+    away: Option<Away>,
+    /// Why no comparison can succeed any more.
+    broken: Option<String>,
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> Self {
+        Self { bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl OpenFiles {
+    /// Remembers the files of an open data file and the lock file of its folder, as they are now.
+    ///
+    /// # Errors
+    /// When one of them cannot be examined.
+    pub fn remember(data_file: &Path, lock_file: &Path) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for (path, content) in [
+            (data_file.to_owned(), Content::Grows),
+            (with_suffix(data_file, "-wal"), Content::Log),
+            (with_suffix(data_file, "-shm"), Content::Any),
+            (lock_file.to_owned(), Content::Any),
+        ] {
+            let metadata = fs::metadata(&path)?;
+            files.push(OpenFile { path, id: id(&metadata), state: State::of(&metadata), content });
+        }
+        Ok(Self { files, away: None, broken: None })
+    }
+
+    /// Compares the files with what is at their paths. `has_written` says whether a commit has written to them since the
+    /// last comparison. `log_bytes` gives the size that the write-ahead log must have at least; it is asked for only if
+    /// the log has become shorter.
+    ///
+    /// # Errors
+    /// [`StoreError::Displaced`]. A file that is moved back unchanged is accepted again; a file that was replaced,
+    /// truncated, or changed while it was away, never.
+    pub fn compare(&mut self, has_written: bool, log_bytes: impl Fn() -> Option<u64>) -> Result<(), StoreError> {
+        if let Some(why) = &self.broken {
+            return Err(StoreError::Displaced(why.as_str().into()));
+        }
+        let mut found = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            match fs::metadata(&file.path) {
+                Ok(metadata) => found.push(metadata),
+                Err(error) => {
+                    self.away.get_or_insert(if has_written { Away::Written } else { Away::Known });
+                    return Err(away(&file.path, error));
+                }
+            }
+        }
+        let must_be_unchanged = self.away == Some(Away::Known);
+        for (file, metadata) in self.files.iter().zip(&found) {
+            let (name, state) = (name(&file.path), State::of(metadata));
+            let is_changed = match file.content {
+                Content::Any => false,
+                Content::Grows | Content::Log if must_be_unchanged => state != file.state,
+                Content::Grows => state.bytes < file.state.bytes,
+                Content::Log => state.bytes < file.state.bytes && log_bytes().is_none_or(|needed| state.bytes < needed),
+            };
+            let what = match (id(metadata) == file.id, is_changed, must_be_unchanged) {
+                (true, false, _) => continue,
+                (false, ..) => "was replaced by another file",
+                (true, true, true) => "was changed while it was away",
+                (true, true, false) => "was truncated",
+            };
+            let why = format!("{name} {what} while the server runs; {RESTART}");
+            self.broken = Some(why.clone());
+            return Err(StoreError::Displaced(why.into()));
+        }
+        self.away = None;
+        for (file, metadata) in self.files.iter_mut().zip(&found) {
+            file.state = State::of(metadata);
+        }
+        Ok(())
+    }
+}
+
+const RESTART: &str = "restart the server on a folder that is in order";
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy()
+}
+
+fn away(path: &Path, error: io::Error) -> StoreError {
+    let name = name(path);
+    let text = match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("{name} was moved or deleted while the server runs; move it back, or {RESTART}")
+        }
+        _ => format!("{name} cannot be examined"),
+    };
+    StoreError::Displaced(Reason::new(text, error))
+}

@@ -1,0 +1,299 @@
+//! An open data file: one connection for writing, its transactions, and what undoes those that fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
+
+use super::integrity::IntegrityCheck;
+use super::{rewrite, take_back, write_changes};
+use crate::log::Throttle;
+use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
+use crate::store::open_files::OpenFiles;
+use crate::store::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
+use crate::store::{Change, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
+use crate::tally::catalog::ProductIndex;
+use crate::tally::order::{Amount, Key};
+use crate::tally::position::RunList;
+
+/// Prepared statements kept: all that a commit uses, with room.
+const STATEMENTS: usize = 16;
+/// Bytes that the write-ahead log keeps when it begins again: 4 MiB, what SQLite lets it grow to before it moves its
+/// pages into the data file. Beyond that it grows only while a reader holds it.
+const LOG_BYTES: u32 = 4 * 1024 * 1024;
+/// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
+const LOG_HEADER_BYTES: u64 = 32;
+const FRAME_HEADER_BYTES: u64 = 24;
+
+/// A data file open for writing.
+pub(super) struct Session {
+    path: PathBuf,
+    pub(super) connection: Connection,
+    retention: Retention,
+    pub(super) clock: MonotonicClock,
+    /// The list of runs; the last one is the present run.
+    runs: RunList,
+    /// Whether the list has been written: this run has to be listed before anything that it adds.
+    has_recorded_run: bool,
+    /// Whether a failed transaction may be complete at the end of the WAL; see [`Self::overwrite_failed_commit`].
+    has_failed_commit: bool,
+    /// What was committed to a file that was found moved right after; taken back with the next commit.
+    in_doubt: Vec<Change>,
+    /// The number of the first order in the log; kept up to date only while old orders are deleted.
+    first_seq: u64,
+    /// The number of the last order.
+    last_seq: u64,
+    files: OpenFiles,
+    page_bytes: u64,
+    /// Whether all pages are known to be sound: after a stop in order, or once [`IntegrityCheck`] has passed.
+    is_sound: Arc<AtomicBool>,
+    /// Whether something was written since the write-ahead log was last emptied.
+    has_log: bool,
+    throttle: Throttle,
+}
+
+impl Session {
+    /// Opens the data file at `path`, in a folder whose lock is held, and reads what is stored.
+    pub(super) fn open(path: &Path, retention: Retention) -> Result<(Self, Stored), StoreError> {
+        let describe = |error| StoreError::opening(path, error);
+        check_block_size(path)?;
+        check_wal(path)?;
+        let is_new = !has_content(path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut connection = open::connect(path, flags).map_err(describe)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        open::check_origin(&connection, path)?;
+        // FULL syncs the WAL at every commit; fullfsync asks the same of macOS, whose plain fsync does not reach the
+        // disk. Both hold for this connection only, so they are set at every start.
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;
+                 PRAGMA journal_size_limit = {LOG_BYTES};"
+            ))
+            .map_err(describe)?;
+        if is_new && let Err(error) = check_block_size(path) {
+            drop(connection);
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
+        rewrite::rewrite_wal(&mut connection, path)?;
+        let is_sound = schema::was_stopped_in_order(&connection).map_err(describe)?;
+        schema::migrate(&mut connection).map_err(describe)?;
+        if let Some(bytes) = retention.data_bytes {
+            limit_size(&connection, bytes).map_err(describe)?;
+        }
+        let stored = schema::load(&connection, path)?;
+        let first_seq: i64 =
+            connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
+        let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(describe)?;
+        let folder = folder_of(path);
+        // The names of the new files must survive a power cut too.
+        sync_folder(folder)
+            .map_err(|error| StoreError::Failed(Reason::new(format!("cannot sync {}", folder.display()), error)))?;
+        let files = OpenFiles::remember(path, &folder.join(LOCK_FILE)).map_err(|error| {
+            StoreError::Failed(Reason::new(format!("cannot examine the files in {}", folder.display()), error))
+        })?;
+        let session = Self {
+            path: path.to_owned(),
+            connection,
+            retention,
+            clock: MonotonicClock::new(now_ms()),
+            runs: stored.runs.clone(),
+            has_recorded_run: false,
+            has_failed_commit: false,
+            in_doubt: Vec::new(),
+            first_seq: first_seq.cast_unsigned(),
+            last_seq: stored.last_seq,
+            files,
+            page_bytes: page_bytes.cast_unsigned(),
+            is_sound: Arc::new(AtomicBool::new(is_sound)),
+            has_log: true,
+            throttle: Throttle::default(),
+        };
+        Ok((session, stored))
+    }
+
+    /// Whether all pages are known to be sound.
+    pub(super) fn is_sound(&self) -> bool {
+        self.is_sound.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn integrity_check(&self) -> IntegrityCheck {
+        IntegrityCheck::new(self.path.clone(), self.is_sound.clone())
+    }
+
+    pub(super) fn record_run(&mut self) -> Result<(), StoreError> {
+        let mut record = || {
+            let transaction = begin(&mut self.connection)?;
+            schema::write_runs(&transaction, &self.runs)?;
+            transaction.commit()
+        };
+        record().map_err(|error| StoreError::committing(error, self.retention.data_bytes))?;
+        self.has_recorded_run = true;
+        Ok(())
+    }
+
+    /// Goes on with a run that has begun before the file could be opened.
+    pub(super) fn continue_run(&mut self, runs: RunList) {
+        self.runs = runs;
+    }
+
+    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let cap = self.retention.data_bytes;
+        let describe = |error| StoreError::committing(error, cap);
+        self.compare_files(false)?;
+        // Until these succeed nothing is written, so an error here is final.
+        if self.has_failed_commit {
+            self.overwrite_failed_commit().map_err(describe)?;
+        }
+        if !self.in_doubt.is_empty() {
+            self.take_back_in_doubt().map_err(describe)?;
+        }
+        self.has_log = true;
+        let (transaction, first_kept) = self.prepare(changes).map_err(describe)?;
+        let Err(error) = transaction.commit() else {
+            self.first_seq = first_kept;
+            self.has_recorded_run = true;
+            return match self.compare_files(true) {
+                Ok(()) => {
+                    self.last_seq = BatchSize::of(changes, self.last_seq).last_seq;
+                    Ok(())
+                }
+                Err(error) => {
+                    self.in_doubt = changes.to_vec();
+                    Err(error.in_the_middle())
+                }
+            };
+        };
+        self.has_failed_commit = true;
+        if self.overwrite_failed_commit().is_ok() || is_incomplete(&error) {
+            return Err(describe(error));
+        }
+        Err(StoreError::Unknown(Reason::new("the data could not be written", error)))
+    }
+
+    pub(super) fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
+        if !self.in_doubt.is_empty() {
+            self.compare_files(false)?;
+            let cap = self.retention.data_bytes;
+            self.take_back_in_doubt().map_err(|error| StoreError::committing(error, cap))?;
+        }
+        let oldest_ms = oldest_key_ms(&self.retention, self.clock.now_ms());
+        let mut statement =
+            self.connection.prepare_cached("SELECT product, amount FROM keys WHERE key = ?1 AND at_ms >= ?2")?;
+        let found: Option<(u32, i64)> =
+            statement.query_row(params![key.as_str(), oldest_ms], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        Ok(found.and_then(|(product, amount)| match product {
+            0 => Some(KeyUse::Batch(amount)),
+            row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
+        }))
+    }
+
+    /// Compares the files at their paths with those that are open.
+    pub(super) fn compare_files(&mut self, has_written: bool) -> Result<(), StoreError> {
+        let Self { files, connection, page_bytes, .. } = self;
+        files.compare(has_written, || log_bytes(connection, *page_bytes).ok())
+    }
+
+    /// Moves the write-ahead log into the data file and empties it, so that a copy of the data file alone is complete.
+    /// Does not wait for readers: while one holds the log, it stays.
+    pub(super) fn empty_log(&mut self) {
+        if !self.has_log || self.compare_files(false).is_err() {
+            return;
+        }
+        let checkpoint = || {
+            self.connection.busy_timeout(Duration::ZERO)?;
+            let is_busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            self.connection.busy_timeout(open::BUSY_TIMEOUT)?;
+            is_busy
+        };
+        match checkpoint() {
+            Ok(is_busy) => self.has_log = is_busy,
+            Err(error) if self.throttle.allows() => {
+                log::warn!("the write-ahead log could not be moved into the data file and is kept: {error}");
+            }
+            Err(_) => {}
+        }
+        let _ = self.compare_files(true);
+    }
+
+    /// Records that the server has stopped in order, so that the next one needs no check. Without it the next one
+    /// checks the file.
+    pub(super) fn close(mut self) {
+        if self.compare_files(false).is_err() {
+            // SQLite would remove the log at the path, which may be that of another data file by now. What the log has
+            // is moved into the open data file, wherever it is.
+            let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            std::mem::forget(self.connection);
+            return;
+        }
+        if !self.in_doubt.is_empty() && self.take_back_in_doubt().is_err() {
+            return;
+        }
+        if self.is_sound() && !self.has_failed_commit && self.has_recorded_run {
+            let _ = schema::record_stop(&self.connection, self.runs.last_id().unwrap_or_default());
+        }
+    }
+
+    /// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the
+    /// log. Dropping it rolls it back.
+    fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, u64)> {
+        let Self { connection, retention, clock, runs, has_recorded_run, first_seq, last_seq, .. } = self;
+        let transaction = begin(connection)?;
+        let key_ms = clock.now_ms();
+        // Before anything is added, so that a file that has reached its cap has room for it.
+        let first_kept = prune(&transaction, retention, key_ms, *first_seq, &BatchSize::of(changes, *last_seq))?;
+        if !*has_recorded_run {
+            schema::write_runs(&transaction, runs)?;
+        }
+        write_changes(&transaction, changes, key_ms)?;
+        Ok((transaction, first_kept))
+    }
+
+    /// Makes sure that a transaction whose commit has failed never counts.
+    ///
+    /// After a failed sync the transaction may be complete in the WAL: this connection ignores it, but SQLite would
+    /// take it for committed when it opens the file after a crash. SQLite writes the next transaction's frames over
+    /// those of the failed one, and each frame's checksum covers all frames before it. So one synced transaction that
+    /// changes nothing invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE`
+    /// that changes nothing would not.
+    fn overwrite_failed_commit(&mut self) -> rusqlite::Result<()> {
+        let transaction = begin(&mut self.connection)?;
+        schema::write_version(&transaction)?;
+        transaction.commit()?;
+        self.has_failed_commit = false;
+        Ok(())
+    }
+
+    /// Undoes what was committed to a file while it was moved: it was answered as unknown and never published.
+    fn take_back_in_doubt(&mut self) -> rusqlite::Result<()> {
+        let transaction = begin(&mut self.connection)?;
+        take_back(&transaction, &self.in_doubt)?;
+        transaction.commit()?;
+        self.in_doubt.clear();
+        Ok(())
+    }
+}
+
+/// The bytes that the write-ahead log has in use.
+fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> {
+    let frames: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+    Ok(match frames {
+        ..=0 => 0,
+        frames => LOG_HEADER_BYTES + frames.cast_unsigned() * (FRAME_HEADER_BYTES + page_bytes),
+    })
+}
+
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and
+/// after errors at the end of a commit, that frame may be in the WAL.
+fn is_incomplete(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE)
+}

@@ -1,0 +1,120 @@
+//! When the whole data file is checked: not after a stop in order, beside serving after any other end, and before serving
+//! with `--check`.
+
+use crate::common::folder::fill;
+use crate::common::{DEADLINE, Server, TempDir, WebSocket, ordercast, wait_until};
+use std::fs;
+use std::path::Path;
+
+const DATA_FILE: &str = "ordercast.sqlite3";
+const ORDER: &str = "{\"amount\":1}";
+const PAGE_BYTES: usize = 4_096;
+
+/// Swaps two leaves of the index of keys: rows and pages are readable, but SQLite does not find every key any more.
+#[track_caller]
+fn damage(data: &Path) {
+    const INDEX_LEAF: u8 = 0x0a;
+    let path = data.join(DATA_FILE);
+    let mut bytes = fs::read(&path).expect("a file");
+    let has_keys = |page: &[u8]| page[0] == INDEX_LEAF && page.windows(5).filter(|five| five == b"till-").count() > 20;
+    let leaves: Vec<usize> =
+        (0..bytes.len()).step_by(PAGE_BYTES).filter(|at| has_keys(&bytes[*at..at + PAGE_BYTES])).collect();
+    assert!(leaves.len() >= 2, "{leaves:?}");
+    let (first, last) = bytes.split_at_mut(leaves[leaves.len() - 1]);
+    first[leaves[0]..leaves[0] + PAGE_BYTES].swap_with_slice(&mut last[..PAGE_BYTES]);
+    fs::write(&path, bytes).expect("a file");
+}
+
+fn start(data: &Path) -> Server {
+    Server::builder().data(data).start()
+}
+
+/// A server with two thousand keyed orders, all of them in the data file itself.
+fn filled(data: &Path) -> Server {
+    let server = start(data);
+    fill(&server, 2_000);
+    let log = data.join(format!("{DATA_FILE}-wal"));
+    wait_until(DEADLINE, "the log is in the data file", || fs::metadata(&log).expect("a log").len() == 0);
+    server
+}
+
+#[test]
+fn after_a_stop_in_order_the_file_is_not_checked() {
+    let temp = TempDir::new();
+    filled(temp.path()).terminate();
+    damage(temp.path());
+    let mut server = start(temp.path());
+    server.client().order("A1", 1);
+    assert_eq!(server.client().get("/readyz").status, 200);
+    assert!(!server.log().contains("check"), "{}", server.log());
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[test]
+fn after_a_kill_the_file_is_checked_beside_serving_until_it_is_known_to_be_sound() {
+    let temp = TempDir::new();
+    let mut server = filled(temp.path());
+    server.kill();
+    for _ in 0..2 {
+        let mut server = start(temp.path());
+        server.client().order("A1", 1);
+        wait_until(DEADLINE, "the check ends", || server.log().contains("the data file is sound"));
+        server.kill();
+    }
+    let mut server = start(temp.path());
+    wait_until(DEADLINE, "the check ends", || server.log().contains("the data file is sound"));
+    server.terminate();
+    let server = start(temp.path());
+    server.client().order("A1", 1);
+    assert!(!server.log().contains("check"), "{}", server.log());
+}
+
+#[test]
+fn damage_that_the_check_finds_stops_orders_and_nothing_else_until_it_is_repaired() {
+    let temp = TempDir::new();
+    let mut server = filled(temp.path());
+    let totals = server.totals();
+    server.kill();
+    damage(temp.path());
+    // A stop in order does not make a damaged file pass for a sound one.
+    for _ in 0..2 {
+        let mut server = start(temp.path());
+        wait_until(DEADLINE, "the damage is found", || server.client().get("/readyz").status == 503);
+        let mut client = server.client();
+        for reply in [client.post("/orders/A1", ORDER), client.get("/readyz")] {
+            assert!(reply.text().contains("is damaged"), "{reply:?}");
+            reply.problem(503);
+        }
+        client.post("/electronics", "{\"name\":\"Lamp\",\"rrp\":\"1\",\"info\":\"\"}").problem(503);
+        assert!(server.log().contains("ordercast repair"), "{}", server.log());
+        assert_eq!(WebSocket::open(server.addr(), "/orders").texts(3).len(), 3);
+        assert_eq!(client.get("/log?limit=1").status, 200);
+        assert_eq!(server.terminate().code(), Some(0));
+    }
+    let output = temp.path().join("repaired");
+    let repair = ordercast(temp.path(), &["repair", "--data", ".", "--output", "repaired"], &[]);
+    assert_eq!(repair.code, Some(0), "{repair:?}");
+    let repaired = start(&output);
+    repaired.client().post("/orders/A1", "{\"amount\":1,\"key\":\"till-1\"}");
+    assert_eq!(repaired.totals(), totals, "every key is known");
+}
+
+#[test]
+fn with_check_a_damaged_file_is_refused_and_a_sound_one_served() {
+    let temp = TempDir::new();
+    let mut server = filled(temp.path());
+    let totals = server.totals();
+    server.terminate();
+    let mut server = Server::builder().data(temp.path()).arg("--check").start();
+    assert_eq!(server.totals(), totals);
+    assert!(server.log().contains("the data file is sound"), "{}", server.log());
+    server.kill();
+    // It is known to be sound, so that it is not checked once more beside serving.
+    let mut server = Server::builder().data(temp.path()).env("ORDERCAST_CHECK", "1").start();
+    assert!(!server.log().contains("did not stop in order"), "{}", server.log());
+    server.terminate();
+    damage(temp.path());
+    let run = ordercast(temp.path(), &["--listen", "127.0.0.1:0", "--data", ".", "--check"], &[]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("is damaged"), "{run:?}");
+}
