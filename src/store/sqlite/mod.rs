@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
 use super::files::{check_wal, data_file, folder_of, lock, sync_folder};
-use super::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
+use super::retention::{BatchSize, MonotonicClock, Retention, has_room_for_key, limit_size, oldest_key_ms, prune};
 use super::{Change, KeyUse, Reason, Store, StoreError, Stored, now_ms, open, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
@@ -75,6 +75,8 @@ impl SqliteStore {
         stored.runs.begin(schema::new_run_id(&connection).map_err(describe)?, stored.last_seq);
         let first_seq: i64 =
             connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
+        let keys_ahead = schema::keys_ahead(&connection).map_err(describe)?;
+        let clock = MonotonicClock::new(now_ms(), keys_ahead, schema::last_key_ms(&connection).map_err(describe)?);
         // The names of the new files must survive a power cut too.
         sync_folder(folder)
             .map_err(|error| StoreError::Failed(Reason::new(format!("cannot sync {}", folder.display()), error)))?;
@@ -82,7 +84,7 @@ impl SqliteStore {
             path,
             connection,
             retention,
-            clock: MonotonicClock::new(now_ms()),
+            clock,
             pending_runs: Some(stored.runs.clone()),
             has_failed_commit: false,
             first_seq: first_seq.cast_unsigned(),
@@ -100,7 +102,7 @@ impl SqliteStore {
     pub fn record_run(&mut self) -> Result<(), StoreError> {
         let mut record = || {
             let transaction = begin(&mut self.connection)?;
-            write_runs(&transaction, self.pending_runs.as_ref())?;
+            write_start(&transaction, self.pending_runs.as_ref(), &self.clock)?;
             transaction.commit()
         };
         record().map_err(|error| StoreError::committing(error, self.retention.data_bytes))?;
@@ -122,7 +124,7 @@ impl SqliteStore {
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
         let first_kept = prune(&transaction, retention, key_ms, *first_seq, &BatchSize::of(changes, *last_seq))?;
-        write_runs(&transaction, pending_runs.as_ref())?;
+        write_start(&transaction, pending_runs.as_ref(), clock)?;
         write_changes(&transaction, changes, key_ms)?;
         Ok((transaction, first_kept))
     }
@@ -176,14 +178,21 @@ impl Store for SqliteStore {
             row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
         }))
     }
+
+    fn has_room_for_key(&mut self, pending: usize) -> Result<bool, StoreError> {
+        Ok(has_room_for_key(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
+    }
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn write_runs(transaction: &Transaction<'_>, runs: Option<&RunList>) -> rusqlite::Result<()> {
-    runs.map_or(Ok(()), |runs| schema::write_runs(transaction, runs))
+/// Writes what the first commit of a run has to: the list of runs, and how far the keys' clock is ahead.
+fn write_start(transaction: &Transaction<'_>, runs: Option<&RunList>, clock: &MonotonicClock) -> rusqlite::Result<()> {
+    let Some(runs) = runs else { return Ok(()) };
+    schema::write_runs(transaction, runs)?;
+    schema::write_keys_ahead(transaction, clock.ahead_ms)
 }
 
 /// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and
