@@ -14,7 +14,7 @@ use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFo
 use ordercast::internal::store::retention::Retention;
 
 /// The flags and their environment variables.
-const OPTIONS: [(&str, &str); 13] = [
+const OPTIONS: [(&str, &str); 14] = [
     ("--listen", "ORDERCAST_LISTEN"),
     ("--data", "ORDERCAST_DATA"),
     ("--catalog", "ORDERCAST_CATALOG"),
@@ -24,6 +24,7 @@ const OPTIONS: [(&str, &str); 13] = [
     ("--token-file", "ORDERCAST_TOKEN_FILE"),
     ("--read-token-file", "ORDERCAST_READ_TOKEN_FILE"),
     ("--keep-keys", "ORDERCAST_KEEP_KEYS"),
+    ("--max-keys", "ORDERCAST_MAX_KEYS"),
     ("--keep-orders", "ORDERCAST_KEEP_ORDERS"),
     ("--max-data-bytes", "ORDERCAST_MAX_DATA_BYTES"),
     ("--max-connections", "ORDERCAST_MAX_CONNECTIONS"),
@@ -120,9 +121,10 @@ fn check_ranges(config: &Config) {
     fixed.sort_unstable();
     fixed.dedup();
     assert_eq!(fixed.len(), all, "an address occurs twice: {:?}", config.listen);
-    let Retention { keys, orders, data_bytes } = &config.retention;
+    let Retention { keys, max_keys, orders, data_bytes } = &config.retention;
     let hours = keys.as_secs() / 3_600;
     assert!((1..=366 * 24).contains(&hours) && *keys == Duration::from_secs(hours * 3_600), "keys for {keys:?}");
+    assert!(max_keys.is_none_or(|keys| keys >= 1));
     assert!(orders.is_none_or(|orders| orders >= 1) && data_bytes.is_none_or(|bytes| bytes >= 1 << 20));
     assert!(config.max_connections_per_ip.is_none_or(|number| number >= 1));
     assert!(config.read_token_file.is_none() || config.token_file.is_some(), "read tokens without order tokens");
@@ -156,6 +158,7 @@ fn check_round_trip(config: &Config) {
         path(&config.token_file),
         path(&config.read_token_file),
         number(Some(config.retention.keys.as_secs() / 3_600)),
+        number(config.retention.max_keys),
         number(config.retention.orders),
         number(config.retention.data_bytes),
         number(Some(config.max_connections as u64)),

@@ -215,7 +215,7 @@ fn rejected(rejection: &Rejection) -> Problem {
         Rejection::InBatch(_, rejection) => return rejected(rejection),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
-        Rejection::StoreFull => (507, true),
+        Rejection::StoreFull | Rejection::KeysFull => (507, true),
         Rejection::StoreRefused | Rejection::StoreDisplaced(_) | Rejection::StoreHangs => (503, true),
     };
     let problem = Problem::new(status, rejection.to_string());

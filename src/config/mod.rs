@@ -51,6 +51,8 @@ Options (each with its environment variable):
                          Reading products and totals needs a token of this file or of --token-file, which must be given
                          too [ORDERCAST_READ_TOKEN_FILE]
   --keep-keys HOURS      Retention time of keys after their use, 1 to 8784 [default: 24] [ORDERCAST_KEEP_KEYS]
+  --max-keys N           Cap on keys at a time: orders with new keys are rejected when it is reached [default: no cap]
+                         [ORDERCAST_MAX_KEYS]
   --keep-orders N        Orders that the order log keeps at least: older ones are deleted as new ones are added; totals
                          are not touched [default: all] [ORDERCAST_KEEP_ORDERS]
   --max-data-bytes N     Cap on the data file's size, from 1048576 on [default: no cap] [ORDERCAST_MAX_DATA_BYTES]
@@ -295,6 +297,7 @@ mod tests {
             (&["--max-connections", "0"], "from 1 on"),
             (&["--max-connections-per-ip", "-1"], "from 1 on"),
             (&["--keep-keys", "0"], "hours from 1"),
+            (&["--max-keys", "0"], "from 1 on"),
             (&["--keep-orders", "0"], "from 1 on"),
             (&["--max-data-bytes", "1000"], "from 1048576 on"),
             (&["--read-token-file", "a"], "--token-file too"),

@@ -73,6 +73,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     one("token-file", |to, value| assign(&mut to.config.token_file, Some(value.into()))),
     one("read-token-file", |to, value| assign(&mut to.config.read_token_file, Some(value.into()))),
     one("keep-keys", |to, value| assign(&mut to.config.retention.keys, hours(value)?)),
+    one("max-keys", |to, value| assign(&mut to.config.retention.max_keys, Some(positive(value)?))),
     one("keep-orders", |to, value| assign(&mut to.config.retention.orders, Some(positive(value)?))),
     one("max-data-bytes", |to, value| assign(&mut to.config.retention.data_bytes, Some(bytes(value)?))),
     switch("check", |to, value| assign(&mut to.config.check, yes_or_no(value)?)),

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::live::fanout::FanoutHandle;
+use crate::log::Throttle;
 use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex, SharedCatalog};
 use crate::tally::order::{Key, Publication, Total};
@@ -61,6 +62,7 @@ struct Ledger<S> {
     /// Whether the store has put itself in order since the last commit.
     is_at_rest: bool,
     failures: FailureLog,
+    keys_throttle: Throttle,
 }
 
 /// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`],
@@ -90,6 +92,7 @@ pub fn start(
         publications: Vec::new(),
         is_at_rest: false,
         failures: FailureLog::default(),
+        keys_throttle: Throttle::default(),
     };
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
         let closed = ledger.run();
@@ -207,6 +210,9 @@ impl<S: Store> Ledger<S> {
         {
             return if used == KeyUse::Order(product, amount) { Ok(counted) } else { Err(Rejection::KeyReused) };
         }
+        if key.is_some() {
+            self.check_room_for_key()?;
+        }
         let current = &mut self.totals[product.0 as usize];
         let total = current.plus(amount).ok_or(Rejection::TotalOutOfRange)?;
         *current = total;
@@ -242,6 +248,10 @@ impl<S: Store> Ledger<S> {
             }
         }
         if let Some(key) = key {
+            if let Err(rejection) = self.check_room_for_key() {
+                self.undo(begun);
+                return Err(rejection);
+            }
             self.pending.push(Change::BatchKey { key, digest });
             all = Counted::New;
         }
@@ -255,6 +265,20 @@ impl<S: Store> Ledger<S> {
         }
         match self.store.find_key(key) {
             Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
+            Err(error) => Err(Rejection::from(&error)),
+        }
+    }
+
+    /// Rejects a new key when no more may be stored.
+    fn check_room_for_key(&mut self) -> Result<(), Rejection> {
+        match self.store.has_room_for_key(self.pending.key_count()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                if self.keys_throttle.allows() {
+                    log::warn!("orders with new keys are rejected: as many keys are stored as --max-keys allows");
+                }
+                Err(Rejection::KeysFull)
+            }
             Err(error) => Err(Rejection::from(&error)),
         }
     }

@@ -39,6 +39,11 @@ impl Pending {
         self.keys.get(key).copied()
     }
 
+    /// The number of keys in this commit.
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Adds the reply to an order that is counted with this commit.
     pub(super) fn push_counted(&mut self, mut reply: Reply) {
         reply.enter_commit();

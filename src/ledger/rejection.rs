@@ -16,6 +16,8 @@ pub enum Rejection {
     NotInCatalog(CatalogError),
     /// The key was used for another order: use a new one.
     KeyReused,
+    /// As many keys are stored as may be: order without a key, or try again when older keys have expired.
+    KeysFull,
     /// The order at this index of a batch was rejected, and so the whole batch was.
     InBatch(usize, Box<Rejection>),
     /// No space is left for the data: try again when the operator has made room.
@@ -52,6 +54,11 @@ impl fmt::Display for Rejection {
                  key, or compare the total first"
             ),
             Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
+            Self::KeysFull => write!(
+                f,
+                "the server stores as many keys as --max-keys allows; nothing was counted, send it without a key, or again \
+                 when older keys have expired"
+            ),
             Self::InBatch(place, rejection) => write!(f, "order {}: {rejection}", place + 1),
             Self::Stopping => write!(f, "the server is shutting down; nothing was counted, try again"),
         }

@@ -53,6 +53,10 @@ impl Store for ScriptedStore {
         }
         Ok(Some(KeyUse::Order(ProductIndex(0), amount(1))))
     }
+
+    fn has_room_for_key(&mut self, _pending: usize) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 }
 
 struct Bench {

@@ -109,6 +109,12 @@ pub trait Store: Send {
 
     /// Ends in order. Nothing is called after it.
     fn close(&mut self) {}
+
+    /// Whether the next commit may store one more new key beside `pending` others.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the number of keys cannot be read.
+    fn has_room_for_key(&mut self, pending: usize) -> Result<bool, StoreError>;
 }
 
 /// Milliseconds since 1970 (UTC); 0 on a clock set before that.

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Transaction};
 
 use super::Change;
 
-/// Keys that are kept at most: beyond it the oldest are deleted before their time. Some 200 MB on disk.
-pub const MAX_KEYS: i64 = 1_000_000;
 /// Rows that a commit may delete at least; it may delete twice as many as it adds if that is more. So a limit that has
 /// been lowered is reached in the end, and no commit takes long.
 const MIN_PRUNED_ROWS: u64 = 1_024;
@@ -17,6 +15,8 @@ const MIN_PRUNED_ROWS: u64 = 1_024;
 pub struct Retention {
     /// How long the key of an order is kept after its use.
     pub keys: Duration,
+    /// Keys that are kept at a time; `None` for no cap. At the cap new keys are rejected.
+    pub max_keys: Option<u64>,
     /// Orders that the order log keeps; `None` for all. Totals are not touched.
     pub orders: Option<u64>,
     /// Size that the data file may grow to, in bytes; `None` for no cap.
@@ -25,26 +25,43 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { keys: Duration::from_secs(24 * 60 * 60), orders: None, data_bytes: None }
+        Self { keys: Duration::from_secs(24 * 60 * 60), max_keys: None, orders: None, data_bytes: None }
     }
 }
 
 /// The clock for the age of keys: wall time when the store was opened, then monotonic. So setting the system's clock
 /// while the server runs, as on a box that gets the time from the network only after start, makes no key older.
+///
+/// It never goes back from one run to the next, so that keys are in the order of their times. When the system's clock is
+/// behind the last key, as after a run under a clock that was ahead, the clock goes on from that key, and remembers how
+/// far it is ahead: until the system's clock has passed the last key, the time between two runs counts by the difference.
 pub(super) struct MonotonicClock {
     opened_ms: u64,
     opened: Instant,
+    /// By how much it was ahead of the system's clock when the store was opened.
+    pub(super) ahead_ms: u64,
 }
 
 impl MonotonicClock {
-    /// A clock that starts at this time, in milliseconds since 1970 (UTC).
-    pub(super) fn new(opened_ms: u64) -> Self {
-        Self { opened_ms, opened: Instant::now() }
+    /// A clock for a system whose clock shows `system_ms` since 1970 (UTC), after a run that was `ahead_ms` ahead of it,
+    /// and whose last key is of `last_key_ms`.
+    pub(super) fn new(system_ms: u64, ahead_ms: u64, last_key_ms: u64) -> Self {
+        let opened_ms = match system_ms {
+            _ if system_ms >= last_key_ms => system_ms,
+            _ => system_ms.saturating_add(ahead_ms).max(last_key_ms),
+        };
+        Self { opened_ms, opened: Instant::now(), ahead_ms: opened_ms - system_ms }
+    }
+
+    /// What it showed when the store was opened.
+    #[cfg(test)]
+    pub(super) fn opened_ms(&self) -> u64 {
+        self.opened_ms
     }
 
     /// Milliseconds since 1970 (UTC).
     pub(super) fn now_ms(&self) -> u64 {
-        self.opened_ms + self.opened.elapsed().as_millis() as u64
+        self.opened_ms.saturating_add(self.opened.elapsed().as_millis() as u64)
     }
 }
 
@@ -78,6 +95,11 @@ impl BatchSize {
     }
 }
 
+/// The number of rows that a commit may delete when it adds this many.
+fn at_most(added: u64) -> i64 {
+    MIN_PRUNED_ROWS.max(2 * added).cast_signed()
+}
+
 /// Deletes some of the keys and orders that need not be kept any more when the keys' clock shows `key_ms`. Returns the
 /// number of the first order that is left.
 pub(super) fn prune(
@@ -87,27 +109,56 @@ pub(super) fn prune(
     first_seq: u64,
     batch: &BatchSize,
 ) -> rusqlite::Result<u64> {
-    let at_most = |added: u64| MIN_PRUNED_ROWS.max(2 * added);
-    if batch.keys > 0 || batch.is_probe {
-        let oldest_ms = oldest_key_ms(retention, key_ms);
-        transaction
-            .prepare_cached(
-                "DELETE FROM keys WHERE n IN (
-                     SELECT n FROM (SELECT n, at_ms FROM keys ORDER BY n LIMIT ?2) WHERE at_ms < ?1)",
-            )?
-            .execute(params![oldest_ms, at_most(batch.keys).cast_signed()])?;
-        transaction
-            .prepare_cached("DELETE FROM keys WHERE n <= (SELECT max(n) FROM keys) - ?1")?
-            .execute(params![MAX_KEYS])?;
+    if (batch.keys > 0 || batch.is_probe)
+        && let Some(n) = last_expired(transaction, retention, key_ms, at_most(batch.keys))?
+    {
+        transaction.prepare_cached("DELETE FROM keys WHERE n <= ?1")?.execute([n])?;
     }
     let Some(kept) = retention.orders.filter(|_| batch.orders > 0 || batch.is_probe) else { return Ok(first_seq) };
-    let first_kept = (batch.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(batch.orders));
+    let first_kept = (batch.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(batch.orders).cast_unsigned());
     if first_kept <= first_seq {
         return Ok(first_seq);
     }
     let mut delete = transaction.prepare_cached("DELETE FROM orders WHERE seq < ?1")?;
-    delete.execute(params![first_kept.cast_signed()])?;
+    delete.execute([first_kept.cast_signed()])?;
     Ok(first_kept)
+}
+
+/// The number of the last key that has expired, among the first `limit` keys. Keys are in the order of their times, so the
+/// first one that has not expired ends the search.
+fn last_expired(
+    connection: &Connection,
+    retention: &Retention,
+    now_ms: u64,
+    limit: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let oldest_ms = oldest_key_ms(retention, now_ms);
+    let mut statement = connection.prepare_cached("SELECT n, at_ms FROM keys ORDER BY n LIMIT ?1")?;
+    let mut rows = statement.query([limit])?;
+    let mut last = None;
+    while let Some(row) = rows.next()?
+        && row.get::<_, i64>(1)? < oldest_ms
+    {
+        last = Some(row.get(0)?);
+    }
+    Ok(last)
+}
+
+/// Whether one more key may be stored by a commit that stores `pending` keys already. Keys that this commit will delete
+/// do not count.
+pub(super) fn has_room_for_key(
+    connection: &Connection,
+    retention: &Retention,
+    now_ms: u64,
+    pending: u64,
+) -> rusqlite::Result<bool> {
+    let Some(max) = retention.max_keys else { return Ok(true) };
+    let expired = last_expired(connection, retention, now_ms, at_most(pending + 1))?;
+    // Keys are deleted from the first one on, so their numbers have no gaps.
+    let kept: Option<i64> = connection
+        .prepare_cached("SELECT 1 + (SELECT max(n) FROM keys) - (SELECT min(n) FROM keys WHERE n > ?1)")?
+        .query_row([expired.unwrap_or(i64::MIN)], |row| row.get(0))?;
+    Ok(kept.unwrap_or(0).cast_unsigned() + pending < max)
 }
 
 /// The time on the keys' clock before which keys are no longer known.

@@ -14,11 +14,24 @@ pub const APPLICATION_ID: i32 = 0x4f72_6443;
 /// The version of the present schema (SQLite's `user_version`): the number of migrations that a file has had.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
 
+/// Puts the times of keys into the order of their use. A key whose time is later than that of a successor, because the
+/// system's clock was ahead when it was used, gets the successor's time. A gap is where a key had expired, so the keys
+/// before it had too.
+const ORDER_KEYS: &str = "
+    DELETE FROM keys WHERE n < (
+        SELECT n FROM keys AS later WHERE NOT EXISTS (SELECT 1 FROM keys WHERE n = later.n - 1)
+        ORDER BY n DESC LIMIT 1);
+    UPDATE keys SET at_ms = ordered.at_ms
+        FROM (SELECT n, min(at_ms) OVER (ORDER BY n DESC) AS at_ms FROM keys) AS ordered
+        WHERE keys.n = ordered.n AND keys.at_ms > ordered.at_ms;
+    ";
+
 /// From an empty file to the present schema. Migrations are only ever added.
 ///
-/// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered in the order of
-/// their use, so that the oldest are found without another index; `product` 0 stands for several orders in one request,
-/// whose digest is in `amount`.
+/// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered without gaps in
+/// the order of their use and of their times, so that the oldest are found, and all are counted, without another index;
+/// `product` 0 stands for several orders in one request, whose digest is in `amount`.
+///
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE categories (
@@ -43,6 +56,7 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO meta SELECT 'runs', value || ':0' FROM meta WHERE key = 'file_id';
     DELETE FROM meta WHERE key IN ('file_id', 'copied');
     ",
+    ORDER_KEYS,
 ];
 
 /// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
@@ -95,6 +109,30 @@ pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
     }
     let runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(runs.last_id().is_some() && read_meta(connection, "stopped")?.as_deref() == runs.last_id())
+}
+
+/// The time of the last key on the keys' clock, in milliseconds since 1970 (UTC); 0 without keys. If the first key is
+/// later, because another program has changed it, the keys are put in order.
+pub fn last_key_ms(connection: &Connection) -> rusqlite::Result<u64> {
+    let key_ms = |order| {
+        let sql = format!("SELECT at_ms FROM keys ORDER BY n {order} LIMIT 1");
+        connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).optional()
+    };
+    let (first, last) = (key_ms("ASC")?, key_ms("DESC")?);
+    if first > last {
+        connection.execute_batch(ORDER_KEYS)?;
+    }
+    Ok(last.unwrap_or(0).max(0).cast_unsigned())
+}
+
+/// Writes by how much the keys' clock is ahead of the system's.
+pub fn write_keys_ahead(connection: &Connection, ahead_ms: u64) -> rusqlite::Result<()> {
+    write_meta(connection, "keys_ahead", &ahead_ms.to_string())
+}
+
+/// By how much the keys' clock was ahead of the system's in the last run, in milliseconds.
+pub fn keys_ahead(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(read_meta(connection, "keys_ahead")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
@@ -192,5 +230,29 @@ mod tests {
             assert_eq!((stored.totals.len(), stored.last_seq), (version.min(1), version.min(1) as u64));
             assert_ne!(stored.runs, RunList::default(), "positions of earlier runs are valid");
         }
+    }
+
+    #[test]
+    fn the_keys_of_an_older_file_get_the_order_of_their_use_and_no_gaps() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS[..3].iter().for_each(|migration| connection.execute_batch(migration).unwrap());
+        connection.pragma_update(None, "user_version", 3).unwrap();
+        // The clock was ahead for the second, third and last key; between the first and the second one had expired.
+        connection
+            .execute_batch(
+                "INSERT INTO keys (n, key, at_ms, product, amount) VALUES
+                 (1, 'a', 99, 1, 1), (3, 'b', 50, 1, 1), (4, 'c', 60, 1, 1), (5, 'd', 7, 0, 1), (6, 'e', 8, 1, 1),
+                 (7, 'f', 90, 1, 1);",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let mut statement = connection.prepare("SELECT n, key, at_ms FROM keys ORDER BY n").unwrap();
+        let keys: Vec<(i64, String, i64)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let expected = [(3, "b", 7), (4, "c", 7), (5, "d", 7), (6, "e", 8), (7, "f", 90)];
+        assert_eq!(keys, expected.map(|(n, key, at_ms)| (n, key.to_owned(), at_ms)));
     }
 }

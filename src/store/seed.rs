@@ -107,6 +107,10 @@ mod tests {
         fn find_key(&mut self, _key: &Key) -> Result<Option<KeyUse>, StoreError> {
             Ok(None)
         }
+
+        fn has_room_for_key(&mut self, _pending: usize) -> Result<bool, StoreError> {
+            Ok(true)
+        }
     }
 
     fn category(name: &str, ids: &[&str]) -> SeedCategory {

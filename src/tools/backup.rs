@@ -2,25 +2,34 @@
 //! checked and synced before it gets its name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 #[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rusqlite::backup::{self, StepResult};
-use rusqlite::{ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::check::{self, Findings};
-use super::repair::MAGIC;
 use super::source::Source;
 use super::{ToolError, counted};
 use crate::config::Backup;
 use crate::store::files::{folder_of, sync_folder, with_suffix};
 use crate::store::{StoreError, open};
 
+/// What the name of an unfinished copy ends with. Nobody else uses it, so such a file is what an interrupted backup has
+/// left.
+const PARTIAL: &str = ".ordercast-partial";
+/// Where SQLite's header says which version of the format the file has, for writers and for readers
+/// (<https://sqlite.org/fileformat.html>, section 1.3.3).
+const FORMAT_VERSIONS_AT: u64 = 18;
+/// The versions of a file without a write-ahead log.
+const WITHOUT_WAL: [u8; 2] = [1, 1];
+
 /// Copies the data file. Returns a line about the content of the copy.
 ///
-/// The copy is written under another name first, so that a file with the right name is always complete.
+/// The copy is written under another name first, so that a file with the right name is always complete. Only its owner
+/// may read it, whatever the folder allows.
 ///
 /// # Errors
 /// When the file exists already, cannot be written, or the data file cannot be read or is not sound.
@@ -32,10 +41,10 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
         return Err(exists_already());
     }
     let mut source = Source::open(data)?;
-    let partial = with_suffix(file, ".partial");
-    let locked = open_locked(&partial)?;
+    let partial = with_suffix(file, PARTIAL);
+    let mut locked = open_locked(&partial)?;
     let mut write = || {
-        let summary = copy(&mut source, &partial)?;
+        let summary = copy(&mut source, &partial, &mut locked)?;
         locked.sync_all().map_err(|error| ToolError::at(&partial, error))?;
         match rename_to_new(&partial, file) {
             Ok(()) => Ok(summary),
@@ -55,11 +64,11 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
 fn open_locked(partial: &Path) -> Result<File, ToolError> {
     let at = |error| ToolError::at(partial, error);
     let mut open = OpenOptions::new();
-    open.read(true).write(true).create(true).truncate(false);
+    open.write(true).create(true).truncate(false);
     // Not through a link to another file.
     #[cfg(unix)]
-    open.custom_flags(libc::O_NOFOLLOW);
-    let mut file = open.open(partial).map_err(at)?;
+    open.custom_flags(libc::O_NOFOLLOW).mode(0o600);
+    let file = open.open(partial).map_err(at)?;
     let busy = || ToolError::failed(format!("{} is being written by another backup", partial.display()));
     match file.try_lock() {
         Ok(()) => {}
@@ -70,15 +79,10 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
     if !has_path(&file, partial).map_err(at)? {
         return Err(busy());
     }
-    let mut magic = [0; MAGIC.len()];
-    let length = file.metadata().map_err(at)?.len();
-    if length > 0 && !(file.read_exact(&mut magic).is_ok() && magic == *MAGIC) {
-        return Err(ToolError::failed(format!("{} is not an unfinished backup; move it away", partial.display())));
-    }
+    // A journal beside the file would be applied to it.
     for suffix in ["-journal", "-wal", "-shm"] {
         let _ = fs::remove_file(with_suffix(partial, suffix));
     }
-    file.set_len(0).map_err(at)?;
     Ok(file)
 }
 
@@ -94,28 +98,14 @@ fn has_path(_file: &File, path: &Path) -> io::Result<bool> {
     Ok(path.symlink_metadata().is_ok())
 }
 
-fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
+fn copy(source: &mut Source, partial: &Path, file: &mut File) -> Result<String, ToolError> {
     let path = source.path().to_owned();
-    let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-    let describe_target = |error: rusqlite::Error| {
-        if is_full(&error) { StoreError::opening(partial, error).into() } else { ToolError::at(partial, error) }
-    };
-    let mut target = open::connect(partial, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(describe_target)?;
     source.read(|connection| {
         open::check_is_used(connection, &path)?;
-        // In one step: a reader blocks no writer, and a copy in several steps starts again with every order.
-        let step = backup::Backup::new(connection, &mut target).and_then(|copying| copying.step(-1));
-        match step {
-            Ok(StepResult::Done) => Ok(()),
-            Ok(_) => Err(StoreError::Unusable(format!("{} is locked by another program", path.display()).into())),
-            // Only the file that is written can be full.
-            Err(error) if is_full(&error) => Err(StoreError::opening(partial, error)),
-            Err(error) => Err(StoreError::opening(&path, error)),
-        }
+        write_copy(connection, &path, partial, file)
     })??;
-    // The copy is one file, without a write-ahead log.
-    target.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL").map_err(describe_target)?;
-    let Findings { damage, stored, .. } = check::examine(&target, partial)?;
+    let Findings { damage, stored, .. } =
+        Source::open_file(partial.to_owned())?.read(|connection| check::examine(connection, partial))??;
     let (None, Some(stored)) = (damage.first(), stored) else {
         let damage = damage.first().map_or("unreadable", String::as_str);
         return Err(ToolError::failed(format!(
@@ -123,9 +113,39 @@ fn copy(source: &mut Source, partial: &Path) -> Result<String, ToolError> {
             path.display()
         )));
     };
-    target.close().map_err(|(_, error)| describe_target(error))?;
     let products = counted(stored.catalog.products().len() as u64, "product");
     Ok(format!("{products}, the log up to order {}", stored.last_seq))
+}
+
+/// Copies the database of the file at `path` into the partial file. An unfinished copy is of no use, so it needs neither
+/// a journal nor a sync before its end.
+fn write_copy(connection: &Connection, path: &Path, partial: &Path, file: &mut File) -> Result<(), ToolError> {
+    let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    let describe_target = |error: rusqlite::Error| {
+        if is_full(&error) { StoreError::opening(partial, error).into() } else { ToolError::at(partial, error) }
+    };
+    file.set_len(0).map_err(|error| ToolError::at(partial, error))?;
+    let mut target = open::connect(partial, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(describe_target)?;
+    target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(describe_target)?;
+    // In one step: a reader blocks no writer, and a copy in several steps starts again with every order.
+    let step = backup::Backup::new(connection, &mut target).and_then(|copying| copying.step(-1));
+    match step {
+        Ok(StepResult::Done) => {}
+        Ok(_) => {
+            let text = format!("{} is locked by another program", path.display());
+            return Err(StoreError::Unusable(text.into()).into());
+        }
+        // Only the file that is written can be full.
+        Err(error) if is_full(&error) => return Err(describe_target(error)),
+        Err(error) => return Err(StoreError::opening(path, error).into()),
+    }
+    target.close().map_err(|(_, error)| describe_target(error))?;
+    // The copy is one file. Written here, because SQLite would make a write-ahead log in order to change this.
+    let mark = |file: &mut File| {
+        file.seek(SeekFrom::Start(FORMAT_VERSIONS_AT))?;
+        file.write_all(&WITHOUT_WAL)
+    };
+    mark(file).map_err(|error| ToolError::at(partial, error))
 }
 
 /// Renames the file unless the new name is taken. Without hard links, as on a memory stick, another file may take the

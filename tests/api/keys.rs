@@ -306,3 +306,50 @@ fn how_long_keys_are_kept_is_checked_at_the_start() {
     order(&mut server.client(), "A1", 1, "k");
     assert_eq!(server.total("A1"), 4);
 }
+
+/// Sends a batch of orders over 1 for A1, each with a key. An empty key is left out.
+fn try_batch(client: &mut Client, keys: &[&str], own_key: Option<&str>) -> Reply {
+    let key = |key: &&str| if key.is_empty() { String::new() } else { format!(",\"key\":\"{key}\"") };
+    let lines: String = keys.iter().map(|it| format!("{{\"id\":\"A1\",\"amount\":1{}}}\n", key(it))).collect();
+    let mut headers = vec![("Content-Type", "application/x-ndjson")];
+    headers.extend(own_key.map(|key| ("Idempotency-Key", key)));
+    client.request("POST", "/orders", &headers, lines.as_bytes())
+}
+
+#[test]
+fn at_the_cap_of_keys_new_ones_are_refused_and_everything_else_goes_on() {
+    let mut server = Server::builder().arg("--max-keys").arg("4").start();
+    for is_again in [false, true] {
+        let mut client = server.client();
+        for key in ["a", "b", "c"] {
+            order(&mut client, "A1", 1, key);
+        }
+        // Room for one: a batch that needs two is refused whole, whichever of its keys is one too many.
+        if !is_again {
+            let reply = try_batch(&mut client, &["d", "", "e"], None);
+            assert!(reply.problem(507).contains("order 3: ") && reply.text().contains("--max-keys"), "{reply:?}");
+            try_batch(&mut client, &["d"], Some("e")).problem(507);
+            assert_eq!(try_batch(&mut client, &["", ""], Some("d")).status, 200);
+            assert_eq!(server.total("A1"), 3 + 3 + 2);
+        }
+        let reply = try_order(&mut client, "A1", 1, "e");
+        let detail = reply.problem(507);
+        assert!(detail.contains("--max-keys") && detail.contains("without a key"), "{detail}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+        try_batch(&mut client, &["a", "e"], None).problem(507);
+        try_batch(&mut client, &["", ""], Some("e")).problem(507);
+        let mut socket = WebSocket::open(server.addr(), "/orders/confectionery");
+        let answer = add_order(&mut socket, "A1", 1, "e");
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains("--max-keys")), "{answer}");
+
+        // Repeats, and orders without a key.
+        assert_eq!(try_batch(&mut client, &["a", "b"], None).status, 200);
+        assert_eq!(try_batch(&mut client, &["", ""], Some("d")).status, 200);
+        try_order(&mut client, "A1", 2, "a").problem(422);
+        assert_eq!(client.get("/readyz").status, 200);
+        assert_eq!(server.total("A1"), 3 + 3 + 2 + i64::from(is_again));
+        client.order("A1", 1);
+        assert!(server.log().contains("as many keys are stored as --max-keys allows"), "{}", server.log());
+        server.restart();
+    }
+}

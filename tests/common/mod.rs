@@ -15,6 +15,7 @@ pub mod order_log;
 pub mod positions;
 pub mod random;
 pub mod server;
+pub mod small_disk;
 pub mod temp;
 pub mod websocket;
 
@@ -24,6 +25,7 @@ pub use order_log::Line;
 pub use positions::{Form, Positional, Step};
 pub use random::{Random, seed};
 pub use server::{Builder, Finished, Server, ordercast};
+pub use small_disk::SmallDisk;
 pub use temp::TempDir;
 pub use websocket::{Message, WebSocket};
 

@@ -2,10 +2,10 @@
 //! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
 
 use crate::common::load::{parse_total, turn};
-use crate::common::{DEADLINE, Server, TempDir, WebSocket, ordercast, skip, wait_until};
+use crate::common::{DEADLINE, Server, SmallDisk, TempDir, WebSocket, ordercast, skip, wait_until};
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,33 +15,6 @@ const BATCH: usize = 500;
 const MOST_BATCHES: usize = 1_000;
 /// How soon orders must be accepted when there is space.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
-
-/// A file system in memory of three megabytes; dropping it unmounts it.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None`, after a message, if this user may not mount one.
-    fn mount() -> Option<SmallDisk> {
-        let folder = TempDir::new();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(SmallDisk(folder));
-        }
-        skip("this user may not mount a file system", false);
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, because the server under test may not have ended yet.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
-}
 
 /// Posts batches and then single orders until one is rejected for lack of space; returns the number of accepted orders.
 #[track_caller]

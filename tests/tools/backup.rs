@@ -2,9 +2,11 @@
 
 use crate::common::folder::{exported, files, fill};
 use crate::common::load::spawn;
-use crate::common::{Client, DEADLINE, Finished, Server, TempDir, WebSocket, ordercast, wait_until};
+use crate::common::{Client, DEADLINE, Finished, Server, SmallDisk, TempDir, WebSocket, ordercast, wait_until};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 
@@ -212,20 +214,13 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     assert_eq!(fs::read(&file).expect("a file"), b"mine");
     fs::remove_file(&file).expect("a file");
 
-    // The remains of an interrupted backup are overwritten.
-    let partial = temp.path().join("backup.partial");
-    fs::write(&partial, "SQLite format 3\0 and half of the rest").expect("a file");
-    expect_backup(&data, &file);
-    fs::remove_file(&file).expect("a file");
-    // A foreign file at that place is not touched, nor written through a link.
-    fs::write(&partial, "mine").expect("a file");
-    expect_refusal(backup(&data, &file), &["backup.partial"]);
-    fs::rename(&partial, temp.path().join("mine")).expect("a file");
-    std::os::unix::fs::symlink(temp.path().join("mine"), &partial).expect("a link");
-    expect_refusal(backup(&data, &file), &["backup.partial"]);
-    assert_eq!(fs::read(temp.path().join("mine")).expect("a file"), b"mine");
-    fs::remove_file(&partial).expect("a link");
-    fs::remove_file(temp.path().join("mine")).expect("a file");
+    // Not through a link to another file.
+    let mine = temp.write("mine", "mine");
+    symlink(&mine, temp.path().join("backup.ordercast-partial")).expect("a link");
+    expect_refusal(backup(&data, &file), &["backup.ordercast-partial"]);
+    assert_eq!(fs::read(&mine).expect("a file"), b"mine");
+    fs::remove_file(temp.path().join("backup.ordercast-partial")).expect("a link");
+    fs::remove_file(mine).expect("a file");
 
     server.terminate();
     let path = data.join("ordercast.sqlite3");
@@ -239,4 +234,103 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     let usage = ordercast(temp.path(), &["backup"], &[]);
     assert_eq!(usage.code, Some(2), "{usage:?}");
     assert!(usage.stderr.contains("ordercast backup"), "{usage:?}");
+}
+
+/// A stopped server's folder with a data file of more than 8 MB, which takes a while to copy.
+fn large_folder(temp: &TempDir) -> std::path::PathBuf {
+    const BATCHES: usize = 60;
+    const BATCH: usize = 200;
+    let data = temp.path().join("large");
+    let mut server = Server::builder().data(&data).start();
+    let mut client = server.client();
+    for batch in 0..BATCHES {
+        let key = |number: usize| format!("{:0>255}", batch * BATCH + number);
+        let line = |number| format!("{{\"id\":\"A1\",\"amount\":1,\"key\":\"{}\"}}\n", key(number));
+        let body: String = (0..BATCH).map(line).collect();
+        let headers = [("Content-Type", "application/x-ndjson")];
+        assert_eq!(client.request("POST", "/orders", &headers, body.as_bytes()).status, 200);
+    }
+    server.terminate();
+    assert!(fs::metadata(data.join("ordercast.sqlite3")).expect("a file").len() > 8 << 20);
+    data
+}
+
+/// A backup that has written some of its file, and has not ended.
+fn begun_backup(data: &Path, folder: &Path) -> Child {
+    let has_begun = || {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).any(|file| file.is_file() && file.len() > 0)
+    };
+    loop {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ordercast"))
+            .arg("backup")
+            .args([&folder.join("backup"), Path::new("--data"), data])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary can be started");
+        while !has_begun() && child.try_wait().expect("a state").is_none() {}
+        signal("STOP", &child);
+        if child.try_wait().expect("a state").is_none() && !folder.join("backup").exists() {
+            return child;
+        }
+        // It was faster than this test: once more.
+        signal("CONT", &child);
+        child.wait().expect("its end");
+        fs::remove_file(folder.join("backup")).expect("a complete backup");
+    }
+}
+
+fn signal(name: &str, child: &Child) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).stderr(Stdio::null()).status();
+    sent.expect("kill can be started");
+}
+
+#[test]
+fn a_backup_that_was_killed_is_repeated_and_nothing_is_left_behind() {
+    let temp = TempDir::new();
+    let data = large_folder(&temp);
+    let target = temp.path().join("target");
+    fs::create_dir(&target).expect("a folder");
+    // A file of somebody else that only looks like an unfinished backup.
+    fs::write(target.join("backup.partial"), "").expect("a file");
+    for _ in 0..5 {
+        let mut child = begun_backup(&data, &target);
+        let second = backup(&data, &target.join("backup"));
+        assert!(second.code == Some(1) && second.stderr.contains("another backup"), "{second:?}");
+        child.kill().expect("it runs");
+        child.wait().expect("its end");
+        assert_eq!(files_of(&target), ["backup.ordercast-partial", "backup.partial"]);
+        expect_backup(&data, &target.join("backup"));
+        assert_eq!(files_of(&target), ["backup", "backup.partial"]);
+        fs::remove_file(target.join("backup")).expect("a backup");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_a_backup_and_nothing_is_left_behind() {
+    let temp = TempDir::new();
+    let data = large_folder(&temp);
+    let Some(disk) = SmallDisk::mount() else { return };
+    for _ in 0..2 {
+        let run = backup(&data, &disk.path().join("backup"));
+        assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:?}");
+        assert!(run.stderr.contains("no space left"), "{run:?}");
+        assert_eq!(files_of(disk.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn only_its_owner_may_read_a_backup() {
+    let mut server = Server::start();
+    let temp = TempDir::new();
+    let mode = |file: &Path| fs::metadata(file).expect("a file").permissions().mode() & 0o777;
+    for (name, stop) in [("beside", false), ("stopped", true)] {
+        if stop {
+            server.terminate();
+        }
+        let file = temp.path().join(name);
+        expect_backup(&server.data(), &file);
+        assert_eq!(mode(&file), 0o600, "{name}");
+    }
 }

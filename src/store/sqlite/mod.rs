@@ -144,6 +144,10 @@ impl Store for SqliteStore {
         self.session()?.find_key(key)
     }
 
+    fn has_room_for_key(&mut self, pending: usize) -> Result<bool, StoreError> {
+        self.session()?.has_room_for_key(pending)
+    }
+
     fn inspect(&mut self) -> Result<(), StoreError> {
         self.session()?.compare_files(false)
     }

@@ -13,7 +13,9 @@ use super::{rewrite, take_back, write_changes};
 use crate::log::Throttle;
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
 use crate::store::open_files::OpenFiles;
-use crate::store::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
+use crate::store::retention::{
+    BatchSize, MonotonicClock, Retention, has_room_for_key, limit_size, oldest_key_ms, prune,
+};
 use crate::store::{Change, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
@@ -32,7 +34,7 @@ const FRAME_HEADER_BYTES: u64 = 24;
 pub(super) struct Session {
     path: PathBuf,
     pub(super) connection: Connection,
-    retention: Retention,
+    pub(super) retention: Retention,
     pub(super) clock: MonotonicClock,
     /// The list of runs; the last one is the present run.
     runs: RunList,
@@ -88,6 +90,8 @@ impl Session {
         let stored = schema::load(&connection, path)?;
         let first_seq: i64 =
             connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
+        let keys_ahead = schema::keys_ahead(&connection).map_err(describe)?;
+        let clock = MonotonicClock::new(now_ms(), keys_ahead, schema::last_key_ms(&connection).map_err(describe)?);
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(describe)?;
         let folder = folder_of(path);
         // The names of the new files must survive a power cut too.
@@ -100,7 +104,7 @@ impl Session {
             path: path.to_owned(),
             connection,
             retention,
-            clock: MonotonicClock::new(now_ms()),
+            clock,
             runs: stored.runs.clone(),
             has_recorded_run: false,
             has_failed_commit: false,
@@ -128,7 +132,7 @@ impl Session {
     pub(super) fn record_run(&mut self) -> Result<(), StoreError> {
         let mut record = || {
             let transaction = begin(&mut self.connection)?;
-            schema::write_runs(&transaction, &self.runs)?;
+            write_start(&transaction, &self.runs, &self.clock)?;
             transaction.commit()
         };
         record().map_err(|error| StoreError::committing(error, self.retention.data_bytes))?;
@@ -192,6 +196,10 @@ impl Session {
         }))
     }
 
+    pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
+        Ok(has_room_for_key(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
+    }
+
     /// Compares the files at their paths with those that are open.
     pub(super) fn compare_files(&mut self, has_written: bool) -> Result<(), StoreError> {
         let Self { files, connection, page_bytes, .. } = self;
@@ -247,7 +255,7 @@ impl Session {
         // Before anything is added, so that a file that has reached its cap has room for it.
         let first_kept = prune(&transaction, retention, key_ms, *first_seq, &BatchSize::of(changes, *last_seq))?;
         if !*has_recorded_run {
-            schema::write_runs(&transaction, runs)?;
+            write_start(&transaction, runs, clock)?;
         }
         write_changes(&transaction, changes, key_ms)?;
         Ok((transaction, first_kept))
@@ -289,6 +297,12 @@ fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> 
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Writes what the first commit of a run has to: the list of runs, and how far the keys' clock is ahead.
+fn write_start(transaction: &Transaction<'_>, runs: &RunList, clock: &MonotonicClock) -> rusqlite::Result<()> {
+    schema::write_runs(transaction, runs)?;
+    schema::write_keys_ahead(transaction, clock.ahead_ms)
 }
 
 /// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::super::files::DATA_FILE;
-use super::super::retention::{MAX_KEYS, MonotonicClock};
+use super::super::retention::MonotonicClock;
+use super::super::{now_ms, schema};
 use super::*;
 use crate::tally::catalog::{Catalog, CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Amount, Total};
@@ -91,7 +92,7 @@ fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
     store.commit(&seed()).unwrap();
     let find = |store: &mut SqliteStore, minutes: u64, key: &str| {
-        store.session.as_mut().unwrap().clock = MonotonicClock::new(minutes * MINUTE);
+        store.session.as_mut().unwrap().clock = MonotonicClock::new(minutes * MINUTE, 0, 0);
         store.find_key(&Key::new(key).unwrap()).unwrap()
     };
     assert_eq!(find(&mut store, 100, "a"), None);
@@ -107,23 +108,143 @@ fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     assert_eq!(find(&mut store, 200, "c"), Some(KeyUse::Batch(-9)));
 }
 
+fn knows(store: &mut SqliteStore, key: &str) -> bool {
+    store.find_key(&Key::new(key).unwrap()).unwrap().is_some()
+}
+
+fn kept_keys(store: &SqliteStore) -> Vec<String> {
+    let mut statement = connection(store).prepare("SELECT key FROM keys ORDER BY n").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
 #[test]
-fn the_oldest_keys_are_deleted_before_they_expire_when_there_are_too_many() {
+fn no_number_of_other_keys_makes_the_store_forget_a_key() {
     let folder = Folder::new("many-keys");
     let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
-    store.commit(&[keyed(1, "a"), keyed(2, "b"), keyed(3, "c")]).unwrap();
-    let known = |store: &mut SqliteStore| {
-        ["a", "b", "c", "d", "e"].map(|key| store.find_key(&Key::new(key).unwrap()).unwrap().is_some())
-    };
-    // As if all numbers between the first two and the third had been used.
-    let moved = connection(&store).execute("UPDATE keys SET n = ?1 WHERE key = 'c'", [MAX_KEYS]).unwrap();
-    assert_eq!((moved, known(&mut store)), (1, [true, true, true, false, false]));
+    store.commit(&[keyed(1, "a"), keyed(2, "b")]).unwrap();
+    // As if ten million keys had been used between the two.
+    connection(&store).execute("UPDATE keys SET n = 10000000 WHERE key = 'b'", []).unwrap();
+    store.commit(&[keyed(3, "c")]).unwrap();
     store.commit(&[keyed(4, "d")]).unwrap();
-    // The oldest is deleted before the next is added, so there is one more for a moment.
-    assert_eq!(known(&mut store), [true, true, true, true, false]);
-    store.commit(&[keyed(5, "e")]).unwrap();
-    assert_eq!(known(&mut store), [false, true, true, true, true]);
+    assert_eq!(kept_keys(&store), ["a", "b", "c", "d"]);
+}
+
+const DAY: u64 = 24 * 60 * 60 * 1_000;
+/// The first of January 2099.
+const YEAR_2099: u64 = 4_070_908_800_000;
+
+#[test]
+fn keys_of_a_clock_that_was_ahead_expire_and_block_no_others() {
+    let folder = Folder::new("clock-ahead");
+    let open = || SqliteStore::open(&folder.0, Retention::default()).unwrap().0;
+    let mut store = open();
+    store.commit(&seed()).unwrap();
+    store.session.as_mut().unwrap().clock = MonotonicClock::new(YEAR_2099, 0, 0);
+    store.commit(&[keyed(1, "ahead")]).unwrap();
+    drop(store);
+
+    // The system's clock is right again: the key counts as used now.
+    let mut store = open();
+    store.record_run().unwrap();
+    assert!(knows(&mut store, "ahead"));
+    store.commit(&[keyed(2, "right")]).unwrap();
+    assert_eq!((knows(&mut store, "ahead"), knows(&mut store, "right")), (true, true));
+    drop(store);
+
+    // Time between two runs counts, although the clock is still ahead.
+    let mut store = open();
+    let (ahead, last) =
+        (schema::keys_ahead(connection(&store)).unwrap(), schema::last_key_ms(connection(&store)).unwrap());
+    assert!(ahead > 10 * 365 * DAY && last >= YEAR_2099, "{ahead} {last}");
+    for (days, is_known) in [(0, true), (1, false)] {
+        store.session.as_mut().unwrap().clock = MonotonicClock::new(now_ms() + days * (DAY + 60_000), ahead, last);
+        assert_eq!((knows(&mut store, "ahead"), knows(&mut store, "right")), (is_known, is_known), "{days} days");
+    }
+    store.commit(&[keyed(3, "later")]).unwrap();
+    assert_eq!(kept_keys(&store), ["later"]);
+}
+
+#[test]
+fn the_keys_clock_never_goes_back_and_follows_the_systems_clock_as_soon_as_it_may() {
+    let opened = |system, ahead, last| MonotonicClock::new(system, ahead, last).opened_ms();
+    assert_eq!(opened(100, 0, 0), 100);
+    assert_eq!(opened(100, 0, 100), 100);
+    // Behind the last key: from there on.
+    assert_eq!((opened(100, 0, 101), MonotonicClock::new(100, 0, 101).ahead_ms), (101, 1));
+    assert_eq!((opened(100, 900, 950), MonotonicClock::new(100, 900, 950).ahead_ms), (1_000, 900));
+    assert_eq!(opened(0, 900, 950), 950);
+    // A clock that starts at the same time again and again, as without a battery: only the time of the runs counts.
+    let first = MonotonicClock::new(0, 0, 8);
+    let second = MonotonicClock::new(0, first.ahead_ms, 16);
+    assert_eq!((second.opened_ms(), second.ahead_ms), (16, 16));
+    // Once the system's clock has passed the last key, how far the clock was ahead is forgotten.
+    assert_eq!((opened(2_000, 900, 950), MonotonicClock::new(2_000, 900, 950).ahead_ms), (2_000, 0));
+    assert_eq!(opened(5, u64::MAX, u64::MAX), u64::MAX);
+}
+
+#[test]
+fn keys_that_another_program_has_dated_to_the_future_do_not_block_expired_ones() {
+    let folder = Folder::new("foreign-dates");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    let keys: Vec<_> = (1..=3_000).map(|seq| keyed(seq, &format!("key-{seq}"))).collect();
+    store.commit(&keys).unwrap();
+    let dated = "UPDATE keys SET at_ms = CASE WHEN n < 2000 THEN 4070908800000 ELSE 1 END WHERE n <= 2001";
+    connection(&store).execute_batch(dated).unwrap();
+    drop(store);
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    for seq in 3_001..3_003 {
+        store.commit(&[keyed(seq, &format!("key-{seq}"))]).unwrap();
+    }
+    assert_eq!((kept_keys(&store).len(), kept_keys(&store)[0].as_str()), (1_001, "key-2002"));
+}
+
+#[test]
+fn expired_keys_are_deleted_in_bounded_steps() {
+    let folder = Folder::new("expired");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    connection(&store)
+        .execute_batch(
+            "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 5000)
+             INSERT INTO keys SELECT n, 'old-' || n, 1, 1, 1 FROM number",
+        )
+        .unwrap();
+    for (seq, kept) in [(1, 5_000 - 1_024 + 1), (2, 5_000 - 2 * 1_024 + 2)] {
+        store.commit(&[keyed(seq, &format!("new-{seq}"))]).unwrap();
+        assert_eq!(kept_keys(&store).len(), kept);
+    }
+    let many: Vec<_> = (3..1_003).map(|seq| keyed(seq, &format!("new-{seq}"))).collect();
+    store.commit(&many).unwrap();
+    assert_eq!(kept_keys(&store).len(), 5_000 - 2 * 1_024 - 2_000 + 1_002, "twice as many as are added");
+    // A probe is enough.
+    store.commit(&[]).unwrap();
+    assert_eq!(kept_keys(&store).len(), 1_002);
+    assert_eq!(kept_keys(&store)[0], "new-1");
+}
+
+#[test]
+fn a_cap_on_keys_leaves_room_for_as_many_and_expired_ones_do_not_count() {
+    let folder = Folder::new("capped-keys");
+    let retention = Retention { max_keys: Some(3), ..Retention::default() };
+    let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
+    store.commit(&seed()).unwrap();
+    let room = |store: &mut SqliteStore| (0..4).map(|pending| store.has_room_for_key(pending).unwrap()).collect();
+    let room: &dyn Fn(&mut SqliteStore) -> Vec<bool> = &room;
+    assert_eq!(room(&mut store), [true, true, true, false]);
+    store.commit(&[keyed(1, "a"), keyed(2, "b")]).unwrap();
+    assert_eq!(room(&mut store), [true, false, false, false]);
+    store.commit(&[Change::BatchKey { key: Key::new("c").unwrap(), digest: 1 }]).unwrap();
+    assert_eq!(room(&mut store), [false; 4]);
+    connection(&store).execute_batch("UPDATE keys SET at_ms = 1 WHERE key = 'a'").unwrap();
+    assert_eq!(room(&mut store), [true, false, false, false]);
+    connection(&store).execute_batch("UPDATE keys SET at_ms = 1").unwrap();
+    assert_eq!(room(&mut store), [true, true, true, false]);
+    store.commit(&[keyed(3, "d"), keyed(4, "a")]).unwrap();
+    assert_eq!((kept_keys(&store), room(&mut store)), (vec!["d".into(), "a".into()], vec![true, false, false, false]));
+    store.session.as_mut().unwrap().retention.max_keys = None;
+    assert!(store.has_room_for_key(usize::MAX).unwrap());
 }
 
 #[test]
