@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::StoreError;
-use super::schema::{APPLICATION_ID, VERSION};
+use super::schema::{APPLICATION_ID, VERSION, is_empty};
 
 /// How long a statement waits while another program, such as a SQLite shell, locks the file: 2 s, so that an order is
 /// rejected long before its client gives up.
@@ -38,11 +38,6 @@ fn immutable_uri(path: &Path) -> PathBuf {
     }
     uri.push_str("?immutable=1");
     uri.into()
-}
-
-/// Whether the file has no table.
-pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_master", [], |row| row.get(0))
 }
 
 /// Rejects a file of another program or of a newer version before anything is written to it. An empty file passes.

@@ -74,6 +74,11 @@ pub fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Whether the file has no table.
+pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_master", [], |row| row.get(0))
+}
+
 /// Writes the present schema's version into the file.
 pub fn write_version(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", VERSION)
@@ -104,7 +109,7 @@ pub fn record_stop(connection: &Connection, run: &str) -> rusqlite::Result<()> {
 
 /// Whether the last run on the file has stopped in order. A new file and one of an older version have no such run.
 pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
-    if super::open::is_empty(connection)? {
+    if is_empty(connection)? {
         return Ok(true);
     }
     let runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());

@@ -109,7 +109,7 @@ fn examine_tables(
     findings: &mut Findings,
 ) -> rusqlite::Result<Result<(), StoreError>> {
     let transaction = connection.unchecked_transaction()?;
-    if open::is_empty(&transaction)? {
+    if schema::is_empty(&transaction)? {
         findings.wrong("it is empty: no table is in it");
         return Ok(Ok(()));
     }

@@ -23,7 +23,6 @@ use crate::tally::position::RunList;
 pub(crate) use changes::write_changes;
 pub use integrity::IntegrityCheck;
 
-use changes::take_back;
 use session::Session;
 
 /// A data folder opened for one server.

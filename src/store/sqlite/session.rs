@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
+use super::changes::{take_back, write_changes};
 use super::integrity::IntegrityCheck;
-use super::{rewrite, take_back, write_changes};
+use super::rewrite::rewrite_wal;
 use crate::log::Throttle;
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
 use crate::store::open_files::OpenFiles;
@@ -81,7 +82,7 @@ impl Session {
             let _ = fs::remove_file(path);
             return Err(error);
         }
-        rewrite::rewrite_wal(&mut connection, path)?;
+        rewrite_wal(&mut connection, path)?;
         let is_sound = schema::was_stopped_in_order(&connection).map_err(describe)?;
         schema::migrate(&mut connection).map_err(describe)?;
         if let Some(bytes) = retention.data_bytes {

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::super::files::DATA_FILE;
 use super::super::retention::MonotonicClock;
 use super::super::{now_ms, schema};
+use super::changes::take_back;
 use super::*;
 use crate::tally::catalog::{Catalog, CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Amount, Total};
