@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 fn main() -> ExitCode {
-    let command = match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+    let command = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(command) => command,
         Err(error) => {
             print_error(&error);

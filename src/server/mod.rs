@@ -29,6 +29,7 @@ use crate::http::origin::Policy;
 use crate::json;
 use crate::ledger;
 use crate::live::{fanout, history, slow_sockets};
+use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, Stored, seed};
 
@@ -239,6 +240,9 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     };
     let named = |why: String| ServerError::Catalog(format!("{name}: {why}").into());
     let wanted = json::parse_catalog(&file).map_err(named)?;
+    if data_file(&config.data).is_ok_and(|path| !path.exists()) {
+        seed::check(&wanted).map_err(|error| named(error.to_string()))?;
+    }
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
