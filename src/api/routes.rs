@@ -120,6 +120,7 @@ impl Routes {
         if *method == Method::Options {
             return Ok(Decision::Answer(cors::options(request, origin, route.allow())));
         }
+        route.check_parameters(request)?;
         match (method, route) {
             (Method::Get | Method::Head, Route::File) => web_app::file(&self.assets, request).map(Decision::Answer),
             (Method::Get | Method::Head, Route::Categories) => {
