@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
+use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
@@ -142,6 +143,7 @@ impl Server {
             fanout: fanout.clone(),
             ledger: ledger.clone(),
             policy: Policy::new(listeners.addresses(), &config.allow_origins, &config.allow_hosts),
+            foreign: ForeignRequests::default(),
             tokens: tokens.clone(),
             assets,
             lists: ProductLists::default(),
@@ -192,6 +194,9 @@ impl Server {
             match self.end.recv_timeout(SUPERVISION) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(service) = &self.service {
+                service.routes.foreign.log_sums();
             }
             if let Some((name, _)) = self.threads.iter().find(|(_, thread)| thread.is_finished()) {
                 return Some(name);
