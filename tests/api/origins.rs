@@ -14,6 +14,9 @@ fn order(server: &Server, host: &str, origin: &str) -> Reply {
 fn expect_cors(reply: &Reply, origin: &str) {
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "{reply:?}");
     assert!(reply.lists("vary", "Origin"), "{reply:?}");
+    for name in ["Link", "Retry-After", "Location"] {
+        assert!(reply.lists("access-control-expose-headers", name), "{reply:?}");
+    }
 }
 
 #[test]
