@@ -1,12 +1,14 @@
 //! The command: from arguments to a [`Config`], to a server, to an exit code. Owns the process: signals, standard
-//! output, exit codes (0 done, 1 failed, 2 wrong usage).
+//! output, exit codes (0 done, 1 failed, 2 wrong usage, 129 the terminal is gone).
 
 #![forbid(unsafe_code)]
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ordercast::internal::config::{self, Command, HELP};
@@ -16,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 fn main() -> ExitCode {
-    let command = match config::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+    let command = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(command) => command,
         Err(error) => {
             print_error(&error);
@@ -37,7 +39,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Help => print(HELP)?,
         Command::Version => print(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
-        Command::Serve(config) => serve(&config)?,
+        Command::Serve(config) => return serve(&config),
         Command::Export(options) => {
             // Standard output by itself would be written line by line.
             if let Some(remark) = tools::export::run(&options, &mut BufWriter::new(io::stdout().lock()))? {
@@ -56,30 +58,41 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+/// The exit code after the end of a terminal, as a shell reports a process that SIGHUP has ended.
+const TERMINAL_GONE: u8 = 128 + SIGHUP as u8;
+
+fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     install_log()?;
     let server = Server::bind(config)?;
-    handle_signals(server.handle(), config.token_file.is_some())?;
+    let terminal_gone = Arc::new(AtomicBool::new(false));
+    handle_signals(server.handle(), config.token_file.is_some(), terminal_gone.clone())?;
     for address in server.addresses() {
         // A server whose standard output is closed still serves.
         let _ = print(&format!("listening on http://{address}\n"));
     }
-    Ok(server.run()?)
+    server.run()?;
+    Ok(if terminal_gone.load(Ordering::Relaxed) { TERMINAL_GONE.into() } else { ExitCode::SUCCESS })
 }
 
-/// The first signal stops the server in order, the second ends the process at once. SIGHUP reads the token files again
-/// if there are any; otherwise it means that the terminal is gone, and stops the server too, unless it was started with
-/// SIGHUP ignored (`nohup`).
-fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    if has_tokens || !ignores_hangup() {
-        signals.add_signal(SIGHUP)?;
-    }
+/// The first SIGINT or SIGTERM stops the server in order, the second ends the process at once. SIGHUP reads the token
+/// files again. It stops the server only when the process was started on a terminal that is gone, and was not started
+/// with SIGHUP ignored (`nohup`).
+fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBool>) -> io::Result<()> {
+    let needs_terminal = has_terminal() && !ignores_hangup();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let watch = move || {
         let mut ending = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP if has_tokens => match handle.reload() {
+                SIGHUP if ending => {}
+                SIGHUP if needs_terminal && !has_terminal() => {
+                    log::warn!("the terminal is gone (SIGHUP), so the server stops; nohup or setsid would keep it");
+                    terminal_gone.store(true, Ordering::Relaxed);
+                    ending = true;
+                    handle.shutdown();
+                }
+                SIGHUP if !has_tokens => log::info!("SIGHUP: there are no token files to read again"),
+                SIGHUP => match handle.reload() {
                     Ok(()) => log::info!("the token files have been read again"),
                     Err(error) => log::error!("{error:#}; the tokens stay as they were"),
                 },
@@ -97,7 +110,12 @@ fn handle_signals(handle: Handle, has_tokens: bool) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
 }
 
-/// Whether this process was started with SIGHUP ignored. Where the system does not tell, SIGHUP is left alone.
+/// Whether this process has a controlling terminal.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
+/// Whether this process was started with SIGHUP ignored. Where the system does not tell, it counts as ignored.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

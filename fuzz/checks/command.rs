@@ -2,7 +2,7 @@
 
 use ordercast::internal::json::{self as wire, BatchError, BatchOrder, BodyError, Command, CommandError};
 use ordercast::internal::store::order_log::Entry;
-use ordercast::internal::tally::catalog::{Details, MAX_INFO_BYTES, MAX_NAME_BYTES};
+use ordercast::internal::tally::catalog::{Details, MAX_ID_BYTES, MAX_INFO_BYTES, MAX_NAME_BYTES};
 use ordercast::internal::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
 
 use super::json;
@@ -69,14 +69,30 @@ fn check_order(body: &[u8]) {
 }
 
 fn check_details(body: &[u8]) {
-    let taken = wire::parse_details(body);
+    let taken = wire::parse_product(body);
     let value = std::str::from_utf8(body).ok().and_then(json::value);
-    let expected = value.and_then(Object::read).and_then(|details| {
-        let [name, rrp, info] = ["name", "rrp", "info"].map(|name| details.text(name));
-        Some(Details { name: name.ok()??, rrp: rrp.ok()?.unwrap_or_default(), info: info.ok()?.unwrap_or_default() })
+    let expected = value.and_then(Object::read).and_then(|product| {
+        let [name, info] = ["name", "info"].map(|name| product.text(name));
+        let rrp = match product.get("rrp") {
+            Some(number) if number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+                number.to_owned()
+            }
+            _ => product.text("rrp").ok()?.unwrap_or_default(),
+        };
+        let details = Details { name: name.ok()??, rrp, info: info.ok()?.unwrap_or_default() };
+        let id = match product.get("id") {
+            None | Some("null" | "\"\"") => None,
+            Some(_) => Some(product.text("id").ok()??).filter(|id| is_id(id)).map(Some)?,
+        };
+        keeps_bounds(&details).then_some((id, details))
     });
-    assert_eq!(taken.as_ref().ok(), expected.filter(keeps_bounds).as_ref());
+    assert_eq!(taken.as_ref().ok(), expected.as_ref());
     check_body_error(taken.err(), value);
+}
+
+fn is_id(text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    (1..=MAX_ID_BYTES).contains(&text.len()) && text.chars().all(plain)
 }
 
 /// Whether the texts of a product are valid.

@@ -50,7 +50,8 @@ pub fn check(input: &[u8]) {
     }
     match parse(&arguments, &environment) {
         Ok(Command::Help | Command::Version) => {
-            assert!(arguments.iter().any(|word| word.starts_with(b"-")), "help without a flag");
+            let is_word = arguments.first().is_some_and(|word| *word == b"help" || *word == b"version");
+            assert!(is_word || arguments.iter().any(|word| word.starts_with(b"-")), "help that was not asked for");
         }
         Ok(Command::Serve(config)) => {
             check_ranges(&config);
@@ -92,11 +93,9 @@ fn check_tool(command: &Command, name: &[u8]) {
 
 fn parse(arguments: &[&[u8]], environment: &[(&[u8], &[u8])]) -> Result<Command, String> {
     let words = arguments.iter().map(|word| OsString::from_vec(word.to_vec()));
-    config::parse(words, |name| {
-        let found = environment.iter().find(|(own, _)| *own == name.as_bytes());
-        found.map(|(_, value)| OsStr::from_bytes(value).to_owned())
-    })
-    .map_err(|error| error.to_string())
+    let owned = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let environment = environment.iter().map(|(name, value)| (owned(name), owned(value)));
+    config::parse(words, environment).map_err(|error| error.to_string())
 }
 
 /// Whether parsing could ask a name server, which a fuzzer must not do. Treats more words as addresses than `parse`

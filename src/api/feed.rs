@@ -86,10 +86,12 @@ impl SessionHandler for LiveFeed<'_> {
     }
 
     fn on_message(&mut self, subscriber: &Arc<Subscriber>, message: Message) -> Result<Option<Message>, CloseReason> {
-        let Message::Text(message) = message else {
-            return Err(CloseReason(CloseCode::Unsupported, "send text messages only"));
+        // Some clients send JSON as binary. The session has checked the UTF-8 of text already.
+        let data = message.into_data();
+        let Ok(text) = std::str::from_utf8(&data) else {
+            return Ok(Some(Message::text(json::error_message("the message must be UTF-8 text", None))));
         };
-        let answer = match json::parse_command(&message) {
+        let answer = match json::parse_command(text) {
             Ok(Command::UpdateCategory(name)) => {
                 let found = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner).find_category(&name);
                 match found {

@@ -4,6 +4,7 @@ pub mod assets;
 mod authorization;
 mod cors;
 pub mod feed;
+pub mod foreign;
 mod headers;
 pub mod product_lists;
 mod route;

@@ -8,6 +8,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::live::fanout::Feed;
 use crate::tally::catalog::{CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
+use crate::tally::spelling::suggestion;
 
 /// What a path refers to.
 pub(super) enum Route {
@@ -35,12 +36,29 @@ impl Route {
         }
     }
 
+    /// Rejects a query parameter that has no meaning here, so that none is ignored silently. A query of the web app's
+    /// files is for the page's own script.
+    pub(super) fn check_parameters(&self, request: Request<'_>) -> Result<(), Problem> {
+        let known: &[&str] = match self {
+            Self::File => return Ok(()),
+            Self::Log => &["after", "limit"],
+            Self::Feed(_) if request.head().method != Method::Post => &["since"],
+            _ => &[],
+        };
+        let Some((name, _)) = request.parameters().find(|(name, _)| !known.contains(name)) else { return Ok(()) };
+        let hint = match known {
+            [] => "; this address takes none".to_owned(),
+            known => format!("{}; known here: {}", suggestion("", name, known.iter().copied()), known.join(", ")),
+        };
+        Err(Problem::new(400, format!("there is no parameter {}{hint}", quoted_name(name))))
+    }
+
     /// The route of a request.
     ///
     /// # Errors
     /// 404 if there is none.
     pub(super) fn find(catalog: &SharedCatalog, request: Request<'_>) -> Result<Self, Problem> {
-        let path = request.path();
+        let path = without_slash(request.path());
         let catalog = || catalog.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = path.strip_prefix("/orders/") {
             let catalog = catalog();
@@ -77,6 +95,11 @@ impl Route {
     }
 }
 
+/// The path without a slash at its end, which many clients send; of several slashes none is removed.
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').filter(|rest| !rest.is_empty() && !rest.ends_with('/')).unwrap_or(path)
+}
+
 /// Whether the path is of a file of the web app: `/`, and every path with a dot, which no category and no other route
 /// has.
 pub(super) fn is_file(path: &str) -> bool {
@@ -85,7 +108,7 @@ pub(super) fn is_file(path: &str) -> bool {
 
 /// Whether the path is of a health check, which reveals nothing else.
 pub(super) fn is_probe(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz")
+    matches!(without_slash(path), "/healthz" | "/readyz")
 }
 
 fn no_category(name: &str) -> Problem {

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use tiny_http::Method;
 
 use crate::api::assets::Assets;
+use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
 use crate::api::tokens::{Access, Token, Tokens};
 use crate::http::handshake::{self, Handshake};
@@ -35,6 +36,8 @@ pub struct Routes {
     pub ledger: LedgerHandle,
     /// The allowed hosts and origins.
     pub policy: Policy,
+    /// The requests that the policy has rejected.
+    pub foreign: ForeignRequests,
     /// The tokens.
     pub tokens: Arc<Tokens>,
     /// The files of the web app.
@@ -96,7 +99,7 @@ impl Routes {
     /// Decides from the head alone, so that an unwanted body need not be read.
     #[must_use]
     pub fn route(&self, request: Request<'_>) -> Routed {
-        let (decision, origin) = match cors::check_source(&self.policy, request) {
+        let (decision, origin) = match cors::check_source(&self.policy, &self.foreign, request) {
             Ok(origin) => {
                 let decision = authorization::authorize(&self.tokens, request)
                     .and_then(|token| self.decide(request, origin, token));
@@ -120,6 +123,7 @@ impl Routes {
         if *method == Method::Options {
             return Ok(Decision::Answer(cors::options(request, origin, route.allow())));
         }
+        route.check_parameters(request)?;
         match (method, route) {
             (Method::Get | Method::Head, Route::File) => web_app::file(&self.assets, request).map(Decision::Answer),
             (Method::Get | Method::Head, Route::Categories) => {

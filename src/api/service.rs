@@ -49,9 +49,9 @@ impl Service for OrderService {
                 Err(problem) => Err(problem),
             },
             Action::Batch { is_ndjson, key } => self.take_batch(call.body, is_ndjson, key),
-            Action::AddProduct(category) => json::parse_details(call.body)
+            Action::AddProduct(category) => json::parse_product(call.body)
                 .map_err(body_problem)
-                .and_then(|details| checked(self.ledger.add_product(category, details)))
+                .and_then(|(id, details)| checked(self.ledger.add_product(category, id, details)))
                 .map(|()| self.routes.products(category)),
             Action::Log { after, limit } => self.log_page(after, limit),
         };
@@ -213,6 +213,7 @@ fn rejected(rejection: &Rejection) -> Problem {
     let (status, is_temporary) = match rejection {
         Rejection::Stopping => return Problem::stopping(),
         Rejection::InBatch(_, rejection) => return rejected(rejection),
+        Rejection::IdInUse(_) => (409, false),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
         Rejection::StoreFull | Rejection::KeysFull => (507, true),

@@ -33,7 +33,8 @@ Usage: ordercast [serve] [options]
        ordercast repair [--data DIR] [--output DIR]          Save what is readable of a damaged file to another folder
 
 Options (each with its environment variable):
-  --listen ADDR          Address to serve on, such as 127.0.0.1:3000; may be repeated (port 0: any free port)
+  --listen ADDR          Address to serve on, such as 127.0.0.1:3000, or a port of this machine; may be repeated
+                         (port 0: any free port)
                          [default: 127.0.0.1:3000 and 127.0.0.1:5050] [ORDERCAST_LISTEN, separated by commas]
   --data DIR             Folder of the data file [default: data] [ORDERCAST_DATA]
   --check                Check the whole data file before serving; without it that is done beside serving, after a stop
@@ -60,8 +61,8 @@ Options (each with its environment variable):
   --max-connections-per-ip N
                          Connections at a time from one client address [default: no cap]
                          [ORDERCAST_MAX_CONNECTIONS_PER_IP]
-  --help                 Print this
-  --version              Print the version
+  --help                 Print this, as ordercast help does
+  --version              Print the version, as ordercast version does
 
 Options of single commands:
   --format FORMAT        Format of export: ndjson or csv [default: ndjson] [ORDERCAST_FORMAT]
@@ -210,9 +211,10 @@ impl Error for UsageError {
 /// [`UsageError`] names the option and says how it is written.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
-    environment: impl Fn(&str) -> Option<OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, UsageError> {
-    settings::parse(arguments, environment).map_err(UsageError)
+    let environment: Vec<_> = environment.into_iter().collect();
+    settings::parse(arguments, &environment).map_err(UsageError)
 }
 
 #[cfg(test)]
@@ -221,9 +223,8 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     fn parse_words(words: &[&str], environment: &[(&str, &str)]) -> Result<Command, String> {
-        let find =
-            |name: &str| environment.iter().find(|(own, _)| *own == name).map(|(_, value)| OsString::from(value));
-        parse(words.iter().map(OsString::from), find).map_err(|error| error.to_string())
+        let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        parse(words.iter().map(OsString::from), environment).map_err(|error| error.to_string())
     }
 
     fn config(words: &[&str], environment: &[(&str, &str)]) -> Config {
@@ -267,6 +268,45 @@ mod tests {
     fn help_and_version_take_precedence_over_everything() {
         assert_eq!(parse_words(&["--help"], &[]), Ok(Command::Help));
         assert_eq!(parse_words(&["serve", "-V"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Version));
+        assert_eq!(parse_words(&["help"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Help));
+        assert_eq!(parse_words(&["version"], &[("ORDERCAST_LISTN", "x")]), Ok(Command::Version));
+        assert!(parse_words(&["serve", "help"], &[]).is_err());
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_loopback_and_a_missing_host_is_asked_for() {
+        assert_eq!(config(&["--listen", "4201"], &[]).listen, ["127.0.0.1:4201".parse().unwrap()]);
+        assert_eq!(
+            config(&[], &[("ORDERCAST_LISTEN", "0, 7")]).listen,
+            config(&["--listen=0", "--listen=7"], &[]).listen
+        );
+        let error = parse_words(&["--listen", ":4201"], &[]).unwrap_err();
+        assert!(error.contains("127.0.0.1:4201") && error.contains("0.0.0.0:4201"), "{error}");
+        assert!(parse_words(&["--listen", "70000"], &[]).unwrap_err().contains("127.0.0.1:3000"));
+    }
+
+    #[test]
+    fn an_unknown_variable_is_rejected_by_every_command_unless_kubernetes_sets_it() {
+        for words in [&[][..], &["export"], &["check"], &["backup", "f"]] {
+            let error = parse_words(words, &[("ORDERCAST_LISTN", "127.0.0.1:1")]).unwrap_err();
+            assert!(error.contains("ORDERCAST_LISTN (did you mean ORDERCAST_LISTEN?)"), "{error}");
+        }
+        let error = parse_words(&[], &[("ORDERCAST_SECRET", "7a1f")]).unwrap_err();
+        assert!(!error.contains("did you mean") && !error.contains("7a1f"), "{error}");
+        for name in [
+            "ORDERCAST_PORT",
+            "ORDERCAST_PORT_3000_TCP_ADDR",
+            "ORDERCAST_SERVICE_HOST",
+            "ORDERCAST_SERVICE_PORT_HTTP",
+            "ORDERCAST_BOARD_SERVICE_PORT",
+            "ORDERCAST_BOARD_PORT_80_TCP",
+            "XORDERCAST_LISTN",
+            "ORDERCAST",
+        ] {
+            assert_eq!(config(&[], &[(name, "tcp://10.0.0.1:3000")]), Config::default(), "{name}");
+        }
+        // An empty variable counts as unset.
+        assert_eq!(config(&[], &[("ORDERCAST_LISTN", "")]), Config::default());
     }
 
     #[test]
@@ -288,7 +328,7 @@ mod tests {
     #[test]
     fn each_error_names_its_option() {
         for (words, expected) in [
-            (&["--lisen", "x"][..], "--lisen"),
+            (&["--lisen", "x"][..], "--lisen here (did you mean --listen?)"),
             (&["--listen", "localhost"], "--listen localhost"),
             (&["--listen"], "--listen"),
             (&["--data", "a", "--data", "b"], "--data is given twice"),
@@ -317,7 +357,7 @@ mod tests {
             let error = parse_words(words, &[]).unwrap_err();
             assert!(error.contains(expected), "{words:?}: {error}");
         }
-        let error = parse([OsString::from_vec(b"x\xff".to_vec())], |_| None).unwrap_err().to_string();
+        let error = parse([OsString::from_vec(b"x\xff".to_vec())], []).unwrap_err().to_string();
         assert!(error.contains('x'), "{error}");
         let error = parse_words(&[], &[("ORDERCAST_MAX_CONNECTIONS", "many")]).unwrap_err();
         assert!(error.contains("ORDERCAST_MAX_CONNECTIONS=many"), "{error}");
@@ -336,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_cause() {
-        let error = parse(["--listen=localhost".into()], |_| None).unwrap_err();
+        let error = parse(["--listen=localhost".into()], []).unwrap_err();
         assert!(error.source().unwrap().is::<std::io::Error>(), "{error:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Reading options, from flags and environment variables, for every command; and what each value may be.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,11 +11,15 @@ use lexopt::{Arg, Parser};
 
 use super::{Backup, Check, Command, Config, Export, ExportFormat, Repair};
 use crate::store::Reason;
+use crate::tally::spelling::suggestion;
 
 /// The longest retention time of keys: a year.
 const MAX_KEY_HOURS: u64 = 366 * 24;
 /// The smallest cap of a data file: 1 MiB, room for a catalogue and some thousand orders.
 const MIN_DATA_BYTES: u64 = 1024 * 1024;
+
+/// What the names of all environment variables begin with.
+const PREFIX: &str = "ORDERCAST_";
 
 /// The values of all options; each command uses some of them.
 #[derive(Default)]
@@ -59,7 +63,7 @@ const fn switch(flag: &'static str, set: Set) -> Setting {
 
 impl Setting {
     pub(super) fn variable(&self) -> String {
-        format!("ORDERCAST_{}", self.flag.replace('-', "_").to_ascii_uppercase())
+        format!("{PREFIX}{}", self.flag.replace('-', "_").to_ascii_uppercase())
     }
 }
 
@@ -97,9 +101,14 @@ pub(super) const COMMANDS: &[(&str, Takes)] = &[
 
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
-    environment: impl Fn(&str) -> Option<OsString>,
+    environment: &[(OsString, OsString)],
 ) -> Result<Command, Reason> {
     let mut arguments = arguments.into_iter().peekable();
+    match arguments.peek() {
+        Some(word) if word == "help" => return Ok(Command::Help),
+        Some(word) if word == "version" => return Ok(Command::Version),
+        _ => {}
+    }
     let named = arguments.peek().and_then(|word| COMMANDS.iter().find(|(name, _)| word == name));
     let (name, takes) = named.unwrap_or(&COMMANDS[0]);
     let arguments = arguments.skip(usize::from(named.is_some()));
@@ -141,7 +150,7 @@ fn read(
     command: &str,
     settings: &[&Setting],
     mut parser: Parser,
-    environment: impl Fn(&str) -> Option<OsString>,
+    environment: &[(OsString, OsString)],
     values: &mut Values,
 ) -> Result<Option<Command>, Reason> {
     let mut seen = Vec::new();
@@ -151,7 +160,8 @@ fn read(
             Arg::Long("version") | Arg::Short('V') => return Ok(Some(Command::Version)),
             Arg::Long(name) => {
                 let Some(setting) = settings.iter().find(|setting| setting.flag == name) else {
-                    return Err(format!("unknown option --{name} here; see ordercast --help").into());
+                    let meant = suggestion("--", name, settings.iter().map(|setting| setting.flag));
+                    return Err(format!("unknown option --{name} here{meant}; see ordercast --help").into());
                 };
                 let flag = setting.flag;
                 if setting.kind != Kind::List && seen.contains(&flag) {
@@ -177,13 +187,33 @@ fn read(
             }
         }
     }
+    check_names(environment)?;
     for setting in settings.iter().filter(|setting| !seen.contains(&setting.flag)) {
         let variable = setting.variable();
-        let Some(value) = environment(&variable).filter(|value| !value.is_empty()) else { continue };
-        set_from_variable(setting, values, &value)
+        let Some((_, value)) = environment.iter().find(|(name, value)| *name == *variable && !value.is_empty()) else {
+            continue;
+        };
+        set_from_variable(setting, values, value)
             .map_err(|error| error.prefixed(format!("{variable}={}", value.to_string_lossy())))?;
     }
     Ok(None)
+}
+
+/// Rejects a variable that looks like an option and is none. For the services of a namespace Kubernetes sets variables
+/// such as `ORDERCAST_PORT`, `ORDERCAST_SERVICE_HOST` and `ORDERCAST_BOARD_PORT_80_TCP`, which are passed over.
+fn check_names(environment: &[(OsString, OsString)]) -> Result<(), Reason> {
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+    for (name, _) in environment.iter().filter(|(_, value)| !value.is_empty()) {
+        let name = name.to_string_lossy();
+        let is_service_link = name.contains("_PORT") || name.contains("_SERVICE_");
+        let Some(own) = name.strip_prefix(PREFIX) else { continue };
+        if !is_service_link && !known.iter().any(|known| *known == name) {
+            let meant = suggestion(PREFIX, own, known.iter().map(|known| &known[PREFIX.len()..]));
+            // Without the value, which may be a secret.
+            return Err(format!("unknown variable {name}{meant}; see ordercast --help").into());
+        }
+    }
+    Ok(())
 }
 
 fn set_from_variable(setting: &Setting, values: &mut Values, value: &OsStr) -> Result<(), Reason> {
@@ -238,10 +268,22 @@ fn format(value: &OsStr) -> Result<ExportFormat, Reason> {
     }
 }
 
-/// Adds every address of a name such as `localhost`.
+/// Adds every address of a name such as `localhost`. A port alone is one of loopback. `:PORT` is rejected: to other
+/// programs it means all addresses, which nobody should open by a short form.
 fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), Reason> {
+    if let Some(port) = value.strip_prefix(':') {
+        return Err(
+            format!("must name the host: 127.0.0.1:{port} for this machine, 0.0.0.0:{port} for the network").into()
+        );
+    }
+    let port: Result<u16, _> = value.parse();
+    let value =
+        port.map_or_else(|_| value.to_owned(), |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
     let addresses = value.to_socket_addrs().map_err(|error| {
-        Reason::new("must be an address with a port, such as 127.0.0.1:3000 or 0.0.0.0:3000", error)
+        Reason::new(
+            "must be an address with a port, such as 127.0.0.1:3000 or 0.0.0.0:3000, or a port of this machine",
+            error,
+        )
     })?;
     for address in addresses {
         if address.port() == 0 || !listen.contains(&address) {

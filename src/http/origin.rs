@@ -33,8 +33,8 @@ impl Policy {
         !self.loopback_only || is_loopback_name(name) || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether a page of `origin` may use the server under `host`: if both have the same host name, on any port, or if
-    /// the operator has listed the origin.
+    /// Whether a page of `origin` may use the server under `host`: if both have the same host name, on any port, or are
+    /// this machine's loopback, or if the operator has listed the origin.
     #[must_use]
     pub fn allows_origin(&self, origin: &str, host: Option<&str>) -> bool {
         if self.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin)) {
@@ -43,7 +43,9 @@ impl Policy {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
         match (host_name(authority), host.and_then(host_name)) {
-            (Some(page), Some(own)) => is_web && page.eq_ignore_ascii_case(own),
+            (Some(page), Some(own)) => {
+                is_web && (page.eq_ignore_ascii_case(own) || (is_loopback(page) && is_loopback(own)))
+            }
             _ => false,
         }
     }
@@ -82,10 +84,17 @@ pub fn host_name(authority: &str) -> Option<&str> {
 
 /// Whether the name is `localhost`, a subdomain of it (RFC 6761, section 6.3), or a loopback address.
 fn is_loopback_name(name: &str) -> bool {
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    let below = plain.len() > 10 && plain.as_bytes()[plain.len() - 10..].eq_ignore_ascii_case(b".localhost");
+    below || is_loopback(name)
+}
+
+/// Whether the name is `localhost` or a loopback address. Each of them is the machine that the client runs on, so pages
+/// of one may use the server under another. A name below `localhost` may belong to another program.
+fn is_loopback(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let below = name.len() > 10 && name.as_bytes()[name.len() - 10..].eq_ignore_ascii_case(b".localhost");
-    name.eq_ignore_ascii_case("localhost") || below || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -146,7 +155,9 @@ mod tests {
         for origin in [
             "http://evil.example",
             "http://localhost.evil.example",
-            "http://127.0.0.1:3000",
+            "http://127.0.0.1.evil.example",
+            "http://app.localhost",
+            "http://10.0.0.1:3000",
             "null",
             "file://localhost",
             "https://shop.example:444",
@@ -156,6 +167,19 @@ mod tests {
             assert!(!policy.allows_origin(origin, Some("localhost:3000")), "{origin}");
         }
         assert!(!policy.allows_origin("http://localhost", None));
+    }
+
+    #[test]
+    fn the_names_of_loopback_are_one_machine() {
+        let policy = policy("0.0.0.0:3000", &[], &[]);
+        let names = ["localhost", "127.0.0.1", "[::1]", "LOCALHOST", "127.0.0.2"];
+        for (page, own) in names.iter().flat_map(|page| names.map(|own| (page, own))) {
+            assert!(policy.allows_origin(&format!("http://{page}:5050"), Some(&format!("{own}:3000"))), "{page} {own}");
+        }
+        for (page, own) in [("localhost", "shop.example"), ("shop.example", "localhost"), ("127.0.0.1", "10.0.0.1")] {
+            assert!(!policy.allows_origin(&format!("http://{page}"), Some(own)), "{page} {own}");
+        }
+        assert!(!policy.allows_origin("ftp://localhost", Some("127.0.0.1")));
     }
 
     #[test]

@@ -94,14 +94,16 @@ impl<'a> Request<'a> {
         self.text(self.head.path)
     }
 
-    /// The value of the query's first parameter of this name as it was sent; empty for a parameter without `=`.
+    /// The names and values of the query's parameters as they were sent; a value is empty for a parameter without `=`.
+    pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let parameters = self.text(self.head.query).split('&').filter(|one| !one.is_empty());
+        parameters.map(|one| one.split_once('=').unwrap_or((one, "")))
+    }
+
+    /// The value of the query's first parameter of this name.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&'a str> {
-        let parameters = self.text(self.head.query).split('&');
-        parameters
-            .map(|one| one.split_once('=').unwrap_or((one, "")))
-            .find(|(own, _)| *own == name)
-            .map(|(_, value)| value)
+        self.parameters().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
     /// The value of the `Host` line.

@@ -149,11 +149,17 @@ impl Answer {
     }
 }
 
+/// The header lines that a page of another origin may read too (CORS, Fetch standard section 3.2.3).
+const EXPOSED: &str = "Link, Retry-After, Location";
+
 /// The answer with the header lines that allow a page of this origin to read it (CORS, Fetch standard section 3.2).
 #[must_use]
 pub fn allow_origin(answer: Answer, origin: Option<String>) -> Answer {
     match origin {
-        Some(origin) => answer.with("Access-Control-Allow-Origin", origin).with("Vary", "Origin"),
+        Some(origin) => answer
+            .with("Access-Control-Allow-Origin", origin)
+            .with("Access-Control-Expose-Headers", EXPOSED)
+            .with("Vary", "Origin"),
         None => answer,
     }
 }

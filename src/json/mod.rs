@@ -18,11 +18,11 @@ pub use command::{Command, CommandError, error_message, ok_message, parse_comman
 pub use log_line::push_log_line;
 use object::Object;
 pub use totals::{
-    CLOSE_FRAME, HEARTBEAT_EVENT, SHUTDOWN_EVENT, going_away_frame, push_event, push_positioned_frame,
+    CLOSE_FRAME, HEARTBEAT_EVENT, RETRY_EVENT, SHUTDOWN_EVENT, going_away_frame, push_event, push_positioned_frame,
     push_total_frame, total_prefix, totals_array,
 };
 
-use crate::tally::catalog::{Catalog, CategoryIndex, Details};
+use crate::tally::catalog::{Catalog, CategoryIndex, Details, MAX_ID_BYTES, is_plain};
 use crate::tally::order::{Amount, Key, MAX_KEY_BYTES};
 
 /// The answer to an order that is on disk.
@@ -93,19 +93,40 @@ pub fn parse_order(body: &[u8]) -> Result<(Amount, Option<Key>), BodyError> {
     Ok((amount(&order)?, key(&order)?))
 }
 
-/// Reads the body of a new product: `{"name":"…","rrp":"…","info":"…"}`; `rrp` and `info` are optional.
+/// Reads the body of a new product: `{"name":"…","rrp":"…","info":"…","id":"…"}`, of which only the name is required.
+/// Returns the id that the client wants, if any, and the texts. A number as `rrp` keeps its text.
 ///
 /// # Errors
 /// [`BodyError`] says what to send instead.
-pub fn parse_details(body: &[u8]) -> Result<Details, BodyError> {
+pub fn parse_product(body: &[u8]) -> Result<(Option<String>, Details), BodyError> {
     let product = object(body, r#"{"name":"Kettle","rrp":"19.99","info":"1.7 l"}"#)?;
     let name = text(&product, "name")?
         .ok_or_else(|| invalid(r#"name is missing; send a string such as "Kettle" (an order goes to /orders/{id})"#))?;
-    let rrp = text(&product, "rrp")?.unwrap_or_default();
     let info = text(&product, "info")?.unwrap_or_default();
-    let details = Details { name, rrp, info };
+    let details = Details { name, rrp: price(&product)?, info };
     details.check().map_err(|error| invalid(error.to_string()))?;
-    Ok(details)
+    Ok((wanted_id(&product)?, details))
+}
+
+/// The member `rrp` of a product: a string, or a number as it was sent.
+fn price(product: &Object) -> Result<String, BodyError> {
+    let raw = product.get("rrp").map_or(r#""""#, RawValue::get);
+    if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Ok(raw.to_owned());
+    }
+    serde_json::from_str(raw).map_err(|_| invalid("rrp must be a JSON string or number"))
+}
+
+/// The member `id` of a new product. Clients of the protocol send null or an empty text to have it numbered.
+fn wanted_id(product: &Object) -> Result<Option<String>, BodyError> {
+    match product.get("id").map(RawValue::get) {
+        None | Some("null" | r#""""#) => Ok(None),
+        Some(_) => text(product, "id")?.filter(|id| is_plain(id)).map(Some).ok_or_else(|| {
+            invalid(format!(
+                "id must be 1 to {MAX_ID_BYTES} letters, digits, '-' or '_', or null for the next free one"
+            ))
+        }),
+    }
 }
 
 /// A problem details object (RFC 9457, section 3).
@@ -190,6 +211,34 @@ mod tests {
     fn deep_nesting_is_read() {
         let deep = format!(r#"{{"amount":1,"x":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(parse_order(deep.as_bytes()).map(|(amount, _)| amount.get()), Ok(1));
+    }
+
+    #[test]
+    fn a_price_may_be_a_number_and_keeps_its_text() {
+        let product = |rrp: &str| parse_product(format!(r#"{{"name":"x","rrp":{rrp}}}"#).as_bytes());
+        for (sent, kept) in
+            [("99.99", "99.99"), ("5.10", "5.10"), ("-1e2", "-1e2"), (r#""4,50 €""#, "4,50 €"), (r#""""#, "")]
+        {
+            assert_eq!(product(sent).unwrap().1.rrp, kept);
+        }
+        for wrong in ["null", "true", "[]", "{}", &"9".repeat(201)] {
+            assert!(matches!(product(wrong), Err(BodyError::Invalid(_))), "{wrong}");
+        }
+        for malformed in ["01", "+1", "1.", ".5", "0x10", "NaN"] {
+            assert!(matches!(product(malformed), Err(BodyError::Malformed(_))), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_wanted_or_numbered() {
+        let id = |id: &str| parse_product(format!(r#"{{"name":"x","id":{id}}}"#).as_bytes()).map(|(id, _)| id);
+        assert_eq!(id(r#""my-lamp_7""#), Ok(Some("my-lamp_7".into())));
+        assert_eq!((id("null"), id(r#""""#)), (Ok(None), Ok(None)));
+        for wrong in
+            ["7", "[]", r#"" ""#, r#""a b""#, r#""a/b""#, r#""ä""#, r#""a.b""#, &format!("{:?}", "x".repeat(65))]
+        {
+            assert!(matches!(id(wrong), Err(BodyError::Invalid(why)) if why.starts_with("id must be")), "{wrong}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ const TWO_BYTE_LENGTH: u8 = 126;
 /// A comment that is sent on a silent event stream, so that proxies keep it open and a write finds a client that is
 /// gone.
 pub const HEARTBEAT_EVENT: &[u8] = b":\n\n";
+/// The first line of an event stream: a browser connects again a second after the end, and not after its default of some
+/// seconds (HTML standard, section 9.2.6).
+pub const RETRY_EVENT: &[u8] = b"retry: 1000\n\n";
 /// The last comment of an event stream when the server shuts down.
 pub const SHUTDOWN_EVENT: &[u8] = b": the server is shutting down\n\n";
 

@@ -42,6 +42,8 @@ pub(super) enum Job {
     },
     AddProduct {
         category: CategoryIndex,
+        /// `None` for the next free one.
+        id: Option<String>,
         details: Details,
         reply: Reply,
     },
@@ -91,13 +93,13 @@ impl LedgerHandle {
         self.ask(|reply| Job::Batch { orders, key, reply })
     }
 
-    /// Adds a product to the category, with the next free id and a total of 0, and waits until it is on disk and in the
-    /// shared catalogue.
+    /// Adds a product to the category, with this id or else the next free one, and a total of 0, and waits until it is
+    /// on disk and in the shared catalogue.
     ///
     /// # Errors
     /// [`Rejection`] when it was not added.
-    pub fn add_product(&self, category: CategoryIndex, details: Details) -> Outcome {
-        self.ask(|reply| Job::AddProduct { category, details, reply })
+    pub fn add_product(&self, category: CategoryIndex, id: Option<String>, details: Details) -> Outcome {
+        self.ask(|reply| Job::AddProduct { category, id, details, reply })
     }
 
     /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later

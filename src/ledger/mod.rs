@@ -138,10 +138,10 @@ impl<S: Store> Ledger<S> {
                         self.commit();
                         return Some(closed);
                     }
-                    Job::AddProduct { category, details, reply } => {
+                    Job::AddProduct { category, id, details, reply } => {
                         // A product ends the current commit, so that its id follows all that are in the catalogue.
                         self.commit();
-                        reply.send(self.add_product(category, details));
+                        reply.send(self.add_product(category, id, details));
                     }
                     Job::Order { order, reply } => {
                         let counted = self.count(order);
@@ -323,10 +323,13 @@ impl<S: Store> Ledger<S> {
 
     /// Adds one product, in a commit of its own. It has a line in the log too, so that clients that follow the log or
     /// resume a feed get it.
-    fn add_product(&mut self, category: CategoryIndex, details: Details) -> Outcome {
+    fn add_product(&mut self, category: CategoryIndex, id: Option<String>, details: Details) -> Outcome {
         let product = {
             let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-            let id = catalog.next_id(category);
+            let id = id.unwrap_or_else(|| catalog.next_id(category));
+            if catalog.find_product(&id).is_some() {
+                return Err(Rejection::IdInUse(id));
+            }
             // Checked before the commit, so that the disk never holds what the catalogue in memory would reject.
             catalog.check_product(&id, &details).map_err(Rejection::NotInCatalog)?;
             Product { id, category, details }

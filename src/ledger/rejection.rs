@@ -14,6 +14,8 @@ pub enum Rejection {
     TotalOutOfRange,
     /// The catalogue holds as many products as it may, or does not take this one.
     NotInCatalog(CatalogError),
+    /// A product has this id already: choose another.
+    IdInUse(String),
     /// The key was used for another order: use a new one.
     KeyReused,
     /// As many keys are stored as may be: order without a key, or try again when older keys have expired.
@@ -42,6 +44,9 @@ impl fmt::Display for Rejection {
                 write!(f, "the total would leave the range from -{MAX_TOTAL} to {MAX_TOTAL}; order less")
             }
             Self::NotInCatalog(error) => error.fmt(f),
+            Self::IdInUse(id) => {
+                write!(f, "there is a product {id:?} already; send another id, or none to get the next free one")
+            }
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
             Self::StoreDisplaced(what) => write!(f, "{what}; nothing was counted"),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::socket::is_timeout;
-use crate::json::HEARTBEAT_EVENT;
+use crate::json::{HEARTBEAT_EVENT, RETRY_EVENT};
 use crate::live::subscriber::{Drained, Subscriber, Watcher};
 use crate::live::websocket::{PING_AFTER, PONG_WITHIN, SessionHandler, bound_buffers};
 
@@ -28,6 +28,8 @@ pub fn run<H: SessionHandler>(stream: &Arc<TcpStream>, watcher: Arc<dyn Watcher>
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(&**stream).set_tcp_user_timeout(Some(PING_AFTER + PONG_WITHIN));
     let subscriber = Subscriber::new(stream.clone(), watcher);
+    // The socket is empty, so this does not block. If it has failed, the next read reports it.
+    let _ = subscriber.send(RETRY_EVENT.to_vec());
     handler.begin(&subscriber);
     wait_for_end(stream, &subscriber, &handler);
     let begun = Instant::now();

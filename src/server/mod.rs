@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
+use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
@@ -30,6 +31,7 @@ use crate::http::origin::Policy;
 use crate::json;
 use crate::ledger;
 use crate::live::{fanout, history, slow_sockets};
+use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, seed};
 
@@ -147,6 +149,7 @@ impl Server {
             fanout: fanout.clone(),
             ledger: ledger.clone(),
             policy: Policy::new(listeners.addresses(), &config.allow_origins, &config.allow_hosts),
+            foreign: ForeignRequests::default(),
             tokens: tokens.clone(),
             assets,
             lists: ProductLists::default(),
@@ -198,6 +201,9 @@ impl Server {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            if let Some(service) = &self.service {
+                service.routes.foreign.log_sums();
+            }
             if let Some((name, _)) = self.threads.iter().find(|(_, thread)| thread.is_finished()) {
                 return Some(name);
             }
@@ -248,6 +254,9 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     };
     let named = |why: String| ServerError::Catalog(format!("{name}: {why}").into());
     let wanted = json::parse_catalog(&file).map_err(named)?;
+    if data_file(&config.data).is_ok_and(|path| !path.exists()) {
+        seed::check(&wanted).map_err(|error| named(error.to_string()))?;
+    }
     let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
     if let Some(check) = store.integrity_check().filter(|_| config.check) {
         data_check::check_first(&check)?;

@@ -50,6 +50,14 @@ pub fn apply(
     Ok(Ok(differing))
 }
 
+/// Checks a seed for a data folder that does not exist yet, so that one that would be rejected leaves no file behind.
+///
+/// # Errors
+/// When the seed breaks a rule of the catalogue.
+pub fn check(seed: &[SeedCategory]) -> Result<(), CatalogError> {
+    add_missing(&mut Stored::default(), seed).map(drop)
+}
+
 /// Returns the changes, and the number of existing products with other texts in the seed.
 fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change>, usize), CatalogError> {
     let Stored { catalog, totals, last_seq, .. } = stored;

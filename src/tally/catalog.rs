@@ -114,7 +114,9 @@ impl Details {
     }
 }
 
-fn is_plain(name: &str) -> bool {
+/// Whether the text is 1 to [`MAX_ID_BYTES`] letters, digits, `-` and `_`, as a product's id is.
+#[must_use]
+pub fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !name.is_empty() && name.len() <= MAX_ID_BYTES && name.bytes().all(plain)
 }

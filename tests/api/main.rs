@@ -6,11 +6,13 @@
 mod common;
 
 mod batches;
+mod clients;
 mod guarded;
 mod keys;
 mod order_log;
 mod orders;
 mod origins;
+mod parameters;
 mod products;
 mod static_files;
 mod token_files;

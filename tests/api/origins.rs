@@ -1,6 +1,6 @@
 //! Which web pages may use the server (`Origin`), and which host names it serves (`Host`).
 
-use crate::common::{Reply, Server, WebSocket, exchange};
+use crate::common::{DEADLINE, Reply, Server, WebSocket, exchange, wait_until};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -14,6 +14,9 @@ fn order(server: &Server, host: &str, origin: &str) -> Reply {
 fn expect_cors(reply: &Reply, origin: &str) {
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "{reply:?}");
     assert!(reply.lists("vary", "Origin"), "{reply:?}");
+    for name in ["Link", "Retry-After", "Location"] {
+        assert!(reply.lists("access-control-expose-headers", name), "{reply:?}");
+    }
 }
 
 #[test]
@@ -75,7 +78,8 @@ fn a_page_from_elsewhere_may_do_nothing() {
         "http://localhost@evil.example",
         "http://evil.example:3000",
         "http://notlocalhost",
-        "http://127.0.0.1:3000",
+        "http://127.0.0.1.evil.example:3000",
+        "http://10.0.0.1:3000",
         "file://",
         "null",
         "",
@@ -101,6 +105,47 @@ fn a_page_from_elsewhere_may_do_nothing() {
         assert_eq!(reply.header("access-control-allow-origin"), None, "{origin}");
     }
     assert_eq!(server.total("A1"), 3);
+}
+
+#[test]
+fn the_names_of_loopback_are_one_machine_to_pages_and_handshakes() {
+    let server = Server::start();
+    for (page, host) in [
+        ("http://127.0.0.1:5050", "localhost:3000"),
+        ("http://localhost:5050", "127.0.0.1:3000"),
+        ("http://[::1]:5050", "localhost:3000"),
+        ("http://localhost", "[::1]:3000"),
+    ] {
+        let reply = order(&server, host, page);
+        assert_eq!(reply.text(), "{\"ok\":true}", "{page} {host}");
+        expect_cors(&reply, page);
+        let headers = [("Host", host), ("Origin", page)];
+        WebSocket::try_open(server.addr(), "/orders", &headers).expect("an upgrade").texts(3);
+    }
+    assert_eq!(server.total("A1"), 43);
+    // DNS rebinding: the page's own name leads to this machine.
+    order(&server, "evil.example:3000", "http://evil.example:3000").problem(421);
+    assert_eq!(server.total("A1"), 43);
+}
+
+#[test]
+fn a_rejected_origin_or_host_is_logged_once_and_then_counted() {
+    let server = Server::start();
+    for number in 0..50 {
+        order(&server, "localhost:3000", &format!("http://evil-{number}.example")).problem(403);
+        order(&server, &format!("evil-{number}.example"), "http://localhost").problem(421);
+        let headers = [("Host", "localhost:3000"), ("Origin", "http://handshake.example")];
+        WebSocket::try_open(server.addr(), "/orders", &headers).expect_err("a rejection").problem(403);
+    }
+    let long = format!("http://{}.example", "x".repeat(10_000));
+    order(&server, "localhost:3000", &long).problem(403);
+    wait_until(DEADLINE, "both are logged", || {
+        let log = server.log();
+        log.contains("Origin \"http://evil-0.example\"; --allow-origin")
+            && log.contains("Host \"evil-0.example\"; --allow-host")
+    });
+    let log = server.log();
+    assert!(!log.contains("evil-1") && log.matches("rejected").count() == 2, "{log}");
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub fn parse_event(block: &[u8]) -> Option<Option<Step>> {
     Some(Some(Step { id: id.to_owned(), total, position }))
 }
 
+/// How every event stream begins.
+pub const RETRY: &str = "retry: 1000\n\n";
+
 /// An open feed.
 #[derive(Debug)]
 pub struct Positional {
@@ -70,6 +73,8 @@ pub struct Positional {
     stream: TcpStream,
     buffer: Vec<u8>,
     used: usize,
+    /// Whether an event stream has begun with [`RETRY`].
+    has_begun: bool,
     /// Comments that came between events.
     pub comments: Vec<String>,
 }
@@ -93,7 +98,7 @@ impl Positional {
             return Err(io::Error::other(format!("refused: {reply:?}")));
         }
         let (stream, buffer) = client.into_parts();
-        Ok(Positional { form, stream, buffer, used: 0, comments: Vec::new() })
+        Ok(Positional { form, stream, buffer, used: 0, has_begun: false, comments: Vec::new() })
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -160,6 +165,13 @@ impl Positional {
                 Form::Events => {
                     let Some(end) = unread.windows(2).position(|pair| pair == b"\n\n") else { return Ok(None) };
                     let block = &unread[..end];
+                    if !std::mem::replace(&mut self.has_begun, true) {
+                        if block != RETRY.trim_end().as_bytes() {
+                            return Err(broken(block));
+                        }
+                        self.used += end + 2;
+                        continue;
+                    }
                     let step = parse_event(block).ok_or_else(|| broken(block))?;
                     if step.is_none() {
                         self.comments.push(String::from_utf8_lossy(block).into_owned());

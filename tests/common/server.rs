@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::{Client, DEADLINE, TempDir, wait_until};
 
 /// The built binary.
-const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
 
 /// How a server is started. Everything else has its default, except for the address (a free port on loopback) and the
 /// data folder (a temporary one).
@@ -403,7 +403,7 @@ fn text_of(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String>
 }
 
 #[track_caller]
-pub(super) fn address_of(line: &str) -> SocketAddr {
+pub fn address_of(line: &str) -> SocketAddr {
     let addr = line.strip_prefix("listening on http://");
     let addr: Option<SocketAddr> = addr.and_then(|addr| addr.parse().ok());
     let mut addr = addr.unwrap_or_else(|| panic!("not a line that names an address: {line:?}"));

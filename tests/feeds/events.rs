@@ -1,7 +1,7 @@
 //! Server-sent events: the same totals as an event stream, on the paths where a GET without `Accept: text/event-stream`
 //! gets an array.
 
-use crate::common::positions::{events_head, parse_event};
+use crate::common::positions::{RETRY, events_head, parse_event};
 use crate::common::{Client, DEADLINE, Form, Positional, Server, WebSocket, order_log, read, skip, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,6 +64,7 @@ fn the_stream_is_byte_for_byte_what_the_standard_says() {
     server.client().order("B1", -1);
     read_up_to(&mut stream, &mut bytes, "\"total\":100}\n\n");
     let text = String::from_utf8(bytes).unwrap();
+    let text = text.strip_prefix(RETRY).expect("the time after which a browser connects again");
     let file = text.strip_prefix("id: ").and_then(|rest| rest.split_once('.')).expect("an id").0.to_owned();
     assert!(file.len() == 16 && file.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
     let expected = format!(
@@ -180,6 +181,7 @@ fn what_follows_the_request_of_a_stream_is_ignored() {
     server.client().order("A2", 1);
     read_up_to(&mut stream, &mut bytes, "{\"id\":\"A2\",\"total\":8}\n\n");
     let blocks = String::from_utf8(bytes).unwrap();
+    let blocks = blocks.strip_prefix(RETRY).expect("the beginning of a stream");
     let totals: Vec<_> = blocks.split_terminator("\n\n").map(|block| parse_event(block.as_bytes()).unwrap()).collect();
     let totals: Vec<_> = totals.into_iter().flatten().map(|step| step.pair()).collect();
     let pair = |id: &str, total| (id.to_owned(), total);
@@ -235,6 +237,7 @@ fn curl_shows_the_stream_as_it_comes() {
         }
         String::from_utf8(event).expect("text")
     };
+    assert_eq!(read_event(), RETRY);
     // Each event is printed before the next order is sent.
     for total in 101..104 {
         let event = read_event();

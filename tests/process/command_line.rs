@@ -53,6 +53,14 @@ fn the_version_is_that_of_the_package() {
 }
 
 #[test]
+fn help_and_version_are_words_too() {
+    for (word, flag) in [("help", "--help"), ("version", "--version")] {
+        let (word, flag) = (run(&[word]), run(&[flag]));
+        assert_eq!((word.code, word.stdout, word.stderr), (Some(0), flag.stdout, flag.stderr));
+    }
+}
+
+#[test]
 fn an_unknown_argument_is_named_with_exit_code_2() {
     expect_failure(&run(&["--frobnicate"]), 2, &["--frobnicate", "--help"]);
     expect_failure(&run(&["frobnicate"]), 2, &["frobnicate", "--help"]);
@@ -80,6 +88,31 @@ fn an_invalid_environment_variable_is_named_too() {
     expect_failure(&run, 2, &["ORDERCAST_LISTEN", "nonsense"]);
     let run = ordercast(folder.path(), &[], &[("ORDERCAST_MAX_CONNECTIONS", "many")]);
     expect_failure(&run, 2, &["ORDERCAST_MAX_CONNECTIONS", "many"]);
+}
+
+#[test]
+fn an_unknown_variable_is_named_with_exit_code_2_and_nothing_is_written() {
+    let folder = TempDir::new();
+    for (args, name) in [(&[][..], "ORDERCAST_LISTN"), (&["export"], "ORDERCAST_DATE")] {
+        let run = ordercast(folder.path(), args, &[(name, "127.0.0.1:0")]);
+        expect_failure(&run, 2, &[name, "did you mean"]);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    // Kubernetes sets these for a service of the same name.
+    let server = Server::builder()
+        .env("ORDERCAST_PORT", "tcp://10.0.0.7:3000")
+        .env("ORDERCAST_PORT_3000_TCP_PROTO", "tcp")
+        .env("ORDERCAST_SERVICE_HOST", "10.0.0.7")
+        .start();
+    server.client().order("A1", 1);
+}
+
+#[test]
+fn a_port_alone_is_one_of_loopback_and_without_a_host_the_message_says_which_to_name() {
+    let server = Server::builder().listen("0").start();
+    assert!(server.addr().ip().is_loopback(), "{}", server.addr());
+    server.client().order("A1", 1);
+    expect_failure(&run(&["--listen", ":4201"]), 2, &["127.0.0.1:4201", "0.0.0.0:4201"]);
 }
 
 #[test]
@@ -152,6 +185,27 @@ fn a_catalogue_that_cannot_be_read_is_named_and_what_is_wrong_with_it() {
         folder.write(&name, damaged);
         expect_failure(&run(&name), 1, &[&name]);
     }
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn a_catalogue_that_breaks_a_rule_leaves_no_data_behind() {
+    let folder = TempDir::new();
+    for (number, broken) in [
+        "{\"orders\":{\"prefix\":\"A\"}}",
+        "{\"tools\":{\"prefix\":\"T T\"}}",
+        "{\"tools\":{\"prefix\":\"T\",\"products\":[{\"id\":\"T 1\",\"name\":\"Saw\"}]}}",
+        "{\"tools\":{\"prefix\":\"T\",\"products\":[{\"id\":\"T1\",\"name\":\" \"}]}}",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("broken-{number}.json");
+        folder.write(&name, broken);
+        let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--catalog", &name], &[]);
+        expect_failure(&run, 1, &[&name]);
+        assert!(!folder.path().join("data").exists(), "{broken}");
+    }
 }
 
 #[test]
@@ -159,7 +213,7 @@ fn a_data_folder_that_cannot_be_used_is_named() {
     let folder = TempDir::new();
     folder.write("file", "not a folder");
     let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--data", "file"], &[]);
-    expect_failure(&run, 1, &["file"]);
+    expect_failure(&run, 1, &["file is not a folder"]);
 
     std::fs::create_dir(folder.path().join("damaged")).expect("a folder can be made");
     let server = Server::builder().data(&folder.path().join("damaged")).start();

@@ -114,27 +114,6 @@ fn a_server_that_was_paused_goes_on_with_every_session_and_connection() {
     }
 }
 
-/// A server with token files reads them again instead: `tests/api/token_files.rs`.
-#[test]
-fn a_hangup_ends_the_server_in_order_unless_it_was_started_to_outlive_its_terminal() {
-    let mut server = Server::start();
-    let mut session = WebSocket::open(server.addr(), "/orders");
-    session.texts(3);
-    server.signal("HUP");
-    let code = session.close_code();
-    farewell(session, code);
-    assert_eq!(server.wait(DEADLINE).code(), Some(0));
-
-    // As `nohup` does.
-    let server = Server::builder().shell("trap '' HUP").start();
-    let mut session = WebSocket::open(server.addr(), "/orders");
-    session.texts(3);
-    server.signal("HUP");
-    server.client().order("A1", 1);
-    assert_eq!(session.text(), "{\"id\":\"A1\",\"total\":4}");
-    session.expect_nothing_but_a_pong();
-}
-
 /// Whether every thread of the process is stopped.
 fn is_stopped(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs").flatten();

@@ -1,10 +1,13 @@
 //! The server works even if nothing reads its standard output and standard error.
 
-use crate::common::{DEADLINE, Server};
+use crate::common::{DEADLINE, Server, wait_until};
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::time::{Duration, Instant};
+
+/// How often a repeated event is logged.
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_server_whose_standard_output_is_closed_still_serves() {
@@ -57,4 +60,17 @@ fn fill(mut stream: &UnixStream) {
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
     }
     stream.set_nonblocking(false).expect("a mode can be set");
+}
+
+/// The sum comes without a further request.
+#[test]
+fn rejected_origins_are_logged_once_and_summed_up_a_minute_later() {
+    let server = Server::start();
+    let headers = [("Host", "localhost:3000"), ("Origin", "http://evil.example")];
+    let mut client = server.client();
+    for _ in 0..8 {
+        client.request("GET", "/electronics", &headers, b"").problem(403);
+    }
+    wait_until(MINUTE + DEADLINE, "the sum is logged", || server.log().contains("7 requests were rejected"));
+    assert_eq!(server.log().matches("rejected").count(), 2, "{}", server.log());
 }

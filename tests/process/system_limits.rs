@@ -10,7 +10,7 @@ use crate::common::{Builder, skip};
 const NOBODY: u32 = 54_321;
 
 /// Whether a command can be run and succeeds.
-fn succeeds(command: &str, args: &[&str]) -> bool {
+pub fn succeeds(command: &str, args: &[&str]) -> bool {
     let mut command = Command::new(command);
     let status = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())

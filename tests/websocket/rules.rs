@@ -80,9 +80,27 @@ fn close_frames_that_break_the_protocol_are_closed_with_1002() {
 }
 
 #[test]
-fn binary_is_closed_with_1003() {
+fn binary_is_read_like_text_and_the_session_goes_on() {
     let server = Server::start();
-    expect_close(&server, &frame(BINARY, true, b"{}"), 1003);
+    let mut session = WebSocket::open(server.addr(), "/orders/electronics");
+    session.texts(2);
+    session.send_raw(&frame(BINARY, true, br#"{"cmd":"add-order","payload":{"id":"A1","amount":2,"key":"k"}}"#));
+    let mut got = [session.text(), session.text()];
+    got.sort();
+    assert_eq!(got, [r#"{"id":"A1","total":5}"#, r#"{"ok":true,"key":"k"}"#]);
+    for malformed in [&b"{}"[..], b"", b"\"\xC3\x28\"", b"\xFF\xFE", b"\xED\xA0\x80"] {
+        session.send_raw(&frame(BINARY, true, malformed));
+        session.error();
+    }
+    // A character that is split between two fragments, as text may be.
+    let command = "{\"cmd\":\"update-category\",\"payload\":{\"category\":\"süß\"}}";
+    let (first, second) = command.as_bytes().split_at(command.find('ü').expect("it is there") + 1);
+    session.send_raw(&frame(BINARY, false, first));
+    session.send_raw(&frame(CONTINUATION, true, second));
+    assert!(session.error().contains("no such category"));
+    session.send_raw(&frame(BINARY, true, br#"{"cmd":"update-category","payload":{"category":"confectionery"}}"#));
+    assert_eq!(session.text(), r#"{"id":"B1","total":101}"#);
+    assert_eq!(server.total("A1"), 5);
 }
 
 #[test]

@@ -48,7 +48,11 @@ impl SqliteStore {
     /// the file is of another program or of a newer version; otherwise the disk's error.
     pub fn open(folder: &Path, retention: Retention) -> Result<(Self, Stored), StoreError> {
         fs::create_dir_all(folder).map_err(|error| {
-            StoreError::unusable(format!("cannot make the data folder {}", folder.display()), error)
+            let path = folder.display();
+            if folder.exists() {
+                return StoreError::Unusable(format!("{path} is not a folder; name one with --data").into());
+            }
+            StoreError::unusable(format!("cannot make the data folder {path}"), error)
         })?;
         let path = data_file(folder)?;
         let mut store =

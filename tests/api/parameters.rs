@@ -1,0 +1,59 @@
+//! Query parameters: one that has no meaning is an error, because a client relies on what it asked for.
+
+use crate::common::websocket::UPGRADE;
+use crate::common::{Server, WebSocket};
+
+#[test]
+fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() {
+    let server = Server::start();
+    let mut client = server.client();
+    for path in [
+        "/log?since=5&id=A1",
+        "/log?after=0&x",
+        "/log?AFTER=0",
+        "/log?%61fter=0",
+        "/log?=1",
+        "/categories?x=1",
+        "/electronics?page=2",
+        "/electronics/?page=2",
+        "/orders?after=7",
+        "/orders/electronics?x=1&since=",
+        "/healthz?x",
+        "/readyz?x",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let reply = client.request(method, path, &[], b"");
+            assert_eq!(reply.status, 400, "{method} {path}: {reply:?}");
+        }
+        assert!(client.get(path).problem(400).contains("parameter"), "{path}");
+    }
+    for (path, hint) in [
+        ("/log?afer=5", "(did you mean after?)"),
+        ("/log?after=5&limits=7", "(did you mean limit?)"),
+        ("/orders/electronics?sinse=", "(did you mean since?)"),
+        ("/log?since=5", "known here: after, limit"),
+        ("/categories?x=1", "takes none"),
+    ] {
+        let detail = client.get(path).problem(400);
+        assert!(detail.contains(hint), "{path}: {detail}");
+    }
+    let long = "x".repeat(10_000);
+    assert!(client.get(&format!("/log?{long}=1")).problem(400).len() < 200);
+
+    for path in ["/orders/A1?since=", "/orders?x=1", "/electronics?x=1"] {
+        client.post(path, "{\"amount\":1}").problem(400);
+    }
+    let answered = client.request("GET", "/orders?sinse=", &UPGRADE, b"");
+    assert!(answered.problem(400).contains("since"), "{answered:?}");
+    assert_eq!(server.total("A1"), 3);
+}
+
+#[test]
+fn known_parameters_are_taken_and_the_queries_of_files_are_left_to_the_page() {
+    let server = Server::start();
+    let mut client = server.client();
+    for path in ["/log?after=0&limit=5", "/log?&limit=5&", "/?kiosk=1", "/app.js?v=7"] {
+        assert_eq!(client.get(path).status, 200, "{path}");
+    }
+    WebSocket::open(server.addr(), "/orders?since=").texts(3);
+}
