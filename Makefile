@@ -43,10 +43,13 @@ RUNS ?= 1000
 power:
 	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test durability power_loss:: -- --nocapture
 
-# ROUNDS of kill -9 under posters that repeat until they are answered. Every test run does some.
+# ROUNDS of kill -9 under posters that repeat until they are answered, then CHAOS_SECONDS of kills, stops, full disks and a moved
+# data file. Every test run does some.
 ROUNDS ?= 200
+CHAOS_SECONDS ?= 60
 torture:
 	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test durability torture:: -- --nocapture
+	ORDERCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --quiet --test durability chaos:: -- --nocapture
 
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
 FUZZ_SECONDS ?= 60

@@ -5,15 +5,21 @@ use std::process::Command;
 
 use super::{TempDir, skip};
 
-/// A file system in memory of three megabytes; dropping it unmounts it.
+/// A file system in memory; dropping it unmounts it.
 #[derive(Debug)]
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, after a message, if this user may not mount one.
+    /// One of three megabytes; `None`, after a message, if this user may not mount one.
     pub fn mount() -> Option<SmallDisk> {
+        SmallDisk::of_megabytes(3)
+    }
+
+    /// The same with another size.
+    pub fn of_megabytes(megabytes: u32) -> Option<SmallDisk> {
         let folder = TempDir::new();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).status();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(SmallDisk(folder));
         }

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chaos;
 mod crash;
 mod data_check;
 #[cfg(target_os = "linux")]
