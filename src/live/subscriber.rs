@@ -17,7 +17,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::http::socket::send_now;
+use crate::http::socket::{reset_on_close, send_now};
 
 /// How long a socket may accept nothing before its session is closed: 10 s.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -273,12 +273,22 @@ impl Subscriber {
         self.missed_from().is_some()
     }
 
-    /// Ends the subscriber: nothing more is sent, its reader wakes up, and the peer sees the end.
+    /// Ends the subscriber: nothing more is sent, its reader wakes up, and the peer sees the end. If its socket has not
+    /// taken everything, the end is a reset.
     pub fn close(&self) {
         self.close_holding(&mut self.outbox());
     }
 
+    /// As [`Self::close`], but always with a reset: the kernel discards what the peer has not taken.
+    pub fn reset(&self) {
+        reset_on_close(&self.stream);
+        self.close();
+    }
+
     fn close_holding(&self, outbox: &mut Outbox) {
+        if !outbox.queue.is_empty() {
+            reset_on_close(&self.stream);
+        }
         outbox.is_closed = true;
         (outbox.queue, outbox.sent, outbox.waiting_bytes) = (VecDeque::new(), 0, 0);
         self.room.notify_all();

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::http::socket::reset_on_close;
+
 /// The most connections at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
@@ -101,9 +103,12 @@ impl Connections {
     }
 
     /// Shuts down each connection that is not a session. Without its read side a connection that waits for a request
-    /// wakes; requests that have arrived are still read and answered.
+    /// wakes; requests that have arrived are still read and answered. With both sides the end is a reset.
     pub fn shut_down_requests(&self, sides: Shutdown) {
         for stream in self.inner().http.values() {
+            if sides == Shutdown::Both {
+                reset_on_close(stream);
+            }
             let _ = stream.shutdown(sides);
         }
     }

@@ -17,3 +17,4 @@ mod signals;
 mod standard_streams;
 mod starvation;
 mod system_limits;
+mod unread;

@@ -216,7 +216,7 @@ impl Fanout {
                 Event::Finish => self.finish_all(),
                 Event::Stop => {
                     let listed = self.groups.iter().flat_map(|group| &group.subscribers);
-                    return listed.for_each(|subscriber| subscriber.close());
+                    return listed.for_each(|subscriber| subscriber.reset());
                 }
             }
         }
