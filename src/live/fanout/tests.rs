@@ -80,6 +80,53 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
     assert_eq!(totals, [&snapshot[..], &[r#""id":"T1","total":2"#, r#""id":"T2","total":6"#]].concat());
 }
 
+/// Two categories with one product each, after ten orders; nobody reads the log.
+#[test]
+fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() {
+    let mut catalog = Catalog::default();
+    for (name, prefix) in [("tools", "T"), ("toys", "Y")] {
+        let category = catalog.add_category(name, prefix).unwrap();
+        let details = Details { name: name.into(), rrp: String::new(), info: String::new() };
+        catalog.add_product(category, &format!("{prefix}1"), details).unwrap();
+    }
+    let mut runs = RunList::default();
+    runs.begin("run".to_owned(), 0);
+    let (history, log) = history::prepare();
+    let first = Start { totals: &[Total::default(); 2], last_seq: 10, runs: &runs };
+    let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
+    let mut clients = Vec::new();
+    let mut pages_asked_for = |category: u32, since: u64| {
+        clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets.clone());
+        let subscription = Subscription { feed: Feed::Category(CategoryIndex(category)), format: Format::Positioned };
+        let before = log.waiting();
+        handle.subscribe(subscriber, subscription, Some(&format!("run.{}.{since}", category + 1)));
+        assert!(handle.totals(Feed::All).is_some());
+        log.waiting() - before
+    };
+    let publish = |seqs: std::ops::RangeInclusive<u64>| {
+        let total = Total::default();
+        let orders: Vec<_> = seqs.map(|seq| Publication { product: ProductIndex(0), total, seq }).collect();
+        orders.chunks(1_000).for_each(|orders| {
+            handle.publish(orders);
+            assert!(handle.totals(Feed::All).is_some());
+        });
+    };
+    // Before this run a feed may have had orders up to the last one.
+    assert_eq!(
+        [(0, 9), (0, 10), (1, 9), (1, 10)].map(|(category, since)| pages_asked_for(category, since)),
+        [1, 0, 1, 0]
+    );
+    publish(11..=10_011);
+    let quiet = [0, 9, 10, 5_000, 10_011].map(|since| pages_asked_for(1, since));
+    assert_eq!(quiet, [1, 1, 0, 0, 0]);
+    // From the log, or a snapshot, or from memory.
+    let busy = [10, 11, 12, 9_000, 10_011].map(|since| pages_asked_for(0, since));
+    assert_eq!(busy, [0, 1, 1, 0, 0]);
+}
+
 /// The catalogue is larger than the socket's buffers: the first part of the snapshot is sent, and the rest when the
 /// client reads. Meanwhile a product of the first part and two of the rest change.
 #[test]
