@@ -1,7 +1,7 @@
 //! Reads and writes on sockets that the standard library does not have.
 
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -10,6 +10,38 @@ use socket2::SockRef;
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Head and body of up to this many bytes are joined, so that they leave with one call and in one packet.
 const JOINED_BYTES: usize = 16 * 1024;
+/// The send buffer of every connection, in bytes; Linux doubles it for its own bookkeeping, to 128 KiB. Without it the
+/// kernel holds megabytes for a client that does not read (`net.ipv4.tcp_wmem`). Small, so that a slow subscriber is
+/// noticed early and gets the latest totals instead of old ones.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes in the send buffer that the kernel has not sent yet, because the client's own buffer is full: 8 KiB, some 250
+/// totals (`TCP_NOTSENT_LOWAT`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES: u32 = 8 * 1024;
+
+/// Bounds what the kernel holds for clients that do not read. Accepted connections inherit it from their listener.
+pub fn bound_send_buffers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    // Without the bounds the server works, and the kernel uses its own.
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_user_timeout(Some(ANSWER_DEADLINE));
+}
+
+/// Sets how long sent bytes may stay unacknowledged, or a full client may take nothing, before the kernel drops the
+/// connection (`TCP_USER_TIMEOUT`). It counts after the close too. Until it is set, it is [`ANSWER_DEADLINE`].
+pub fn set_ack_deadline(stream: &TcpStream, deadline: Duration) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(deadline));
+}
+
+/// Makes the close of this socket a reset: the kernel discards at once what the client has not taken.
+pub fn reset_on_close(stream: &TcpStream) {
+    // The socket of a connection that has ended already refuses this, and holds nothing.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
 
 /// Sends without blocking, although the socket is in blocking mode for its reader. Returns the number of bytes sent.
 ///
@@ -26,20 +58,22 @@ pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Writes to a connection's stream, which may be in blocking mode, within a deadline.
+/// Writes to a connection's stream, which may be in blocking mode, within a deadline. After an error the close is a
+/// reset.
 ///
 /// # Errors
 /// When the client does not read them within [`ANSWER_DEADLINE`].
 pub fn write_all(stream: &TcpStream, parts: &[&[u8]]) -> io::Result<()> {
     let begun = Instant::now();
-    if let [part] = parts {
-        return write_part(stream, part, begun);
-    }
-    if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
-        return write_part(stream, &parts.concat(), begun);
-    }
-    // A long body is shared by several answers, so it is not copied.
-    parts.iter().try_for_each(|part| write_part(stream, part, begun))
+    let written = if let [part] = parts {
+        write_part(stream, part, begun)
+    } else if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED_BYTES {
+        write_part(stream, &parts.concat(), begun)
+    } else {
+        // A long body is shared by several answers, so it is not copied.
+        parts.iter().try_for_each(|part| write_part(stream, part, begun))
+    };
+    written.inspect_err(|_| reset_on_close(stream))
 }
 
 fn write_part(stream: &TcpStream, mut bytes: &[u8], begun: Instant) -> io::Result<()> {

@@ -18,7 +18,7 @@ pub use command::{Command, CommandError, error_message, ok_message, parse_comman
 pub use log_line::push_log_line;
 use object::Object;
 pub use totals::{
-    CLOSE_FRAME, HEARTBEAT_EVENT, RETRY_EVENT, SHUTDOWN_EVENT, going_away_frame, push_event, push_positioned_frame,
+    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, push_event, push_positioned_frame,
     push_total_frame, total_prefix, totals_array,
 };
 

@@ -8,8 +8,6 @@ use crate::tally::order::Total;
 const TEXT_FRAME: u8 = 0x81;
 /// The first byte of a close frame: FIN and opcode 8.
 pub const CLOSE_FRAME: u8 = 0x88;
-/// The close code of a server that shuts down (RFC 6455, section 7.4.1).
-const GOING_AWAY: u16 = 1001;
 /// The longest payload whose length fits into a frame's second byte.
 const SHORT_PAYLOAD: usize = 125;
 /// A frame's second byte when the payload's length follows in two bytes.
@@ -21,8 +19,36 @@ pub const HEARTBEAT_EVENT: &[u8] = b":\n\n";
 /// The first line of an event stream: a browser connects again a second after the end, and not after its default of some
 /// seconds (HTML standard, section 9.2.6).
 pub const RETRY_EVENT: &[u8] = b"retry: 1000\n\n";
-/// The last comment of an event stream when the server shuts down.
-pub const SHUTDOWN_EVENT: &[u8] = b": the server is shutting down\n\n";
+
+/// Why the server ends a feed. The client can resume from its last position.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedEnd {
+    /// The close code of a WebSocket.
+    code: u16,
+    reason: &'static str,
+}
+
+/// The server shuts down: 1001, going away (RFC 6455, section 7.4.1).
+pub const SHUTDOWN: FeedEnd = FeedEnd { code: 1001, reason: "the server is shutting down" };
+/// Orders that the client is owed cannot be read: 1013, try again later (IANA's registry of close codes).
+pub const LOG_UNREADABLE: FeedEnd = FeedEnd { code: 1013, reason: "the log cannot be read now; resume later" };
+
+impl FeedEnd {
+    /// The close frame of a WebSocket.
+    #[must_use]
+    pub fn close_frame(self) -> Vec<u8> {
+        let mut frame = vec![CLOSE_FRAME, 2 + self.reason.len() as u8];
+        frame.extend_from_slice(&self.code.to_be_bytes());
+        frame.extend_from_slice(self.reason.as_bytes());
+        frame
+    }
+
+    /// The last comment of an event stream.
+    #[must_use]
+    pub fn event(self) -> Vec<u8> {
+        format!(": {}\n\n", self.reason).into_bytes()
+    }
+}
 
 /// The part of a product's messages before the number, for the functions below.
 #[must_use]
@@ -87,16 +113,6 @@ pub fn totals_array<'a>(totals: impl Iterator<Item = (&'a [u8], Total)>) -> Vec<
     }
     array.push(b']');
     array
-}
-
-/// The close frame of a server that shuts down.
-#[must_use]
-pub fn going_away_frame() -> Vec<u8> {
-    let reason = b"the server is shutting down";
-    let mut frame = vec![CLOSE_FRAME, 2 + reason.len() as u8];
-    frame.extend_from_slice(&GOING_AWAY.to_be_bytes());
-    frame.extend_from_slice(reason);
-    frame
 }
 
 #[cfg(test)]

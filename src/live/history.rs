@@ -15,8 +15,7 @@ use crate::store::StoreError;
 use crate::store::order_log::{Entry, LogReader};
 use crate::tally::order::Publication;
 
-/// Orders in one page for a subscriber: 256, some 20 KB on the wire. They are encoded for it alone, and stay in memory
-/// until its socket has taken them; pages for others come in between.
+/// Orders in one page for a subscriber: 256, some 20 KB on the wire. Pages for others come in between.
 pub const REPLAY_PAGE: usize = 256;
 /// How long a caller waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,8 +28,18 @@ pub struct ReplayPage {
     pub subscriber: Arc<Subscriber>,
     /// The sequence number of the order before the first of them.
     pub after: u64,
-    /// The orders; `None` when the log no longer has them, or cannot be read.
-    pub publications: Option<Vec<Publication>>,
+    /// The orders.
+    pub orders: Orders,
+}
+
+/// What the log has behind a sequence number.
+pub enum Orders {
+    /// These orders, oldest first.
+    Read(Vec<Publication>),
+    /// The log no longer has the first of them.
+    Deleted,
+    /// The log cannot be read now, for example because no descriptor is left.
+    Unreadable,
 }
 
 /// What the history thread needs of the fan-out thread.
@@ -108,8 +117,12 @@ impl Queries {
                 match query {
                     Query::Replay(subscriber, _) if subscriber.is_closed() => {}
                     Query::Replay(subscriber, after) => {
-                        let publications = log.read(|reader| reader.publications(after, REPLAY_PAGE)).flatten();
-                        sink.take_page(ReplayPage { subscriber, after, publications });
+                        let orders = match log.read(|reader| reader.publications(after, REPLAY_PAGE)) {
+                            Some(Some(publications)) => Orders::Read(publications),
+                            Some(None) => Orders::Deleted,
+                            None => Orders::Unreadable,
+                        };
+                        sink.take_page(ReplayPage { subscriber, after, orders });
                     }
                     Query::Log { after, limit, reply } => {
                         if let Some(mut page) = log.read(|reader| reader.page(after, limit)) {

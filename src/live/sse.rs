@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::socket::is_timeout;
+use crate::http::socket::{is_timeout, set_ack_deadline};
 use crate::json::{HEARTBEAT_EVENT, RETRY_EVENT};
 use crate::live::subscriber::{Drained, Subscriber, Watcher};
-use crate::live::websocket::{PING_AFTER, PONG_WITHIN, SessionHandler, bound_buffers};
+use crate::live::websocket::{PING_AFTER, PONG_WITHIN, SessionHandler};
 
 /// Bytes that a client may send after its request before the stream is closed. They have no meaning.
 const IGNORED_BYTES: usize = 4 * 1024;
@@ -23,10 +23,8 @@ const LINGER_TICK: Duration = Duration::from_millis(10);
 /// Runs one stream on this thread until it ends. The head of the answer has been sent.
 #[inline(never)]
 pub fn run<H: SessionHandler>(stream: &Arc<TcpStream>, watcher: Arc<dyn Watcher>, mut handler: H) {
-    bound_buffers(stream);
     // A client that has vanished does not acknowledge the heartbeat.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(&**stream).set_tcp_user_timeout(Some(PING_AFTER + PONG_WITHIN));
+    set_ack_deadline(stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
     // The socket is empty, so this does not block. If it has failed, the next read reports it.
     let _ = subscriber.send(RETRY_EVENT.to_vec());

@@ -6,7 +6,8 @@
 //! drains it.
 //!
 //! When the queue has no room for totals, they are skipped and the subscriber lags: it gets no further totals until the
-//! queue is empty. Then the fan-out thread, told by [`Drained::MustCatchUp`], sends what was missed.
+//! queue is empty. Then the fan-out thread, told by [`Drained::MustCatchUp`], sends what was missed, as much as the
+//! socket takes at a time: of what is encoded for one subscriber alone, at most one message waits in memory.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::http::socket::send_now;
+use crate::http::socket::{reset_on_close, send_now};
 
 /// How long a socket may accept nothing before its session is closed: 10 s.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,6 +30,9 @@ const RESERVED_BUFFERS: usize = 8;
 /// would only make the subscriber see older totals.
 const QUEUE_BYTES: usize = 8 * 1024;
 
+/// The number from which a subscriber is owed a snapshot; publications count from 1.
+pub const SNAPSHOT: u64 = 0;
+
 /// Bytes that are ready for the wire, shared by all subscribers that get them.
 #[derive(Debug, Default)]
 pub struct Buffer {
@@ -38,8 +42,8 @@ pub struct Buffer {
     pub totals: u64,
     /// The number of totals that were left out because a later one of the same product is among them.
     pub merged: u64,
-    /// The number of the first publication in them, from which a subscriber without room for it is caught up; 0 for a
-    /// snapshot. The fan-out thread defines the numbers.
+    /// The number of the first publication in them, from which a subscriber without room for it is caught up. The
+    /// fan-out thread defines the numbers.
     pub first: u64,
 }
 
@@ -80,7 +84,7 @@ struct Outbox {
     waiting_bytes: usize,
     /// When the socket last took something, while it is full.
     blocked_since: Option<Instant>,
-    /// [`Buffer::first`] of the first totals that were skipped, while it lags.
+    /// While it lags: the number of the first publication that it is owed, or [`SNAPSHOT`].
     missed_from: Option<u64>,
     /// The close frame is queued or sent: nothing follows it.
     is_finished: bool,
@@ -112,7 +116,7 @@ impl Outbox {
         }
     }
 
-    /// Whether totals of so many bytes may wait. A single buffer may have any size: a snapshot can exceed the bound.
+    /// Whether totals of so many bytes may wait. A single buffer may have any size, which the fan-out thread bounds.
     fn has_room(&self, bytes: usize) -> bool {
         let waiting = self.queue.len().saturating_sub(1);
         waiting == 0 || (waiting < QUEUE_BUFFERS - RESERVED_BUFFERS && self.waiting_bytes + bytes <= QUEUE_BYTES)
@@ -121,7 +125,7 @@ impl Outbox {
     fn drained(&self) -> Drained {
         if !self.queue.is_empty() {
             Drained::Blocked
-        } else if self.missed_from.is_some() && !self.is_closed {
+        } else if self.missed_from.is_some() && !self.is_closed && !self.is_finished {
             Drained::MustCatchUp
         } else {
             Drained::Done
@@ -144,12 +148,7 @@ impl Subscriber {
         }
         if outbox.missed_from.is_some() {
             outbox.skipped += buffer.totals + buffer.merged;
-            if buffer.first > 0 {
-                return Drained::Done;
-            }
-            // It has moved to another feed, and is owed the whole snapshot.
-            outbox.missed_from = Some(0);
-            return outbox.drained();
+            return Drained::Done;
         }
         outbox.skipped += buffer.merged;
         if outbox.queue.is_empty() {
@@ -162,6 +161,33 @@ impl Subscriber {
             outbox.missed_from = Some(buffer.first);
         }
         Drained::Done
+    }
+
+    /// Sends a lagging subscriber some of what it missed: messages that end at `ends`. Returns the number of those that
+    /// the socket took, the last of them perhaps in part; the caller encodes the others anew when it has room again.
+    /// For the fan-out thread.
+    #[must_use]
+    pub fn offer_missed(self: &Arc<Self>, bytes: &[u8], ends: &[usize]) -> usize {
+        let mut outbox = self.outbox();
+        if outbox.is_closed || outbox.is_finished {
+            return ends.len();
+        }
+        if !outbox.queue.is_empty() {
+            return 0;
+        }
+        match send_all(&self.stream, bytes) {
+            Ok(sent) if sent == bytes.len() => ends.len(),
+            Ok(sent) => {
+                let cut = ends.partition_point(|end| *end <= sent);
+                let rest = bytes[sent..ends[cut]].to_vec();
+                self.block(&mut outbox, Arc::new(Buffer { bytes: rest, ..Buffer::default() }), 0);
+                cut + 1
+            }
+            Err(_) => {
+                self.close_holding(&mut outbox);
+                ends.len()
+            }
+        }
     }
 
     /// Sends the session's own message, or queues it. Blocks while the queue is full, up to [`WRITE_DEADLINE`].
@@ -212,14 +238,17 @@ impl Subscriber {
     ) -> Drained {
         match send_all(&self.stream, bytes) {
             Ok(sent) if sent == bytes.len() => {}
-            Ok(sent) => {
-                outbox.push(buffer(), sent);
-                outbox.blocked_since = Some(Instant::now());
-                self.watcher.watch(self.clone());
-            }
+            Ok(sent) => self.block(outbox, buffer(), sent),
             Err(_) => self.close_holding(outbox),
         }
         outbox.drained()
+    }
+
+    /// Queues the buffer of which the socket, which is full now, has taken `sent` bytes. The watcher takes over.
+    fn block(self: &Arc<Self>, outbox: &mut Outbox, buffer: Arc<Buffer>, sent: usize) {
+        outbox.push(buffer, sent);
+        outbox.blocked_since = Some(Instant::now());
+        self.watcher.watch(self.clone());
     }
 
     /// Sends what waits, when a full socket has room again: for the slow-socket thread. Unless it returns
@@ -249,13 +278,14 @@ impl Subscriber {
         outbox.drained()
     }
 
-    /// [`Buffer::first`] of the first totals that it missed, if it lags. For the fan-out thread.
+    /// The number of the first publication that it is owed, if it must be caught up now. For the fan-out thread.
     #[must_use]
-    pub fn missed_from(&self) -> Option<u64> {
-        self.outbox().missed_from
+    pub fn owed_from(&self) -> Option<u64> {
+        let outbox = self.outbox();
+        outbox.missed_from.filter(|_| outbox.drained() == Drained::MustCatchUp)
     }
 
-    /// Makes it lag: it is owed everything from this publication on. For the fan-out thread.
+    /// Makes it lag: it is owed everything from this publication on, or a [`SNAPSHOT`]. For the fan-out thread.
     pub fn lag_from(&self, number: u64) -> Drained {
         let mut outbox = self.outbox();
         outbox.missed_from = Some(number);
@@ -270,15 +300,25 @@ impl Subscriber {
     /// Whether it has missed totals and has not been sent them since.
     #[must_use]
     pub fn is_lagging(&self) -> bool {
-        self.missed_from().is_some()
+        self.outbox().missed_from.is_some()
     }
 
-    /// Ends the subscriber: nothing more is sent, its reader wakes up, and the peer sees the end.
+    /// Ends the subscriber: nothing more is sent, its reader wakes up, and the peer sees the end. If its socket has not
+    /// taken everything, the end is a reset.
     pub fn close(&self) {
         self.close_holding(&mut self.outbox());
     }
 
+    /// As [`Self::close`], but always with a reset: the kernel discards what the peer has not taken.
+    pub fn reset(&self) {
+        reset_on_close(&self.stream);
+        self.close();
+    }
+
     fn close_holding(&self, outbox: &mut Outbox) {
+        if !outbox.queue.is_empty() {
+            reset_on_close(&self.stream);
+        }
         outbox.is_closed = true;
         (outbox.queue, outbox.sent, outbox.waiting_bytes) = (VecDeque::new(), 0, 0);
         self.room.notify_all();

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
-use crate::http::socket::is_timeout;
+use crate::http::socket::{is_timeout, set_ack_deadline};
 use crate::json::CLOSE_FRAME;
 use crate::live::frame_check::{FrameCheck, Violation};
 use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE, Watcher};
@@ -33,13 +32,6 @@ pub const PONG_WITHIN: Duration = Duration::from_secs(10);
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How often an ended session checks whether a slow client has taken everything: 50 ms.
 const LINGER_TICK: Duration = Duration::from_millis(50);
-/// The send buffer, in bytes; Linux doubles it for its own bookkeeping, to 128 KiB. Small, so that a slow client is
-/// noticed early and gets the latest totals instead of old ones.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes in the send buffer that the kernel has not sent yet, because the client's own buffer is full: 8 KiB, some 250
-/// totals (`TCP_NOTSENT_LOWAT`).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT_BYTES: u32 = 8 * 1024;
 /// tungstenite's read buffer, which lives as long as the session: 256 bytes, since commands are short and rare. Its
 /// default is 128 KiB.
 const READ_BUFFER_BYTES: usize = 256;
@@ -88,14 +80,6 @@ pub trait SessionHandler {
     fn end(&self, subscriber: &Arc<Subscriber>);
 }
 
-/// Bounds what the kernel holds for a client that does not read.
-pub(crate) fn bound_buffers(stream: &TcpStream) {
-    // Without the small buffers the session works, and a lag is noticed later.
-    let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-}
-
 /// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
 /// after it.
 pub fn run<H: SessionHandler>(
@@ -105,7 +89,7 @@ pub fn run<H: SessionHandler>(
     limits: Limits,
     handler: H,
 ) {
-    bound_buffers(&stream);
+    set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
     let mut session = Session::boxed(stream, early, subscriber.clone(), limits, handler);
     session.socket.get_mut().handler.begin(&subscriber);

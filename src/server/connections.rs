@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::http::socket::reset_on_close;
+
 /// The most connections at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
@@ -111,9 +113,10 @@ impl Connections {
         }
     }
 
-    /// Shuts down each connection that is not a session.
+    /// Resets each connection that is not a session.
     pub fn close_requests(&self) {
         for (stream, _) in self.inner().http.values() {
+            reset_on_close(stream);
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

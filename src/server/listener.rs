@@ -13,6 +13,7 @@ use super::ServerError;
 use super::accept::{self, Acceptor};
 use super::connections::{Caps, Connections};
 use crate::http::service::Service;
+use crate::http::socket::bound_send_buffers;
 
 /// Connections that wait to be accepted; the system may hold fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
@@ -29,12 +30,14 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes sockets that listen. Clients can connect, and are served once [`Listeners::accept`] is called.
+    /// Takes sockets that listen, and bounds the send buffers of their connections. Clients can connect, and are served
+    /// once [`Listeners::accept`] is called.
     ///
     /// # Errors
     /// When the system does not tell a socket's address, or cannot put it into blocking mode.
     pub fn new(listeners: Vec<TcpListener>, caps: Caps) -> io::Result<Self> {
         listeners.iter().try_for_each(|listener| listener.set_nonblocking(false))?;
+        listeners.iter().for_each(bound_send_buffers);
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let connections = Arc::new(Connections::new(caps));
         Ok(Self { waiting: listeners, addresses, acceptors: Vec::new(), connections })
@@ -73,7 +76,7 @@ impl Listeners {
         }
     }
 
-    /// Closes the connections that are still in a request.
+    /// Resets the connections that are still in a request.
     pub fn close_requests(&self) {
         self.connections.close_requests();
     }

@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// The same on sockets that listen already; the configuration's addresses are not used. The sockets are put into
-    /// blocking mode.
+    /// blocking mode, and the send buffers of their connections are bounded.
     ///
     /// # Errors
     /// [`ServerError`] says what to change.

@@ -117,7 +117,7 @@ fn every_accepted_order_counts_once_through_kills_stops_full_disks_and_a_moved_f
                     _ => {
                         fill(disk.path(), || {
                             pause();
-                            if micros % 2 == 0 {
+                            if micros.is_multiple_of(2) {
                                 server.restart_on_the_same_ports();
                             }
                         });

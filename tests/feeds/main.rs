@@ -14,6 +14,7 @@ mod moving;
 mod paced_load;
 mod read_after_write;
 mod resume;
+mod resume_far;
 mod resume_load;
 mod slow_subscriber;
 mod websocket;

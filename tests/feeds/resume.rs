@@ -163,7 +163,8 @@ fn orders_that_come_while_the_log_is_read_follow_it_in_order() {
     let _turn = turn();
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
-    pipeline_orders(server.addr(), 10, 800);
+    // More than memory keeps, and few enough to be sent.
+    pipeline_orders(server.addr(), 10, 550);
     for form in FORMS {
         let mut feed = Positional::open(form, server.addr(), ELECTRONICS, Some(&start));
         pipeline_orders(server.addr(), 10, 300);
@@ -292,7 +293,7 @@ fn a_subscription_that_moves_while_it_catches_up_gets_its_snapshot_at_once() {
     let _turn = turn();
     let server = Server::start();
     let start = start_of(&server, Form::WebSocket);
-    pipeline_orders(server.addr(), 20, 1_000);
+    pipeline_orders(server.addr(), 20, 500);
     for read_before in [0, 1, 700, 2_000, 5_000] {
         let mut feed = Positional::open(Form::WebSocket, server.addr(), ELECTRONICS, Some(&start));
         feed.take(read_before);

@@ -20,6 +20,8 @@ const KILLS: usize = 4;
 const POSTERS: usize = 4;
 /// The maximum number of messages between two cuts.
 const MOST_READ: u64 = 60;
+/// Orders at most: a subscriber that is further behind than 10,000 gets a snapshot.
+const MOST_ORDERS: usize = 9_000;
 /// The deadline for the whole run, most of which is load.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -167,6 +169,10 @@ fn post_until(addr: SocketAddr, poster: usize, mut random: Random, done: &Atomic
     let mut client = Client::try_connect(addr);
     let mut number = 0;
     while !done.load(Ordering::Relaxed) {
+        if number == MOST_ORDERS / POSTERS {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         let key = format!("{poster}-{number}");
         let path = format!("/orders/{}", random.pick(&PRODUCTS));
         let body = format!("{{\"amount\":{}}}", random.below(9) as i64 - 2);

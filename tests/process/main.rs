@@ -18,3 +18,4 @@ mod standard_streams;
 mod starvation;
 mod system_limits;
 mod terminal;
+mod unread;

@@ -161,7 +161,7 @@ fn a_second_signal_ends_the_server_at_once_and_what_was_answered_is_stored() {
 #[test]
 fn sessions_that_still_catch_up_get_1001() {
     let _turn = turn();
-    const ORDERS: usize = 300_000;
+    const ORDERS: usize = 10_000;
     let mut server = Server::start();
     let mut feed = WebSocket::open(server.addr(), "/orders?since=");
     let snapshot: serde_json::Value = serde_json::from_str(&feed.texts(3)[2]).expect("JSON");

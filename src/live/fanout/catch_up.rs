@@ -1,73 +1,99 @@
-//! How a subscriber that has missed totals joins the stream again, whether it lagged or was away. Owns what it is sent
-//! instead; how a lag begins is decided by [`Subscriber`].
+//! How a subscriber joins the stream: for the first time, after it has lagged, or after it was away. Owns what it is
+//! sent instead of the orders that it missed; how a lag begins is decided by [`Subscriber`].
+//!
+//! What a subscriber missed is encoded for it alone, as much as its socket takes at a time. So a slow one holds no
+//! memory for it, however large the catalogue is, and gets totals as they are when its socket has room.
 
 use std::sync::Arc;
 
 use super::{Fanout, address, finish};
 use crate::json;
-use crate::live::history::{REPLAY_PAGE, ReplayPage};
-use crate::live::subscriber::{Buffer, Drained, Subscriber};
+use crate::live::history::{Orders, REPLAY_PAGE, ReplayPage};
+use crate::live::subscriber::{SNAPSHOT, Subscriber};
 use crate::tally::order::Publication;
 
+/// The most totals of one page. The shortest takes 22 bytes, so a page is full before.
+const PAGE_TOTALS: usize = 1_024;
+
+/// A snapshot that a subscriber has been sent in part: first each product once, then the latest total of each that has
+/// changed since.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// For each part that was sent: the index of the product behind it, and the number of the last publication before
+    /// it.
+    parts: Vec<(usize, u64)>,
+    /// The number of the first publication whose total may be missing in the parts.
+    changed_from: u64,
+}
+
+impl Snapshot {
+    /// The index of the product behind all parts.
+    fn next(&self) -> usize {
+        self.parts.last().map_or(0, |(end, _)| *end)
+    }
+
+    /// Notes that the products before `end` have been sent, as they are after publication `number`.
+    fn push(&mut self, end: usize, number: u64) {
+        match self.parts.last_mut() {
+            Some((last, before)) if *before == number => *last = end,
+            _ => self.parts.push((end, number)),
+        }
+    }
+
+    /// Whether the change with this number of the product at this index came after its part.
+    fn lacks(&self, index: usize, number: u64) -> bool {
+        let part = self.parts.partition_point(|(end, _)| *end <= index);
+        number >= self.changed_from && self.parts.get(part).is_some_and(|(_, before)| number > *before)
+    }
+}
+
 impl Fanout {
-    /// Sends a lagging subscriber the latest total of each product that it missed, or every order if it has positions.
+    /// Sends a lagging subscriber a snapshot, the latest total of each product that it missed, or every order if it has
+    /// positions, until it lags no more or its socket is full.
     pub(super) fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
         let Some(at) = self.places.get(&address(subscriber)).map(|place| place.group) else { return };
-        // More than once only when the socket empties the queue while this thread fills it.
-        while let Some(missed) = subscriber.missed_from() {
-            let (buffer, next) = if missed == 0 {
-                (self.groups[at].snapshot(&self.products, self.last_seq), None)
+        while let Some(missed) = subscriber.owed_from() {
+            if missed == SNAPSHOT {
+                self.send_snapshot(subscriber, at);
             } else if !self.groups[at].has_positions() {
-                (self.latest_since(at, missed), None)
-            } else if let Some(publications) = self.recent.since(missed - 1) {
-                let page: Vec<Publication> = publications.take(REPLAY_PAGE).copied().collect();
-                let next = page.last().map(|last| last.seq + 1).filter(|next| *next <= self.last_seq);
-                (self.groups[at].encode(&page, &self.products, missed).map(Arc::new), next)
+                self.send_latest(subscriber, at, missed);
+            } else if missed > self.groups[at].last_seq() {
+                subscriber.resume();
+            } else if let Some(publications) = self.recent.page(missed - 1, REPLAY_PAGE) {
+                self.send_orders(subscriber, at, &publications);
             } else {
                 return self.ask_for_page(subscriber, missed);
-            };
-            if send_missed(subscriber, buffer, next) != Drained::MustCatchUp {
-                break;
             }
         }
         self.finish_if_due(subscriber, at);
     }
 
     /// Sends a subscriber a page of the log. Then it lags from the order after the page on.
-    pub(super) fn take_page(&mut self, page: &ReplayPage) {
-        let ReplayPage { subscriber, after, publications } = page;
-        let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
+    pub(super) fn take_page(&mut self, page: ReplayPage) {
+        let ReplayPage { subscriber, after, orders } = page;
+        let Some(place) = self.places.get_mut(&address(&subscriber)) else { return };
         let at = place.group;
         if place.page_from == Some(after + 1) {
             place.page_from = None;
         }
         // It may have moved to another feed, or have been sent the same page before.
-        if !self.groups[at].has_positions() || subscriber.missed_from() != Some(after + 1) {
+        if !self.groups[at].has_positions() || subscriber.owed_from() != Some(after + 1) {
             return;
         }
-        // Without orders that have not been published yet: the stream sends them later.
-        let publications = publications.as_deref().unwrap_or_default();
-        let publications = &publications[..publications.partition_point(|one| one.seq <= self.last_seq)];
-        let Some(last) = publications.last() else {
-            subscriber.resume();
-            self.offer_snapshot(subscriber, at);
-            return self.finish_if_due(subscriber, at);
-        };
-        if publications.iter().any(|one| one.product.0 as usize >= self.products.len()) {
-            self.load_products();
+        match orders {
+            Orders::Read(mut publications) => {
+                // Without orders that have not been published yet: the stream sends them later.
+                publications.truncate(publications.partition_point(|one| one.seq <= self.last_seq));
+                if publications.iter().any(|one| one.product.0 as usize >= self.products.len()) {
+                    self.load_products();
+                }
+                self.send_orders(&subscriber, at, &publications);
+            }
+            Orders::Deleted => self.lag_from(&subscriber, SNAPSHOT),
+            // Its client resumes later, from its last position.
+            Orders::Unreadable => finish(&subscriber, self.groups[at].format(), json::LOG_UNREADABLE),
         }
-        let buffer = self.groups[at].encode(publications, &self.products, after + 1).map(Arc::new);
-        if send_missed(subscriber, buffer, Some(last.seq + 1)) == Drained::MustCatchUp {
-            self.catch_up(subscriber);
-        }
-    }
-
-    pub(super) fn offer_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
-        if let Some(snapshot) = self.groups[at].snapshot(&self.products, self.last_seq)
-            && subscriber.offer(&snapshot) == Drained::MustCatchUp
-        {
-            self.catch_up(subscriber);
-        }
+        self.catch_up(&subscriber);
     }
 
     /// Asks for a page of the log, unless it is on its way. The subscriber goes on lagging until it has come; each
@@ -79,36 +105,105 @@ impl Fanout {
         }
     }
 
-    fn finish_if_due(&self, subscriber: &Arc<Subscriber>, at: usize) {
-        if self.is_finishing {
-            finish(subscriber, self.groups[at].format());
-        }
-    }
-
-    /// The latest total of each product of the feed that has changed since, in the order of those changes.
-    fn latest_since(&self, at: usize, since: u64) -> Option<Arc<Buffer>> {
-        let mut changed: Vec<(u64, usize)> =
-            self.changed.iter().enumerate().filter(|(_, number)| **number >= since).map(|(at, n)| (*n, at)).collect();
-        changed.sort_unstable();
-        let mut buffer = Buffer { first: since, ..Buffer::default() };
-        for (_, index) in changed {
-            let product = &self.products[index];
-            if self.groups[at].contains(product) {
-                json::push_total_frame(&mut buffer.bytes, &product.opening, product.total);
-                buffer.totals += 1;
+    /// Sends as many of these orders as the socket takes.
+    fn send_orders(&mut self, subscriber: &Arc<Subscriber>, at: usize, publications: &[Publication]) {
+        let Some(last) = publications.last() else {
+            // The log no longer has any of them.
+            let _ = subscriber.lag_from(SNAPSHOT);
+            return;
+        };
+        self.page.clear();
+        for Publication { product, total, seq } in publications {
+            if let Some(product) = self.products.get(product.0 as usize)
+                && self.groups[at].contains(product)
+            {
+                self.groups[at].push(&mut self.page, *seq, product, *total, Some(*seq));
             }
         }
-        (buffer.totals > 0).then(|| Arc::new(buffer))
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        let _ = subscriber.lag_from(self.page.numbers.get(taken).copied().unwrap_or(last.seq + 1));
     }
-}
 
-/// Ends a subscriber's lag with this buffer. With `next` it lags again from that sequence number on; without room for
-/// the buffer it goes on lagging from where it did.
-fn send_missed(subscriber: &Arc<Subscriber>, buffer: Option<Arc<Buffer>>, next: Option<u64>) -> Drained {
-    subscriber.resume();
-    let drained = buffer.map_or(Drained::Done, |buffer| subscriber.offer(&buffer));
-    match next {
-        Some(next) if !subscriber.is_lagging() => subscriber.lag_from(next),
-        _ => drained,
+    /// Sends as much as the socket takes of the latest total of each product that has changed since.
+    fn send_latest(&mut self, subscriber: &Arc<Subscriber>, at: usize, missed: u64) {
+        self.page.clear();
+        let is_whole = self.encode_changes(at, |_, number| number >= missed);
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        if is_whole && taken == self.page.numbers.len() {
+            subscriber.resume();
+        } else if let Some(last) = self.page.numbers[..taken].last() {
+            let _ = subscriber.lag_from(self.changed[*last as usize] + 1);
+        }
+    }
+
+    /// Sends as much of a snapshot as the socket takes. Only its last message bears a position, that of the last order:
+    /// a client that is cut off before it has not seen all totals, and cannot resume from there.
+    fn send_snapshot(&mut self, subscriber: &Arc<Subscriber>, at: usize) {
+        let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
+        let mut snapshot = place.snapshot.take().unwrap_or_default();
+        self.page.clear();
+        let mut is_last = self.encode_part(at, snapshot.next());
+        let is_part = !self.page.numbers.is_empty();
+        if !is_part {
+            is_last = self.encode_changes(at, |index, number| snapshot.lacks(index, number));
+        } else if is_last {
+            let mut changed = self.changed.iter().enumerate();
+            is_last = !changed.any(|(index, number)| self.is_in(at, index) && snapshot.lacks(index, *number));
+        }
+        if is_last && let Some(index) = self.page.pop() {
+            let product = &self.products[index as usize];
+            self.groups[at].push(&mut self.page, index, product, product.total, Some(self.last_seq));
+        }
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        if is_last && taken == self.page.numbers.len() {
+            return subscriber.resume();
+        }
+        match self.page.numbers[..taken].last().map(|last| *last as usize) {
+            Some(last) if is_part => snapshot.push(last + 1, self.changes),
+            Some(last) => snapshot.changed_from = self.changed[last] + 1,
+            None => {}
+        }
+        if let Some(place) = self.places.get_mut(&address(subscriber)) {
+            place.snapshot = Some(snapshot);
+        }
+    }
+
+    /// Fills the page with the totals of the feed's products from this index on. Returns whether it has all of them.
+    fn encode_part(&mut self, at: usize, from: usize) -> bool {
+        for (index, product) in self.products.iter().enumerate().skip(from) {
+            if self.groups[at].contains(product) {
+                if self.page.is_full() {
+                    return false;
+                }
+                self.groups[at].push(&mut self.page, index as u64, product, product.total, None);
+            }
+        }
+        true
+    }
+
+    /// Fills the page with the latest total of each product of the feed whose last change, by product and number, the
+    /// subscriber has missed, in the order of those changes. Returns whether it has all of them.
+    fn encode_changes(&mut self, at: usize, is_missed: impl Fn(usize, u64) -> bool) -> bool {
+        let changed = self.changed.iter().enumerate();
+        let missed = changed.filter(|(index, number)| self.is_in(at, *index) && is_missed(*index, **number));
+        let mut missed: Vec<(u64, usize)> = missed.map(|(index, number)| (*number, index)).collect();
+        if missed.len() > PAGE_TOTALS {
+            missed.select_nth_unstable(PAGE_TOTALS);
+            missed.truncate(PAGE_TOTALS);
+        }
+        missed.sort_unstable();
+        for (_, index) in missed {
+            if self.page.is_full() {
+                return false;
+            }
+            let product = &self.products[index];
+            self.groups[at].push(&mut self.page, index as u64, product, product.total, None);
+        }
+        true
+    }
+
+    /// Whether the product with this index is part of the feed of this group.
+    fn is_in(&self, at: usize, index: usize) -> bool {
+        self.groups[at].contains(&self.products[index])
     }
 }

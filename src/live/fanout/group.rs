@@ -7,8 +7,46 @@ use super::{Feed, Format, Subscription, feed_number};
 use crate::json;
 use crate::live::subscriber::{Buffer, Subscriber};
 use crate::tally::catalog::CategoryIndex;
-use crate::tally::order::{Publication, Total};
+use crate::tally::order::Total;
 use crate::tally::position::{Prefix, RunList};
+
+/// How long a round may become, in bytes, before it is sent and another one begins: 32 KiB, about a thousand totals. A
+/// slow subscriber holds one that its socket has taken in part, and one more.
+const ROUND_BYTES: usize = 32 * 1024;
+/// How long a page may become, in bytes: 16 KiB, as much as a full socket takes at once when it has room again.
+const PAGE_BYTES: usize = 16 * 1024;
+
+/// Totals for one subscriber that catches up.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Whole frames or events.
+    pub bytes: Vec<u8>,
+    /// Where each of them ends in `bytes`.
+    pub ends: Vec<usize>,
+    /// The number by which the caller finds each of them again.
+    pub numbers: Vec<u64>,
+}
+
+impl Page {
+    /// Removes all totals, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.numbers.clear();
+    }
+
+    /// Removes the last total. Returns its number.
+    pub fn pop(&mut self) -> Option<u64> {
+        self.ends.pop();
+        self.bytes.truncate(self.ends.last().copied().unwrap_or_default());
+        self.numbers.pop()
+    }
+
+    /// Whether the next total belongs into another page.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= PAGE_BYTES
+    }
+}
 
 /// A product with its total, as last published.
 pub struct ProductState {
@@ -27,22 +65,18 @@ pub struct Group {
     /// In any order; the fan-out thread knows each one's place.
     pub subscribers: Vec<Arc<Subscriber>>,
     /// The next round: the totals that have changed since the last one.
-    bytes: Vec<u8>,
-    totals: u64,
-    merged: u64,
-    /// The snapshot and its last sequence number, until a total changes. With positions it also ends with the next
-    /// order of any other feed, because it names the last sequence number.
-    snapshot: Option<(u64, Arc<Buffer>)>,
+    round: Buffer,
+    /// The sequence number of the feed's last order, or a later one if that is not known.
+    last_seq: u64,
     /// The current totals as a JSON array, until one changes.
     array: Option<Arc<[u8]>>,
 }
 
 impl Group {
-    /// A group without subscribers.
-    pub fn new(subscription: Subscription, runs: &RunList) -> Self {
+    /// A group without subscribers, of a feed without orders after `last_seq`.
+    pub fn new(subscription: Subscription, runs: &RunList, last_seq: u64) -> Self {
         let prefix = runs.prefix(feed_number(subscription.feed));
-        let (subscribers, bytes) = (Vec::new(), Vec::new());
-        Self { subscription, prefix, subscribers, bytes, totals: 0, merged: 0, snapshot: None, array: None }
+        Self { subscription, prefix, subscribers: Vec::new(), round: Buffer::default(), last_seq, array: None }
     }
 
     /// The form in which its subscribers get totals.
@@ -63,59 +97,44 @@ impl Group {
         }
     }
 
-    /// Adds a changed total to the round, if there are subscribers. `has_gaps`: orders of this round are missing.
-    pub fn add(&mut self, product: &ProductState, seq: u64, merged: u64, has_gaps: bool) {
-        (self.snapshot, self.array) = (None, None);
-        if self.subscribers.is_empty() || (has_gaps && self.has_positions()) {
-            return;
-        }
-        push(self.format(), &self.prefix, &mut self.bytes, &product.opening, product.total, Some(seq));
-        self.totals += 1;
-        self.merged += merged;
+    /// The sequence number of the feed's last order; a later one as long as the feed had no order in this run.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
     }
 
-    /// Takes the round, unless it is empty, numbered by its first publication.
-    pub fn take_round(&mut self, first: u64) -> Option<Buffer> {
-        if self.bytes.is_empty() {
+    /// Adds a changed total to the round, if there are subscribers. `number` is that of its publication, `has_gaps`
+    /// whether orders of this round are missing. Returns whether the round has to be sent before the next one is added.
+    pub fn add(&mut self, product: &ProductState, number: u64, seq: u64, merged: u64, has_gaps: bool) -> bool {
+        self.array = None;
+        self.last_seq = seq;
+        if self.subscribers.is_empty() || (has_gaps && self.has_positions()) {
+            return false;
+        }
+        if self.round.bytes.is_empty() {
+            self.round.first = if self.has_positions() { seq } else { number };
+        }
+        push(self.format(), &self.prefix, &mut self.round.bytes, &product.opening, product.total, Some(seq));
+        self.round.totals += 1;
+        self.round.merged += merged;
+        self.round.bytes.len() >= ROUND_BYTES
+    }
+
+    /// Takes the round, unless it is empty.
+    pub fn take_round(&mut self) -> Option<Buffer> {
+        if self.round.bytes.is_empty() {
             return None;
         }
-        let bytes = std::mem::take(&mut self.bytes);
+        let round = std::mem::take(&mut self.round);
         // The next round is probably as large as this one.
-        self.bytes.reserve(bytes.len());
-        let (totals, merged) = (std::mem::take(&mut self.totals), std::mem::take(&mut self.merged));
-        Some(Buffer { bytes, totals, merged, first })
+        self.round.bytes.reserve(round.bytes.len());
+        Some(round)
     }
 
-    /// Encodes the publications of this feed. `None` when no publication belongs to this feed.
-    pub fn encode(&self, publications: &[Publication], products: &[ProductState], first: u64) -> Option<Buffer> {
-        let mut buffer = Buffer { first, ..Buffer::default() };
-        for Publication { product, total, seq } in publications {
-            if let Some(product) = products.get(product.0 as usize).filter(|product| self.contains(product)) {
-                push(self.format(), &self.prefix, &mut buffer.bytes, &product.opening, *total, Some(*seq));
-                buffer.totals += 1;
-            }
-        }
-        (buffer.totals > 0).then_some(buffer)
-    }
-
-    /// The feed's current totals; `None` when it has no products. Only the last one bears the position of `last_seq`: a
-    /// client that is cut off before it has not seen all totals, and cannot resume from there.
-    pub fn snapshot(&mut self, products: &[ProductState], last_seq: u64) -> Option<Arc<Buffer>> {
-        if let Some((seq, snapshot)) = &self.snapshot
-            && (*seq == last_seq || !self.has_positions())
-        {
-            return Some(snapshot.clone());
-        }
-        let mut buffer = Buffer::default();
-        let mut products = products.iter().filter(|product| self.contains(product)).peekable();
-        while let Some(product) = products.next() {
-            let seq = products.peek().is_none().then_some(last_seq);
-            push(self.format(), &self.prefix, &mut buffer.bytes, &product.opening, product.total, seq);
-            buffer.totals += 1;
-        }
-        buffer.bytes.shrink_to_fit();
-        self.snapshot = (buffer.totals > 0).then(|| (last_seq, Arc::new(buffer)));
-        self.snapshot.as_ref().map(|(_, snapshot)| snapshot.clone())
+    /// Appends a total to a page. `seq` gives its position; `None` when a client cannot resume from it.
+    pub fn push(&self, page: &mut Page, number: u64, product: &ProductState, total: Total, seq: Option<u64>) {
+        push(self.format(), &self.prefix, &mut page.bytes, &product.opening, total, seq);
+        page.ends.push(page.bytes.len());
+        page.numbers.push(number);
     }
 
     /// The feed's current totals as a JSON array.

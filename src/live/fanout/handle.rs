@@ -130,7 +130,7 @@ impl FanoutHandle {
         let _ = self.events.send(Event::Finish);
     }
 
-    /// Closes every subscriber that is left, and relays nothing more.
+    /// Resets every subscriber that is left, and relays nothing more.
     pub fn stop(&self) {
         let _ = self.events.send(Event::Stop);
     }

@@ -6,7 +6,8 @@
 //! the stream again in the same way: it gets the latest total of each product that it missed.
 //!
 //! A subscriber that gets positions is owed every order. Those that it missed, by lagging or by being away, come from
-//! the recent orders here or, page by page, from the log; until they have been sent it counts as lagging.
+//! the recent orders here or, page by page, from the log; until they have been sent it counts as lagging. One that was
+//! away for too long gets a snapshot instead.
 
 mod catch_up;
 mod group;
@@ -25,16 +26,17 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::json;
+use crate::json::{self, FeedEnd};
 use crate::live::history::History;
-use crate::live::subscriber::{Buffer, Drained, Subscriber};
+use crate::live::subscriber::{Drained, SNAPSHOT, Subscriber};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
 
-use group::{Group, ProductState};
+use catch_up::Snapshot;
+use group::{Group, Page, ProductState};
 use handle::{Event, Shared};
 use recent::Recent;
 use waiting::Waiting;
@@ -43,6 +45,9 @@ use waiting::Waiting;
 const QUEUE: usize = 1_024;
 /// The thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
+/// Lines of the log that are read for a subscriber that resumes: 10,000, some 5 ms of the history thread. One that is
+/// further behind gets a snapshot, which is shorter and exact at once.
+const MAX_REPLAY: u64 = 10_000;
 
 /// What a subscriber follows: one category, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +100,14 @@ fn plain_group(feed: Feed) -> usize {
 }
 
 /// Where a subscriber is listed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Place {
     group: usize,
     index: usize,
     /// The sequence number from which a page of the log is on its way.
     page_from: Option<u64>,
+    /// The snapshot that it has been sent in part.
+    snapshot: Option<Box<Snapshot>>,
 }
 
 /// The key of a listed subscriber. Its list holds the subscriber, so no other one has the same address.
@@ -130,6 +137,8 @@ struct Fanout {
     skipped: u64,
     is_finishing: bool,
     batch: Vec<Waiting>,
+    /// What is being encoded for one subscriber; here so that its memory is used again.
+    page: Page,
 }
 
 /// What the store held when it was opened.
@@ -173,6 +182,7 @@ pub fn start(
         skipped: 0,
         is_finishing: false,
         batch: Vec::new(),
+        page: Page::default(),
     };
     fanout.load_products();
     for (product, total) in fanout.products.iter_mut().zip(totals) {
@@ -201,7 +211,7 @@ impl Fanout {
                     self.unlist(&subscriber);
                     self.subscribe(&subscriber, subscription, None);
                 }
-                Event::ReplayPage(page) => self.take_page(&page),
+                Event::ReplayPage(page) => self.take_page(page),
                 Event::Leave(subscriber) => self.unlist(&subscriber),
                 Event::CatchUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
@@ -216,7 +226,7 @@ impl Fanout {
                 Event::Finish => self.finish_all(),
                 Event::Stop => {
                     let listed = self.groups.iter().flat_map(|group| &group.subscribers);
-                    return listed.for_each(|subscriber| subscriber.close());
+                    return listed.for_each(|subscriber| subscriber.reset());
                 }
             }
         }
@@ -225,7 +235,7 @@ impl Fanout {
     /// Takes every waiting publication, encodes them once per group, and offers the bytes to each subscriber.
     fn relay(&mut self) {
         self.shared.announced.store(false, Ordering::Release);
-        let (first, first_seq) = (self.changes + 1, self.last_seq + 1);
+        let first_seq = self.last_seq + 1;
         let mut batch = std::mem::take(&mut self.batch);
         std::mem::swap(&mut batch, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         // Some orders are missing then, and subscribers that are owed every order get them from the log.
@@ -246,8 +256,10 @@ impl Fanout {
             }
             for feed in [ALL, feed_number(Feed::Category(product.category))] {
                 let first = feed * FORMATS.len();
-                for group in &mut self.groups[first..first + FORMATS.len()] {
-                    group.add(product, seq, merged, has_gaps);
+                for at in first..first + FORMATS.len() {
+                    if self.groups[at].add(&self.products[index], self.changes, seq, merged, has_gaps) {
+                        self.send_round(at);
+                    }
                 }
             }
         }
@@ -256,18 +268,14 @@ impl Fanout {
             self.recent = Recent::new(self.last_seq);
             self.lag_all_with_positions(first_seq);
         }
-        for at in 0..self.groups.len() {
-            let numbered_from = if self.groups[at].has_positions() { first_seq } else { first };
-            if let Some(round) = self.groups[at].take_round(numbered_from) {
-                self.send_round(at, &Arc::new(round));
-            }
-        }
+        (0..self.groups.len()).for_each(|at| self.send_round(at));
     }
 
-    fn send_round(&mut self, at: usize, round: &Arc<Buffer>) {
+    fn send_round(&mut self, at: usize) {
+        let Some(round) = self.groups[at].take_round().map(Arc::new) else { return };
         let mut index = 0;
         while let Some(subscriber) = self.groups[at].subscribers.get(index) {
-            if subscriber.offer(round) == Drained::MustCatchUp {
+            if subscriber.offer(&round) == Drained::MustCatchUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
             }
@@ -298,17 +306,17 @@ impl Fanout {
             self.relay();
         }
         let at = group_index(subscription);
-        let place = Place { group: at, index: self.groups[at].subscribers.len(), page_from: None };
+        let place = Place { group: at, index: self.groups[at].subscribers.len(), page_from: None, snapshot: None };
         self.places.insert(address(subscriber), place);
         self.groups[at].subscribers.push(subscriber.clone());
         match after {
             // It is owed what it missed while it was away, like one that lags.
-            Some(after) if after <= self.last_seq => self.lag_from(subscriber, after + 1),
-            _ => self.offer_snapshot(subscriber, at),
+            Some(after) if after <= self.last_seq && self.groups[at].last_seq().saturating_sub(after) <= MAX_REPLAY => {
+                self.lag_from(subscriber, after + 1);
+            }
+            _ => self.lag_from(subscriber, SNAPSHOT),
         }
-        if self.is_finishing {
-            finish(subscriber, self.groups[at].format());
-        }
+        self.finish_if_due(subscriber, at);
     }
 
     fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
@@ -332,8 +340,14 @@ impl Fanout {
         self.is_finishing = true;
         for group in &self.groups {
             for subscriber in &group.subscribers {
-                finish(subscriber, group.format());
+                finish(subscriber, group.format(), json::SHUTDOWN);
             }
+        }
+    }
+
+    fn finish_if_due(&self, subscriber: &Arc<Subscriber>, at: usize) {
+        if self.is_finishing {
+            finish(subscriber, self.groups[at].format(), json::SHUTDOWN);
         }
     }
 
@@ -351,7 +365,7 @@ impl Fanout {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
         for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
-            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.runs));
+            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.runs, self.last_seq));
             self.groups.extend(groups);
         }
         for product in &catalog.products()[self.products.len()..] {
@@ -364,7 +378,7 @@ impl Fanout {
 
 /// Ends a subscriber's stream; a lagging one's only after its last totals, unless it has positions, with which it can
 /// resume.
-fn finish(subscriber: &Arc<Subscriber>, format: Format) {
+fn finish(subscriber: &Arc<Subscriber>, format: Format, end: FeedEnd) {
     if subscriber.is_lagging() {
         if format == Format::Plain {
             return;
@@ -372,8 +386,8 @@ fn finish(subscriber: &Arc<Subscriber>, format: Format) {
         subscriber.resume();
     }
     let _ = subscriber.finish(match format {
-        Format::Plain | Format::Positioned => json::going_away_frame(),
-        Format::Events => json::SHUTDOWN_EVENT.to_vec(),
+        Format::Plain | Format::Positioned => end.close_frame(),
+        Format::Events => end.event(),
     });
     if format == Format::Events {
         // The client of an event stream does not answer, so the session's thread is woken like this.

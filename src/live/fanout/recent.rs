@@ -31,11 +31,11 @@ impl Recent {
         self.publications.push_back(publication);
     }
 
-    /// All orders after this sequence number; `None` when some of them are not kept.
-    pub fn since(&self, after: u64) -> Option<impl Iterator<Item = &Publication>> {
+    /// The first orders after this sequence number, at most `limit`; `None` when some of them are not kept.
+    pub fn page(&self, after: u64, limit: usize) -> Option<Vec<Publication>> {
         let known = after.checked_sub(self.before)?;
         // Sequence numbers have no gaps.
-        Some(self.publications.iter().skip(known as usize))
+        Some(self.publications.iter().skip(known as usize).take(limit).copied().collect())
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use crate::tally::order::Total;
 
     fn since(recent: &Recent, after: u64) -> Option<Vec<u64>> {
-        recent.since(after).map(|publications| publications.map(|publication| publication.seq).collect())
+        recent.page(after, KEPT).map(|publications| publications.iter().map(|publication| publication.seq).collect())
     }
 
     #[test]

@@ -87,9 +87,10 @@ fn totals_without_room_are_skipped_until_the_queue_is_empty() {
     for number in 10..=12 {
         assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
     }
-    assert_eq!((subscriber.missed_from(), subscriber.take_skipped()), (Some(10), 3));
+    assert_eq!((subscriber.owed_from(), subscriber.take_skipped()), (None, 3));
     let reader = read_all(client);
     assert_eq!(drain(&subscriber), Drained::MustCatchUp);
+    assert_eq!(subscriber.owed_from(), Some(10));
     subscriber.resume();
     assert_eq!(subscriber.offer(&totals("latest".into(), 13)), Drained::Done);
     assert_eq!((subscriber.is_lagging(), subscriber.take_skipped()), (false, 0));
@@ -102,8 +103,38 @@ fn a_lagging_subscriber_that_moves_is_owed_the_whole_snapshot() {
     let (_client, subscriber, _watched) = connected();
     assert_eq!(subscriber.lag_from(7), Drained::MustCatchUp);
     assert_eq!(subscriber.offer(&totals("x".into(), 8)), Drained::Done);
-    assert_eq!(subscriber.offer(&totals("snapshot".into(), 0)), Drained::MustCatchUp);
-    assert_eq!(subscriber.missed_from(), Some(0));
+    assert_eq!(subscriber.lag_from(SNAPSHOT), Drained::MustCatchUp);
+    assert_eq!(subscriber.owed_from(), Some(SNAPSHOT));
+}
+
+#[test]
+fn of_what_was_missed_a_full_socket_keeps_no_more_than_one_message() {
+    let (client, subscriber, watched) = connected();
+    let _ = subscriber.lag_from(SNAPSHOT);
+    let (mut sent, mut number) = (String::new(), 0);
+    let reader = loop {
+        let messages: Vec<String> = (number..number + 1_000).map(|number| format!("<{number:06}>")).collect();
+        let ends: Vec<usize> = (1..=1_000).map(|count| count * 8).collect();
+        let taken = subscriber.offer_missed(messages.concat().as_bytes(), &ends);
+        assert!(taken > 0);
+        sent += &messages[..taken].concat();
+        number += taken;
+        if taken < 1_000 {
+            break read_all(client);
+        }
+    };
+    assert!(watched.try_recv().is_ok());
+    {
+        let outbox = subscriber.outbox();
+        assert!(outbox.queue.len() == 1 && (1..=8).contains(&outbox.queue[0].bytes.len()), "{outbox:?}");
+    }
+    assert_eq!(subscriber.offer_missed(b"now", &[3]), 0);
+    assert_eq!(drain(&subscriber), Drained::MustCatchUp);
+    assert_eq!(subscriber.offer_missed(b"then", &[4]), 1);
+    subscriber.resume();
+    subscriber.close();
+    assert!(reader.join().unwrap() == sent + "then");
+    assert_eq!(subscriber.offer_missed(b"late", &[4]), 1);
 }
 
 #[test]
@@ -144,7 +175,7 @@ fn threads_that_send_at_once_lose_nothing_and_mix_no_bytes() {
             let _ = offering.offer(&totals(format!("<{number}>"), number as u64));
             // Like the fan-out thread, which sends what was missed once the queue is empty.
             while offering.is_lagging() && (number == ROUNDS || offering.is_drained()) {
-                if let (true, Some(missed)) = (offering.is_drained(), offering.missed_from()) {
+                if let Some(missed) = offering.owed_from() {
                     offering.resume();
                     let rest: Vec<_> = (missed..=number as u64).map(|number| format!("<{number}>")).collect();
                     let _ = offering.offer(&totals(rest.concat(), missed));
