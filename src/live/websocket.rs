@@ -257,8 +257,9 @@ impl<H: SessionHandler> Session<H> {
             match self.socket.read() {
                 Ok(_) => {}
                 Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                    return self.discard_input(deadline);
+                    return self.await_end(deadline);
                 }
+                Err(Error::Io(error)) if is_timeout(&error) => return self.socket.get_ref().subscriber.reset(),
                 Err(_) => return,
             }
         }
@@ -278,16 +279,30 @@ impl<H: SessionHandler> Session<H> {
             thread::sleep((now + LINGER_TICK).saturating_duration_since(Instant::now()));
         }
         let _ = self.socket.get_ref().stream.shutdown(Shutdown::Write);
-        self.discard_input(Instant::now() + CLOSE_WAIT);
+        self.await_end(Instant::now() + CLOSE_WAIT);
+    }
+
+    /// Waits for the peer's end of the connection. Without it the close is a reset: the peer does not read, and the kernel
+    /// would keep what it has not taken.
+    fn await_end(&mut self, deadline: Instant) {
+        if !self.discard_input(deadline) {
+            self.socket.get_ref().subscriber.reset();
+        }
     }
 
     /// Reads and drops what still comes: closing a socket with unread input resets the connection, and a reset can
-    /// discard the close frame.
-    fn discard_input(&mut self, deadline: Instant) {
+    /// discard the close frame. Returns whether the peer has ended the connection.
+    fn discard_input(&mut self, deadline: Instant) -> bool {
         let mut bytes = [0; READ_BUFFER_BYTES];
         let transport = self.socket.get_mut();
         transport.deadline = Some(deadline);
-        while matches!(transport.read(&mut bytes), Ok(1..)) {}
+        loop {
+            match transport.read(&mut bytes) {
+                Ok(1..) => {}
+                Err(error) if is_timeout(&error) => return false,
+                _ => return true,
+            }
+        }
     }
 
     /// Sets how long a read may wait.

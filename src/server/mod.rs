@@ -47,6 +47,9 @@ use listener::Listeners;
 const DRAIN: Duration = Duration::from_millis(4_500);
 /// How long sessions have to take their last totals and to answer the close frame: 3 s. Then they are closed.
 const SESSION_DRAIN: Duration = Duration::from_secs(3);
+/// When connections that are still open are reset: 4.2 s after the end has begun. The kernel would keep what their clients
+/// have not read if they were open when the process ends.
+const RESET_AFTER: Duration = Duration::from_millis(4_200);
 /// How often the server's threads are checked: once a second.
 const SUPERVISION: Duration = Duration::from_secs(1);
 /// How often a thread that ends is checked.
@@ -214,7 +217,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(service) = self.service.take() else { return };
-        let deadline = Instant::now() + DRAIN;
+        let begun = Instant::now();
+        let (reset_at, deadline) = (begun + RESET_AFTER, begun + DRAIN);
         self.listeners.stop_accepting();
         self.listeners.wait_for_requests(Instant::now() + DRAIN / 2);
         // Before the store closes: SQLite removes its log when the last connection to the file is closed.
@@ -225,7 +229,7 @@ impl Drop for Server {
         // After this nothing is counted, and every counted order is on disk and published.
         service.ledger.stop(deadline);
         service.feeds.fanout.finish();
-        self.listeners.wait_for_all(deadline.min(Instant::now() + SESSION_DRAIN));
+        self.listeners.wait_for_all(reset_at.min(Instant::now() + SESSION_DRAIN));
         service.feeds.fanout.stop();
         service.feeds.slow_sockets.stop();
         self.listeners.close_requests();

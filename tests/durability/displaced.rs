@@ -111,6 +111,8 @@ fn a_data_file_that_was_changed_while_it_was_away_stops_orders_until_a_restart()
     let server = Server::start();
     let log = path(&server, "-wal");
     wait_until(DEADLINE, "the log is empty", || fs::metadata(&log).expect("a log").len() == 0);
+    // The ledger has remembered how the data file is after that.
+    assert_eq!(server.client().get("/readyz").status, 200);
     let (path, away) = (path(&server, ""), server.data().join("away"));
     fs::rename(&path, &away).expect("it can be moved");
     expect_rejected(&server, "was moved or deleted", 3);

@@ -98,8 +98,10 @@ fn a_stopped_server_leaves_nothing_unread_in_the_kernel() {
         .collect();
     wait_until(Duration::from_secs(5), "answers wait for their readers", || unsent_bytes(port) > 200_000);
     assert_eq!(server.terminate().code(), Some(0));
-    // The kernel answers the close of each connection a moment later.
-    wait_until(Duration::from_secs(2), "nothing is left in the kernel", || unsent_bytes(port) == 0);
+    // What was complete when its connection was closed may still be taken for 10 s; everything else is discarded at once.
+    let begun = Instant::now();
+    wait_until(Duration::from_secs(15), "nothing is left in the kernel", || unsent_bytes(port) == 0);
+    println!("nothing is left after {:?}", begun.elapsed());
     drop(clients);
 }
 
