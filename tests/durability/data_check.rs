@@ -86,7 +86,7 @@ fn damage_that_the_check_finds_stops_orders_and_nothing_else_until_it_is_repaire
             reply.problem(503);
         }
         client.post("/electronics", "{\"name\":\"Lamp\",\"rrp\":\"1\",\"info\":\"\"}").problem(503);
-        assert!(server.log().contains("ordercast repair"), "{}", server.log());
+        wait_until(DEADLINE, "the log says so", || server.log().contains("ordercast repair"));
         assert_eq!(WebSocket::open(server.addr(), "/orders").texts(3).len(), 3);
         assert_eq!(client.get("/log?limit=1").status, 200);
         assert_eq!(server.terminate().code(), Some(0));
@@ -107,7 +107,7 @@ fn with_check_a_damaged_file_is_refused_and_a_sound_one_served() {
     server.terminate();
     let mut server = Server::builder().data(temp.path()).arg("--check").start();
     assert_eq!(server.totals(), totals);
-    assert!(server.log().contains("the data file is sound"), "{}", server.log());
+    wait_until(DEADLINE, "the log says so", || server.log().contains("the data file is sound"));
     server.kill();
     // It is known to be sound, so that it is not checked once more beside serving.
     let mut server = Server::builder().data(temp.path()).env("ORDERCAST_CHECK", "1").start();

@@ -28,7 +28,7 @@ fn expect_rejected(server: &Server, words: &str, total: i64) {
     }
     assert_eq!(server.total("A1"), total);
     assert_eq!(WebSocket::open(server.addr(), "/orders/electronics").texts(2).len(), 2);
-    assert!(server.log().contains(words), "{}", server.log());
+    wait_until(DEADLINE, "the log says so", || server.log().contains(words));
 }
 
 #[test]
