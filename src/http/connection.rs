@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tiny_http::Method;
@@ -27,7 +28,8 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
 /// How long input is read and dropped before a connection is closed: 2 s. Closing with unread input resets the
 /// connection, and the reset can discard the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// How much input is dropped before a connection is closed, in bytes.
+/// How much input is dropped before a connection is closed, in bytes. Not a limit when the server stops: a client that
+/// pipelines does not know yet that its requests are not read any more.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How much is read at once: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
@@ -55,6 +57,9 @@ impl From<Problem> for ReadError {
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<TcpStream>,
+    /// Whether this thread waits for a request. A server that stops wakes it then by shutting down the read side, and at
+    /// no other time: on a connection without read and write side Linux answers further input with a reset.
+    is_waiting: Arc<AtomicBool>,
     /// What has been received; the first `used` bytes belong to requests that have been answered.
     input: Vec<u8>,
     used: usize,
@@ -70,11 +75,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection from which nothing has been read. The stream stays in blocking mode.
+    /// A connection from which nothing has been read. The stream stays in blocking mode. `is_waiting` is set while the
+    /// connection's thread waits for a request.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>) -> Self {
+    pub fn new(stream: Arc<TcpStream>, is_waiting: Arc<AtomicBool>) -> Self {
         Self {
             stream,
+            is_waiting,
             input: Vec::new(),
             used: 0,
             timeout: None,
@@ -252,7 +259,8 @@ impl Connection {
             write_all(&self.stream, &[&head, answer.body().bytes()])?;
         }
         if !goes_on {
-            self.close();
+            let server_stops = client_keeps && self.body_done;
+            self.close(if server_stops { usize::MAX } else { LINGER_BYTES });
         }
         Ok(goes_on)
     }
@@ -318,7 +326,15 @@ impl Connection {
         }
     }
 
+    /// Waits for more of a request.
     fn read_more(&mut self, timeout: Duration) -> io::Result<usize> {
+        self.is_waiting.store(true, Ordering::SeqCst);
+        let read = self.receive(timeout);
+        self.is_waiting.store(false, Ordering::SeqCst);
+        read
+    }
+
+    fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
         if timeout.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -345,18 +361,19 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: shuts down the write side, then drops input until the client has closed its side.
-    fn close(&mut self) {
+    /// Ends the connection: shuts down the write side, then drops input, up to `limit` bytes, until the client has closed
+    /// its side.
+    fn close(&mut self, limit: usize) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         // Also when nothing has been received after the request: input can be in the kernel, or on its way.
         let begun = Instant::now();
         let mut heard = 0;
-        while heard < LINGER_BYTES {
+        while heard < limit {
             self.input.clear();
             self.used = 0;
-            match self.read_more(LINGER.saturating_sub(begun.elapsed())) {
+            match self.receive(LINGER.saturating_sub(begun.elapsed())) {
                 Ok(read) => heard += read,
                 Err(_) => return,
             }

@@ -32,8 +32,8 @@ struct Inner {
     open: usize,
     /// Open connections by [`address_key`]. Empty without a cap on them; never more entries than open connections.
     by_address: HashMap<u128, usize>,
-    /// The connections that speak HTTP, by id. Sessions are not listed.
-    http: HashMap<u64, Arc<TcpStream>>,
+    /// The connections that speak HTTP, by id, and whether each waits for a request. Sessions are not listed.
+    http: HashMap<u64, (Arc<TcpStream>, Arc<AtomicBool>)>,
     last_id: u64,
 }
 
@@ -53,6 +53,8 @@ pub struct Registration {
     connections: Arc<Connections>,
     id: u64,
     address: u128,
+    /// Set while the connection's thread waits for a request.
+    pub is_waiting: Arc<AtomicBool>,
 }
 
 impl Connections {
@@ -84,8 +86,9 @@ impl Connections {
         inner.open += 1;
         inner.last_id += 1;
         let id = inner.last_id;
-        inner.http.insert(id, stream.clone());
-        Ok(Registration { connections: self.clone(), id, address })
+        let is_waiting = Arc::new(AtomicBool::new(false));
+        inner.http.insert(id, (stream.clone(), is_waiting.clone()));
+        Ok(Registration { connections: self.clone(), id, address, is_waiting })
     }
 
     /// Marks the server as stopping: connections end after their current request, and no further one is admitted.
@@ -100,17 +103,25 @@ impl Connections {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Shuts down each connection that is not a session. Without its read side a connection that waits for a request
-    /// wakes; requests that have arrived are still read and answered.
-    pub fn shut_down_requests(&self, sides: Shutdown) {
-        for stream in self.inner().http.values() {
-            let _ = stream.shutdown(sides);
+    /// Wakes each connection that waits for a request. One that has not begun to wait yet is woken when this is called
+    /// again.
+    pub fn wake_waiting(&self) {
+        for (stream, _) in self.inner().http.values().filter(|(_, is_waiting)| is_waiting.load(Ordering::SeqCst)) {
+            let _ = stream.shutdown(Shutdown::Read);
         }
     }
 
-    /// Waits until no connection speaks HTTP.
-    pub fn wait_for_requests(&self, deadline: Instant) {
+    /// Shuts down each connection that is not a session.
+    pub fn close_requests(&self) {
+        for (stream, _) in self.inner().http.values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits until no connection speaks HTTP. Returns whether that is so.
+    pub fn wait_for_requests(&self, deadline: Instant) -> bool {
         self.wait(deadline, |inner| inner.http.is_empty());
+        self.inner().http.is_empty()
     }
 
     /// Waits until no connection is left.

@@ -2,10 +2,10 @@
 //! serve.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -16,6 +16,10 @@ use crate::http::service::Service;
 
 /// Connections that wait to be accepted; the system may hold fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
+/// How often a server that stops wakes connections that wait for a request: every 50 ms. One whose client pipelines has
+/// taken its next request by then and ends after it.
+const WAKE_TICK: Duration = Duration::from_millis(50);
+
 /// The sockets that a server listens on, with their accept threads and connections.
 pub struct Listeners {
     waiting: Vec<TcpListener>,
@@ -53,23 +57,25 @@ impl Listeners {
         Ok(())
     }
 
-    /// Begins the end: no connection is accepted any more, idle ones are woken, the others end after their request.
+    /// Begins the end: no connection is accepted any more, and those that are in a request end after it.
     pub fn stop_accepting(&self) {
         self.connections.stop();
         for address in self.addresses.iter().filter(|_| !self.acceptors.is_empty()) {
             accept::wake(*address);
         }
-        self.connections.shut_down_requests(Shutdown::Read);
     }
 
-    /// Waits until no connection is in a request.
+    /// Waits until no connection is in a request. Those that still wait for one after `WAKE_TICK` are woken.
     pub fn wait_for_requests(&self, deadline: Instant) {
-        self.connections.wait_for_requests(deadline);
+        while !self.connections.wait_for_requests(deadline.min(Instant::now() + WAKE_TICK)) && Instant::now() < deadline
+        {
+            self.connections.wake_waiting();
+        }
     }
 
     /// Closes the connections that are still in a request.
     pub fn close_requests(&self) {
-        self.connections.shut_down_requests(Shutdown::Both);
+        self.connections.close_requests();
     }
 
     /// Waits until no connection is left.

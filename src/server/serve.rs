@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::connections::{Connections, Registration};
 use crate::http::connection::{Connection, ReadError};
@@ -39,7 +40,8 @@ struct Upgrade<Topic> {
 
 /// Serves one connection on this thread until it ends.
 pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, registration: &Registration) {
-    if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, connections)
+    let is_waiting = registration.is_waiting.clone();
+    if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, is_waiting, connections)
         && open(&stream, opening).is_ok()
     {
         registration.set_session();
@@ -58,9 +60,10 @@ fn open(stream: &TcpStream, opening: Opening) -> io::Result<()> {
 fn serve_requests<S: Service>(
     service: &S,
     stream: Arc<TcpStream>,
+    is_waiting: Arc<AtomicBool>,
     connections: &Connections,
 ) -> Option<Upgrade<S::Topic>> {
-    let mut serving = Serving::boxed(service, stream, connections);
+    let mut serving = Serving::boxed(service, Connection::new(stream, is_waiting), connections);
     loop {
         let read = serving.read();
         match serving.carry_out(read) {
@@ -75,8 +78,8 @@ fn serve_requests<S: Service>(
 }
 
 impl<'a, S: Service> Serving<'a, S> {
-    fn boxed(service: &'a S, stream: Arc<TcpStream>, connections: &'a Connections) -> Box<Self> {
-        Box::new(Self { service, connections, connection: Connection::new(stream) })
+    fn boxed(service: &'a S, connection: Connection, connections: &'a Connections) -> Box<Self> {
+        Box::new(Self { service, connections, connection })
     }
 
     /// Reads the next request's head and decides by it.

@@ -4,7 +4,9 @@ use crate::common::load::{pipeline_orders, spawn, turn};
 use crate::common::websocket::{PONG, close_frame, frame};
 use crate::common::{Client, DEADLINE, Message, Server, WebSocket, skip, wait_until};
 use crate::system_limits::may_open;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -194,4 +196,82 @@ fn sessions_that_still_catch_up_get_1001() {
     });
     assert_eq!(server.wait(DEADLINE).code(), Some(0));
     assert!(begun.elapsed() < DRAIN + SLACK, "only after {:?}", begun.elapsed());
+}
+
+/// A server that closes while requests still come resets the connection, and the reset discards answers that the client
+/// has not received.
+#[test]
+fn a_client_that_pipelines_on_gets_every_answer_and_then_the_end() {
+    const CLIENTS: usize = 4;
+    /// The log, whose pages fill the socket buffers, and an order.
+    const REQUESTS: &str = "GET /log HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Content-Length: 12\r\n\r\n{\"amount\":1}";
+    const LOGGED: usize = 1_000;
+    let _turn = turn();
+    let mut server = Server::start();
+    pipeline_orders(server.addr(), 20, LOGGED / 20);
+    let (stalled, is_stopping) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let answered = AtomicI64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            let mut client = server.client();
+            let mut writer = client.stream().try_clone().expect("a second handle");
+            writer.set_write_timeout(Some(Duration::from_millis(500))).expect("a deadline can be set");
+            let (stalled, is_stopping, answered) = (&stalled, &is_stopping, &answered);
+            spawn(scope, move || {
+                let (begun, mut at, mut has_stalled) = (Instant::now(), 0, false);
+                // Until the socket is closed, whatever has been answered.
+                while begun.elapsed() < DEADLINE * 3 {
+                    match writer.write(&REQUESTS.as_bytes()[at..]) {
+                        Ok(written) => at = (at + written) % REQUESTS.len(),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            if !std::mem::replace(&mut has_stalled, true) {
+                                stalled.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                        Err(_) => return,
+                    }
+                }
+            });
+            spawn(scope, move || {
+                wait_until(DEADLINE * 2, "the server stops", || is_stopping.load(Ordering::Relaxed));
+                let end = loop {
+                    match client.try_reply(true) {
+                        Ok(reply) if reply.text() == "{\"ok\":true}" => answered.fetch_add(1, Ordering::Relaxed),
+                        Ok(reply) => i64::from(reply.status),
+                        Err(error) => break error,
+                    };
+                };
+                assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "the answers end in {end}");
+                let _ = client.stream().shutdown(Shutdown::Both);
+            });
+        }
+        wait_until(DEADLINE, "nothing more can be sent", || stalled.load(Ordering::Relaxed) == CLIENTS);
+        let asked = Instant::now();
+        server.signal("TERM");
+        is_stopping.store(true, Ordering::Relaxed);
+        assert_eq!(server.wait(DEADLINE).code(), Some(0));
+        assert!(asked.elapsed() < DRAIN + SLACK, "ended only after {:?}", asked.elapsed());
+    });
+    server.restart();
+    assert_eq!(server.total("A1"), 3 + LOGGED as i64 + answered.into_inner());
+}
+
+#[test]
+fn an_idle_connection_does_not_delay_the_end() {
+    let mut server = Server::start();
+    let idle: Vec<Client> = (0..50)
+        .map(|_| {
+            let mut client = server.client();
+            client.order("A1", 1);
+            client
+        })
+        .collect();
+    let asked = Instant::now();
+    assert_eq!(server.terminate().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(1), "ended only after {:?}", asked.elapsed());
+    for mut client in idle {
+        assert_eq!(client.try_reply(true).expect_err("the end").kind(), ErrorKind::UnexpectedEof);
+    }
 }
