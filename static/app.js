@@ -15,6 +15,8 @@ const UNPROCESSABLE = 422;
 /** A problem that is hidden once the board is live, and one that the visitor has to close. */
 const TEMPORARY = 'temporary';
 const LASTING = 'lasting';
+/** The most letters of a category's name that a text repeats. */
+const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
@@ -54,8 +56,8 @@ const feed = new Feed({
     return true;
   },
   onProblem(error) {
-    if (error.status === NOT_FOUND) open('');
-    showReadProblem(error);
+    if (error.status === NOT_FOUND) showUnknownCategory();
+    else showReadProblem(error);
   },
   onState: showState,
 });
@@ -224,6 +226,14 @@ function showWaiting() {
       ? '1 order is waiting for confirmation. It is sent again automatically and counted only once.'
       : `${count} orders are waiting for confirmation. They are sent again automatically and counted only once.`;
   page.waiting.textContent = count === 0 ? '' : text;
+}
+
+/** The category of the address is not there, as after a typing error. The server's text is written for programs. */
+function showUnknownCategory() {
+  const name = category.length > MAX_SHOWN ? `${category.slice(0, MAX_SHOWN)}…` : category;
+  open('');
+  showProblem(`There is no category “${name}”. Please choose one from the list.`, TEMPORARY);
+  page.category.focus();
 }
 
 /** The state shows a missing answer, the hint a missing token. A lasting problem is not replaced. */

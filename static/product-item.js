@@ -91,6 +91,8 @@ sheet.replaceSync(`
     font-variant-numeric: tabular-nums;
     overflow-wrap: anywhere;
   }
+  /* A product without a price keeps the line's height, so that the numbers of a row are level. */
+  ::slotted([slot="rrp"]:empty) { visibility: hidden; min-height: 1lh; padding-inline: 0; }
   .count, .unit {
     opacity: var(--total-opacity, 1);
     transition: opacity 0.3s;

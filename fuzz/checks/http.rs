@@ -8,9 +8,10 @@ use std::str;
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADER_LINES: usize = 64;
 const BODY_BYTES: usize = 64 * 1024;
-/// Bytes of one trailer field, and the number of trailer fields.
-const TRAILER_BYTES: usize = 1_024;
+/// Bytes of one line of a chunked body, the number of trailer fields, and bytes of all chunk extensions of a body.
+const LINE_BYTES: usize = 1_024;
 const TRAILERS: usize = 16;
+const EXTENSION_BYTES: usize = 4 * 1024;
 
 /// The result of reading some bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +84,8 @@ fn whole_head(text: &[u8], length: usize) -> Option<Head> {
     let [method, target, version] = parts[..] else { return None };
     let minor = match version {
         b"HTTP/1.0" => 0,
-        b"HTTP/1.1" => 1,
+        // A later one is handled as HTTP/1.1.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => 1,
         _ => return None,
     };
     let fields = Fields::read(lines.collect())?;
@@ -92,6 +94,16 @@ fn whole_head(text: &[u8], length: usize) -> Option<Head> {
         ([], 0) => None,
         _ => return None,
     };
+    let (authority, path) = target_parts(target)?;
+    if authority
+        .as_ref()
+        .is_some_and(|authority| !host.as_deref().is_some_and(|host| host.eq_ignore_ascii_case(authority)))
+    {
+        return None;
+    }
+    if authority.is_some() && method == b"CONNECT" {
+        return None;
+    }
     let expects_continue = match fields.all("expect").first() {
         None => false,
         Some(expected) if expected.eq_ignore_ascii_case(b"100-continue") => minor == 1,
@@ -100,7 +112,7 @@ fn whole_head(text: &[u8], length: usize) -> Option<Head> {
     Some(Head {
         length,
         method: is_token(method).then(|| text_of(method))?,
-        path: path(target)?,
+        path,
         minor,
         host,
         framing: fields.framing(minor)?,
@@ -121,13 +133,21 @@ fn lines_of(text: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// The path of a target, unless its escapes are malformed or could be read in two ways.
-fn path(target: &[u8]) -> Option<String> {
+/// The authority, if the target has one, and the path of a target, unless its escapes are malformed or could be read in
+/// two ways.
+fn target_parts(target: &[u8]) -> Option<(Option<String>, String)> {
     let plain = target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#');
-    if !plain || (target != b"*" && target.first() != Some(&b'/')) {
+    let is_absolute = target.len() >= 7 && target[..7].eq_ignore_ascii_case(b"http://");
+    if !plain || (target != b"*" && target.first() != Some(&b'/') && !is_absolute) {
         return None;
     }
-    let path = target.split(|byte| *byte == b'?').next()?;
+    let mut path = target.split(|byte| *byte == b'?').next()?;
+    let mut authority = None;
+    if is_absolute {
+        let end = path[7..].iter().position(|byte| *byte == b'/').map_or(path.len(), |at| at + 7);
+        authority = Some(text_of(&path[7..end]));
+        path = if end == path.len() { b"/" } else { &path[end..] };
+    }
     for escape in path.split(|byte| *byte == b'%').skip(1) {
         let digits = str::from_utf8(escape.get(..2)?).ok()?;
         // `from_str_radix` accepts a sign.
@@ -136,7 +156,7 @@ fn path(target: &[u8]) -> Option<String> {
             return None;
         }
     }
-    Some(text_of(path))
+    Some((authority, text_of(path)))
 }
 
 /// A name or an IPv6 address in brackets, and an optional port.
@@ -212,16 +232,23 @@ impl<'a> Fields<'a> {
 pub fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
     let mut body = Vec::new();
     let mut at = 0;
+    let mut extension_bytes = 0;
     loop {
         let line = match line(bytes, &mut at) {
             Read::Whole(line) => line,
             Read::Invalid => return Read::Invalid,
             Read::Unfinished => return Read::Unfinished,
         };
-        if !(1..=8).contains(&line.len()) || !line.iter().all(u8::is_ascii_hexdigit) {
+        let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+        let (size, extensions) = line.split_at(digits);
+        extension_bytes += extensions.len();
+        if line.len() > LINE_BYTES || extension_bytes > EXTENSION_BYTES || !is_extension_list(extensions) {
             return Read::Invalid;
         }
-        let size = line.iter().fold(0, |size, digit| size * 16 + char::from(*digit).to_digit(16).unwrap_or(0) as usize);
+        if !(1..=8).contains(&size.len()) {
+            return Read::Invalid;
+        }
+        let size = size.iter().fold(0, |size, digit| size * 16 + char::from(*digit).to_digit(16).unwrap_or(0) as usize);
         if body.len() + size > BODY_BYTES {
             return Read::Invalid;
         }
@@ -239,12 +266,49 @@ pub fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
     }
 }
 
+/// Chunk extensions (RFC 9112, section 7.1.1), read byte by byte.
+fn is_extension_list(bytes: &[u8]) -> bool {
+    #[derive(Clone, Copy, PartialEq)]
+    enum At {
+        /// Behind the size or a value; whether white space has come.
+        End(bool),
+        BeforeName,
+        Name,
+        AfterName,
+        BeforeValue,
+        Value,
+        Quoted,
+        Escaped,
+    }
+    let mut at = At::End(false);
+    for byte in bytes {
+        let (space, token) = (matches!(byte, b' ' | b'\t'), is_token(&[*byte]));
+        let legal = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+        at = match (at, byte) {
+            (At::End(_) | At::Name | At::AfterName | At::Value, b';') => At::BeforeName,
+            (At::End(_) | At::Value, _) if space => At::End(true),
+            (At::BeforeName, _) if space => At::BeforeName,
+            (At::BeforeName | At::Name, _) if token => At::Name,
+            (At::Name | At::AfterName, b'=') => At::BeforeValue,
+            (At::Name | At::AfterName, _) if space => At::AfterName,
+            (At::BeforeValue, _) if space => At::BeforeValue,
+            (At::BeforeValue, b'"') => At::Quoted,
+            (At::BeforeValue | At::Value, _) if token => At::Value,
+            (At::Quoted, b'"') => At::End(false),
+            (At::Quoted, b'\\') => At::Escaped,
+            (At::Quoted | At::Escaped, _) if legal => At::Quoted,
+            _ => return false,
+        };
+    }
+    matches!(at, At::End(false) | At::Name | At::Value)
+}
+
 fn trailers(bytes: &[u8], mut at: usize, body: Vec<u8>) -> Read<(Vec<u8>, usize)> {
     for left in (0..=TRAILERS).rev() {
         match line(bytes, &mut at) {
             Read::Whole([]) => return Read::Whole((body, at)),
             Read::Whole(trailer)
-                if left > 0 && trailer.len() <= TRAILER_BYTES && Fields::read(vec![trailer]).is_some() => {}
+                if left > 0 && trailer.len() <= LINE_BYTES && Fields::read(vec![trailer]).is_some() => {}
             Read::Whole(_) | Read::Invalid => return Read::Invalid,
             Read::Unfinished => return Read::Unfinished,
         }

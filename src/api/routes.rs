@@ -112,6 +112,10 @@ impl Routes {
 
     fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
         let method = &request.head().method;
+        // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405.
+        if matches!(method, Method::NonStandard(_)) {
+            return Err(Problem::new(501, "this method is not known here; use GET, HEAD, POST or OPTIONS"));
+        }
         if *method == Method::Options && request.path() == "*" {
             return Ok(Decision::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
         }

@@ -11,6 +11,8 @@ use super::request::{MAX_BODY_BYTES, is_token};
 const MAX_LINE_BYTES: usize = 1_024;
 /// The most trailer lines.
 const MAX_TRAILERS: usize = 16;
+/// The most bytes of chunk extensions of one body. They are ignored, and a chunk of one byte may have a whole line of them.
+const MAX_EXTENSION_BYTES: usize = 4 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expects {
@@ -29,11 +31,13 @@ enum Expects {
 pub struct Chunked {
     expects: Expects,
     body: Vec<u8>,
+    /// The bytes of chunk extensions so far.
+    extension_bytes: usize,
 }
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self { expects: Expects::Size, body: Vec::new() }
+        Self { expects: Expects::Size, body: Vec::new(), extension_bytes: 0 }
     }
 }
 
@@ -78,7 +82,7 @@ impl Chunked {
 
     fn line(&mut self, line: &[u8]) -> Result<(), Problem> {
         self.expects = match self.expects {
-            Expects::Size => match chunk_size(line)? {
+            Expects::Size => match self.size(line)? {
                 0 => Expects::Trailer(MAX_TRAILERS),
                 size if size > MAX_BODY_BYTES - self.body.len() => return Err(body_too_large()),
                 size => Expects::Data(size),
@@ -91,6 +95,21 @@ impl Chunked {
             _ => return Err(malformed()),
         };
         Ok(())
+    }
+
+    /// Parses the line of a chunk: its size, and extensions, which are ignored (RFC 9112, section 7.1.1).
+    fn size(&mut self, line: &[u8]) -> Result<usize, Problem> {
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (size, extensions) = line.split_at(digits);
+        if line.len() > MAX_LINE_BYTES || !are_extensions(extensions) {
+            return Err(malformed());
+        }
+        self.extension_bytes += extensions.len();
+        if self.extension_bytes > MAX_EXTENSION_BYTES {
+            let detail = format!("send at most {MAX_EXTENSION_BYTES} bytes of chunk extensions");
+            return Err(Problem::new(413, detail));
+        }
+        chunk_size(size)
     }
 }
 
@@ -106,9 +125,51 @@ fn is_field(line: &[u8]) -> bool {
     is_token(name) && value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
-/// Parses one to eight hexadecimal digits. Chunk extensions are rejected: none is known here.
+/// Whether the bytes are chunk extensions: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112,
+/// section 7.1.1). Every other text could hide a line end from another reader.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        let Some(after) = without_space(rest).strip_prefix(b";") else { return false };
+        let Some(after) = after_token(without_space(after)) else { return false };
+        rest = after;
+        if let Some(value) = without_space(after).strip_prefix(b"=") {
+            let value = without_space(value);
+            let end = if value.starts_with(b"\"") { after_quoted_string(value) } else { after_token(value) };
+            let Some(after) = end else { return false };
+            rest = after;
+        }
+    }
+    true
+}
+
+/// What follows spaces and tabs.
+fn without_space(bytes: &[u8]) -> &[u8] {
+    let spaces = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &bytes[spaces..]
+}
+
+/// What follows a token.
+fn after_token(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes.iter().take_while(|byte| is_token(&[**byte])).count();
+    (length > 0).then(|| &bytes[length..])
+}
+
+/// What follows a quoted string (RFC 9110, section 5.6.4), which begins with its quote.
+fn after_quoted_string(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = 1;
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(&bytes[at + 1..]),
+            b'\\' if matches!(bytes.get(at + 1)?, b'\t' | b' '..=b'~' | 0x80..) => at += 2,
+            b'\t' | b' '..=b'[' | b']'..=b'~' | 0x80.. => at += 1,
+            _ => return None,
+        }
+    }
+}
+
+/// Parses one to eight hexadecimal digits.
 fn chunk_size(line: &[u8]) -> Result<usize, Problem> {
-    if line.is_empty() || line.len() > 8 || !line.iter().all(u8::is_ascii_hexdigit) {
+    if line.is_empty() || line.len() > 8 {
         return Err(malformed());
     }
     let digits = std::str::from_utf8(line).map_err(|_| malformed())?;
@@ -158,12 +219,71 @@ mod tests {
 
     #[test]
     fn malformed_sizes_and_line_ends_are_rejected() {
-        for size in ["+5", " 5", "5 ", "5;x=y", "0x5", "-1", "", "g", "123456789", "FFFFFFFFFFFFFFFFFF"] {
+        for size in ["+5", " 5", "5 ", "5;", "0x5", "-1", "", "g", "123456789", "FFFFFFFFFFFFFFFFFF"] {
             assert_eq!(read(format!("{size}\r\nhello\r\n0\r\n\r\n").as_bytes()), Err(400), "{size}");
         }
         assert_eq!(read(b"5\nhello\r\n"), Err(400));
         assert_eq!(read(b"5\r\nhelloX\r\n"), Err(400));
         assert_eq!(read(b"5\r\nhello\n0\r\n\r\n"), Err(400));
+    }
+
+    #[test]
+    fn extensions_are_ignored_if_they_are_well_formed() {
+        let with = |extensions: &str| format!("5{extensions}\r\nhello\r\n0{extensions}\r\n\r\n");
+        for extensions in [
+            ";x",
+            ";x=y",
+            " ; x",
+            ";x = y\t;z",
+            ";x=\"\"",
+            ";x=\"a;\\\"b\\\\\" ; y",
+            ";x=\"\u{e4}\"",
+            ";!#$%&'*+-.^_`|~",
+        ] {
+            assert_eq!(
+                read(with(extensions).as_bytes()).map(|(body, _)| body),
+                Ok(Some(b"hello".to_vec())),
+                "{extensions}"
+            );
+        }
+        for extensions in [
+            ";",
+            ";;x",
+            ";=y",
+            ";x=",
+            ";x;",
+            ";x ",
+            " ",
+            ";x y",
+            ";x=y z",
+            ";x=\"",
+            ";x=\"y",
+            ";x=\"\\",
+            ";x=\"y\"z",
+            ";x=\"\u{1}\"",
+            ";\0",
+            ";x\r",
+            ";x=\"\r\"",
+            ";x=\"\\\r\"",
+            ",x",
+            "x;y",
+            ";\u{e4}",
+            ";x\ny",
+            ";x=\"\n\"",
+        ] {
+            assert_eq!(read(with(extensions).as_bytes()), Err(400), "{extensions:?}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_bounded_by_line_and_together() {
+        let line = |bytes: usize| format!("1;{}\r\nx\r\n", "a".repeat(bytes - 2));
+        assert!(read(line(MAX_LINE_BYTES).as_bytes()).is_ok());
+        assert_eq!(read(line(MAX_LINE_BYTES + 1).as_bytes()), Err(400));
+        // Four bytes of them are sizes.
+        let most = line(MAX_LINE_BYTES).repeat(4) + "1;abc\r\nx\r\n";
+        assert!(read(most.as_bytes()).is_ok());
+        assert_eq!(read((most + "1;a\r\nx\r\n").as_bytes()), Err(413));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Parsing of request heads. Stricter than `httparse` where two servers could read the same bytes differently.
 
-use tiny_http::HTTPVersion;
+use tiny_http::{HTTPVersion, Method};
 
 use super::framing::body_length;
 use super::origin::host_name;
@@ -26,8 +26,14 @@ impl Head {
             Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
                 return Err(head_too_large());
             }
-            Err(httparse::Error::Version) => match has_well_formed_version(window) {
-                Some(true) => return Err(Problem::new(505, "use HTTP/1.1")),
+            Err(httparse::Error::Version) => match version(window) {
+                // A later minor version is handled as the latest that is known (RFC 9110, section 6.2).
+                Some(Ok((at, b'1', b'2'..))) => {
+                    let mut known = window.to_vec();
+                    known[at] = b'1';
+                    return Self::parse(&known);
+                }
+                Some(Ok(_)) => return Err(Problem::new(505, "use HTTP/1.1")),
                 None if bytes.len() < MAX_HEAD_BYTES => return Ok(None),
                 _ => return Err(Problem::new(400, "the request line must end in a version, such as HTTP/1.1")),
             },
@@ -54,6 +60,16 @@ impl Head {
         };
         let request = head.request(bytes);
         check_host(request)?;
+        if let Some(authority) = target.authority {
+            // RFC 9112, section 3.2.2, prefers the target's authority. Other servers do not, so both must be the same.
+            if !request.host().is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
+                return Err(Problem::new(400, "the host in the request target must be that of the Host line"));
+            }
+            // RFC 9112, section 3.2.3.
+            if head.method == Method::Connect {
+                return Err(Problem::new(400, "CONNECT names a host and a port, and is not served here"));
+            }
+        }
         let body = body_length(request)?;
         let keep_alive = if head.version >= HTTPVersion(1, 1) {
             !request.has_token("Connection", "close")
@@ -70,15 +86,20 @@ impl Head {
     }
 }
 
-/// Whether the request line ends in a version of the form `HTTP/digit.digit`; `None` while the line is incomplete.
-/// httparse reports an unknown version before the line is complete, and does not distinguish it from a malformed one.
-fn has_well_formed_version(bytes: &[u8]) -> Option<bool> {
+/// The version at the end of the request line: the place of its minor digit, and both digits. An error unless it has the
+/// form `HTTP/digit.digit`; `None` while the line is incomplete. httparse reports an unknown version before the line
+/// is complete, and does not distinguish it from a malformed one.
+fn version(bytes: &[u8]) -> Option<Result<(usize, u8, u8), ()>> {
     let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let start = bytes.iter().position(|byte| !is_end(byte))?;
     let end = start + bytes[start..].iter().position(is_end)?;
     let parts: Vec<&[u8]> = bytes[start..end].split(|byte| *byte == b' ').collect();
-    Some(matches!(parts[..], [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
-        if major.is_ascii_digit() && minor.is_ascii_digit()))
+    Some(match parts[..] {
+        [_, _, [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9']] => {
+            Ok((end - 1, *major, *minor))
+        }
+        _ => Err(()),
+    })
 }
 
 /// 431 for a head beyond [`MAX_HEAD_BYTES`] or [`MAX_HEADERS`].
@@ -169,6 +190,47 @@ mod tests {
         assert_eq!(status("GET / HTTP/x\r\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("GET /\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_later_minor_version_is_handled_as_1_1() {
+        for version in ["HTTP/1.2", "HTTP/1.9"] {
+            let whole = format!("\r\nGET /log?after=1 {version}\r\nHost: x\r\n\r\n");
+            for end in 0..whole.len() {
+                assert!(parse(&whole[..end]).unwrap().is_none(), "{end}");
+            }
+            let head = parse(&whole).unwrap().unwrap();
+            let request = head.request(whole.as_bytes());
+            assert_eq!((head.version.clone(), head.keep_alive, head.length), (HTTPVersion(1, 1), true, whole.len()));
+            assert_eq!((request.path(), request.parameter("after"), request.host()), ("/log", Some("1"), Some("x")));
+        }
+        assert_eq!(status("GET / HTTP/1.2\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn the_absolute_form_is_taken_when_it_names_the_host() {
+        let get = |target: &str, host: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        for (target, host, path) in [
+            ("http://x/orders", "x", "/orders"),
+            ("HTTP://X:3000/orders?since=", "x:3000", "/orders"),
+            ("http://[::1]:1/", "[::1]:1", "/"),
+            ("http://x", "x", "/"),
+            ("http://x?after=2", "x", "/"),
+        ] {
+            let text = get(target, host);
+            let head = parse(&text).unwrap().unwrap();
+            assert_eq!(head.request(text.as_bytes()).path(), path, "{target}");
+        }
+        for (target, host) in [
+            ("http://x/", "y"),
+            ("http://x/", "x:80"),
+            ("http://x:80/", "x"),
+            ("http://u@x/", "x"),
+            ("https://x/", "x"),
+        ] {
+            assert_eq!(status(&get(target, host)), 400, "{target}");
+        }
+        assert_eq!(status("GET http://x/ HTTP/1.0\r\n\r\n"), 400);
     }
 
     #[test]

@@ -7,22 +7,40 @@ pub(super) struct Target<'a> {
     pub(super) path: &'a str,
     /// What follows the question mark.
     pub(super) query: &'a str,
+    /// The host and port of the absolute form.
+    pub(super) authority: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
-    /// Parses the origin form or `*`. The absolute form is rejected, although RFC 9112, section 3.2.2, allows it: it is
-    /// a request to a proxy, and servers differ on whether its authority or the `Host` line counts.
+    /// Parses the origin form, `*`, or the absolute form with the scheme `http`, whose authority the caller compares with
+    /// the `Host` line.
     pub(super) fn parse(target: &'a str) -> Result<Self, Problem> {
         if !target.is_ascii() || target.contains('#') {
             return Err(Problem::new(400, "the request target must be ASCII and have no fragment"));
         }
-        if !target.starts_with('/') && target != "*" {
+        let (authority, origin) = match split_absolute(target) {
+            Some((authority, origin)) => (Some(authority), origin),
+            None => (None, target),
+        };
+        let (path, query) = origin.split_once('?').unwrap_or((origin, &origin[origin.len()..]));
+        // An absolute form without a path means the root: the slash is one of those behind the scheme.
+        let path = if authority.is_some() && path.is_empty() { &target[SCHEME.len() - 1..SCHEME.len()] } else { path };
+        if !path.starts_with('/') && target != "*" {
             return Err(Problem::new(400, "the request target must be a path such as /orders/A1; Host names the host"));
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, &target[target.len()..]));
         check_escapes(path)?;
-        Ok(Self { path, query })
+        Ok(Self { path, query, authority })
     }
+}
+
+/// How the absolute form begins, in any case.
+const SCHEME: &str = "http://";
+
+/// The authority, and what follows it, of a target in absolute form (RFC 9112, section 3.2.2).
+fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_at_checked(SCHEME.len())?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| rest.split_at(end))
 }
 
 /// Rejects escapes that another server could decode to a different path: malformed ones, and those of a slash,
@@ -53,8 +71,10 @@ mod tests {
     #[test]
     fn a_target_that_could_be_read_as_another_is_rejected() {
         for target in [
-            "http://x/orders",
-            "http://x",
+            "https://x/orders",
+            "http:/x",
+            "http:x",
+            "http://x/a%2fb",
             "x:80",
             "//a%2fb",
             "/a%2Fb",
@@ -75,7 +95,9 @@ mod tests {
         ] {
             assert_eq!(Target::parse(target).err().map(|problem| problem.status()), Some(400), "{target}");
         }
-        for target in ["/", "*", "/a%20b", "/orders?x=%2F%2e", "/a?b?c", "/a~b"] {
+        for target in
+            ["/", "*", "/a%20b", "/orders?x=%2F%2e", "/a?b?c", "/a~b", "http://x", "HTTP://x:1/a?b", "http://?"]
+        {
             assert!(Target::parse(target).is_ok(), "{target}");
         }
     }

@@ -68,7 +68,7 @@ impl Listeners {
         }
     }
 
-    /// Waits until no connection is in a request. Those that still wait for one after [`WAKE_TICK`] are woken.
+    /// Waits until no connection is in a request. Those that still wait for one after `WAKE_TICK` are woken.
     pub fn wait_for_requests(&self, deadline: Instant) {
         while !self.connections.wait_for_requests(deadline.min(Instant::now() + WAKE_TICK)) && Instant::now() < deadline
         {

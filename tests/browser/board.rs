@@ -69,6 +69,39 @@ fn choosing_a_category_shows_its_products_and_their_totals() {
 }
 
 #[test]
+fn an_address_with_an_unknown_category_says_so_in_plain_words_and_offers_the_list() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    for (name, shown) in [("elektronics", "elektronics".to_owned()), (&"x".repeat(3_000), "x".repeat(40) + "…")] {
+        browser.open(&format!("http://{}/#{name}", server.addr()));
+        browser.until(DEADLINE, "!document.querySelector('#problem').hidden");
+        let said = browser.run("return document.querySelector('#problem-text').textContent");
+        assert_eq!(said, format!("There is no category “{shown}”. Please choose one from the list."));
+        browser.until(DEADLINE, "document.querySelector('#category').options.length === 3");
+        assert_eq!(browser.run("return document.activeElement.id"), "category");
+        // The text goes with the choice.
+        browser.click("#category > option[value=electronics]");
+        browser.until(DEADLINE, &total_is("A1", 3));
+        browser.until(DEADLINE, "document.querySelector('#problem').hidden");
+    }
+}
+
+#[test]
+fn a_product_without_a_price_shows_no_empty_tag() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    assert_eq!(server.client().post("/confectionery", r#"{"name":"Sample"}"#).status, 200);
+    open_board(&browser, &server, "confectionery");
+    browser.until(DEADLINE, &total_is("B2", 0));
+    let widths = browser.run(
+        "return ['B1', 'B2'].map((id) =>
+           document.querySelector(`product-item[data-id=${id}] > [slot=rrp]`).getBoundingClientRect().width)",
+    );
+    assert!(widths[0].as_f64().is_some_and(|width| width > 10.0), "{widths}");
+    assert_eq!(widths[1], 0);
+}
+
+#[test]
 fn an_order_shows_within_a_second() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();
@@ -224,9 +257,8 @@ fn switching_category_leaves_nothing_of_the_former_behind() {
     assert_eq!(ids(&browser), json!(["A1", "A2"]));
     browser.run("location.hash = '#hats'");
     browser.until(DEADLINE, &state_is("idle"));
-    let detail = server.client().get("/hats").problem(404);
     let said = browser.run("return document.querySelector('#problem-text').textContent");
-    assert_eq!(said, detail);
+    assert_eq!(said, "There is no category “hats”. Please choose one from the list.");
     assert_eq!(ids(&browser), json!([]));
 }
 

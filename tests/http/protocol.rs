@@ -208,9 +208,9 @@ fn options_tells_the_methods() {
 fn a_target_that_two_readers_could_read_differently_is_refused() {
     let server = Server::start();
     for target in [
-        "http://localhost:3000/categories",
-        "http://localhost:3000",
-        "https://localhost/categories",
+        "http://localhost/categories",
+        "http://localhost:3001",
+        "https://localhost:3000/categories",
         "localhost:3000",
         "/categories#x",
         "/orders%2felectronics",

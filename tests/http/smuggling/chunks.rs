@@ -45,16 +45,30 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
         "1000000000000000c",
         "fffffffffffffff4",
         "Ｃ",
-        // Chunk extensions, which no client of this server needs; each of these has hidden a line end from some parser.
+        // Malformed chunk extensions; each of these has hidden a line end from some parser.
         "c;",
-        "c;x",
-        "c;x=y",
-        "c ;x=y",
-        "c; x",
+        "c;;x",
+        "c;x;",
+        "c;x=",
+        "c;=y",
+        "c;x ",
+        "c;x y",
+        "c;x=y z",
+        "c,x",
+        "c x",
+        "c;x=\"",
+        "c;x=\"y",
         "c;x=\"\\\"",
+        "c;x=\"y\"z",
+        "c;x=\"\r\"",
+        "c;x=\"\n\"",
+        "c;x=\"\r\n\"",
+        "c;x=\"\\\r\n\"",
         "c;\0",
         "c;x\r",
         "c;x\ny",
+        "c;x\n",
+        "c;ä",
         // The end of the line.
         "c\r",
         "c\r\r",
@@ -82,16 +96,37 @@ fn chunks_that_two_readers_could_cut_differently_are_refused() {
         format!("c\r\n{BODY}\r\n-0\r\n\r\n"),
         format!("c\r\n{BODY}\r\n0x0\r\n\r\n"),
         format!("c\r\n{BODY}\r\n0 \r\n\r\n"),
-        format!("c\r\n{BODY}\r\n0;x\r\n\r\n"),
+        format!("c\r\n{BODY}\r\n0;\r\n\r\n"),
+        format!("c;x\n{BODY}\r\n0\r\n\r\n"),
+        format!("c;x\r{BODY}\r\n0\r\n\r\n"),
+        format!("c;{}\r\n{BODY}\r\n0\r\n\r\n", "x".repeat(1_100)),
         format!("c\r\n{BODY}\r\n000000000\r\n\r\n"),
         format!("c\r\n{BODY}\r\n\r\n0\r\n\r\n"),
     ] {
         shapes.push(Shape::new(chunks(&body), MALFORMED));
     }
-    for size in ["ffffffff", "10001", "FFFFFFF4"] {
+    for size in ["ffffffff", "10001", "FFFFFFF4", "10001;x"] {
         shapes.push(Shape::new(chunks(&format!("{size}\r\n{BODY}\r\n0\r\n\r\n")), TOO_LARGE));
     }
+    let extended = BODY.chars().map(|byte| format!("1;{}\r\n{byte}\r\n", "x".repeat(500))).collect::<String>();
+    shapes.push(Shape::new(chunks(&format!("{extended}0\r\n\r\n")), TOO_LARGE));
     expect_all_refused("chunks", &shapes);
+}
+
+/// RFC 9112, section 7.1.1: a recipient ignores chunk extensions that it does not know.
+#[test]
+fn well_formed_chunk_extensions_are_ignored_and_the_next_request_is_framed_by_its_own_head() {
+    let server = Server::start();
+    let mut client = server.client();
+    let all = [";x", ";x=y", " ; x = y", ";x=\"\"", ";x=\"; \\\"0\"", ";a;b=c;d", ";x=\"\u{fc}\""];
+    for extensions in all {
+        let body = format!("5{extensions}\r\n{{\"amo\r\n7\r\nunt\":1}}\r\n0{extensions}\r\n\r\n");
+        client.write([&chunks(&body), SMUGGLED].concat());
+        for _ in 0..2 {
+            assert_eq!(client.reply().text(), "{\"ok\":true}", "{extensions}");
+        }
+    }
+    assert_eq!(server.total("A1"), 3 + 2 * all.len() as i64);
 }
 
 #[test]

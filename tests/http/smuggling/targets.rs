@@ -1,6 +1,7 @@
 //! Request lines and `Host` headers that two parsers could understand differently.
 
 use super::{Shape, expect_all_refused};
+use crate::common::{Client, Server};
 
 const MALFORMED: &[u16] = &[400];
 /// A valid version that is not supported.
@@ -84,10 +85,19 @@ fn a_malformed_host_is_refused() {
 #[test]
 fn targets_that_are_no_plain_path_are_refused() {
     let targets = [
-        "http://localhost/categories",
-        "http://localhost",
+        // The absolute form, unless it names the host of the `Host` line.
         "http://localhost:3000/",
-        "HTTP://localhost/",
+        "http://localhost:80/categories",
+        "http://localhost.elsewhere/",
+        "http://localhost@elsewhere/",
+        "http://localhost,elsewhere/",
+        "http://localhost\\elsewhere/",
+        "http://LOCALHOST./",
+        "http:///categories",
+        "http://?localhost",
+        "http://localhost#/",
+        "http://localhost%2fcategories",
+        "http://localhost/%2e%2e/categories",
         "https://localhost/categories",
         "http://user@localhost/",
         "http:/categories",
@@ -124,6 +134,70 @@ fn targets_that_are_no_plain_path_are_refused() {
         shapes.push(Shape::new(format!("CONNECT {authority} HTTP/1.1\r\nHost: localhost\r\n\r\n"), MALFORMED));
     }
     expect_all_refused("targets", &shapes);
+}
+
+/// RFC 9112, section 3.2.2: a server accepts the absolute form. It is taken when both hosts are the same.
+#[test]
+fn an_absolute_target_that_names_the_host_is_its_path() {
+    let server = Server::start();
+    let mut client = server.client();
+    let ask = |client: &mut Client, target: &str, host: &str| {
+        client.request("GET", target, &[("Host", host)], b"").text().to_owned()
+    };
+    let categories = ask(&mut client, "/categories", "localhost");
+    for (target, host) in [
+        ("http://localhost/categories", "localhost"),
+        ("HTTP://LocalHost:3000/categories", "localhost:3000"),
+        ("http://[::1]:1/categories", "[::1]:1"),
+    ] {
+        assert_eq!(ask(&mut client, target, host), categories, "{target}");
+    }
+    let log = "{\"seq\":1";
+    client.order("A1", 1);
+    assert!(ask(&mut client, "http://localhost/log?after=0", "localhost").starts_with(log));
+    let page = ask(&mut client, "/", "localhost");
+    for target in ["http://localhost", "http://localhost/", "http://localhost?x"] {
+        assert_eq!(ask(&mut client, target, "localhost"), page, "{target}");
+    }
+    // The check of the `Host` line applies.
+    let elsewhere = [("Host", "elsewhere.example")];
+    client.request("GET", "http://elsewhere.example/categories", &elsewhere, b"").problem(421);
+}
+
+/// RFC 9110, section 6.2: a server answers a later minor version as it does the latest that it knows.
+#[test]
+fn a_later_minor_version_is_answered_as_1_1() {
+    let server = Server::start();
+    let mut client = server.client();
+    for version in ["HTTP/1.2", "HTTP/1.9", "HTTP/1.1"] {
+        client.write(format!("GET /categories {version}\r\nHost: localhost\r\n\r\n"));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.version.as_str(), reply.says_close()), (200, "HTTP/1.1", false), "{version}");
+    }
+    client.write(
+        "POST /orders/A1 HTTP/1.2\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(client.reply().status, 100);
+    client.write("c\r\n{\"amount\":1}\r\n0\r\n\r\n");
+    assert_eq!(client.reply().text(), "{\"ok\":true}");
+}
+
+/// RFC 9110, section 9.1: 501 for a method that is not recognized, 405 for one that is not allowed.
+#[test]
+fn a_method_that_is_not_recognized_is_answered_501_and_the_connection_goes_on() {
+    let server = Server::start();
+    let mut client = server.client();
+    for method in ["FOO", "get", "PROPFIND", "G", "M-SEARCH"] {
+        for path in ["/", "/categories", "/orders/A1", "/nowhere"] {
+            client.request(method, path, &[], b"").problem(501);
+        }
+        client.request(method, "/orders/A1", &[("Content-Type", "application/json")], b"{\"amount\":1}").problem(501);
+    }
+    for method in ["PUT", "DELETE", "PATCH", "TRACE"] {
+        assert!(client.request(method, "/categories", &[], b"").header("allow").is_some(), "{method}");
+    }
+    assert_eq!(client.total("A1"), 3);
 }
 
 #[test]
@@ -243,7 +317,7 @@ fn malformed_request_lines_are_refused() {
         ]
         .map(|line| format!("{line}\r\nHost: localhost\r\n\r\n")),
     );
-    for version in ["HTTP/0.9", "HTTP/1.2", "HTTP/1.9", "HTTP/2.0", "HTTP/2.1", "HTTP/3.0", "HTTP/9.9", "HTTP/0.0"] {
+    for version in ["HTTP/0.9", "HTTP/2.0", "HTTP/2.1", "HTTP/3.0", "HTTP/9.9", "HTTP/0.0"] {
         shapes.push(Shape::new(format!("GET /categories {version}\r\nHost: localhost\r\n\r\n"), NO_VERSION));
     }
     shapes.push(Shape::new("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", NO_VERSION));
