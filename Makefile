@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture fuzz bench bench-peers deps clean
+.PHONY: run echo build test check audit power torture mutants fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -50,6 +50,12 @@ CHAOS_SECONDS ?= 60
 torture:
 	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test durability torture:: -- --nocapture
 	ORDERCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --quiet --test durability chaos:: -- --nocapture
+
+# Changes the code in one place at a time and runs the tests: a random sample of MUTANTS changes, each of which a test should
+# notice; tests/mutants.sh says what it needs.
+MUTANTS ?= 200
+mutants:
+	CARGO="$(CARGO)" MUTANTS="$(MUTANTS)" tests/mutants.sh
 
 # Each fuzz target for FUZZ_SECONDS (60); fuzz/run.sh says what it needs.
 FUZZ_SECONDS ?= 60

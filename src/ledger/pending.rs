@@ -102,3 +102,21 @@ pub(super) fn digest(orders: &[Order]) -> i64 {
     }
     hash.cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::catalog::ProductIndex;
+    use crate::tally::order::Amount;
+
+    /// FNV-1a, computed by another program. A file keeps digests, so they are the same for ever.
+    #[test]
+    fn the_digest_of_a_batch_depends_on_every_product_amount_and_key_and_never_changes() {
+        let order = |product, amount, key| Order {
+            product: ProductIndex(product),
+            amount: Amount::new(amount).unwrap(),
+            key: Key::new(key),
+        };
+        assert_eq!(digest(&[order(0, 1, ""), order(258, -2, "k")]), 5_412_283_417_534_817_387);
+    }
+}

@@ -165,3 +165,23 @@ fn an_order_does_not_wait_behind_an_endless_row_of_repeats() {
     bench.commit_ends(Ok(()));
     assert_eq!(received(&waiting), Ok(()));
 }
+
+#[test]
+fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
+    let bench = Bench::new(None, 0);
+    let first = bench.submit(order(1, None));
+    assert_eq!(bench.commit_begins(), 1);
+    let batch = |count: usize| {
+        let (reply, outcome) = Reply::channel();
+        let orders = vec![order(1, None); count];
+        bench.handle.jobs.send(Job::Batch { orders, key: None, reply }).expect("the ledger runs");
+        outcome
+    };
+    let waiting = [batch(MAX_BATCH - 24), batch(23), batch(1), bench.submit(order(1, None))];
+    for changes in [MAX_BATCH, 1] {
+        bench.commit_ends(Ok(()));
+        assert_eq!(bench.commit_begins(), changes);
+    }
+    bench.commit_ends(Ok(()));
+    assert_eq!([&first].into_iter().chain(&waiting).map(received).collect::<Vec<_>>(), vec![Ok(()); 5]);
+}

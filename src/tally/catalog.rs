@@ -301,6 +301,55 @@ mod tests {
     }
 
     #[test]
+    fn names_prefixes_and_ids_end_at_their_limits() {
+        assert_eq!((MAX_ID_BYTES, MAX_PRODUCTS), (64, 10_000));
+        let mut catalog = Catalog::default();
+        let (longest, half) = ("n".repeat(64), "P".repeat(32));
+        assert!(catalog.add_category(&format!("{longest}n"), "A").is_err());
+        assert!(catalog.add_category(&longest, &format!("{half}P")).is_err());
+        for prefix in ["", "A.", "ä"] {
+            assert!(catalog.add_category(&longest, prefix).is_err(), "{prefix:?}");
+        }
+        let category = catalog.add_category(&longest, &half).unwrap();
+        assert_eq!((catalog.categories().len(), catalog.find_category(&longest)), (1, Some(category)));
+        assert!(catalog.add_product(category, &format!("{longest}n"), details("x")).is_err());
+        let other = catalog.add_category("other_1-2", "O_1-2").unwrap();
+        let index = catalog.add_product(other, &longest, details("x")).unwrap();
+        assert_eq!((catalog.product(index).category, catalog.category(other).products.len()), (other, 1));
+    }
+
+    #[test]
+    fn each_text_ends_at_its_limit() {
+        let check = |name: usize, rrp: usize, info: usize| {
+            Details { name: "n".repeat(name), rrp: "r".repeat(rrp), info: "i".repeat(info) }.check()
+        };
+        assert_eq!((check(1, 0, 0), check(200, 200, 2_000)), (Ok(()), Ok(())));
+        for (beyond, what) in [(check(201, 1, 1), "name"), (check(1, 201, 1), "rrp"), (check(1, 1, 2_001), "info")] {
+            assert!(beyond.as_ref().is_err_and(|error| error.to_string().starts_with(what)), "{beyond:?}");
+        }
+        assert!(check(0, 1, 1).is_err());
+    }
+
+    #[test]
+    fn all_texts_together_are_bounded() {
+        let texts = |name: usize, rrp: usize, info: usize| Details {
+            name: "n".repeat(name),
+            rrp: "r".repeat(rrp),
+            info: "i".repeat(info),
+        };
+        let mut catalog = Catalog::default();
+        let one = catalog.add_category("one", "A").unwrap();
+        // 4 MiB are 1,747 products of 2,400 bytes and 1,504 more.
+        for number in 0..1_747 {
+            catalog.add_product(one, &format!("A{number}"), texts(200, 200, 2_000)).unwrap();
+        }
+        let error = catalog.check_product("more", &texts(2, 3, 1_500)).unwrap_err();
+        assert!(error.to_string().contains("4194304 bytes"), "{error}");
+        catalog.add_product(one, "last", texts(1, 3, 1_500)).unwrap();
+        assert!(catalog.add_product(one, "more", texts(1, 0, 0)).is_err());
+    }
+
+    #[test]
     fn the_number_of_products_is_bounded() {
         let mut catalog = Catalog::default();
         let one = catalog.add_category("one", "A").unwrap();

@@ -2,7 +2,7 @@
 //! server recovers when there is space again.
 
 use crate::common::load::parse_total;
-use crate::common::{Server, WebSocket};
+use crate::common::{DEADLINE, Server, WebSocket, wait_until};
 use std::process::Command;
 
 const ORDER: &str = "{\"amount\":1}";
@@ -83,4 +83,30 @@ fn the_limit_on_file_sizes_refuses_orders_and_does_not_end_the_server() {
     server.client().post("/orders/A1", ORDER).problem(503);
     assert!(server.is_running());
     assert_eq!(server.total("A1"), 3 + taken);
+}
+
+#[test]
+fn a_full_disk_and_its_end_are_logged_once_a_minute() {
+    let server = Server::builder().shell("trap '' XFSZ").start();
+    let limit_files_to = |bytes: &str| {
+        let limit = format!("--fsize={bytes}:");
+        let status = Command::new("prlimit").args([&format!("--pid={}", server.pid()), &limit]).status();
+        assert!(status.expect("prlimit runs").success());
+    };
+    let logged = |line: &str| server.log().matches(line).count();
+    let mut client = server.client();
+    for _ in 0..2 {
+        client.order("A1", 1);
+        limit_files_to("0");
+        for _ in 0..3 {
+            client.post("/orders/A1", ORDER).problem(503);
+        }
+        wait_until(DEADLINE, "it is logged", || logged("a commit failed, orders are rejected") > 0);
+        limit_files_to("unlimited");
+        for _ in 0..3 {
+            client.order("A1", 1);
+        }
+        wait_until(DEADLINE, "its end is logged", || logged("commits succeed again") > 0);
+    }
+    assert_eq!((logged("a commit failed"), logged("commits succeed again")), (1, 1), "{}", server.log());
 }
