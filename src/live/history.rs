@@ -36,9 +36,10 @@ pub struct ReplayPage {
 pub enum Orders {
     /// These orders, oldest first.
     Read(Vec<Publication>),
-    /// The log no longer has the first of them.
-    Deleted,
-    /// The log cannot be read now, for example because no descriptor is left.
+    /// The log no longer has the first of them; or the disk fails or is full since the start, which may last, and current
+    /// totals are better than none.
+    Lost,
+    /// The log cannot be opened now, for example because no descriptor is left.
     Unreadable,
 }
 
@@ -118,14 +119,15 @@ impl Queries {
                     Query::Replay(subscriber, _) if subscriber.is_closed() => {}
                     Query::Replay(subscriber, after) => {
                         let orders = match log.read(|reader| reader.publications(after, REPLAY_PAGE)) {
-                            Some(Some(publications)) => Orders::Read(publications),
-                            Some(None) => Orders::Deleted,
-                            None => Orders::Unreadable,
+                            Ok(Some(publications)) => Orders::Read(publications),
+                            Ok(None) => Orders::Lost,
+                            Err(error) if error.is_io_error() => Orders::Lost,
+                            Err(_) => Orders::Unreadable,
                         };
                         sink.take_page(ReplayPage { subscriber, after, orders });
                     }
                     Query::Log { after, limit, reply } => {
-                        if let Some(mut page) = log.read(|reader| reader.page(after, limit)) {
+                        if let Ok(mut page) = log.read(|reader| reader.page(after, limit)) {
                             // The log shows no order before the feeds do. Read after the page, so that orders which
                             // were published meanwhile stay in it.
                             let published = sink.published();
@@ -152,15 +154,13 @@ struct OpenLog {
 }
 
 impl OpenLog {
-    fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Option<T> {
+    fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let result = self.open().and_then(|reader| read(reader).map_err(StoreError::from));
-        result
-            .inspect_err(|error| {
-                if self.throttle.allows() {
-                    log::warn!("the log of orders cannot be read: {error:#}");
-                }
-            })
-            .ok()
+        result.inspect_err(|error| {
+            if self.throttle.allows() {
+                log::warn!("the log of orders cannot be read: {error:#}");
+            }
+        })
     }
 
     fn open(&mut self) -> Result<&LogReader, StoreError> {

@@ -128,6 +128,11 @@ impl StoreError {
         self.reason().cause()?.downcast_ref::<rusqlite::Error>()?.sqlite_error_code()
     }
 
+    /// Whether the disk did not read or write what it was asked to.
+    pub(crate) fn is_io_error(&self) -> bool {
+        self.sqlite_code() == Some(ErrorCode::SystemIoFailure)
+    }
+
     /// Whether the file cannot be written where it is, while nothing is known to be wrong with what it holds.
     pub(crate) fn forbids_writing_only(&self) -> bool {
         let is_read_only = |reason: &Reason| {

@@ -2,7 +2,7 @@
 //! rejected with 507, everything else goes on, and orders are accepted again as soon as there is space.
 
 use crate::common::load::{parse_total, turn};
-use crate::common::{DEADLINE, Server, SmallDisk, TempDir, WebSocket, ordercast, skip, wait_until};
+use crate::common::{DEADLINE, Form, Positional, Server, SmallDisk, TempDir, WebSocket, ordercast, skip, wait_until};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -124,7 +124,12 @@ fn fill_up(disk: &SmallDisk) -> PathBuf {
 fn a_server_starts_on_a_full_disk_and_takes_orders_when_there_is_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let mut server = Server::builder().data(&disk.path().join("data")).start();
+    let mut feed = Positional::open(Form::WebSocket, server.addr(), "/orders/electronics", None);
+    feed.take(2);
     server.client().order("A1", 4);
+    let position = feed.take(1).pop().and_then(|step| step.position).expect("a position");
+    server.client().order("B1", 1);
+    server.client().order("B1", -1);
     for ending in ["TERM", "KILL"] {
         server.signal(ending);
         server.wait(DEADLINE);
@@ -132,6 +137,10 @@ fn a_server_starts_on_a_full_disk_and_takes_orders_when_there_is_room() {
         server.restart();
         assert_eq!(server.total("A1"), 7, "{ending}");
         WebSocket::open(server.addr(), "/orders/electronics").texts(2);
+        if ending == "TERM" {
+            // A client that was there before gets totals too, although the log cannot be read.
+            WebSocket::open(server.addr(), &format!("/orders/electronics?since={position}")).texts(2);
+        }
         let reply = server.client().post("/orders/A1", "{\"amount\":1,\"key\":\"k\"}");
         reply.problem(507);
         let ready = server.client().get("/readyz");

@@ -89,7 +89,7 @@ impl Fanout {
                 }
                 self.send_orders(&subscriber, at, &publications);
             }
-            Orders::Deleted => self.lag_from(&subscriber, SNAPSHOT),
+            Orders::Lost => self.lag_from(&subscriber, SNAPSHOT),
             // Its client resumes later, from its last position.
             Orders::Unreadable => finish(&subscriber, self.groups[at].format(), json::LOG_UNREADABLE),
         }

@@ -31,10 +31,10 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     };
     assert_eq!(pages_asked_for(), 1);
     // One that it has not asked for changes nothing.
-    handle.take_page(ReplayPage { subscriber: subscriber.clone(), after: 5, orders: Orders::Deleted });
+    handle.take_page(ReplayPage { subscriber: subscriber.clone(), after: 5, orders: Orders::Lost });
     assert_eq!(pages_asked_for(), 1);
     handle.move_to(subscriber.clone(), Subscription { feed: Feed::Category(CategoryIndex(0)), ..subscription });
-    handle.take_page(ReplayPage { subscriber: subscriber.clone(), after: 3, orders: Orders::Deleted });
+    handle.take_page(ReplayPage { subscriber: subscriber.clone(), after: 3, orders: Orders::Lost });
     assert_eq!(pages_asked_for(), 1, "it got a snapshot");
     drop(client);
     handle.stop();
