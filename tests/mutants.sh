@@ -35,7 +35,8 @@ echo "$(wc -l <"$work/sample") of $(wc -l <"$work/all") mutants, MUTANTS_SEED=$s
 # Tests that wait for a deadline of the server, or put load on it.
 slow="deadlines:: shutdown:: hostile:: starvation:: signals:: disk_faults:: power_loss:: torture:: crash:: shop:: no_room::
     full_disk:: slow_subscriber:: resume_load:: fanout_load:: paced_load:: history:: read_after_write:: moving:: events_end::
-    the_session_of_a_removed_token"
+    chaos:: data_check:: displaced:: log_size:: unread:: resume_far:: terminal:: standard_streams:: backup::
+    the_session_of_a_removed_token endless_frames a_flood_of"
 # Writes the configuration for a run of the binaries that cover this code, without the tests that are named. All binaries
 # are built, with the echo that the tests of sessions drive.
 configure_without() {
