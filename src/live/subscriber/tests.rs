@@ -53,6 +53,59 @@ fn read_all(mut client: TcpStream) -> thread::JoinHandle<String> {
     })
 }
 
+fn buffer(bytes: usize) -> Arc<Buffer> {
+    totals("x".repeat(bytes), 1)
+}
+
+#[test]
+fn only_the_buffers_behind_the_first_wait() {
+    let mut outbox = Outbox::default();
+    assert_eq!(outbox.drained(), Drained::Done);
+    for bytes in [7, 20, 3] {
+        outbox.push(buffer(bytes), 5);
+    }
+    assert_eq!((outbox.sent, outbox.waiting_bytes, outbox.drained()), (5, 23, Drained::Blocked));
+    for waiting in [3, 0, 0] {
+        outbox.pop();
+        assert_eq!((outbox.sent, outbox.waiting_bytes), (0, waiting));
+    }
+    assert_eq!((outbox.queue.capacity(), outbox.drained()), (0, Drained::Done));
+    outbox.missed_from = Some(1);
+    assert_eq!(outbox.drained(), Drained::MustCatchUp);
+    outbox.is_closed = true;
+    assert_eq!(outbox.drained(), Drained::Done);
+}
+
+#[test]
+fn room_for_totals_ends_at_a_number_of_buffers_and_of_bytes() {
+    assert_eq!((QUEUE_BUFFERS, RESERVED_BUFFERS, QUEUE_BYTES), (64, 8, 8 * 1024));
+    let mut outbox = Outbox::default();
+    assert!(outbox.has_room(1 << 30));
+    outbox.push(buffer(1), 0);
+    assert!(outbox.has_room(1 << 30), "a snapshot behind the first buffer");
+    outbox.push(buffer(8_000), 0);
+    assert_eq!((outbox.has_room(192), outbox.has_room(193)), (true, false));
+    outbox.pop();
+    for behind in 1..=56 {
+        assert!(outbox.has_room(1), "{behind}");
+        outbox.push(buffer(1), 0);
+    }
+    assert!(!outbox.has_room(1));
+}
+
+#[test]
+fn a_full_socket_is_overdue_when_it_has_taken_nothing_for_the_deadline() {
+    let (_client, subscriber, _watched) = connected();
+    let now = Instant::now();
+    assert!(!subscriber.is_overdue(now + WRITE_DEADLINE));
+    fill(&subscriber);
+    let since = subscriber.outbox().blocked_since.expect("it is full");
+    assert!(!subscriber.is_overdue(since + WRITE_DEADLINE.saturating_sub(Duration::from_nanos(1))));
+    assert!(subscriber.is_overdue(since + WRITE_DEADLINE) && !subscriber.is_overdue(now));
+    // Nothing has been taken since.
+    assert_eq!((subscriber.drain_blocked(), subscriber.outbox().blocked_since), (Drained::Blocked, Some(since)));
+}
+
 #[test]
 fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end() {
     let (client, subscriber, watched) = connected();
