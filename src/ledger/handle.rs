@@ -8,6 +8,7 @@ use crossbeam_channel::{SendTimeoutError, Sender, bounded};
 use super::health::{Health, Readiness};
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
+use crate::store::StoreError;
 use crate::tally::catalog::{CategoryIndex, Details, ProductIndex};
 use crate::tally::order::{Amount, Key};
 
@@ -125,9 +126,9 @@ impl LedgerHandle {
         self.health.readiness()
     }
 
-    /// From now on no order is taken, because the data file is damaged as the text says.
-    pub fn end_orders(&self, why: String) {
-        self.health.end_orders(Rejection::StoreDisplaced(why));
+    /// From now on no order is taken, because of this error of the store.
+    pub fn end_orders(&self, error: &StoreError) {
+        self.health.end_orders(error.into());
     }
 
     fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Outcome {

@@ -14,7 +14,7 @@ mod tests;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
@@ -31,7 +31,7 @@ pub use reply::{Outcome, Reply};
 
 use failure_log::FailureLog;
 use handle::Job;
-use health::Health;
+use health::{HANGING_AFTER, Health};
 use pending::Pending;
 
 /// The most orders that one commit carries, and the most jobs that are looked at before it: more would save little of
@@ -62,6 +62,7 @@ struct Ledger<S> {
     /// Whether the store has put itself in order since the last commit.
     is_at_rest: bool,
     failures: FailureLog,
+    hang_throttle: Throttle,
     keys_throttle: Throttle,
 }
 
@@ -92,6 +93,7 @@ pub fn start(
         publications: Vec::new(),
         is_at_rest: false,
         failures: FailureLog::default(),
+        hang_throttle: Throttle::default(),
         keys_throttle: Throttle::default(),
     };
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
@@ -118,8 +120,8 @@ enum Counted {
 impl<S: Store> Ledger<S> {
     /// Runs until it is stopped; returns what reports that the store is closed.
     fn run(&mut self) -> Option<Sender<()>> {
-        // A store that could not be opened for writing is not ready from the start.
-        let _ = self.inspect();
+        // Lists this run in the file; and a store that cannot be written is not ready from the start.
+        let _ = self.write(&[]);
         loop {
             let mut next = match self.next() {
                 Ok(job) => Some(job),
@@ -182,8 +184,7 @@ impl<S: Store> Ledger<S> {
             let _ = self.write(&[]);
             return;
         }
-        self.store.rest();
-        self.is_at_rest = true;
+        self.is_at_rest = self.store.rest();
         let _ = self.inspect();
     }
 
@@ -265,7 +266,7 @@ impl<S: Store> Ledger<S> {
         }
         match self.store.find_key(key) {
             Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
-            Err(error) => Err(Rejection::from(&error)),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -279,7 +280,7 @@ impl<S: Store> Ledger<S> {
                 }
                 Err(Rejection::KeysFull)
             }
-            Err(error) => Err(Rejection::from(&error)),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -360,15 +361,31 @@ impl<S: Store> Ledger<S> {
         if let Some(reason) = self.health.ended() {
             return Err(reason.clone());
         }
+        let begun = Instant::now();
         self.health.begin();
         let result = ask(&mut self.store);
-        let outcome = result.as_ref().map_err(Rejection::from).copied();
-        let was_failing = self.health.end(&outcome);
-        match &result {
-            Ok(()) if was_failing => self.failures.end(),
-            Ok(()) => {}
-            Err(error) => self.failures.log(format!("{error:#}"), was_failing),
+        if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
+            log::warn!("a write to the disk took {:.1} s; orders had to wait for it", begun.elapsed().as_secs_f32());
         }
-        outcome
+        match result {
+            Ok(()) => {
+                if self.health.end(&Ok(())) {
+                    self.failures.end();
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Notes and logs an error of the store. After damage no order is taken any more.
+    fn failed(&mut self, error: &StoreError) -> Rejection {
+        let rejection = Rejection::from(error);
+        let was_failing = self.health.end(&Err(rejection.clone()));
+        if matches!(error, StoreError::Damaged(_)) {
+            self.health.end_orders(rejection.clone());
+        }
+        self.failures.log(format!("{error:#}"), was_failing);
+        rejection
     }
 }

@@ -55,7 +55,7 @@ impl fmt::Display for Rejection {
             }
             Self::Unknown => write!(
                 f,
-                "the disk failed in the middle of it, and whether it counts is not known yet; send it again with the same \
+                "the disk failed, or the data file was moved, in the middle of it, and whether it counts is not known yet; send it again with the same \
                  key, or compare the total first"
             ),
             Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
@@ -78,6 +78,10 @@ impl From<&StoreError> for Rejection {
             StoreError::Full(_) => Self::StoreFull,
             StoreError::Unknown(_) => Self::Unknown,
             StoreError::Displaced(_) => Self::StoreDisplaced(error.to_string()),
+            // The error's own text has the path and commands, for the log.
+            StoreError::Damaged(_) => Self::StoreDisplaced(
+                "the data file is damaged; the operator has to repair it or to restore a backup".to_owned(),
+            ),
             _ => Self::StoreRefused,
         }
     }

@@ -21,7 +21,7 @@ const STACK_BYTES: usize = 512 * 1024;
 /// # Errors
 /// [`StoreError`] says what is wrong with it.
 pub(super) fn check_first(check: &IntegrityCheck) -> Result<(), StoreError> {
-    log::info!("the data file is checked");
+    log::info!("the data file is being checked before serving");
     run(check, || true)
 }
 
@@ -57,12 +57,15 @@ impl DataCheck {
         let ends = Arc::new(AtomicBool::new(false));
         let stop = ends.clone();
         let thread = thread::Builder::new().name("data-check".into()).stack_size(STACK_BYTES).spawn(move || {
-            log::info!("the last server did not stop in order; the data file is checked while orders are taken");
+            log::info!(
+                "the data file has no mark of a stop in order, as after a kill or in a backup; it is being checked while \
+                 orders are taken"
+            );
             match run(&check, move || !stop.load(Ordering::Relaxed)) {
                 Ok(()) => {}
                 Err(error @ StoreError::Damaged(_)) => {
                     log::error!("no order is taken any more: {error:#}");
-                    ledger.end_orders(format!("{error}"));
+                    ledger.end_orders(&error);
                 }
                 Err(error) => log::warn!("the data file could not be checked; the next start checks it: {error:#}"),
             }

@@ -281,9 +281,5 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
             log::info!("{name}: {products} in the data folder with other texts, which were kept");
         }
     }
-    // Last, so that a failed start is not recorded as a run.
-    if let Err(error) = store.record_run() {
-        log::warn!("the server's start could not be noted yet: {error:#}");
-    }
     Ok((store, stored))
 }

@@ -107,8 +107,10 @@ impl StoreError {
 
     /// An error of SQLite's during a commit to a file that may grow to `cap` bytes.
     pub(crate) fn committing(error: rusqlite::Error, cap: Option<u64>) -> Self {
-        if error.sqlite_error_code() != Some(ErrorCode::DiskFull) {
-            return Self::Failed(Reason::new("the data could not be written", error));
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => {}
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => return error.into(),
+            _ => return Self::Failed(Reason::new("the data could not be written", error)),
         }
         // SQLite reports a full disk and a file at its cap with the same code.
         let hint = cap.map(|cap| format!(", or the file has reached --max-data-bytes {cap}: raise that, or keep less"));
@@ -162,7 +164,12 @@ impl StoreError {
 /// A read of an open data file failed.
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(Reason::new("the data could not be read", error))
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::Damaged(Reason::new(format!("the data file is damaged; {ADVICE_ON_DAMAGE}"), error))
+            }
+            _ => Self::Failed(Reason::new("the data could not be read", error)),
+        }
     }
 }
 

@@ -104,8 +104,11 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Puts the data in order while no orders come. May fail without consequences.
-    fn rest(&mut self) {}
+    /// Puts the data in order while no orders come. May fail without consequences. Returns whether there is nothing more to
+    /// do; otherwise it is called again.
+    fn rest(&mut self) -> bool {
+        true
+    }
 
     /// Ends in order. Nothing is called after it.
     fn close(&mut self) {}

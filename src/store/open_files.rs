@@ -29,10 +29,13 @@ struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// Only the id: the content belongs to SQLite or does not matter.
+    /// Only the id.
     Any,
     /// The data file never becomes shorter.
     Grows,
+    /// The log's index never does either: SQLite has it mapped into memory, and would end the process (SIGBUS). The
+    /// time of its last change is not known before the system has written it.
+    Mapped,
     /// The write-ahead log is cut when all of it is in the data file, perhaps by another program's checkpoint.
     Log,
 }
@@ -50,6 +53,8 @@ enum Away {
 #[derive(Debug)]
 pub struct OpenFiles {
     files: Vec<OpenFile>,
+    /// Whether something may have been written to them since the last comparison.
+    may_have_changed: bool,
     /// Set while a file is missing.
     away: Option<Away>,
     /// Why no comparison can succeed any more.
@@ -63,32 +68,38 @@ impl State {
 }
 
 impl OpenFiles {
-    /// Remembers the files of an open data file and the lock file of its folder, as they are now.
+    /// Remembers the files of an open data file and the lock file of its folder, as they are now. `named` is the data
+    /// file's path as the operator has named it, which may lead over links that can be changed.
     ///
     /// # Errors
     /// When one of them cannot be examined.
-    pub fn remember(data_file: &Path, lock_file: &Path) -> io::Result<Self> {
+    pub fn remember(named: &Path, data_file: &Path, lock_file: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         for (path, content) in [
+            (lock_file.to_owned(), Content::Any),
             (data_file.to_owned(), Content::Grows),
             (with_suffix(data_file, "-wal"), Content::Log),
-            (with_suffix(data_file, "-shm"), Content::Any),
-            (lock_file.to_owned(), Content::Any),
+            (with_suffix(data_file, "-shm"), Content::Mapped),
+            (named.to_owned(), Content::Any),
         ] {
             let metadata = fs::metadata(&path)?;
             files.push(OpenFile { path, id: id(&metadata), state: State::of(&metadata), content });
         }
-        Ok(Self { files, away: None, broken: None })
+        Ok(Self { files, may_have_changed: true, away: None, broken: None })
     }
 
-    /// Compares the files with what is at their paths. `has_written` says whether a commit has written to them since the
-    /// last comparison. `log_bytes` gives the size that the write-ahead log must have at least; it is asked for only if
-    /// the log has become shorter.
+    /// Something is about to be written to the files.
+    pub fn expect_changes(&mut self) {
+        self.may_have_changed = true;
+    }
+
+    /// Compares the files with what is at their paths. `log_bytes` gives the size that the write-ahead log must have at
+    /// least; it is asked for only if the log has become shorter.
     ///
     /// # Errors
     /// [`StoreError::Displaced`]. A file that is moved back unchanged is accepted again; a file that was replaced,
     /// truncated, or changed while it was away, never.
-    pub fn compare(&mut self, has_written: bool, log_bytes: impl Fn() -> Option<u64>) -> Result<(), StoreError> {
+    pub fn compare(&mut self, log_bytes: impl Fn() -> Option<u64>) -> Result<(), StoreError> {
         if let Some(why) = &self.broken {
             return Err(StoreError::Displaced(why.as_str().into()));
         }
@@ -97,7 +108,7 @@ impl OpenFiles {
             match fs::metadata(&file.path) {
                 Ok(metadata) => found.push(metadata),
                 Err(error) => {
-                    self.away.get_or_insert(if has_written { Away::Written } else { Away::Known });
+                    self.away.get_or_insert(if self.may_have_changed { Away::Written } else { Away::Known });
                     return Err(away(&file.path, error));
                 }
             }
@@ -108,20 +119,20 @@ impl OpenFiles {
             let is_changed = match file.content {
                 Content::Any => false,
                 Content::Grows | Content::Log if must_be_unchanged => state != file.state,
-                Content::Grows => state.bytes < file.state.bytes,
+                Content::Grows | Content::Mapped => state.bytes < file.state.bytes,
                 Content::Log => state.bytes < file.state.bytes && log_bytes().is_none_or(|needed| state.bytes < needed),
             };
             let what = match (id(metadata) == file.id, is_changed, must_be_unchanged) {
                 (true, false, _) => continue,
-                (false, ..) => "was replaced by another file",
+                (false, ..) => "was replaced by another file while the server runs",
                 (true, true, true) => "was changed while it was away",
-                (true, true, false) => "was truncated",
+                (true, true, false) => "was truncated while the server runs",
             };
-            let why = format!("{name} {what} while the server runs; {RESTART}");
+            let why = format!("{name} {what}; {RESTART}");
             self.broken = Some(why.clone());
             return Err(StoreError::Displaced(why.into()));
         }
-        self.away = None;
+        (self.away, self.may_have_changed) = (None, false);
         for (file, metadata) in self.files.iter_mut().zip(&found) {
             file.state = State::of(metadata);
         }
@@ -129,7 +140,8 @@ impl OpenFiles {
     }
 }
 
-const RESTART: &str = "restart the server on a folder that is in order";
+/// What the operator can do in any case.
+const RESTART: &str = "stop the server, and start it on what is in the folder or on a backup";
 
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
@@ -141,11 +153,9 @@ fn name(path: &Path) -> std::borrow::Cow<'_, str> {
 
 fn away(path: &Path, error: io::Error) -> StoreError {
     let name = name(path);
-    let text = match error.kind() {
-        io::ErrorKind::NotFound => {
-            format!("{name} was moved or deleted while the server runs; move it back, or {RESTART}")
-        }
-        _ => format!("{name} cannot be examined"),
-    };
-    StoreError::Displaced(Reason::new(text, error))
+    StoreError::Displaced(if error.kind() == io::ErrorKind::NotFound {
+        format!("{name} was moved or deleted while the server runs; move it back, or {RESTART}").into()
+    } else {
+        Reason::new(format!("{name} cannot be examined"), error)
+    })
 }

@@ -2,9 +2,9 @@
 //! checked and synced before it gets its name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 #[cfg(unix)]
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rusqlite::backup::{self, StepResult};
@@ -20,6 +20,10 @@ use crate::store::{StoreError, open};
 /// What the name of an unfinished copy ends with. Nobody else uses it, so such a file is what an interrupted backup has
 /// left.
 const PARTIAL: &str = ".ordercast-partial";
+/// What the names of files end with that SQLite keeps beside a file.
+const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
+/// How a file of SQLite's begins (<https://sqlite.org/fileformat.html>, section 1.3.1).
+const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Where SQLite's header says which version of the format the file has, for writers and for readers
 /// (<https://sqlite.org/fileformat.html>, section 1.3.3).
 const FORMAT_VERSIONS_AT: u64 = 18;
@@ -39,6 +43,12 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
         || ToolError::failed(format!("{} exists already; move it away or name another file", file.display()));
     if file.symlink_metadata().is_ok() {
         return Err(exists_already());
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    if SIDE_FILES.iter().any(|suffix| name.ends_with(suffix)) {
+        let text =
+            format!("{} is a name that SQLite uses for a file beside another; name another file", file.display());
+        return Err(ToolError::failed(text));
     }
     let mut source = Source::open(data)?;
     let partial = with_suffix(file, PARTIAL);
@@ -63,12 +73,20 @@ pub fn run(options: &Backup) -> Result<String, ToolError> {
 /// locks that SQLite holds on it.
 fn open_locked(partial: &Path) -> Result<File, ToolError> {
     let at = |error| ToolError::at(partial, error);
+    let foreign = || {
+        let text = format!("{} is no unfinished backup; move it away or name another file", partial.display());
+        ToolError::failed(text)
+    };
+    // Opening a pipe would wait for its other end.
+    if partial.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(foreign());
+    }
     let mut open = OpenOptions::new();
-    open.write(true).create(true).truncate(false);
+    open.read(true).write(true).create(true).truncate(false);
     // Not through a link to another file.
     #[cfg(unix)]
     open.custom_flags(libc::O_NOFOLLOW).mode(0o600);
-    let file = open.open(partial).map_err(at)?;
+    let mut file = open.open(partial).map_err(at)?;
     let busy = || ToolError::failed(format!("{} is being written by another backup", partial.display()));
     match file.try_lock() {
         Ok(()) => {}
@@ -79,8 +97,17 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
     if !has_path(&file, partial).map_err(at)? {
         return Err(busy());
     }
+    let mut begin = Vec::new();
+    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(at)?;
+    // SQLite writes the first page last.
+    let is_ours = begin == MAGIC || begin.iter().all(|byte| *byte == 0);
+    if !is_ours {
+        return Err(foreign());
+    }
+    #[cfg(unix)]
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(at)?;
     // A journal beside the file would be applied to it.
-    for suffix in ["-journal", "-wal", "-shm"] {
+    for suffix in SIDE_FILES {
         let _ = fs::remove_file(with_suffix(partial, suffix));
     }
     Ok(file)

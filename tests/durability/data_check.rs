@@ -111,10 +111,34 @@ fn with_check_a_damaged_file_is_refused_and_a_sound_one_served() {
     server.kill();
     // It is known to be sound, so that it is not checked once more beside serving.
     let mut server = Server::builder().data(temp.path()).env("ORDERCAST_CHECK", "1").start();
-    assert!(!server.log().contains("did not stop in order"), "{}", server.log());
+    assert!(!server.log().contains("is being checked while"), "{}", server.log());
     server.terminate();
     damage(temp.path());
     let run = ordercast(temp.path(), &["--listen", "127.0.0.1:0", "--data", ".", "--check"], &[]);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stderr.contains("is damaged"), "{run:?}");
+}
+
+/// A damaged page that only an order meets: nothing else reads it.
+#[test]
+fn damage_that_an_order_meets_stops_orders_and_is_logged() {
+    let temp = TempDir::new();
+    filled(temp.path()).terminate();
+    let path = temp.path().join(DATA_FILE);
+    let mut bytes = fs::read(&path).expect("a file");
+    let is_leaf = |page: &[u8]| page[0] == 0x0a && page.windows(5).filter(|five| five == b"till-").count() > 20;
+    for page in bytes.chunks_mut(PAGE_BYTES).filter(|page| is_leaf(page)) {
+        page.fill(0xff);
+    }
+    fs::write(&path, bytes).expect("a file");
+    let server = start(temp.path());
+    let mut client = server.client();
+    assert_eq!(client.get("/readyz").status, 200, "not known yet");
+    let keyed = "{\"amount\":1,\"key\":\"till-2001\"}";
+    for reply in [client.post("/orders/A1", keyed), client.post("/orders/A1", ORDER), client.get("/readyz")] {
+        assert!(reply.text().contains("is damaged"), "{reply:?}");
+        reply.problem(503);
+    }
+    wait_until(DEADLINE, "the log says so", || server.log().contains("ordercast repair"));
+    assert_eq!(server.totals().len(), 3);
 }

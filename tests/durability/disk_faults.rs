@@ -388,7 +388,7 @@ fn a_start_that_could_not_be_recorded_is_recorded_with_the_first_order() {
 
     disk.arm(Fault::fails(Call::Write, LOG, ENOSPC));
     let mut server = disk.builder().start();
-    wait_until(DEADLINE, "the start is not noted", || server.log().contains("could not be noted"));
+    wait_until(DEADLINE, "the start is not recorded", || server.log().contains("orders are rejected"));
     disk.lift();
     let mut client = server.client();
     (0..8).for_each(|_| client.order("A2", 1));

@@ -2,9 +2,10 @@
 //! next start would not find.
 
 use crate::common::disk::{Call, LOG};
-use crate::common::{DEADLINE, Disk, Fault, Server, WebSocket, ordercast, wait_until};
+use crate::common::{DEADLINE, Disk, Fault, Server, TempDir, WebSocket, ordercast, wait_until};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ fn a_file_that_is_replaced_stops_orders_until_a_restart() {
 
 #[test]
 fn a_file_that_is_truncated_stops_orders_until_a_restart() {
-    for suffix in ["", "-wal"] {
+    for suffix in ["", "-wal", "-shm"] {
         let server = Server::start();
         if suffix.is_empty() {
             // Until the log has been moved into the data file, which has something to lose then.
@@ -136,6 +137,28 @@ fn a_folder_without_its_lock_is_left_to_a_second_server() {
     second.client().order("A1", 1);
     second.restart();
     assert_eq!(second.total("A1"), 6);
+}
+
+/// The operator has named a link, and would find another folder behind it after a restart.
+#[test]
+fn a_link_to_the_folder_that_leads_elsewhere_stops_orders_until_it_leads_back() {
+    let temp = TempDir::new();
+    let [one, two, link] = ["one", "two", "link"].map(|name| temp.path().join(name));
+    [&one, &two].into_iter().for_each(|folder| fs::create_dir(folder).expect("a folder"));
+    symlink(&one, &link).expect("a link");
+    let server = Server::builder().data(&link).start();
+    server.client().order("A1", 1);
+    let lead_to = |target: &Path| {
+        fs::remove_file(&link).expect("the link goes");
+        symlink(target, &link).expect("a link");
+    };
+    lead_to(&two);
+    expect_rejected(&server, "was moved or deleted", 4);
+    lead_to(&one);
+    wait_until(DEADLINE, "orders are back", || server.client().get("/readyz").status == 200);
+    server.client().order("A1", 1);
+    drop(server);
+    assert_eq!(Server::builder().data(&link).start().total("A1"), 5);
 }
 
 #[test]

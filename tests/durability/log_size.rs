@@ -54,6 +54,6 @@ fn a_log_that_a_reader_has_let_grow_becomes_small_again_while_orders_go_on() {
         post_batch(&mut client);
         bytes(&log(&server.data())) <= LOG_BYTES
     });
-    wait_until(3 * DEADLINE, "the log is empty", || bytes(&log(&server.data())) == 0);
+    wait_until(DEADLINE, "the log is empty", || bytes(&log(&server.data())) == 0);
     server.client().order("A1", 1);
 }

@@ -141,6 +141,7 @@ fn a_server_starts_on_a_full_disk_and_takes_orders_when_there_is_room() {
             // A client that was there before gets totals too, although the log cannot be read.
             WebSocket::open(server.addr(), &format!("/orders/electronics?since={position}")).texts(2);
         }
+        wait_until(DEADLINE, "the server is not ready", || server.client().get("/readyz").status == 503);
         let reply = server.client().post("/orders/A1", "{\"amount\":1,\"key\":\"k\"}");
         reply.problem(507);
         let ready = server.client().get("/readyz");

@@ -320,6 +320,33 @@ fn a_full_disk_fails_a_backup_and_nothing_is_left_behind() {
     }
 }
 
+#[track_caller]
+fn expect_failure(run: &Finished, words: &str) {
+    assert!(run.code == Some(1) && run.stderr.contains(words), "{run:?}");
+}
+
+/// Only what a backup has left is overwritten, and never made readable for others.
+#[test]
+fn a_foreign_file_under_the_name_of_an_unfinished_backup_is_left_alone() {
+    let temp = TempDir::new();
+    let server = Server::start();
+    server.client().order("A1", 1);
+    let (file, partial) = (temp.path().join("copy"), temp.path().join("copy.ordercast-partial"));
+    fs::write(&partial, "foreign").expect("a file");
+    expect_failure(&backup(&server.data(), &file), "is no unfinished backup");
+    assert_eq!(fs::read(&partial).expect("a file"), b"foreign");
+    fs::remove_file(&partial).expect("it goes");
+    let made = Command::new("mkfifo").arg(&partial).status();
+    assert!(made.is_ok_and(|status| status.success()), "a pipe");
+    expect_failure(&backup(&server.data(), &file), "is no unfinished backup");
+    fs::remove_file(&partial).expect("it goes");
+    fs::write(&partial, b"SQLite format 3\0").expect("a file");
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o644)).expect("a mode");
+    expect_backup(&server.data(), &file);
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    expect_failure(&backup(&server.data(), &server.data().join("ordercast.sqlite3-journal")), "name another file");
+}
+
 #[test]
 fn only_its_owner_may_read_a_backup() {
     let mut server = Server::start();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::files::{data_file, folder_of, has_room, lock, lock_to_read};
+use super::files::{DATA_FILE, data_file, folder_of, has_room, lock, lock_to_read};
 use super::retention::Retention;
 use super::{Change, KeyUse, Reason, Store, StoreError, Stored};
 use crate::tally::order::Key;
@@ -27,6 +27,9 @@ use session::Session;
 
 /// A data folder opened for one server.
 pub struct SqliteStore {
+    /// The data file's path as the operator has named it.
+    named: PathBuf,
+    /// The same without links.
     path: PathBuf,
     retention: Retention,
     /// `None` while the file cannot be opened for writing, as on a full disk: each commit tries again.
@@ -55,8 +58,16 @@ impl SqliteStore {
             StoreError::unusable(format!("cannot make the data folder {path}"), error)
         })?;
         let path = data_file(folder)?;
-        let mut store =
-            Self { path, retention, session: None, last_seq: 0, products: 0, runs: RunList::default(), lock: None };
+        let mut store = Self {
+            named: folder.join(DATA_FILE),
+            path,
+            retention,
+            session: None,
+            last_seq: 0,
+            products: 0,
+            runs: RunList::default(),
+            lock: None,
+        };
         let stored = match store.open_session() {
             Ok(stored) => stored,
             Err(error) if error.forbids_writing_only() => {
@@ -78,7 +89,7 @@ impl SqliteStore {
         if self.lock.is_none() {
             self.lock = Some(lock(folder_of(&self.path))?);
         }
-        let (session, stored) = Session::open(&self.path, self.retention).map_err(|error| {
+        let (session, stored) = Session::open(&self.named, &self.path, self.retention).map_err(|error| {
             // SQLite does not say that a file beside the data file cannot be made or grow for lack of space.
             let may_be_full = matches!(error.sqlite_code(), Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
             if may_be_full && !has_room(folder_of(&self.path)) {
@@ -89,15 +100,6 @@ impl SqliteStore {
         })?;
         self.session = Some(session);
         Ok(stored)
-    }
-
-    /// Lists this run in the file, once the server is ready to serve. If that fails, the next commit does it; if none
-    /// succeeds, later runs reject the positions of this one.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn record_run(&mut self) -> Result<(), StoreError> {
-        self.session.as_mut().map_or(Ok(()), Session::record_run)
     }
 
     /// Whether all pages are known to be sound: after a stop in order, or a check.
@@ -152,13 +154,11 @@ impl Store for SqliteStore {
     }
 
     fn inspect(&mut self) -> Result<(), StoreError> {
-        self.session()?.compare_files(false)
+        self.session()?.compare_files()
     }
 
-    fn rest(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.empty_log();
-        }
+    fn rest(&mut self) -> bool {
+        self.session.as_mut().is_none_or(Session::empty_log)
     }
 
     fn close(&mut self) {

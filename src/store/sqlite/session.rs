@@ -59,8 +59,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens the data file at `path`, in a folder whose lock is held, and reads what is stored.
-    pub(super) fn open(path: &Path, retention: Retention) -> Result<(Self, Stored), StoreError> {
+    /// Opens the data file at `path`, which the operator has named `named`, in a folder whose lock is held, and reads what
+    /// is stored.
+    pub(super) fn open(named: &Path, path: &Path, retention: Retention) -> Result<(Self, Stored), StoreError> {
         let describe = |error| StoreError::opening(path, error);
         check_block_size(path)?;
         check_wal(path)?;
@@ -98,7 +99,7 @@ impl Session {
         // The names of the new files must survive a power cut too.
         sync_folder(folder)
             .map_err(|error| StoreError::Failed(Reason::new(format!("cannot sync {}", folder.display()), error)))?;
-        let files = OpenFiles::remember(path, &folder.join(LOCK_FILE)).map_err(|error| {
+        let files = OpenFiles::remember(named, path, &folder.join(LOCK_FILE)).map_err(|error| {
             StoreError::Failed(Reason::new(format!("cannot examine the files in {}", folder.display()), error))
         })?;
         let session = Self {
@@ -130,17 +131,6 @@ impl Session {
         IntegrityCheck::new(self.path.clone(), self.is_sound.clone())
     }
 
-    pub(super) fn record_run(&mut self) -> Result<(), StoreError> {
-        let mut record = || {
-            let transaction = begin(&mut self.connection)?;
-            write_start(&transaction, &self.runs, &self.clock)?;
-            transaction.commit()
-        };
-        record().map_err(|error| StoreError::committing(error, self.retention.data_bytes))?;
-        self.has_recorded_run = true;
-        Ok(())
-    }
-
     /// Goes on with a run that has begun before the file could be opened.
     pub(super) fn continue_run(&mut self, runs: RunList) {
         self.runs = runs;
@@ -149,7 +139,7 @@ impl Session {
     pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let cap = self.retention.data_bytes;
         let describe = |error| StoreError::committing(error, cap);
-        self.compare_files(false)?;
+        self.compare_files()?;
         // Until these succeed nothing is written, so an error here is final.
         if self.has_failed_commit {
             self.overwrite_failed_commit().map_err(describe)?;
@@ -158,11 +148,12 @@ impl Session {
             self.take_back_in_doubt().map_err(describe)?;
         }
         self.has_log = true;
+        self.files.expect_changes();
         let (transaction, first_kept) = self.prepare(changes).map_err(describe)?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
             self.has_recorded_run = true;
-            return match self.compare_files(true) {
+            return match self.compare_files() {
                 Ok(()) => {
                     self.last_seq = BatchSize::of(changes, self.last_seq).last_seq;
                     Ok(())
@@ -182,7 +173,7 @@ impl Session {
 
     pub(super) fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
         if !self.in_doubt.is_empty() {
-            self.compare_files(false)?;
+            self.compare_files()?;
             let cap = self.retention.data_bytes;
             self.take_back_in_doubt().map_err(|error| StoreError::committing(error, cap))?;
         }
@@ -202,17 +193,18 @@ impl Session {
     }
 
     /// Compares the files at their paths with those that are open.
-    pub(super) fn compare_files(&mut self, has_written: bool) -> Result<(), StoreError> {
+    pub(super) fn compare_files(&mut self) -> Result<(), StoreError> {
         let Self { files, connection, page_bytes, .. } = self;
-        files.compare(has_written, || log_bytes(connection, *page_bytes).ok())
+        files.compare(|| log_bytes(connection, *page_bytes).ok())
     }
 
     /// Moves the write-ahead log into the data file and empties it, so that a copy of the data file alone is complete.
-    /// Does not wait for readers: while one holds the log, it stays.
-    pub(super) fn empty_log(&mut self) {
-        if !self.has_log || self.compare_files(false).is_err() {
-            return;
+    /// Does not wait for readers: while one holds the log, it stays. Returns whether there is nothing more to do.
+    pub(super) fn empty_log(&mut self) -> bool {
+        if !self.has_log || self.compare_files().is_err() {
+            return true;
         }
+        self.files.expect_changes();
         let checkpoint = || {
             self.connection.busy_timeout(Duration::ZERO)?;
             let is_busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
@@ -226,13 +218,14 @@ impl Session {
             }
             Err(_) => {}
         }
-        let _ = self.compare_files(true);
+        let _ = self.compare_files();
+        !self.has_log
     }
 
     /// Records that the server has stopped in order, so that the next one needs no check. Without it the next one
     /// checks the file.
     pub(super) fn close(mut self) {
-        if self.compare_files(false).is_err() {
+        if self.compare_files().is_err() {
             // SQLite would remove the log at the path, which may be that of another data file by now. What the log has
             // is moved into the open data file, wherever it is.
             let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
@@ -270,6 +263,7 @@ impl Session {
     /// changes nothing invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE`
     /// that changes nothing would not.
     fn overwrite_failed_commit(&mut self) -> rusqlite::Result<()> {
+        self.files.expect_changes();
         let transaction = begin(&mut self.connection)?;
         schema::write_version(&transaction)?;
         transaction.commit()?;
@@ -279,6 +273,7 @@ impl Session {
 
     /// Undoes what was committed to a file while it was moved: it was answered as unknown and never published.
     fn take_back_in_doubt(&mut self) -> rusqlite::Result<()> {
+        self.files.expect_changes();
         let transaction = begin(&mut self.connection)?;
         take_back(&transaction, &self.in_doubt)?;
         transaction.commit()?;

@@ -147,7 +147,7 @@ fn keys_of_a_clock_that_was_ahead_expire_and_block_no_others() {
 
     // The system's clock is right again: the key counts as used now.
     let mut store = open();
-    store.record_run().unwrap();
+    store.commit(&[]).unwrap();
     assert!(knows(&mut store, "ahead"));
     store.commit(&[keyed(2, "right")]).unwrap();
     assert_eq!((knows(&mut store, "ahead"), knows(&mut store, "right")), (true, true));
@@ -359,7 +359,7 @@ fn a_store_that_was_closed_in_order_is_sound_when_it_is_opened_again() {
     for (closes, is_sound) in [(true, true), (false, true), (true, false), (true, false)] {
         let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
         assert_eq!(store.is_sound(), is_sound);
-        store.record_run().unwrap();
+        store.commit(&[]).unwrap();
         if closes {
             store.close();
         }
