@@ -48,15 +48,15 @@ mod tests {
     /// Whether there is a line about the present failure after each step: a reason, or `None` for the end.
     fn logged(steps: &[Option<&str>]) -> Vec<bool> {
         let (mut log, mut is_failing) = (FailureLog::default(), false);
-        let mut step = |step: &Option<&str>| {
+        let mut step = |step: Option<&str>| {
             match step {
-                Some(reason) => log.log((*reason).to_owned(), is_failing),
+                Some(reason) => log.log(reason.to_owned(), is_failing),
                 None => log.end(),
             }
             is_failing = step.is_some();
             log.is_logged
         };
-        steps.iter().map(&mut step).collect()
+        steps.iter().copied().map(&mut step).collect()
     }
 
     #[test]
