@@ -22,6 +22,7 @@ fn path(server: &Server, suffix: &str) -> PathBuf {
 #[track_caller]
 fn expect_rejected(server: &Server, words: &str, total: i64) {
     let mut client = server.client();
+    wait_until(DEADLINE, "the server is not ready", || client.get("/readyz").status == 503);
     for reply in [client.post("/orders/A1", ORDER), client.get("/readyz"), client.post("/orders/A1", ORDER)] {
         let text = reply.text();
         assert!(text.contains(words), "{text}");
@@ -176,6 +177,7 @@ fn a_repeated_order_is_not_answered_from_a_file_that_is_gone() {
     assert_eq!(server.client().post("/orders/A1", keyed).status, 200);
     let (path, away) = (path(&server, ""), server.data().join("away"));
     fs::rename(&path, &away).expect("it can be moved");
+    wait_until(DEADLINE, "the server is not ready", || server.client().get("/readyz").status == 503);
     server.client().post("/orders/A1", keyed).problem(503);
     fs::rename(&away, &path).expect("it can be moved back");
     wait_until(DEADLINE, "orders are back", || server.client().post("/orders/A1", keyed).status == 200);
