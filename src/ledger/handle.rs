@@ -48,6 +48,8 @@ pub(super) enum Job {
         details: Details,
         reply: Reply,
     },
+    /// A second has passed.
+    Tick,
     /// Disconnected once the store has been inspected.
     Inspect(Sender<()>),
     /// Disconnected once the store is closed.
@@ -60,7 +62,7 @@ impl Job {
             Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
                 reply.send(Err(rejection));
             }
-            Self::Inspect(_) | Self::Stop(_) => {}
+            Self::Tick | Self::Inspect(_) | Self::Stop(_) => {}
         }
     }
 }
@@ -124,6 +126,12 @@ impl LedgerHandle {
             }
         }
         self.health.readiness()
+    }
+
+    /// Tells the ledger that a second has passed, so that it can put the store in order while no orders come.
+    pub fn tick(&self) {
+        // A ledger with a full queue is not idle.
+        let _ = self.jobs.try_send(Job::Tick);
     }
 
     /// From now on no order is taken, because of this error of the store.

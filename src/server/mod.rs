@@ -50,7 +50,7 @@ const SESSION_DRAIN: Duration = Duration::from_secs(3);
 /// When connections that are still open are reset: 4.2 s after the end has begun. The kernel would keep what their clients
 /// have not read if they were open when the process ends.
 const RESET_AFTER: Duration = Duration::from_millis(4_200);
-/// How often the server's threads are checked: once a second.
+/// How often the server's threads are checked and the ledger may put the store in order: once a second.
 const SUPERVISION: Duration = Duration::from_secs(1);
 /// How often a thread that ends is checked.
 const JOIN_TICK: Duration = Duration::from_millis(2);
@@ -203,6 +203,9 @@ impl Server {
             match self.end.recv_timeout(SUPERVISION) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(service) = &self.service {
+                service.ledger.tick();
             }
             if let Some(service) = &self.service {
                 service.routes.foreign.log_sums();
