@@ -1,28 +1,42 @@
-//! Whether the files of an open data file are still the ones at their paths. They are compared with `stat` alone: closing
-//! a second descriptor of a file that SQLite has open would release SQLite's locks on it (POSIX, `fcntl`).
+//! Whether the files of an open data file are still the ones at their paths. Closing a second descriptor of a file that
+//! SQLite has open would release SQLite's locks on it (POSIX, `fcntl`), so the descriptors here stay open until the
+//! connection is closed: [`OpenFiles`] has to be dropped after it.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::files::with_suffix;
+use super::files::{folder_of, with_suffix};
 use super::{Reason, StoreError};
 
-/// How long a comparison holds if nothing is written: 150 µs. Under load the one after a commit serves the next commit too,
-/// and half of the calls are saved. What happens in between is found after that commit, which is then taken back.
-const HOLDS: Duration = Duration::from_micros(150);
+/// How long a comparison of paths holds if nothing is written: 1 ms. Under load the one after a commit serves the next
+/// commit too. What is moved in between is found after that commit, which is then taken back.
+const HOLDS: Duration = Duration::from_millis(1);
+/// How long ago a folder must have changed so that a further change shows in its times: 20 ms, some ticks of the clock that
+/// file systems use.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// A file as it was at the last comparison.
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
+    /// To ask for the size without looking up the path; `None` where the size does not matter.
+    file: Option<File>,
     /// Device and inode.
     id: (u64, u64),
     state: State,
     /// What is compared besides the id.
     content: Content,
+}
+
+/// A folder as it was before the paths in it were compared. It changes with each name in it.
+#[derive(Debug, PartialEq, Eq)]
+struct FolderState {
+    id: (u64, u64),
+    /// When it was modified and changed, in seconds and nanoseconds.
+    times: [i64; 4],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +71,12 @@ enum Away {
 #[derive(Debug)]
 pub struct OpenFiles {
     files: Vec<OpenFile>,
+    folder: PathBuf,
+    /// The folder at the last comparison of all paths, unless it had just changed. As long as it stays like this, so do
+    /// the names in it.
+    settled: Option<FolderState>,
+    /// Whether the operator's path leads over links, which may change without the folder.
+    has_links: bool,
     /// Whether something may have been written to them since the last comparison.
     may_have_changed: bool,
     /// When the last comparison succeeded.
@@ -92,9 +112,20 @@ impl OpenFiles {
         .chain(has_links.then(|| (named.to_owned(), Content::Any)))
         {
             let metadata = fs::metadata(&path)?;
-            files.push(OpenFile { path, id: id(&metadata), state: State::of(&metadata), content });
+            let file = if content == Content::Any { None } else { Some(File::open(&path)?) };
+            files.push(OpenFile { path, file, id: id(&metadata), state: State::of(&metadata), content });
         }
-        Ok(Self { files, may_have_changed: true, compared: Instant::now(), away: None, broken: None })
+        let folder = folder_of(data_file).to_owned();
+        Ok(Self {
+            files,
+            folder,
+            settled: None,
+            has_links,
+            may_have_changed: true,
+            compared: Instant::now(),
+            away: None,
+            broken: None,
+        })
     }
 
     /// Something is about to be written to the files.
@@ -112,10 +143,10 @@ impl OpenFiles {
         if let Some(why) = &self.broken {
             return Err(StoreError::Displaced(why.as_str().into()));
         }
-        let is_known = self.away.is_none() && !self.may_have_changed;
-        if is_known && self.compared.elapsed() < HOLDS {
+        if self.away.is_none() && self.are_in_place() {
             return Ok(());
         }
+        let settled = FolderState::of(&self.folder).filter(|(_, is_settled)| *is_settled && !self.has_links);
         let mut found = Vec::with_capacity(self.files.len());
         for file in &self.files {
             match fs::metadata(&file.path) {
@@ -146,10 +177,43 @@ impl OpenFiles {
             return Err(StoreError::Displaced(why.into()));
         }
         (self.away, self.may_have_changed, self.compared) = (None, false, Instant::now());
+        self.settled = settled.map(|(state, _)| state);
         for (file, metadata) in self.files.iter_mut().zip(&found) {
             file.state = State::of(metadata);
         }
         Ok(())
+    }
+}
+
+impl OpenFiles {
+    /// Whether no name in the folder has changed and no file has become shorter since the last comparison: the usual case,
+    /// without looking up each path.
+    fn are_in_place(&mut self) -> bool {
+        let holds = !self.may_have_changed && self.compared.elapsed() < HOLDS && !self.has_links;
+        if !holds && (self.settled.is_none() || FolderState::of(&self.folder).map(|(state, _)| state) != self.settled) {
+            return false;
+        }
+        for OpenFile { file, state, .. } in &mut self.files {
+            let Some(file) = file else { continue };
+            match file.metadata() {
+                Ok(metadata) if metadata.len() >= state.bytes => *state = State::of(&metadata),
+                _ => return false,
+            }
+        }
+        if !holds {
+            (self.may_have_changed, self.compared) = (false, Instant::now());
+        }
+        true
+    }
+}
+
+impl FolderState {
+    /// The folder, and whether its last change is long enough ago that a further one shows.
+    fn of(folder: &Path) -> Option<(Self, bool)> {
+        let metadata = fs::metadata(folder).ok()?;
+        let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+        let is_settled = metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > SETTLED);
+        Some((Self { id: id(&metadata), times }, is_settled))
     }
 }
 
