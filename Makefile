@@ -62,7 +62,7 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	CARGO="$(CARGO)" FUZZ_SECONDS="$(FUZZ_SECONDS)" fuzz/run.sh
 
-# The most resident KB that an idle subscriber may take: 10.9 with glibc, 9.6 with musl, and room for noise. A connection
+# The most resident KB that an idle subscriber may take: 11.1 with glibc, and room for noise. A connection
 # thread that touches one more page of its stack takes 4 KB more, and fails.
 MAX_RESIDENT_KB = 12.0
 
