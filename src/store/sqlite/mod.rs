@@ -1,5 +1,5 @@
 //! The store in one SQLite file. Owns the folder's lock and what happens where the file cannot be opened for writing;
-//! [`session`] owns the file once it is open. Knows nothing of threads or the network.
+//! `session` owns the file once it is open. Knows nothing of threads or the network.
 
 mod changes;
 mod integrity;
