@@ -6,17 +6,15 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::files::{folder_of, with_suffix};
 use super::{Reason, StoreError};
 
-/// How long a comparison of paths holds if nothing is written: 1 ms. Under load the one after a commit serves the next
-/// commit too. What is moved in between is found after that commit, which is then taken back.
-const HOLDS: Duration = Duration::from_millis(1);
 /// How long ago a folder must have changed so that a further change shows in its times: 20 ms, some ticks of the clock that
-/// file systems use.
+/// Linux uses for files; and 3 s where times are whole seconds, of which FAT knows only every second one.
 const SETTLED: Duration = Duration::from_millis(20);
+const SETTLED_IN_SECONDS: Duration = Duration::from_secs(3);
 
 /// A file as it was at the last comparison.
 #[derive(Debug)]
@@ -68,10 +66,6 @@ pub struct OpenFiles {
     settled: Option<FolderState>,
     /// Whether the operator's path leads over links, which may change without the folder.
     has_links: bool,
-    /// Whether something may have been written to them since the last comparison.
-    may_have_changed: bool,
-    /// When the last comparison succeeded.
-    compared: Instant,
     /// Whether a file was missing at the last comparison.
     is_away: bool,
     /// Why no comparison can succeed any more.
@@ -107,21 +101,7 @@ impl OpenFiles {
             files.push(OpenFile { path, file, id: id(&metadata), state: State::of(&metadata), content });
         }
         let folder = folder_of(data_file).to_owned();
-        Ok(Self {
-            files,
-            folder,
-            settled: None,
-            has_links,
-            may_have_changed: true,
-            compared: Instant::now(),
-            is_away: false,
-            broken: None,
-        })
-    }
-
-    /// Something is about to be written to the files.
-    pub fn expect_changes(&mut self) {
-        self.may_have_changed = true;
+        Ok(Self { files, folder, settled: None, has_links, is_away: false, broken: None })
     }
 
     /// Compares the files with what is at their paths. `log_bytes` gives the size that the write-ahead log must have at
@@ -167,21 +147,18 @@ impl OpenFiles {
             self.broken = Some(why.clone());
             return Err(StoreError::Displaced(why.into()));
         }
-        (self.is_away, self.may_have_changed, self.compared) = (false, false, Instant::now());
+        self.is_away = false;
         self.settled = settled.map(|(state, _)| state);
         for (file, metadata) in self.files.iter_mut().zip(&found) {
             file.state = State::of(metadata);
         }
         Ok(())
     }
-}
 
-impl OpenFiles {
     /// Whether no name in the folder has changed and no file has become shorter since the last comparison: the usual case,
     /// without looking up each path.
     fn are_in_place(&mut self) -> bool {
-        let holds = !self.may_have_changed && self.compared.elapsed() < HOLDS && !self.has_links;
-        if !holds && (self.settled.is_none() || FolderState::of(&self.folder).map(|(state, _)| state) != self.settled) {
+        if self.settled.is_none() || FolderState::of(&self.folder).map(|(state, _)| state) != self.settled {
             return false;
         }
         for OpenFile { file, state, .. } in &mut self.files {
@@ -193,14 +170,9 @@ impl OpenFiles {
                 _ => return false,
             }
         }
-        if !holds {
-            (self.may_have_changed, self.compared) = (false, Instant::now());
-        }
         true
     }
-}
 
-impl OpenFiles {
     /// Notes how the open files are when one of them is found missing. Nothing is written to them until all are back.
     fn note_absence(&mut self) {
         if std::mem::replace(&mut self.is_away, true) {
@@ -219,7 +191,9 @@ impl FolderState {
     fn of(folder: &Path) -> Option<(Self, bool)> {
         let metadata = fs::metadata(folder).ok()?;
         let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
-        let is_settled = metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > SETTLED);
+        let settles_after = if times[1] == 0 && times[3] == 0 { SETTLED_IN_SECONDS } else { SETTLED };
+        let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+        let is_settled = age.is_some_and(|age| age > settles_after);
         Some((Self { id: id(&metadata), times }, is_settled))
     }
 }

@@ -148,7 +148,6 @@ impl Session {
             self.take_back_in_doubt().map_err(describe)?;
         }
         self.has_log = true;
-        self.files.expect_changes();
         let (transaction, first_kept) = self.prepare(changes).map_err(describe)?;
         let Err(error) = transaction.commit() else {
             self.first_seq = first_kept;
@@ -204,7 +203,6 @@ impl Session {
         if !self.has_log || self.compare_files().is_err() {
             return true;
         }
-        self.files.expect_changes();
         let checkpoint = || {
             self.connection.busy_timeout(Duration::ZERO)?;
             let is_busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
@@ -263,7 +261,6 @@ impl Session {
     /// changes nothing invalidates it. Setting the version always writes a page, even if it stays the same; an `UPDATE`
     /// that changes nothing would not.
     fn overwrite_failed_commit(&mut self) -> rusqlite::Result<()> {
-        self.files.expect_changes();
         let transaction = begin(&mut self.connection)?;
         schema::write_version(&transaction)?;
         transaction.commit()?;
@@ -273,7 +270,6 @@ impl Session {
 
     /// Undoes what was committed to a file while it was moved: it was answered as unknown and never published.
     fn take_back_in_doubt(&mut self) -> rusqlite::Result<()> {
-        self.files.expect_changes();
         let transaction = begin(&mut self.connection)?;
         take_back(&transaction, &self.in_doubt)?;
         transaction.commit()?;
