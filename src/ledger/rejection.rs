@@ -27,7 +27,7 @@ pub enum Rejection {
     /// The disk failed: try again.
     StoreRefused,
     /// The data file was moved, replaced or damaged, as the text says: try again when the operator has acted.
-    StoreDisplaced(String),
+    StoreUnusable(String),
     /// A write does not return: try again.
     StoreHangs,
     /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is
@@ -49,14 +49,14 @@ impl fmt::Display for Rejection {
             }
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
-            Self::StoreDisplaced(what) => write!(f, "{what}; nothing was counted"),
+            Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
                 write!(f, "a write to the disk does not return; nothing was counted, try again later")
             }
             Self::Unknown => write!(
                 f,
-                "the disk failed, or the data file was moved, in the middle of it, and whether it counts is not known yet; send it again with the same \
-                 key, or compare the total first"
+                "the disk failed, or the data file was moved, in the middle of it, and whether it counts is not known yet; \
+                 send it again with the same key, or compare the total first"
             ),
             Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
             Self::KeysFull => write!(
@@ -77,9 +77,9 @@ impl From<&StoreError> for Rejection {
         match error {
             StoreError::Full(_) => Self::StoreFull,
             StoreError::Unknown(_) => Self::Unknown,
-            StoreError::Displaced(_) => Self::StoreDisplaced(error.to_string()),
+            StoreError::Displaced(_) => Self::StoreUnusable(error.to_string()),
             // The error's own text has the path and commands, for the log.
-            StoreError::Damaged(_) => Self::StoreDisplaced(
+            StoreError::Damaged(_) => Self::StoreUnusable(
                 "the data file is damaged; the operator has to repair it or to restore a backup".to_owned(),
             ),
             _ => Self::StoreRefused,
