@@ -11,6 +11,7 @@ use rusqlite::backup::{self, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::check::{self, Findings};
+use super::repair::MAGIC;
 use super::source::Source;
 use super::{ToolError, counted};
 use crate::config::Backup;
@@ -22,8 +23,6 @@ use crate::store::{StoreError, open};
 const PARTIAL: &str = ".ordercast-partial";
 /// What the names of files end with that SQLite keeps beside a file.
 const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
-/// How a file of SQLite's begins (<https://sqlite.org/fileformat.html>, section 1.3.1).
-const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Where SQLite's header says which version of the format the file has, for writers and for readers
 /// (<https://sqlite.org/fileformat.html>, section 1.3.3).
 const FORMAT_VERSIONS_AT: u64 = 18;
@@ -100,7 +99,7 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
     let mut begin = Vec::new();
     (&mut file).take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(at)?;
     // SQLite writes the first page last.
-    let is_ours = begin == MAGIC || begin.iter().all(|byte| *byte == 0);
+    let is_ours = begin == *MAGIC || begin.iter().all(|byte| *byte == 0);
     if !is_ours {
         return Err(foreign());
     }

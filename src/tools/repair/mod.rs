@@ -22,6 +22,7 @@ use crate::store::{StoreError, open, schema};
 use rebuild::{Rebuilt, last_totals};
 use salvage::Row;
 
+pub(super) use pages::MAGIC;
 pub(super) use salvage::read as read_damaged;
 
 /// Memory for the pages of the new file, whose rows come in any order: 64 MiB.

@@ -15,7 +15,7 @@ use super::wal::{WalPages, read_at};
 use crate::store::files::{has_orphaned_wal, with_suffix};
 
 /// The first bytes of a SQLite file.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The page size of every file that this program has made.
 const PAGE_BYTES: usize = 4096;
 
