@@ -1,7 +1,7 @@
 //! Orders with a key: a repeat gets the first response and is counted once, also after a restart.
 
 use crate::common::load::spawn;
-use crate::common::{Client, Reply, Server, TempDir, WebSocket, exchange, order_log, ordercast};
+use crate::common::{Client, DEADLINE, Reply, Server, TempDir, WebSocket, exchange, order_log, ordercast, wait_until};
 use std::sync::Barrier;
 use std::thread;
 
@@ -349,7 +349,9 @@ fn at_the_cap_of_keys_new_ones_are_refused_and_everything_else_goes_on() {
         assert_eq!(client.get("/readyz").status, 200);
         assert_eq!(server.total("A1"), 3 + 3 + 2 + i64::from(is_again));
         client.order("A1", 1);
-        assert!(server.log().contains("as many keys are stored as --max-keys allows"), "{}", server.log());
+        wait_until(DEADLINE, "the log says so", || {
+            server.log().contains("as many keys are stored as --max-keys allows")
+        });
         server.restart();
     }
 }
