@@ -177,7 +177,7 @@ impl<S: Store> Ledger<S> {
         if self.health.is_failing() {
             self.jobs.recv_timeout(PROBE_EVERY)
         } else {
-            // Without a timer: setting one takes a tenth of the time of an order.
+            // Without a timer, which each order would set anew.
             self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
         }
     }
@@ -373,7 +373,7 @@ impl<S: Store> Ledger<S> {
         self.health.begin();
         let result = ask(&mut self.store);
         if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
-            log::warn!("a write to the disk took {:.1} s; orders had to wait for it", begun.elapsed().as_secs_f32());
+            log::warn!("the disk took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());
         }
         match result {
             Ok(()) => {

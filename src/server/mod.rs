@@ -206,8 +206,6 @@ impl Server {
             }
             if let Some(service) = &self.service {
                 service.ledger.tick();
-            }
-            if let Some(service) = &self.service {
                 service.routes.foreign.log_sums();
             }
             if let Some((name, _)) = self.threads.iter().find(|(_, thread)| thread.is_finished()) {

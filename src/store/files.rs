@@ -97,7 +97,7 @@ pub fn check_block_size(data_file: &Path) -> Result<(), StoreError> {
 /// [`StoreError::InUse`] when another process holds it.
 pub fn lock(folder: &Path) -> Result<File, StoreError> {
     let mut file = open_locked(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
-    // Overwrites the old id, which needs no space on a full disk. A new file does, and is a lock without it too.
+    // Overwriting an old id needs no space on a full disk. A new file needs it, but is a lock without the id too.
     let write = |file: &mut File| {
         file.rewind()?;
         write!(file, "{}", std::process::id())?;

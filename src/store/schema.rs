@@ -31,7 +31,6 @@ const ORDER_KEYS: &str = "
 /// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered without gaps in
 /// the order of their use and of their times, so that the oldest are found, and all are counted, without another index;
 /// `product` 0 stands for several orders in one request, whose digest is in `amount`.
-///
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE categories (

@@ -63,7 +63,7 @@ fn steps(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
         |row| row.get(0),
     )?;
     let reports = |steps: u64| steps / u64::from(STEPS.cast_unsigned()) + 1;
-    Ok((reports(pages.max(0).cast_unsigned()), reports(rows.max(0).cast_unsigned() * STEPS_PER_ROW)))
+    Ok((reports(pages.max(0).cast_unsigned()), reports(rows.max(0).cast_unsigned().saturating_mul(STEPS_PER_ROW))))
 }
 
 fn percent(done: u64, pages: u64, rows: u64) -> u64 {

@@ -43,8 +43,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the data folder, making it and its file if they do not exist, and reads what is stored. Where the file can be read but not opened for writing, as on a full disk, the
-    /// store rejects changes until it can be.
+    /// Opens the data folder, making it and its file if they do not exist, and reads what is stored. Where the file can be
+    /// read but not opened for writing, as on a full disk, the store rejects changes until it can be.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another server owns the folder; [`StoreError::Damaged`]; [`StoreError::Unusable`] when
