@@ -43,8 +43,8 @@ RUNS ?= 1000
 power:
 	ORDERCAST_POWER_RUNS=$(RUNS) $(CARGO) test --quiet --test durability power_loss:: -- --nocapture
 
-# ROUNDS of kill -9 under posters that repeat until they are answered, then CHAOS_SECONDS of kills, stops, full disks and a moved
-# data file. Every test run does some.
+# ROUNDS of kill -9 under posters that repeat until they are answered, then CHAOS_SECONDS of kills, stops, full disks and a
+# moved data file. Every test run does some.
 ROUNDS ?= 200
 CHAOS_SECONDS ?= 60
 torture:
