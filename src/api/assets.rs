@@ -210,4 +210,51 @@ mod tests {
         }
         fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn a_file_is_read_again_when_its_time_or_its_length_has_changed() {
+        let folder = std::env::temp_dir().join(format!("ordercast-assets-again-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("index.html");
+        let write = |content: &str, seconds: u64| {
+            fs::write(&path, content).unwrap();
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        };
+        write("one", 100);
+        let assets = Assets::folder(&folder).unwrap();
+        let content = || match assets.find("/").unwrap().content {
+            Content::Read(bytes) => bytes,
+            Content::Embedded(_) => panic!("the file was not read"),
+        };
+        let first = content();
+        assert!(Arc::ptr_eq(&first, &content()), "an unchanged file was read again");
+        write("two", 200);
+        assert_eq!(*content(), *b"two");
+        write("three", 200);
+        assert_eq!(*content(), *b"three");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn each_extension_has_its_media_type() {
+        for (names, expected) in [
+            ("a.html", "text/html; charset=utf-8"),
+            ("a.js a.mjs", "text/javascript; charset=utf-8"),
+            ("a.css a.b.css", "text/css; charset=utf-8"),
+            ("a.json", "application/json"),
+            ("a.svg", "image/svg+xml"),
+            ("a.png", "image/png"),
+            ("a.jpg a.jpeg", "image/jpeg"),
+            ("a.webp", "image/webp"),
+            ("a.ico", "image/x-icon"),
+            ("a.woff2", "font/woff2"),
+            ("a.txt", "text/plain; charset=utf-8"),
+            ("a a.JS css", "application/octet-stream"),
+        ] {
+            for name in names.split(' ') {
+                assert_eq!(content_type(name), expected, "{name}");
+            }
+        }
+    }
 }

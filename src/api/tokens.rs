@@ -280,6 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_to_its_end_or_rejected() {
+        let path = std::env::temp_dir().join(format!("ordercast-tokens-{}", std::process::id()));
+        let write =
+            |bytes: u64| fs::write(&path, format!("#{}\n{WRITER}", "x".repeat(bytes as usize - 2 - WRITER.len())));
+        write(MAX_FILE_BYTES).unwrap();
+        assert_eq!(read(&path).unwrap(), [Token::new(WRITER)]);
+        write(MAX_FILE_BYTES + 1).unwrap();
+        assert!(read(&path).is_err());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn debug_output_contains_no_token() {
         assert!(!format!("{:?}", tokens(true, true)).contains("0123456789"));
     }

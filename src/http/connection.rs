@@ -389,3 +389,29 @@ impl Connection {
         self.input.len() <= self.used + known
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn input_and_the_end_of_input_are_received_and_silence_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(listener.accept().unwrap().0);
+        let mut connection = Connection::new(stream, Arc::default());
+        let (tick, deadline) = (Duration::from_millis(1), Duration::from_secs(10));
+        assert!(!connection.receives_within(tick));
+        client.write_all(b"GET").unwrap();
+        assert!(connection.receives_within(deadline));
+        let begun = Instant::now();
+        assert!(connection.receives_within(deadline), "what was received before counts");
+        assert!(begun.elapsed() < deadline);
+        assert_eq!(connection.unread(), b"GET");
+        let mut ended = Connection::new(connection.stream.clone(), Arc::default());
+        drop(client);
+        assert!(ended.receives_within(deadline));
+    }
+}
