@@ -314,7 +314,7 @@ impl<S: Store> Ledger<S> {
                 Change::Order { product, total, seq, .. } => {
                     Some(Publication { product: *product, total: *total, seq: *seq })
                 }
-                Change::Product(..) | Change::Category(_) | Change::BatchKey { .. } => None,
+                Change::Product(..) | Change::FirstLine { .. } | Change::Category(_) | Change::BatchKey { .. } => None,
             });
             self.publications.extend(orders);
             // Published before answered, so that a client with an answer finds the order in every later snapshot.
@@ -340,10 +340,10 @@ impl<S: Store> Ledger<S> {
             }
             // Checked before the commit, so that the disk never holds what the catalogue in memory would reject.
             catalog.check_product(&id, &details).map_err(Rejection::NotInCatalog)?;
-            Product { id, category, details }
+            Product { id, category, details, is_hidden: false }
         };
         let (total, seq) = (Total::default(), self.last_seq + 1);
-        let line = Change::first_line(ProductIndex(self.totals.len() as u32), total, seq, now_ms());
+        let line = Change::FirstLine { seq, at_ms: now_ms(), product: ProductIndex(self.totals.len() as u32), total };
         self.write(&[Change::Product(product.clone(), total), line])?;
         let product = {
             let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);

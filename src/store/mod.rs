@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
+use crate::tally::period::Period;
 use crate::tally::position::RunList;
 
 pub use error::{Reason, StoreError};
@@ -26,7 +27,18 @@ pub enum Change {
     Category(Category),
     /// A new product with its starting total, after the last one.
     Product(Product, Total),
-    /// The next entry of the order log, and the product's total after it: an order, or a new product's starting total.
+    /// The next entry of the order log for a new product: its starting total, which is no order.
+    FirstLine {
+        /// The sequence number, one more than the last.
+        seq: u64,
+        /// The time of the entry, in milliseconds since 1970 (UTC).
+        at_ms: u64,
+        /// The new product.
+        product: ProductIndex,
+        /// Its starting total.
+        total: Total,
+    },
+    /// The next entry of the order log: an order, and the product's total after it.
     Order {
         /// The sequence number, one more than the last.
         seq: u64,
@@ -50,14 +62,6 @@ pub enum Change {
     },
 }
 
-impl Change {
-    /// The entry of a new product in the order log: an order over its starting total.
-    #[must_use]
-    pub fn first_line(product: ProductIndex, total: Total, seq: u64, at_ms: u64) -> Self {
-        Self::Order { seq, at_ms, product, amount: total.as_amount(), total, key: None }
-    }
-}
-
 /// The use of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
@@ -74,6 +78,12 @@ pub struct Stored {
     pub catalog: Catalog,
     /// The total of each product, by [`ProductIndex`].
     pub totals: Vec<Total>,
+    /// The total of each product when the current period was opened; of one that was added later, its starting total.
+    pub openings: Vec<Total>,
+    /// The time of each product's last order, in milliseconds since 1970 (UTC).
+    pub ordered_ms: Vec<Option<u64>>,
+    /// The current period.
+    pub period: Period,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
     /// The runs whose positions are valid for this file; once a store has been opened, the last one is the present run.

@@ -87,6 +87,10 @@ impl BatchSize {
                     size.last_seq = *seq;
                     size.keys += u64::from(key.is_some());
                 }
+                Change::FirstLine { seq, .. } => {
+                    size.orders += 1;
+                    size.last_seq = *seq;
+                }
                 Change::BatchKey { .. } => size.keys += 1,
                 Change::Category(_) | Change::Product(..) => {}
             }

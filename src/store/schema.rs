@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::{StoreError, Stored};
 use crate::tally::catalog::{CategoryIndex, Details};
 use crate::tally::order::Total;
+use crate::tally::period::Period;
 use crate::tally::position::RunList;
 
 /// Identifies the program of the file (SQLite's `application_id`): the letters `OrdC`.
@@ -26,11 +27,26 @@ const ORDER_KEYS: &str = "
         WHERE keys.n = ordered.n AND keys.at_ms > ordered.at_ms;
     ";
 
+/// The first period, which begins with the log, or now if that is empty.
+macro_rules! first_period {
+    () => {
+        "SELECT 1,
+         coalesce((SELECT at_ms FROM orders ORDER BY seq LIMIT 1), CAST(1000 * unixepoch('subsec') AS INTEGER)),
+         coalesce((SELECT min(seq) - 1 FROM orders), 0)"
+    };
+}
+
 /// From an empty file to the present schema. Migrations are only ever added.
 ///
 /// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered without gaps in
 /// the order of their use and of their times, so that the oldest are found, and all are counted, without another index;
 /// `product` 0 stands for several orders in one request, whose digest is in `amount`.
+///
+/// `opening` is a product's total when the current period was opened, or its starting total if it was added later;
+/// `ordered_ms` the time of its last order; `added_seq` the number of its entry in the log that is no order. In the log of
+/// an older file that entry cannot be told from an order. The last of the `periods` is the current one, a closed one
+/// ends where the next begins, and its report is in `period_sums`, in rows that follow each other. `changes` is the
+/// history of products and categories.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE categories (
@@ -56,6 +72,31 @@ const MIGRATIONS: &[&str] = &[
     DELETE FROM meta WHERE key IN ('file_id', 'copied');
     ",
     ORDER_KEYS,
+    concat!(
+        "
+    ALTER TABLE categories ADD COLUMN title TEXT NOT NULL DEFAULT '';
+    ALTER TABLE products ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE products ADD COLUMN opening INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE products ADD COLUMN ordered_ms INTEGER;
+    ALTER TABLE products ADD COLUMN added_seq INTEGER;
+    CREATE TABLE periods (
+        number INTEGER PRIMARY KEY, opened_ms INTEGER NOT NULL, opened_after INTEGER NOT NULL) STRICT;
+    CREATE TABLE period_sums (
+        n INTEGER PRIMARY KEY, period INTEGER NOT NULL REFERENCES periods, product INTEGER NOT NULL REFERENCES products,
+        amount INTEGER NOT NULL) STRICT;
+    CREATE TABLE changes (n INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, line TEXT NOT NULL) STRICT;
+    INSERT INTO periods ",
+        first_period!(),
+        ";
+    UPDATE products SET opening = total;
+    UPDATE products SET opening = first.opening FROM (
+        SELECT product, total - amount AS opening, min(seq) FROM orders GROUP BY product) AS first
+        WHERE first.product = products.row;
+    UPDATE products SET ordered_ms = last.at_ms FROM (
+        SELECT product, at_ms, max(seq) FROM orders WHERE amount <> 0 GROUP BY product) AS last
+        WHERE last.product = products.row;
+    "
+    ),
 ];
 
 /// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
@@ -163,40 +204,76 @@ pub fn load(connection: &Connection, path: &Path) -> Result<Stored, StoreError> 
 
 /// As [`load`], but a broken rule is the inner error.
 pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>> {
+    // A file of an older schema is read by tools, and by a server that cannot write.
+    let has = |column: &str| connection.prepare(&format!("SELECT {column}")).is_ok();
+    let is_old = !has("title FROM categories");
     let mut stored = Stored::default();
-    let mut statement = connection.prepare("SELECT row, name, prefix FROM categories ORDER BY row")?;
+    let title = if is_old { "''" } else { "title" };
+    let mut statement =
+        connection.prepare(&format!("SELECT row, name, prefix, {title} FROM categories ORDER BY row"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (name, prefix): (String, String) = (row.get(1)?, row.get(2)?);
-        match stored.catalog.add_category(&name, &prefix) {
+        let (name, prefix, title): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let added = stored.catalog.add_category(&name, &prefix).and_then(|index| match title.as_str() {
+            "" => Ok(index),
+            title => stored.catalog.set_title(index, title).map(|()| index),
+        });
+        match added {
             Ok(index) if i64::from(index.0) + 1 == row.get::<_, i64>(0)? => {}
             Ok(_) => return Ok(Err("a category is missing".into())),
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
-    let mut statement =
-        connection.prepare("SELECT row, id, category, name, rrp, info, total FROM products ORDER BY row")?;
+    let columns = if is_old {
+        "0, coalesce(first.opening, total), NULL FROM products LEFT JOIN (
+             SELECT product, total - amount AS opening, min(seq) FROM orders GROUP BY product) AS first
+         ON first.product = products.row"
+    } else {
+        "hidden, opening, ordered_ms FROM products"
+    };
+    let sql = format!("SELECT row, id, category, name, rrp, info, total, {columns} ORDER BY row");
+    let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: String = row.get(1)?;
         let details = Details { name: row.get(3)?, rrp: row.get(4)?, info: row.get(5)? };
         let category: u32 = row.get(2)?;
-        let Some(total) = Total::new(row.get(6)?) else {
+        let (Some(total), Some(opening)) = (Total::new(row.get(6)?), Total::new(row.get(8)?)) else {
             return Ok(Err(format!("the total of {id} is out of range")));
         };
         if category < 1 || category as usize > stored.catalog.categories().len() {
             return Ok(Err(format!("{id} belongs to no category")));
         }
-        match stored.catalog.add_product(CategoryIndex(category - 1), &id, details) {
-            Ok(index) if i64::from(index.0) + 1 == row.get::<_, i64>(0)? => stored.totals.push(total),
+        let added = stored.catalog.add_product(CategoryIndex(category - 1), &id, details.clone());
+        match added.and_then(|index| stored.catalog.change_product(index, details, row.get(7) == Ok(1)).map(|()| index))
+        {
+            Ok(index) if i64::from(index.0) + 1 == row.get::<_, i64>(0)? => {
+                stored.totals.push(total);
+                stored.openings.push(opening);
+                let ordered_ms: Option<i64> = row.get(9)?;
+                stored.ordered_ms.push(ordered_ms.map(|at_ms| at_ms.max(0).cast_unsigned()));
+            }
             Ok(_) => return Ok(Err("a product is missing".into())),
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
     stored.last_seq = last_seq(connection)?;
+    stored.period = current_period(connection, is_old)?;
     // A file of an older schema, which only the tools read, has no list of runs.
     stored.runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(Ok(stored))
+}
+
+fn current_period(connection: &Connection, is_old: bool) -> rusqlite::Result<Period> {
+    let sql = if is_old {
+        first_period!()
+    } else {
+        "SELECT number, opened_ms, opened_after FROM periods ORDER BY number DESC LIMIT 1"
+    };
+    connection.query_row(sql, [], |row| {
+        let column = |index| row.get::<_, i64>(index).map(|number| number.max(0).cast_unsigned());
+        Ok(Period { number: column(0)?, opened_ms: column(1)?, opened_after: column(2)? })
+    })
 }
 
 /// The number of the last order, 0 before the first.
@@ -221,8 +298,9 @@ mod tests {
             if version > 0 {
                 connection
                     .execute_batch(
-                        "INSERT INTO categories VALUES (1, 'tools', 'T');
-                         INSERT INTO products VALUES (1, 'T1', 1, 'Saw', '', '', 5);
+                        "INSERT INTO categories (row, name, prefix) VALUES (1, 'tools', 'T');
+                         INSERT INTO products (row, id, category, name, rrp, info, total)
+                             VALUES (1, 'T1', 1, 'Saw', '', '', 5);
                          INSERT INTO orders (seq, at_ms, product, amount, total) VALUES (1, 7, 1, 5, 5);",
                     )
                     .unwrap();
@@ -233,6 +311,38 @@ mod tests {
             let stored = load(&connection, Path::new("x")).unwrap();
             assert_eq!((stored.totals.len(), stored.last_seq), (version.min(1), version.min(1) as u64));
             assert_ne!(stored.runs, RunList::default(), "positions of earlier runs are valid");
+        }
+    }
+
+    #[test]
+    fn the_first_period_begins_with_the_log_and_counts_no_starting_total() {
+        for is_trimmed in [false, true] {
+            let mut connection = Connection::open_in_memory().unwrap();
+            MIGRATIONS[..4].iter().for_each(|migration| connection.execute_batch(migration).unwrap());
+            connection.pragma_update(None, "user_version", 4).unwrap();
+            // T1 has started with 3, T2 with 7 and T3, which was added later, with 0.
+            connection
+                .execute_batch(
+                    "INSERT INTO categories VALUES (1, 'tools', 'T');
+                     INSERT INTO products VALUES (1, 'T1', 1, 'Saw', '', '', 10), (2, 'T2', 1, 'Axe', '', '', 7),
+                         (3, 'T3', 1, 'Awl', '', '', 0);
+                     INSERT INTO orders (seq, at_ms, product, amount, total)
+                         VALUES (1, 50, 1, 5, 8), (2, 60, 3, 0, 0), (3, 70, 1, 2, 10);",
+                )
+                .unwrap();
+            if is_trimmed {
+                connection.execute_batch("DELETE FROM orders WHERE seq < 2").unwrap();
+            }
+            let old = read(&connection).unwrap().unwrap();
+            migrate(&mut connection).unwrap();
+            let new = read(&connection).unwrap().unwrap();
+            let openings = |stored: &Stored| stored.openings.iter().map(|total| total.get()).collect::<Vec<_>>();
+            assert_eq!(openings(&new), if is_trimmed { [8, 7, 0] } else { [3, 7, 0] });
+            assert_eq!(openings(&old), openings(&new), "a server that cannot write the file counts the same");
+            assert_eq!(new.ordered_ms, [Some(70), None, None]);
+            let (opened_ms, opened_after) = if is_trimmed { (60, 1) } else { (50, 0) };
+            assert_eq!(new.period, Period { number: 1, opened_ms, opened_after });
+            assert_eq!(old.period, new.period);
         }
     }
 

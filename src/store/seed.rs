@@ -2,7 +2,7 @@
 //! there; knows neither the file's format nor its path.
 
 use super::{Change, Store, StoreError, Stored, now_ms};
-use crate::tally::catalog::{CatalogError, Category, Details, Product};
+use crate::tally::catalog::{CatalogError, Details};
 use crate::tally::order::Total;
 
 /// One category of a catalogue file.
@@ -60,7 +60,7 @@ pub fn check(seed: &[SeedCategory]) -> Result<(), CatalogError> {
 
 /// Returns the changes, and the number of existing products with other texts in the seed.
 fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change>, usize), CatalogError> {
-    let Stored { catalog, totals, last_seq, .. } = stored;
+    let Stored { catalog, totals, openings, ordered_ms, last_seq, .. } = stored;
     let (at_ms, is_new) = (now_ms(), catalog.categories().is_empty());
     let (mut changes, mut differing) = (Vec::new(), 0);
     for SeedCategory { name, prefix, products } in seed {
@@ -68,8 +68,7 @@ fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change
             Some(index) => index,
             None => {
                 let index = catalog.add_category(name, prefix)?;
-                let (name, prefix) = (name.clone(), prefix.clone());
-                changes.push(Change::Category(Category { name, prefix, products: Vec::new() }));
+                changes.push(Change::Category(catalog.category(index).clone()));
                 index
             }
         };
@@ -87,10 +86,12 @@ fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change
             }
             let product = catalog.add_product(category, id, details.clone())?;
             totals.push(*total);
-            changes.push(Change::Product(Product { id: id.clone(), category, details: details.clone() }, *total));
+            openings.push(*total);
+            ordered_ms.push(None);
+            changes.push(Change::Product(catalog.product(product).clone(), *total));
             if !is_new {
                 *last_seq += 1;
-                changes.push(Change::first_line(product, *total, *last_seq, at_ms));
+                changes.push(Change::FirstLine { seq: *last_seq, at_ms, product, total: *total });
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Product {
     pub category: CategoryIndex,
     /// Its texts.
     pub details: Details,
+    /// Whether it is absent from lists and feeds, and takes no new order.
+    pub is_hidden: bool,
 }
 
 /// One category of the catalogue.
@@ -55,6 +57,8 @@ pub struct Product {
 pub struct Category {
     /// The name in URLs, such as `electronics`: lower-case letters, digits, `-` and `_` only.
     pub name: String,
+    /// The name for people, such as `Electronics`.
+    pub title: String,
     /// The prefix of generated product ids, such as `A`.
     pub prefix: String,
     /// Its products, in order of addition.
@@ -112,6 +116,23 @@ impl Details {
         }
         Ok(())
     }
+}
+
+/// Checks that a category's title is not empty, is short enough, and has no control characters.
+///
+/// # Errors
+/// [`CatalogError`] says what to change.
+pub fn check_title(title: &str) -> Result<(), CatalogError> {
+    if title.trim().is_empty() || title.len() > MAX_NAME_BYTES || title.chars().any(char::is_control) {
+        return invalid(format!("title must have 1 to {MAX_NAME_BYTES} bytes and no control characters"));
+    }
+    Ok(())
+}
+
+/// The title of a category that has been given none: its name with a capital first letter.
+fn default_title(name: &str) -> String {
+    let (first, rest) = name.split_at(name.len().min(1));
+    first.to_ascii_uppercase() + rest
 }
 
 /// Whether the text is 1 to [`MAX_ID_BYTES`] letters, digits, `-` and `_`, as a product's id is.
@@ -195,7 +216,8 @@ impl Catalog {
                 "category {name:?}: the prefix must be letters, digits, '-' or '_', such as \"A\""
             ));
         }
-        self.categories.push(Category { name: name.into(), prefix: prefix.into(), products: Vec::new() });
+        let title = default_title(name);
+        self.categories.push(Category { name: name.into(), title, prefix: prefix.into(), products: Vec::new() });
         Ok(CategoryIndex((self.categories.len() - 1) as u32))
     }
 
@@ -214,8 +236,56 @@ impl Catalog {
         self.by_id.insert(id.into(), index);
         self.text_bytes += details.bytes();
         self.categories[category.0 as usize].products.push(index);
-        self.products.push(Product { id: id.into(), category, details });
+        self.products.push(Product { id: id.into(), category, details, is_hidden: false });
         Ok(index)
+    }
+
+    /// Changes a product's texts, and whether it is hidden.
+    ///
+    /// # Errors
+    /// When a text is invalid, or the catalogue is full. Then nothing is changed.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    pub fn change_product(
+        &mut self,
+        index: ProductIndex,
+        details: Details,
+        is_hidden: bool,
+    ) -> Result<(), CatalogError> {
+        self.check_change(index, &details)?;
+        let product = &mut self.products[index.0 as usize];
+        self.text_bytes = self.text_bytes - product.details.bytes() + details.bytes();
+        (product.details, product.is_hidden) = (details, is_hidden);
+        Ok(())
+    }
+
+    /// Checks all that [`Self::change_product`] checks, and changes nothing.
+    ///
+    /// # Errors
+    /// When a text is invalid, or the catalogue is full.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    pub fn check_change(&self, index: ProductIndex, details: &Details) -> Result<(), CatalogError> {
+        details.check()?;
+        if self.text_bytes - self.product(index).details.bytes() + details.bytes() > MAX_TEXT_BYTES {
+            return invalid(format!("the catalogue is full: {MAX_TEXT_BYTES} bytes of text"));
+        }
+        Ok(())
+    }
+
+    /// Changes a category's title.
+    ///
+    /// # Errors
+    /// When the title is invalid. Then nothing is changed.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    pub fn set_title(&mut self, index: CategoryIndex, title: &str) -> Result<(), CatalogError> {
+        check_title(title)?;
+        title.clone_into(&mut self.categories[index.0 as usize].title);
+        Ok(())
     }
 
     /// Checks all that [`Self::add_product`] checks, and adds nothing.
@@ -347,6 +417,33 @@ mod tests {
         assert!(error.to_string().contains("4194304 bytes"), "{error}");
         catalog.add_product(one, "last", texts(1, 3, 1_500)).unwrap();
         assert!(catalog.add_product(one, "more", texts(1, 0, 0)).is_err());
+    }
+
+    #[test]
+    fn a_changed_product_keeps_its_place_and_the_bound_on_texts_holds() {
+        let mut catalog = Catalog::default();
+        let one = catalog.add_category("one", "A").unwrap();
+        assert_eq!(catalog.category(one).title, "One");
+        let index = catalog.add_product(one, "A1", details("Saw")).unwrap();
+        catalog.change_product(index, details("Axe"), true).unwrap();
+        assert_eq!((catalog.product(index).details.name.as_str(), catalog.product(index).is_hidden), ("Axe", true));
+        assert!(catalog.change_product(index, details(" "), false).is_err());
+        assert!(catalog.product(index).is_hidden);
+        let longest = Details { name: "n".repeat(200), rrp: "r".repeat(200), info: "i".repeat(2_000) };
+        for number in 0..1_747 {
+            catalog.add_product(one, &format!("B{number}"), longest.clone()).unwrap();
+        }
+        // 1,504 bytes are left for A1.
+        let fits = Details { name: "n".repeat(4), rrp: String::new(), info: "i".repeat(1_500) };
+        catalog.change_product(index, fits.clone(), false).unwrap();
+        let beyond = Details { name: "n".repeat(5), ..fits };
+        assert!(catalog.change_product(index, beyond, false).is_err());
+        catalog.change_product(index, details("Axe"), false).unwrap();
+        catalog.set_title(one, "Number One").unwrap();
+        for wrong in ["", " ", "a\nb", &"x".repeat(201)] {
+            assert!(catalog.set_title(one, wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(catalog.category(one).title, "Number One");
     }
 
     #[test]

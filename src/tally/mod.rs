@@ -1,6 +1,7 @@
-//! The pure rules: amounts, totals, keys, the catalogue, positions, spelling. No I/O.
+//! The pure rules: amounts, totals, keys, the catalogue, periods, positions, spelling. No I/O.
 
 pub mod catalog;
 pub mod order;
+pub mod period;
 pub mod position;
 pub mod spelling;

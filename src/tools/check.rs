@@ -207,8 +207,9 @@ mod tests {
         schema::migrate(&mut connection).unwrap();
         connection
             .execute_batch(
-                "INSERT INTO categories VALUES (1, 'tools', 'T');
-                 INSERT INTO products VALUES (1, 'T1', 1, 'Saw', '', '', 9), (2, 'T2', 1, 'Axe', '', '', 7);
+                "INSERT INTO categories (row, name, prefix) VALUES (1, 'tools', 'T');
+                 INSERT INTO products (row, id, category, name, rrp, info, total)
+                     VALUES (1, 'T1', 1, 'Saw', '', '', 9), (2, 'T2', 1, 'Axe', '', '', 7);
                  INSERT INTO orders (seq, at_ms, product, amount, total)
                      VALUES (4, 7, 1, 1, 6), (5, 7, 1, 2, 8), (6, 7, 2, 7, 7), (7, 7, 1, 1, 9);
                  PRAGMA foreign_keys = OFF;",

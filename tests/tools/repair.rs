@@ -131,7 +131,7 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
 fn a_sound_file_is_sound_live_killed_and_stopped_and_is_not_changed() {
     let mut server = Server::start();
     fill(&server, ORDERS);
-    let words = ["schema 4", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
+    let words = ["schema 5", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
     expect_sound(&server.data(), &words);
     fill(&server, 1);
     server.kill();

@@ -3,7 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use crate::store::Change;
-use crate::tally::catalog::Details;
+use crate::tally::catalog::{Details, ProductIndex};
 use crate::tally::order::{Key, Total};
 
 /// Writes changes whose keys are used at `key_ms` of the keys' clock. Without changes it writes a probe.
@@ -16,7 +16,17 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
         )?;
     }
     // Only the last total of each product is written: its orders in one batch share one row update.
-    let mut last_totals: Vec<(u32, Total)> = Vec::new();
+    let mut lasts: Vec<(u32, Total, u64)> = Vec::new();
+    let insert_line = |seq: u64, at_ms: u64, product: ProductIndex, amount: i64, total: Total, key: Option<&Key>| {
+        transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            seq.cast_signed(),
+            at_ms.cast_signed(),
+            product.0 + 1,
+            amount,
+            total.get(),
+            key.map(Key::as_str)
+        ])
+    };
     let keep_key = |key: &Key, product: u32, amount: i64| {
         let sql = "INSERT OR REPLACE INTO keys (key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4)";
         let mut insert = transaction.prepare_cached(sql)?;
@@ -26,29 +36,29 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
         match change {
             Change::Category(category) => {
                 transaction
-                    .prepare_cached("INSERT INTO categories (name, prefix) VALUES (?1, ?2)")?
-                    .execute(params![category.name, category.prefix])?;
+                    .prepare_cached("INSERT INTO categories (name, prefix, title) VALUES (?1, ?2, ?3)")?
+                    .execute(params![category.name, category.prefix, category.title])?;
             }
             Change::Product(product, total) => {
                 let Details { name, rrp, info } = &product.details;
                 transaction
                     .prepare_cached(
-                        "INSERT INTO products (id, category, name, rrp, info, total) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "INSERT INTO products (id, category, name, rrp, info, total, opening)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
                     )?
                     .execute(params![product.id, product.category.0 + 1, name, rrp, info, total.get()])?;
             }
+            Change::FirstLine { seq, at_ms, product, total } => {
+                insert_line(*seq, *at_ms, *product, total.get(), *total, None)?;
+                transaction
+                    .prepare_cached("UPDATE products SET added_seq = ?2 WHERE row = ?1")?
+                    .execute(params![product.0 + 1, seq.cast_signed()])?;
+            }
             Change::Order { seq, at_ms, product, amount, total, key } => {
-                transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                    seq.cast_signed(),
-                    at_ms.cast_signed(),
-                    product.0 + 1,
-                    amount.get(),
-                    total.get(),
-                    key.as_ref().map(Key::as_str)
-                ])?;
-                match last_totals.iter_mut().find(|(index, _)| *index == product.0) {
-                    Some((_, last)) => *last = *total,
-                    None => last_totals.push((product.0, *total)),
+                insert_line(*seq, *at_ms, *product, amount.get(), *total, key.as_ref())?;
+                match lasts.iter_mut().find(|(index, ..)| *index == product.0) {
+                    Some((_, last, last_ms)) => (*last, *last_ms) = (*total, *at_ms),
+                    None => lasts.push((product.0, *total, *at_ms)),
                 }
                 if let Some(key) = key {
                     keep_key(key, product.0 + 1, amount.get())?;
@@ -59,9 +69,9 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
             }
         }
     }
-    let mut update_total = transaction.prepare_cached("UPDATE products SET total = ?2 WHERE row = ?1")?;
-    for (product, total) in last_totals {
-        update_total.execute(params![product + 1, total.get()])?;
+    let mut update = transaction.prepare_cached("UPDATE products SET total = ?2, ordered_ms = ?3 WHERE row = ?1")?;
+    for (product, total, at_ms) in lasts {
+        update.execute(params![product + 1, total.get(), at_ms.cast_signed()])?;
     }
     Ok(())
 }
@@ -69,6 +79,8 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
 /// Undoes changes that [`write_changes`] has made, and after which nothing else was changed.
 pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     let forget_key = |key: &Key| transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key.as_str()]);
+    let delete_line =
+        |seq: u64| transaction.prepare_cached("DELETE FROM orders WHERE seq = ?1")?.execute([seq.cast_signed()]);
     for change in changes.iter().rev() {
         match change {
             Change::Category(category) => {
@@ -77,10 +89,22 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
             Change::Product(product, _) => {
                 transaction.prepare_cached("DELETE FROM products WHERE id = ?1")?.execute([&product.id])?;
             }
-            Change::Order { seq, product, amount, key, .. } => {
-                transaction.prepare_cached("DELETE FROM orders WHERE seq = ?1")?.execute([seq.cast_signed()])?;
+            Change::FirstLine { seq, product, .. } => {
+                delete_line(*seq)?;
                 transaction
-                    .prepare_cached("UPDATE products SET total = total - ?2 WHERE row = ?1")?
+                    .prepare_cached("UPDATE products SET added_seq = NULL WHERE row = ?1")?
+                    .execute([product.0 + 1])?;
+            }
+            Change::Order { seq, product, amount, key, .. } => {
+                delete_line(*seq)?;
+                // The product's last order before is found from the end of the log.
+                transaction
+                    .prepare_cached(
+                        "UPDATE products SET total = total - ?2, ordered_ms = (
+                             SELECT at_ms FROM orders WHERE product = ?1 AND seq IS NOT added_seq
+                             ORDER BY seq DESC LIMIT 1)
+                         WHERE row = ?1",
+                    )?
                     .execute(params![product.0 + 1, amount.get()])?;
                 if let Some(key) = key {
                     forget_key(key)?;

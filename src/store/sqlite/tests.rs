@@ -373,7 +373,8 @@ fn changes_that_are_taken_back_leave_the_file_as_it_was() {
     store.commit(&seed()).unwrap();
     store.commit(&[order(1, 4)]).unwrap();
     let content = |store: &SqliteStore| {
-        let sql = "SELECT group_concat(seq || ':' || total) FROM orders UNION ALL SELECT group_concat(id || total) FROM products
+        let sql = "SELECT group_concat(seq || ':' || total) FROM orders UNION ALL SELECT group_concat(id || total || opening ||
+                 coalesce(ordered_ms, '-') || coalesce(added_seq, '-')) FROM products
              UNION ALL SELECT group_concat(name) FROM categories UNION ALL SELECT count(*) FROM keys";
         let mut statement = connection(store).prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
@@ -383,12 +384,12 @@ fn changes_that_are_taken_back_leave_the_file_as_it_was() {
     let mut catalog = Catalog::default();
     let toys = catalog.add_category("toys", "Y").unwrap();
     let details = Details { name: "Top".into(), rrp: String::new(), info: String::new() };
-    let top = Product { id: "Y1".into(), category: CategoryIndex(toys.0 + 1), details };
+    let top = Product { id: "Y1".into(), category: CategoryIndex(toys.0 + 1), details, is_hidden: false };
     let changes = [
         keyed(2, "a"),
         Change::Category(catalog.category(toys).clone()),
         Change::Product(top, Total::new(5).unwrap()),
-        Change::first_line(ProductIndex(1), Total::new(5).unwrap(), 3, 1),
+        Change::FirstLine { seq: 3, at_ms: 1, product: ProductIndex(1), total: Total::new(5).unwrap() },
         order(4, 6),
         Change::BatchKey { key: Key::new("b").unwrap(), digest: 7 },
     ];

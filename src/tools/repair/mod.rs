@@ -95,6 +95,9 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
     }
     let last_totals = last_totals(&transaction).map_err(describe)?;
     let rebuilt = Rebuilt::new(&readable, &last_totals).map_err(|error| ToolError::failed(error.to_string()))?;
+    if !readable.has_periods {
+        replace_periods(&transaction).map_err(describe)?;
+    }
     rebuilt.write(&transaction).map_err(describe)?;
     let keys = write_keys(&transaction, rebuilt.totals.len()).map_err(describe)?;
     let last_seq = schema::last_seq(&transaction).map_err(describe)?;
@@ -122,8 +125,30 @@ fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
                  WHERE excluded.n > n",
             )?
             .execute(params![key, n, at_ms, product, amount])?,
+        Row::Period { number, opened_ms, opened_after } => connection
+            .prepare_cached("INSERT OR REPLACE INTO periods VALUES (?1, ?2, ?3)")?
+            .execute([number, opened_ms, opened_after])?,
+        Row::PeriodSum { n, period, product, amount } => connection
+            .prepare_cached("INSERT OR IGNORE INTO period_sums VALUES (?1, ?2, ?3, ?4)")?
+            .execute([n, period, product, amount])?,
+        Row::Change { n, at_ms, line } => connection
+            .prepare_cached("INSERT OR IGNORE INTO changes VALUES (?1, ?2, ?3)")?
+            .execute(params![n, at_ms, line])?,
     };
     Ok(())
+}
+
+/// Writes a list of periods in place of one that is lost, or that an older file does not have. The current one begins with
+/// the readable log, or behind the last report; when the others began is lost.
+fn replace_periods(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "DELETE FROM periods;
+         INSERT INTO periods SELECT DISTINCT period, 0, 0 FROM period_sums;
+         INSERT INTO periods SELECT
+             coalesce((SELECT max(period) FROM period_sums), 0) + 1,
+             coalesce((SELECT at_ms FROM orders ORDER BY seq LIMIT 1), CAST(1000 * unixepoch('subsec') AS INTEGER)),
+             coalesce((SELECT min(seq) - 1 FROM orders), 0);",
+    )
 }
 
 /// Writes the keys in the order of their use, and returns their number. A lost key of a single order is taken from the

@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::iter;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, params};
 
-use super::salvage::{ProductRow, Readable};
+use super::salvage::{ProductRow, ProductState, Readable};
 use crate::store::Change;
 use crate::store::sqlite::write_changes;
 use crate::tally::catalog::{Catalog, CatalogError, CategoryIndex, Details, MAX_PRODUCTS};
@@ -39,6 +39,8 @@ pub struct Rebuilt {
     pub catalog: Catalog,
     /// The total of each product.
     pub totals: Vec<Total>,
+    /// The other columns of each product, where they could be read.
+    states: Vec<Option<ProductState>>,
     /// A line about each replacement.
     pub replacements: Vec<String>,
 }
@@ -49,7 +51,8 @@ impl Rebuilt {
     /// # Errors
     /// When the catalogue is full.
     pub fn new(readable: &Readable, last_totals: &LastTotals) -> Result<Self, CatalogError> {
-        let mut rebuilt = Self { catalog: Catalog::default(), totals: Vec::new(), replacements: Vec::new() };
+        let mut rebuilt =
+            Self { catalog: Catalog::default(), totals: Vec::new(), states: Vec::new(), replacements: Vec::new() };
         let of_products = readable.products.values().flatten().map(|product| product.category).max();
         let last = highest(&readable.categories).max(highest(&readable.category_names)).max(of_products);
         for row in 1..=last.unwrap_or(0) {
@@ -64,9 +67,11 @@ impl Rebuilt {
     }
 
     fn add_category(&mut self, readable: &Readable, row: i64) -> Result<(), CatalogError> {
-        if let Some((name, prefix)) = readable.categories.get(&row)
-            && self.catalog.add_category(name, prefix).is_ok()
+        if let Some((name, prefix, title)) = readable.categories.get(&row)
+            && let Ok(index) = self.catalog.add_category(name, prefix)
         {
+            // Without a title, or with an invalid one, it keeps the one that its name gives.
+            let _ = self.catalog.set_title(index, title);
             return Ok(());
         }
         let mut ids = readable.products.values().flatten().filter(|product| product.category == row);
@@ -84,12 +89,13 @@ impl Rebuilt {
     fn add_product(&mut self, readable: &Readable, last_totals: &LastTotals, row: i64) -> Result<(), CatalogError> {
         let last = last_totals.get(&row);
         if let Some(product) = readable.products.get(&row).and_then(|versions| current_version(versions, last)) {
-            let ProductRow { id, category, texts: [name, rrp, info], total } = product.clone();
+            let ProductRow { id, category, texts: [name, rrp, info], total, state } = product.clone();
             let details = Details { name, rrp, info };
             // Categories up to the highest one of a product have been added, and `salvage` bounds it.
             let category = CategoryIndex(u32::try_from(category - 1).unwrap_or(0));
             if self.catalog.add_product(category, &id, details).is_ok() {
                 self.totals.push(total);
+                self.states.push(state);
                 return Ok(());
             }
         }
@@ -107,6 +113,7 @@ impl Rebuilt {
             None => (Total::default(), "because the log has no order of it".to_owned()),
         };
         self.totals.push(total);
+        self.states.push(None);
         self.replacements.push(format!(
             "product {row} was lost: {id} in {} stands in, without price and description, with the total {} {source}",
             self.catalog.category(category).name,
@@ -134,7 +141,27 @@ impl Rebuilt {
         let categories = self.catalog.categories().iter().cloned().map(Change::Category);
         let products = self.catalog.products().iter().cloned().zip(&self.totals);
         let changes: Vec<_> = categories.chain(products.map(|(it, total)| Change::Product(it, *total))).collect();
-        write_changes(transaction, &changes, 0)
+        write_changes(transaction, &changes, 0)?;
+        let mut update = transaction
+            .prepare("UPDATE products SET hidden = ?2, opening = ?3, ordered_ms = ?4, added_seq = ?5 WHERE row = ?1")?;
+        let mut from_log = transaction.prepare(
+            "UPDATE products SET
+                 opening = coalesce((
+                     SELECT total - amount FROM orders
+                     WHERE product = ?1 AND seq > (SELECT opened_after FROM periods ORDER BY number DESC LIMIT 1)
+                     ORDER BY seq LIMIT 1), total),
+                 ordered_ms = (SELECT at_ms FROM orders WHERE product = ?1 AND amount <> 0 ORDER BY seq DESC LIMIT 1)
+             WHERE row = ?1",
+        )?;
+        for (row, state) in (1_i64..).zip(&self.states) {
+            match state {
+                Some(ProductState { is_hidden, opening, ordered_ms, added_seq }) => {
+                    update.execute(params![row, is_hidden, opening.get(), ordered_ms, added_seq])?
+                }
+                None => from_log.execute([row])?,
+            };
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,9 @@ use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
 /// SQLite uses the page at this offset for locks and stores nothing in it.
 const LOCK_BYTE: u64 = 0x4000_0000;
 
+/// The columns of a product in the schemas before it was known whether it is hidden.
+const FIRST_PRODUCT_COLUMNS: usize = 7;
+
 /// A row of a table without a bound on its rows.
 pub enum Row<'a> {
     /// An entry of the order log.
@@ -48,6 +51,35 @@ pub enum Row<'a> {
         /// The amount, or the digest of the several orders.
         amount: i64,
     },
+    /// A period.
+    Period {
+        /// Its number.
+        number: i64,
+        /// When it was opened, in milliseconds since 1970 (UTC).
+        opened_ms: i64,
+        /// The last sequence number before it.
+        opened_after: i64,
+    },
+    /// A line of the report of a closed period.
+    PeriodSum {
+        /// The number of the line over all reports.
+        n: i64,
+        /// The period's number.
+        period: i64,
+        /// The product's row id.
+        product: i64,
+        /// The sum of the period's amounts.
+        amount: i64,
+    },
+    /// A change of a product or a category.
+    Change {
+        /// Its number.
+        n: i64,
+        /// Its time, in milliseconds since 1970 (UTC).
+        at_ms: i64,
+        /// What was changed, as JSON.
+        line: &'a str,
+    },
 }
 
 /// A row of the table of products.
@@ -61,6 +93,21 @@ pub struct ProductRow {
     pub texts: [String; 3],
     /// The total.
     pub total: Total,
+    /// What later schemas have added; `None` in a row that an older one has written.
+    pub state: Option<ProductState>,
+}
+
+/// The columns of a product that are neither texts nor its total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProductState {
+    /// Whether it is hidden.
+    pub is_hidden: bool,
+    /// Its total when the current period was opened, or its starting total.
+    pub opening: Total,
+    /// The time of its last order, in milliseconds since 1970 (UTC).
+    pub ordered_ms: Option<i64>,
+    /// The number of its entry in the order log that is no order.
+    pub added_seq: Option<i64>,
 }
 
 /// What is readable of a data file, without the rows of orders and keys.
@@ -72,8 +119,8 @@ pub struct Readable {
     pub damaged_pages: u32,
     /// The number of rows on readable pages that match no table of ours, or are invalid.
     pub damaged_rows: u64,
-    /// Name and prefix of categories by row id.
-    pub categories: BTreeMap<i64, (String, String)>,
+    /// Name, prefix and title of categories by row id. The title is empty where none is stored.
+    pub categories: BTreeMap<i64, (String, String, String)>,
     /// Products by row id. There are several versions of one only when the list of free pages is damaged.
     pub products: BTreeMap<i64, Vec<ProductRow>>,
     /// The names of categories by row id, from their index.
@@ -84,6 +131,8 @@ pub struct Readable {
     pub orders: Vec<(i64, i64)>,
     /// The number of keys.
     pub keys: u64,
+    /// Whether a row of the list of periods was read.
+    pub has_periods: bool,
 }
 
 impl Readable {
@@ -147,7 +196,7 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
         }
     }
     readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
-    let name = |row: i64| readable.categories.get(&row).map(|(name, _)| name.as_str());
+    let name = |row: i64| readable.categories.get(&row).map(|(name, ..)| name.as_str());
     let id = |row: i64| match readable.products.get(&row).map(Vec::as_slice) {
         Some([version]) => Some(version.id.as_str()),
         _ => None,
@@ -169,15 +218,24 @@ impl Readable {
         use Value::{Int, Null, Text};
         let is_time = |at_ms: i64| at_ms >= 0;
         match *values {
-            [Null, Text(name), Text(prefix)] if is_catalog_row(row) => {
-                self.categories.insert(row, (name.to_owned(), prefix.to_owned()));
+            [Null, Text(name), Text(prefix), ref title @ ..] if is_catalog_row(row) => {
+                let title = match *title {
+                    [] => "",
+                    [Text(title)] => title,
+                    _ => return Ok(false),
+                };
+                self.categories.insert(row, (name.to_owned(), prefix.to_owned(), title.to_owned()));
             }
-            [Null, Text(id), Int(category), Text(name), Text(rrp), Text(info), Int(total)]
+            [Null, Text(id), Int(category), Text(name), Text(rrp), Text(info), Int(total), ref state @ ..]
                 if is_catalog_row(row) && is_catalog_row(category) =>
             {
                 let Some(total) = Total::new(total) else { return Ok(false) };
-                let product =
-                    ProductRow { id: id.to_owned(), category, texts: [name, rrp, info].map(str::to_owned), total };
+                let state = product_state(state);
+                if state.is_none() && values.len() > FIRST_PRODUCT_COLUMNS {
+                    return Ok(false);
+                }
+                let texts = [name, rrp, info].map(str::to_owned);
+                let product = ProductRow { id: id.to_owned(), category, texts, total, state };
                 let versions = self.products.entry(row).or_default();
                 if !versions.contains(&product) {
                     versions.push(product);
@@ -210,6 +268,16 @@ impl Readable {
                 on_row(Row::Key { n: row, key, at_ms, product, amount })?;
                 self.keys += 1;
             }
+            [Null, Int(opened_ms), Int(opened_after)] if row > 0 && is_time(opened_ms) && opened_after >= 0 => {
+                on_row(Row::Period { number: row, opened_ms, opened_after })?;
+                self.has_periods = true;
+            }
+            [Null, Int(period), Int(product), Int(amount)] if row > 0 && period > 0 && is_catalog_row(product) => {
+                on_row(Row::PeriodSum { n: row, period, product, amount })?;
+            }
+            [Null, Int(at_ms), Text(line)] if row > 0 && is_time(at_ms) => {
+                on_row(Row::Change { n: row, at_ms, line })?;
+            }
             [Text(kind), Text(name), Text(_), Int(root), Null | Text(_)] => {
                 if let Some(root) = u32::try_from(root).ok().filter(|_| kind == "index") {
                     indexes.add(name, root);
@@ -219,6 +287,23 @@ impl Readable {
         }
         Ok(true)
     }
+}
+
+/// The columns behind a product's total; `None` if they are invalid.
+fn product_state(columns: &[Value<'_>]) -> Option<ProductState> {
+    let is_optional_number = |value: &&Value<'_>| match value {
+        Value::Int(number) => *number >= 0,
+        other => matches!(other, Value::Null),
+    };
+    let number = |value: &Value<'_>| if let Value::Int(number) = value { Some(*number) } else { None };
+    let [Value::Int(hidden @ 0..=1), Value::Int(opening), others @ ..] = columns else { return None };
+    let [ordered_ms, added_seq] = others else { return None };
+    Some(ProductState {
+        is_hidden: *hidden == 1,
+        opening: Total::new(*opening)?,
+        ordered_ms: Some(ordered_ms).filter(is_optional_number).map(number)?,
+        added_seq: Some(added_seq).filter(is_optional_number).map(number)?,
+    })
 }
 
 fn merge_ranges(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
