@@ -29,6 +29,7 @@ struct Script {
     found: AtomicUsize,
     /// After so many lookups the order is not repeated.
     most_found: usize,
+    inspected: AtomicUsize,
 }
 
 struct ScriptedStore(Arc<Script>);
@@ -57,6 +58,11 @@ impl Store for ScriptedStore {
     fn has_room_for_key(&mut self, _pending: usize) -> Result<bool, StoreError> {
         Ok(true)
     }
+
+    fn inspect(&mut self) -> Result<(), StoreError> {
+        self.0.inspected.fetch_add(1, Relaxed);
+        Ok(())
+    }
 }
 
 struct Bench {
@@ -77,6 +83,7 @@ impl Bench {
             handle: OnceLock::new(),
             found: AtomicUsize::new(0),
             most_found,
+            inspected: AtomicUsize::new(0),
         });
         let mut catalog = Catalog::default();
         let tools = catalog.add_category("tools", "T").unwrap();
@@ -184,4 +191,24 @@ fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
     }
     bench.commit_ends(Ok(()));
     assert_eq!([&first].into_iter().chain(&waiting).map(received).collect::<Vec<_>>(), vec![Ok(()); 5]);
+}
+
+#[test]
+fn an_idle_ledger_inspects_the_store_after_the_last_order_and_then_only_now_and_then() {
+    let bench = Bench::new(None, 0);
+    let inspected = || bench.script.inspected.load(Relaxed);
+    let first = bench.submit(order(1, None));
+    bench.commit_begins();
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&first), Ok(()));
+    // The first tick finds that there was a commit, the second puts the store in order.
+    for _ in 0..20 {
+        bench.handle.jobs.send(Job::Tick).expect("the ledger runs");
+    }
+    // An order behind them shows that they have passed.
+    let last = bench.submit(order(1, None));
+    bench.commit_begins();
+    assert_eq!(inspected(), 1);
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&last), Ok(()));
 }
