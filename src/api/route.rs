@@ -7,7 +7,7 @@ use tiny_http::Method;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::live::fanout::Feed;
-use crate::tally::catalog::{CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
+use crate::tally::catalog::{Catalog, CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
 use crate::tally::spelling::suggestion;
 
 /// What a path refers to.
@@ -41,7 +41,7 @@ impl Route {
     pub(super) fn check_parameters(&self, request: Request<'_>) -> Result<(), Problem> {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
-            Self::Log => &["after", "limit"],
+            Self::Log => &["after", "limit", "since", "until", "id", "category"],
             Self::Feed(_) if request.head().method != Method::Post => &["since"],
             _ => &[],
         };
@@ -63,13 +63,7 @@ impl Route {
         if let Some(id) = path.strip_prefix("/orders/") {
             let catalog = catalog();
             if request.head().method == Method::Post {
-                return catalog.find_product(id).map(Self::Product).ok_or_else(|| {
-                    let hint = match catalog.find_category(id) {
-                        Some(_) => format!("it is a category, and GET /{id} lists its products"),
-                        None => "GET /{category} lists the products".to_owned(),
-                    };
-                    Problem::new(404, format!("there is no product {}; {hint}", quoted_name(id)))
-                });
+                return catalog.find_product(id).map(Self::Product).ok_or_else(|| no_product(&catalog, id));
             }
             return match (catalog.find_category(id), catalog.find_product(id)) {
                 (Some(index), _) => Ok(Self::Feed(Feed::Category(index))),
@@ -111,8 +105,16 @@ pub(super) fn is_probe(path: &str) -> bool {
     matches!(without_slash(path), "/healthz" | "/readyz")
 }
 
-fn no_category(name: &str) -> Problem {
+pub(super) fn no_category(name: &str) -> Problem {
     Problem::new(404, format!("there is no category {}; GET /categories lists them", quoted_name(name)))
+}
+
+pub(super) fn no_product(catalog: &Catalog, id: &str) -> Problem {
+    let hint = match catalog.find_category(id) {
+        Some(_) => format!("it is a category, and GET /{id} lists its products"),
+        None => "GET /{category} lists the products".to_owned(),
+    };
+    Problem::new(404, format!("there is no product {}; {hint}", quoted_name(id)))
 }
 
 /// A name that a client sent, in quotes. A name that is too long for an id is not repeated.

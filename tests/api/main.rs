@@ -9,6 +9,7 @@ mod batches;
 mod clients;
 mod guarded;
 mod keys;
+mod log_filters;
 mod order_log;
 mod orders;
 mod origins;
