@@ -8,6 +8,7 @@ pub mod foreign;
 mod headers;
 mod order_log;
 pub mod product_lists;
+pub mod rates;
 mod route;
 pub mod routes;
 pub mod service;

@@ -19,6 +19,8 @@ pub(super) enum Route {
     Categories,
     Log,
     Feed(Feed),
+    /// `/rates/{category}` and `/rates`.
+    Rates(Feed),
     /// `/orders/{id}`: a product to post to.
     Product(ProductIndex),
     Category(CategoryIndex),
@@ -28,9 +30,13 @@ impl Route {
     /// The methods that are allowed.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::File | Self::Health | Self::Ready | Self::Categories | Self::Log | Self::Feed(Feed::Category(_)) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::File
+            | Self::Health
+            | Self::Ready
+            | Self::Categories
+            | Self::Log
+            | Self::Rates(_)
+            | Self::Feed(Feed::Category(_)) => "GET, HEAD, OPTIONS",
             Self::Product(_) => "POST, OPTIONS",
             Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
         }
@@ -71,7 +77,12 @@ impl Route {
                 (None, None) => Err(no_category(id)),
             };
         }
+        if let Some(name) = path.strip_prefix("/rates/") {
+            let category = catalog().find_category(name).ok_or_else(|| no_category(name))?;
+            return Ok(Self::Rates(Feed::Category(category)));
+        }
         match path {
+            "/rates" => return Ok(Self::Rates(Feed::All)),
             "/orders" => return Ok(Self::Feed(Feed::All)),
             "/categories" => return Ok(Self::Categories),
             "/log" => return Ok(Self::Log),

@@ -86,6 +86,8 @@ pub enum Action {
     AddProduct(CategoryIndex),
     /// A page of the log.
     Log(Box<LogQuery>),
+    /// The rates of these products.
+    Rates(Feed),
 }
 
 impl Routes {
@@ -133,6 +135,7 @@ impl Routes {
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
                 Ok(Decision::Act(Action::Log(Box::new(LogQuery::parse(request, &catalog)?))))
             }
+            (Method::Get | Method::Head, Route::Rates(feed)) => Ok(Decision::Act(Action::Rates(feed))),
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Route::Category(index)) => Ok(Decision::Answer(self.products(index))),
             (Method::Post, Route::Product(index)) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feed::{Feeds, LiveFeed};
+use super::rates::RateAnswers;
 use super::route;
 use super::routes::{self, Action, NDJSON, Routed, Routes, Topic};
 use crate::http::deferred::Deferred;
@@ -30,6 +31,8 @@ pub struct OrderService {
     pub ledger: LedgerHandle,
     /// Reads the log.
     pub history: History,
+    /// Answers rates.
+    pub rates: RateAnswers,
     /// What live feeds need.
     pub feeds: Feeds,
 }
@@ -54,6 +57,7 @@ impl Service for OrderService {
                 .and_then(|(id, details)| checked(self.ledger.add_product(category, id, details)))
                 .map(|()| self.routes.products(category)),
             Action::Log(query) => query.answer(&self.history),
+            Action::Rates(feed) => Ok(self.rates.answer(feed)),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::live::rates::{Rates, Reading};
 use crate::live::subscriber::Subscriber;
 use crate::log::Throttle;
-use crate::store::StoreError;
 use crate::store::order_log::{Filter, LogReader, Page};
+use crate::store::{StoreError, now_ms};
 use crate::tally::order::Publication;
 
 /// Orders in one page for a subscriber: 256, some 20 KB on the wire. Pages for others come in between.
@@ -63,13 +64,15 @@ pub trait PageSink: Send + 'static {
 enum Query {
     Replay(Arc<Subscriber>, u64),
     Log { after: u64, limit: usize, filter: Filter, reply: Sender<Page> },
+    Rates(Reading, History),
     Close(Sender<()>),
 }
 
 /// Handle to the history thread; cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    /// Never holds more than a few queries a connection: each waits for its page before it asks for the next.
+    /// Never holds more than a few queries a connection, and one for rates: each waits for its page before it asks for the
+    /// next.
     queries: Sender<Query>,
 }
 
@@ -111,6 +114,13 @@ impl History {
             }
         }
         Some(page)
+    }
+
+    /// Adds to the rates what the log has from before the start, page by page, unless that is done or being done.
+    pub fn read_rates(&self, rates: &Arc<Rates>) {
+        if let Some(reading) = rates.begin_reading(now_ms()) {
+            let _ = self.queries.send(Query::Rates(reading, self.clone()));
+        }
     }
 
     /// Ends the thread and closes the data file: an open reader would keep SQLite from removing its log when the store
@@ -162,6 +172,22 @@ impl Queries {
                                 page.next = None;
                             }
                             let _ = reply.send(page);
+                        }
+                    }
+                    Query::Rates(mut reading, history) => {
+                        let through = reading.through();
+                        let read = |reader: &LogReader| {
+                            reader.amounts(through, QUERY_LINES, |seq, product, at_ms, amount| {
+                                reading.add(seq, product, at_ms, amount);
+                            })
+                        };
+                        // After an error the next request for rates begins again.
+                        match log.read(read) {
+                            Ok(()) if reading.end_page(QUERY_LINES) => {
+                                let _ = history.queries.send(Query::Rates(reading, history.clone()));
+                            }
+                            Ok(()) => reading.finish(),
+                            Err(_) => {}
                         }
                     }
                     Query::Close(reply) => {

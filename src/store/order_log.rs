@@ -91,6 +91,36 @@ impl LogReader {
         Ok(Page { entries, next })
     }
 
+    /// The amounts of the orders up to the one with number `through`, newest first, at most `limit`: number, product,
+    /// time in milliseconds since 1970 (UTC), and amount of each. Entries of the log that are no orders are left out.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn amounts(
+        &self,
+        through: u64,
+        limit: usize,
+        mut take: impl FnMut(u64, ProductIndex, u64, i64),
+    ) -> rusqlite::Result<()> {
+        let sql = |is_order: &str| {
+            format!(
+                "SELECT seq, product, at_ms, amount FROM orders CROSS JOIN products ON products.row = orders.product
+                 WHERE seq <= ?1 AND {is_order} ORDER BY seq DESC LIMIT ?2"
+            )
+        };
+        // A file of an older schema, which could not be migrated, does not tell a new product's entry, whose amount is 0
+        // there unless it comes from a catalogue file.
+        let mut statement = (self.connection.prepare_cached(&sql("seq IS NOT added_seq")))
+            .or_else(|_| self.connection.prepare_cached(&sql("TRUE")))?;
+        let mut rows = statement.query(params![through.min(i64::MAX as u64).cast_signed(), limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let (seq, product, at_ms): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let product = ProductIndex(product.saturating_sub(1));
+            take(seq.max(0).cast_unsigned(), product, at_ms.max(0).cast_unsigned(), row.get(3)?);
+        }
+        Ok(())
+    }
+
     /// Orders for a live feed: those after the one with number `after`, oldest first, at most `limit`; `None` when orders
     /// right after `after` are no longer in the log.
     ///

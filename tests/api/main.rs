@@ -15,6 +15,7 @@ mod orders;
 mod origins;
 mod parameters;
 mod products;
+mod rates;
 mod static_files;
 mod token_files;
 mod tokens;

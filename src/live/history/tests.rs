@@ -9,9 +9,11 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
 use crate::tally::catalog::{Catalog, CategoryIndex, Details, ProductIndex};
 use crate::tally::order::{Amount, Total};
+use crate::tally::rates::{MINUTES, Minute};
 
 /// How long an event may take that should come at once.
 const DEADLINE: Duration = Duration::from_secs(15);
+const MINUTE_MS: u64 = 60_000;
 
 struct Published(u64);
 
@@ -27,6 +29,7 @@ impl PageSink for Published {
 struct Log {
     folder: PathBuf,
     history: History,
+    last_seq: u64,
 }
 
 impl Log {
@@ -39,7 +42,7 @@ impl Log {
         let (history, queries) = prepare();
         let path = crate::store::files::data_file(&folder).unwrap();
         queries.start(path, Published(last_seq - unpublished)).unwrap();
-        Self { folder, history }
+        Self { folder, history, last_seq }
     }
 
     fn page_of(&self, most_queries: usize, after: u64, limit: usize, filter: Filter) -> (Vec<u64>, Option<u64>) {
@@ -76,6 +79,74 @@ fn write(folder: &Path, orders: &[(u32, u64, i64)]) {
     let (mut store, _) = SqliteStore::open(folder, Retention::default()).unwrap();
     store.commit(&changes).unwrap();
     store.close();
+}
+
+/// The rates that the orders make.
+fn expected(orders: &[(u32, u64, i64)], product: u32, last: Minute) -> [i64; MINUTES] {
+    let mut amounts = [0; MINUTES];
+    for (own, at_ms, amount) in orders {
+        let minutes = (last.start_ms() / MINUTE_MS).checked_sub(at_ms / MINUTE_MS);
+        let back = minutes.and_then(|minutes| usize::try_from(minutes).ok()).filter(|back| *back < MINUTES);
+        if let Some(back) = back.filter(|_| *own == product) {
+            amounts[MINUTES - 1 - back] += amount;
+        }
+    }
+    amounts
+}
+
+#[test]
+fn rates_are_read_from_the_log_as_far_back_as_an_hour_and_joined_with_those_since() {
+    let now = now_ms();
+    let mut orders: Vec<(u32, u64, i64)> = Vec::new();
+    // Three hours, two orders a second; product 1 has the fewer.
+    for half_second in 0..3 * 7_200_u64 {
+        let at_ms = now - 3 * 3_600_000 + half_second * 500;
+        orders.push((u32::from(half_second % 7 == 0), at_ms, (half_second % 11) as i64 - 3));
+    }
+    // A clock that was ahead for a while, far ahead, and far behind.
+    let last = orders.len();
+    orders[last - 900].1 += 2 * MINUTE_MS;
+    orders[last - 800].1 += 500 * MINUTE_MS;
+    for order in &mut orders[last - 700..last - 400] {
+        order.1 = 5;
+    }
+    let log = Log::new("rates", &orders, 0);
+    let rates = Rates::new(vec![Some(7), None], log.last_seq);
+    log.history.read_rates(&rates);
+    log.history.read_rates(&rates);
+    // These come while the log is read, or before, or after.
+    let since = [(0, now, 5), (1, now + 1, 7), (1, now + MINUTE_MS, 9)];
+    let counted = since.map(|(product, at_ms, amount)| (ProductIndex(product), at_ms, Amount::new(amount).unwrap()));
+    rates.count(counted.into_iter());
+    assert!(rates.is_complete(DEADLINE));
+    orders.extend(since);
+    for last_ms in [now, now + MINUTE_MS, now + 3 * MINUTE_MS, now + 30 * MINUTE_MS, now + 90 * MINUTE_MS] {
+        let last = Minute::of(last_ms);
+        let read = rates.read(&[ProductIndex(0), ProductIndex(1)], last);
+        for (product, rate) in read.iter().enumerate() {
+            assert_eq!(rate.amounts, expected(&orders, product as u32, last), "{product} at {last:?}");
+        }
+        assert_eq!([read[0].ordered_ms, read[1].ordered_ms], [Some(now), Some(now + MINUTE_MS)]);
+    }
+    let filled = expected(&orders, 0, Minute::of(now)).iter().filter(|amount| **amount != 0).count();
+    assert!(filled > 50, "only {filled} minutes are compared");
+}
+
+#[test]
+fn rates_of_a_log_that_cannot_be_read_are_incomplete_until_it_can() {
+    let orders = [(0, now_ms(), 5)];
+    let log = Log::new("unreadable", &orders, 0);
+    let file = crate::store::files::data_file(&log.folder).unwrap();
+    let aside = file.with_extension("aside");
+    fs::rename(&file, &aside).unwrap();
+    let rates = Rates::new(vec![None, None], log.last_seq);
+    log.history.read_rates(&rates);
+    assert!(!rates.is_complete(DEADLINE));
+    fs::rename(&aside, &file).unwrap();
+    log.history.read_rates(&rates);
+    assert!(rates.is_complete(DEADLINE));
+    let last = rates.last_minute(now_ms());
+    assert_eq!(rates.read(&[ProductIndex(0)], last)[0].amounts, expected(&orders, 0, last));
 }
 
 #[test]
