@@ -35,7 +35,7 @@
 //! - `json`: JSON from and to our types, and ready-made frames.
 //! - `store`: what makes the tally durable; SQLite behind a small trait.
 //! - `http`: HTTP/1.1: bounded requests, deadlines, origins, handshakes; knows no orders.
-//! - `tally`: amounts, totals, keys, the catalogue and positions; pure rules.
+//! - `tally`: amounts, totals, keys, the catalogue, positions, rates and times; pure rules.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

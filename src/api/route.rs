@@ -7,7 +7,7 @@ use tiny_http::Method;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::live::fanout::Feed;
-use crate::tally::catalog::{CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
+use crate::tally::catalog::{Catalog, CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
 use crate::tally::spelling::suggestion;
 
 /// What a path refers to.
@@ -19,6 +19,8 @@ pub(super) enum Route {
     Categories,
     Log,
     Feed(Feed),
+    /// `/rates/{category}` and `/rates`.
+    Rates(Feed),
     /// `/orders/{id}`: a product to post to.
     Product(ProductIndex),
     Category(CategoryIndex),
@@ -28,9 +30,13 @@ impl Route {
     /// The methods that are allowed.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::File | Self::Health | Self::Ready | Self::Categories | Self::Log | Self::Feed(Feed::Category(_)) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::File
+            | Self::Health
+            | Self::Ready
+            | Self::Categories
+            | Self::Log
+            | Self::Rates(_)
+            | Self::Feed(Feed::Category(_)) => "GET, HEAD, OPTIONS",
             Self::Product(_) => "POST, OPTIONS",
             Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
         }
@@ -41,7 +47,7 @@ impl Route {
     pub(super) fn check_parameters(&self, request: Request<'_>) -> Result<(), Problem> {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
-            Self::Log => &["after", "limit"],
+            Self::Log => &["after", "limit", "since", "until", "id", "category"],
             Self::Feed(_) if request.head().method != Method::Post => &["since"],
             _ => &[],
         };
@@ -63,13 +69,7 @@ impl Route {
         if let Some(id) = path.strip_prefix("/orders/") {
             let catalog = catalog();
             if request.head().method == Method::Post {
-                return catalog.find_product(id).map(Self::Product).ok_or_else(|| {
-                    let hint = match catalog.find_category(id) {
-                        Some(_) => format!("it is a category, and GET /{id} lists its products"),
-                        None => "GET /{category} lists the products".to_owned(),
-                    };
-                    Problem::new(404, format!("there is no product {}; {hint}", quoted_name(id)))
-                });
+                return catalog.find_product(id).map(Self::Product).ok_or_else(|| no_product(&catalog, id));
             }
             return match (catalog.find_category(id), catalog.find_product(id)) {
                 (Some(index), _) => Ok(Self::Feed(Feed::Category(index))),
@@ -77,7 +77,12 @@ impl Route {
                 (None, None) => Err(no_category(id)),
             };
         }
+        if let Some(name) = path.strip_prefix("/rates/") {
+            let category = catalog().find_category(name).ok_or_else(|| no_category(name))?;
+            return Ok(Self::Rates(Feed::Category(category)));
+        }
         match path {
+            "/rates" => return Ok(Self::Rates(Feed::All)),
             "/orders" => return Ok(Self::Feed(Feed::All)),
             "/categories" => return Ok(Self::Categories),
             "/log" => return Ok(Self::Log),
@@ -111,8 +116,16 @@ pub(super) fn is_probe(path: &str) -> bool {
     matches!(without_slash(path), "/healthz" | "/readyz")
 }
 
-fn no_category(name: &str) -> Problem {
+pub(super) fn no_category(name: &str) -> Problem {
     Problem::new(404, format!("there is no category {}; GET /categories lists them", quoted_name(name)))
+}
+
+pub(super) fn no_product(catalog: &Catalog, id: &str) -> Problem {
+    let hint = match catalog.find_category(id) {
+        Some(_) => format!("it is a category, and GET /{id} lists its products"),
+        None => "GET /{category} lists the products".to_owned(),
+    };
+    Problem::new(404, format!("there is no product {}; {hint}", quoted_name(id)))
 }
 
 /// A name that a client sent, in quotes. A name that is too long for an id is not repeated.

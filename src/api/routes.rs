@@ -23,6 +23,7 @@ use crate::tally::order::Key;
 pub(super) use super::headers::NDJSON;
 
 use super::headers::{EVENTS, JSON, asks_for_events, expect_body, idempotency_key, resume_position};
+use super::order_log::LogQuery;
 use super::route::Route;
 use super::{authorization, cors, web_app};
 
@@ -84,16 +85,10 @@ pub enum Action {
     /// A new product in this category.
     AddProduct(CategoryIndex),
     /// A page of the log.
-    Log {
-        /// It begins after the order with this sequence number.
-        after: u64,
-        /// The most lines.
-        limit: usize,
-    },
+    Log(Box<LogQuery>),
+    /// The rates of these products.
+    Rates(Feed),
 }
-
-/// The most lines in a page of the log, and the default: 1,000, about 120 KB.
-pub const MAX_LOG_LINES: usize = 1_000;
 
 impl Routes {
     /// Decides from the head alone, so that an unwanted body need not be read.
@@ -136,7 +131,11 @@ impl Routes {
             }
             (Method::Get | Method::Head, Route::Health) => Ok(Decision::Answer(Answer::json(json::OK))),
             (Method::Get | Method::Head, Route::Ready) => self.ready().map(Decision::Answer),
-            (Method::Get | Method::Head, Route::Log) => log_page(request).map(Decision::Act),
+            (Method::Get | Method::Head, Route::Log) => {
+                let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(Decision::Act(Action::Log(Box::new(LogQuery::parse(request, &catalog)?))))
+            }
+            (Method::Get | Method::Head, Route::Rates(feed)) => Ok(Decision::Act(Action::Rates(feed))),
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Route::Category(index)) => Ok(Decision::Answer(self.products(index))),
             (Method::Post, Route::Product(index)) => {
@@ -229,22 +228,4 @@ fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<
             )
         }
     }
-}
-
-/// The page of the log that a request asks for.
-fn log_page(request: Request<'_>) -> Result<Action, Problem> {
-    let number = |name, default: u64| match request.parameter(name) {
-        None => Ok(default),
-        Some(text) => text.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(name),
-    };
-    let invalid = |name| {
-        let least = if name == "limit" { " from 1 on" } else { "" };
-        Problem::new(400, format!("{name} must be a whole number{least}, as in /log?after=0&limit=1000"))
-    };
-    let after = number("after", 0).map_err(invalid)?;
-    let limit = number("limit", MAX_LOG_LINES as u64).map_err(invalid)?;
-    if limit == 0 {
-        return Err(invalid("limit"));
-    }
-    Ok(Action::Log { after, limit: limit.min(MAX_LOG_LINES as u64) as usize })
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feed::{Feeds, LiveFeed};
+use super::rates::RateAnswers;
 use super::route;
-use super::routes::{self, Action, MAX_LOG_LINES, NDJSON, Routed, Routes, Topic};
+use super::routes::{self, Action, NDJSON, Routed, Routes, Topic};
 use crate::http::deferred::Deferred;
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
@@ -30,6 +31,8 @@ pub struct OrderService {
     pub ledger: LedgerHandle,
     /// Reads the log.
     pub history: History,
+    /// Answers rates.
+    pub rates: RateAnswers,
     /// What live feeds need.
     pub feeds: Feeds,
 }
@@ -53,7 +56,8 @@ impl Service for OrderService {
                 .map_err(body_problem)
                 .and_then(|(id, details)| checked(self.ledger.add_product(category, id, details)))
                 .map(|()| self.routes.products(category)),
-            Action::Log { after, limit } => self.log_page(after, limit),
+            Action::Log(query) => query.answer(&self.history),
+            Action::Rates(feed) => Ok(self.rates.answer(feed)),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
@@ -132,25 +136,6 @@ impl OrderService {
             }
             Err(rejection) => Err(rejected(&rejection)),
         }
-    }
-
-    fn log_page(&self, after: u64, limit: usize) -> Result<Answer, Problem> {
-        let page = self.history.page(after, limit).ok_or_else(|| {
-            Problem::new(503, "the log cannot be read now; try again").with("Retry-After", RETRY_AFTER_SECONDS)
-        })?;
-        let mut lines = String::new();
-        for entry in &page {
-            json::push_log_line(&mut lines, entry);
-        }
-        let answer = Answer::new(200, NDJSON, Body::Owned(lines.into_bytes())).with("Cache-Control", "no-store");
-        // A full page may have a next one (RFC 8288).
-        Ok(match page.last() {
-            Some(last) if page.len() == limit => {
-                let limit = if limit == MAX_LOG_LINES { String::new() } else { format!("&limit={limit}") };
-                answer.with("Link", format!("</log?after={}{limit}>; rel=\"next\"", last.seq))
-            }
-            _ => answer,
-        })
     }
 }
 

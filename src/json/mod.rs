@@ -6,6 +6,7 @@ mod catalog_file;
 mod command;
 mod log_line;
 mod object;
+mod rates;
 mod totals;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
 pub use log_line::push_log_line;
 use object::Object;
+pub use rates::rates_object;
 pub use totals::{
     CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, push_event, push_positioned_frame,
     push_total_frame, total_prefix, totals_array,

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::live::fanout::FanoutHandle;
+use crate::live::rates::Rates;
 use crate::log::Throttle;
 use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex, SharedCatalog};
@@ -52,6 +53,7 @@ struct Ledger<S> {
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
+    rates: Arc<Rates>,
     jobs: Receiver<Job>,
     health: Arc<Health>,
     /// The next commit.
@@ -79,6 +81,7 @@ pub fn start(
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
+    rates: Arc<Rates>,
 ) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
     let (sender, jobs) = bounded(QUEUE);
     let health = Arc::<Health>::default();
@@ -89,6 +92,7 @@ pub fn start(
         last_seq,
         catalog,
         fanout,
+        rates,
         jobs,
         health,
         pending: Pending::default(),
@@ -317,6 +321,11 @@ impl<S: Store> Ledger<S> {
                 Change::Product(..) | Change::FirstLine { .. } | Change::Category(_) | Change::BatchKey { .. } => None,
             });
             self.publications.extend(orders);
+            // Before publishing, so that the rates have every order that the log and the feeds show.
+            self.rates.count(pending.changes.iter().filter_map(|change| match change {
+                Change::Order { product, at_ms, amount, .. } => Some((*product, *at_ms, *amount)),
+                _ => None,
+            }));
             // Published before answered, so that a client with an answer finds the order in every later snapshot.
             self.fanout.publish(&self.publications);
             self.publications.clear();

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use super::*;
 use crate::live::fanout::{self, Start};
 use crate::live::history;
+use crate::live::rates::Rates;
 use crate::store::StoreError;
 use crate::tally::catalog::Catalog;
 use crate::tally::order::{Amount, MAX_TOTAL};
@@ -70,6 +71,7 @@ struct Bench {
     begun: Receiver<usize>,
     ends: Sender<Result<(), StoreError>>,
     handle: LedgerHandle,
+    rates: Arc<Rates>,
 }
 
 impl Bench {
@@ -93,9 +95,10 @@ impl Bench {
         let totals = vec![Total::default()];
         let first = Start { totals: &totals, last_seq: 0, runs: &RunList::default() };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
-        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().0;
+        let rates = Rates::new(vec![None], 0);
+        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout, rates.clone()).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
-        Self { script, begun, ends, handle }
+        Self { script, begun, ends, handle, rates }
     }
 
     fn submit(&self, order: Order) -> Receiver<Outcome> {
@@ -211,4 +214,27 @@ fn an_idle_ledger_inspects_the_store_after_the_last_order_and_then_only_now_and_
     assert_eq!(inspected(), 1);
     bench.commit_ends(Ok(()));
     assert_eq!(received(&last), Ok(()));
+}
+
+#[test]
+fn an_order_is_in_the_rates_when_it_is_answered_and_only_if_it_was_committed() {
+    let bench = Bench::new(None, 0);
+    let counted = || {
+        let rate = bench.rates.read(&[ProductIndex(0)], bench.rates.last_minute(now_ms())).remove(0);
+        (rate.amounts.iter().sum::<i64>(), rate.ordered_ms.is_some())
+    };
+    for (end, answer, expected) in [
+        (Err(StoreError::Failed("".into())), Err(Rejection::StoreRefused), (0, false)),
+        (Err(StoreError::Unknown("".into())), Err(Rejection::Unknown), (0, false)),
+        (Ok(()), Ok(()), (7, true)),
+        (Err(StoreError::Failed("".into())), Err(Rejection::StoreRefused), (7, true)),
+        (Ok(()), Ok(()), (14, true)),
+    ] {
+        let before = counted();
+        let outcome = bench.submit(order(7, None));
+        bench.commit_begins();
+        assert_eq!(counted(), before, "it is not on disk yet");
+        bench.commit_ends(end);
+        assert_eq!((received(&outcome), counted()), (answer, expected));
+    }
 }

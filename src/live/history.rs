@@ -1,6 +1,9 @@
 //! The history thread: reads the order log page by page, so that no connection's thread needs the stack of a database
 //! call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither formats nor connections.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,14 +12,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::live::rates::{Rates, Reading};
 use crate::live::subscriber::Subscriber;
 use crate::log::Throttle;
-use crate::store::StoreError;
-use crate::store::order_log::{Entry, LogReader};
+use crate::store::order_log::{Filter, LogReader, Page};
+use crate::store::{StoreError, now_ms};
 use crate::tally::order::Publication;
 
 /// Orders in one page for a subscriber: 256, some 20 KB on the wire. Pages for others come in between.
 pub const REPLAY_PAGE: usize = 256;
+/// Lines of the log that are looked at for one query: 10,000, some 5 ms. Other queries come in between.
+const QUERY_LINES: usize = 10_000;
+/// Queries that one page of the log may take: 100, so that a request whose filter matches little looks at a million lines,
+/// and is answered within a second.
+const PAGE_QUERIES: usize = 100;
 /// How long a caller waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// The thread's stack, as large as the ledger's.
@@ -54,14 +63,16 @@ pub trait PageSink: Send + 'static {
 
 enum Query {
     Replay(Arc<Subscriber>, u64),
-    Log { after: u64, limit: usize, reply: Sender<Vec<Entry>> },
+    Log { after: u64, limit: usize, filter: Filter, reply: Sender<Page> },
+    Rates(Reading, History),
     Close(Sender<()>),
 }
 
 /// Handle to the history thread; cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    /// Never holds more than a few queries a connection: each waits for its page before it asks for the next.
+    /// Never holds more than a few queries a connection, and one for rates: each waits for its page before it asks for the
+    /// next.
     queries: Sender<Query>,
 }
 
@@ -81,12 +92,35 @@ impl History {
         let _ = self.queries.send(Query::Replay(subscriber, after));
     }
 
-    /// The first orders after this sequence number, oldest first, at most `limit`. `None` when the log cannot be read.
+    /// The wanted entries after this sequence number, oldest first, at most `limit`; fewer, with a number to go on from,
+    /// when few of the next million entries are wanted. `None` when the log cannot be read.
     #[must_use]
-    pub fn page(&self, after: u64, limit: usize) -> Option<Vec<Entry>> {
-        let (reply, page) = bounded(1);
-        self.queries.send(Query::Log { after, limit, reply }).ok()?;
-        page.recv_timeout(PAGE_DEADLINE).ok()
+    pub fn page(&self, after: u64, limit: usize, filter: Filter) -> Option<Page> {
+        self.page_of(PAGE_QUERIES, after, limit, filter)
+    }
+
+    fn page_of(&self, most_queries: usize, mut after: u64, limit: usize, filter: Filter) -> Option<Page> {
+        let deadline = Instant::now() + PAGE_DEADLINE;
+        let mut page = Page::default();
+        for _ in 0..most_queries {
+            let (reply, part) = bounded(1);
+            self.queries.send(Query::Log { after, limit: limit - page.entries.len(), filter, reply }).ok()?;
+            let Page { entries, next } = part.recv_deadline(deadline).ok()?;
+            page.entries.extend(entries);
+            page.next = next;
+            match next {
+                Some(next) if page.entries.len() < limit => after = next,
+                _ => break,
+            }
+        }
+        Some(page)
+    }
+
+    /// Adds to the rates what the log has from before the start, page by page, unless that is done or being done.
+    pub fn read_rates(&self, rates: &Arc<Rates>) {
+        if let Some(reading) = rates.begin_reading(now_ms()) {
+            let _ = self.queries.send(Query::Rates(reading, self.clone()));
+        }
     }
 
     /// Ends the thread and closes the data file: an open reader would keep SQLite from removing its log when the store
@@ -126,13 +160,34 @@ impl Queries {
                         };
                         sink.take_page(ReplayPage { subscriber, after, orders });
                     }
-                    Query::Log { after, limit, reply } => {
-                        if let Ok(mut page) = log.read(|reader| reader.page(after, limit)) {
+                    Query::Log { after, limit, filter, reply } => {
+                        let read = |reader: &LogReader| reader.page(after, limit, &filter, QUERY_LINES as u64);
+                        if let Ok(mut page) = log.read(read) {
                             // The log shows no order before the feeds do. Read after the page, so that orders which
                             // were published meanwhile stay in it.
                             let published = sink.published();
-                            page.truncate(page.partition_point(|entry| entry.seq <= published));
+                            let shown = page.entries.partition_point(|entry| entry.seq <= published);
+                            if shown < page.entries.len() {
+                                page.entries.truncate(shown);
+                                page.next = None;
+                            }
                             let _ = reply.send(page);
+                        }
+                    }
+                    Query::Rates(mut reading, history) => {
+                        let through = reading.through();
+                        let read = |reader: &LogReader| {
+                            reader.amounts(through, QUERY_LINES, |seq, product, at_ms, amount| {
+                                reading.add(seq, product, at_ms, amount);
+                            })
+                        };
+                        // After an error the next request for rates begins again.
+                        match log.read(read) {
+                            Ok(()) if reading.end_page(QUERY_LINES) => {
+                                let _ = history.queries.send(Query::Rates(reading, history.clone()));
+                            }
+                            Ok(()) => reading.finish(),
+                            Err(_) => {}
                         }
                     }
                     Query::Close(reply) => {

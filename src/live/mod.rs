@@ -3,6 +3,7 @@
 pub mod fanout;
 mod frame_check;
 pub mod history;
+pub mod rates;
 pub mod slow_sockets;
 pub mod sse;
 pub mod subscriber;

@@ -23,6 +23,7 @@ use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
 use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
+use crate::api::rates::RateAnswers;
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
 use crate::api::tokens::Tokens;
@@ -30,6 +31,7 @@ use crate::config::{BUILT_IN_CATALOG, Config};
 use crate::http::origin::Policy;
 use crate::json;
 use crate::ledger;
+use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
@@ -143,9 +145,11 @@ impl Server {
         let to_fanout = fanout.clone();
         let (slow_sockets, slow_socket_thread) =
             slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber))?;
+        let rates = Rates::new(stored.ordered_ms, stored.last_seq);
+        history.read_rates(&rates);
         let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
         let (ledger, ledger_thread) =
-            ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
+            ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone(), rates.clone())?;
         let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let routes = Routes {
             catalog: catalog.clone(),
@@ -157,8 +161,9 @@ impl Server {
             assets,
             lists: ProductLists::default(),
         };
+        let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
-        let service = Arc::new(OrderService { routes, ledger, history, feeds });
+        let service = Arc::new(OrderService { routes, ledger, history, rates, feeds });
         let (end_sender, end) = bounded(1);
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
         let threads = vec![

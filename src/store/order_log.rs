@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{StoreError, open};
-use crate::tally::catalog::ProductIndex;
+use crate::tally::catalog::{CategoryIndex, ProductIndex};
 use crate::tally::order::{Publication, Total};
 
 /// One entry of the order log.
@@ -26,6 +26,28 @@ pub struct Entry {
     pub key: Option<String>,
 }
 
+/// Which entries are wanted: those to which all of this applies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Their time is this or later, in milliseconds since 1970 (UTC).
+    pub since_ms: Option<u64>,
+    /// Their time is earlier than this.
+    pub until_ms: Option<u64>,
+    /// Their product.
+    pub product: Option<ProductIndex>,
+    /// Their product's category.
+    pub category: Option<CategoryIndex>,
+}
+
+/// Entries of the order log, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// The sequence number after which there may be more; `None` when the log has ended.
+    pub next: Option<u64>,
+}
+
 /// A read-only connection to the data file.
 pub struct LogReader {
     connection: Connection,
@@ -43,15 +65,64 @@ impl LogReader {
         Ok(Self { connection })
     }
 
-    /// See [`page`].
+    /// The wanted entries after the one with number `after`, at most `limit`. At most `lines` entries are looked at, so
+    /// that it takes no longer when few of them are wanted.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn page(&self, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
-        page(&self.connection, after, limit)
+    pub fn page(&self, after: u64, limit: usize, filter: &Filter, lines: u64) -> rusqlite::Result<Page> {
+        let number = |sql| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([after.cast_signed()], |row| row.get::<_, Option<i64>>(0))
+        };
+        // Read first, so that the page has looked at every entry up to this one.
+        let last = number("SELECT max(seq) FROM orders WHERE seq > ?1")?;
+        // Where entries were deleted, the numbers before the first one that is left are not looked at.
+        let (Some(last), Some(first)) = (last, number("SELECT min(seq) FROM orders WHERE seq > ?1")?) else {
+            return Ok(Page::default());
+        };
+        let through = first.saturating_add_unsigned(lines.saturating_sub(1)).min(last);
+        let entries = entries(&self.connection, after.cast_signed(), through, limit, filter)?;
+        let next = match entries.last() {
+            Some(entry) if entries.len() == limit => Some(entry.seq),
+            _ if through < last => Some(through.cast_unsigned()),
+            _ => None,
+        };
+        Ok(Page { entries, next })
     }
 
-    /// The same for a live feed; `None` when orders right after `after` are no longer in the log.
+    /// The amounts of the orders up to the one with number `through`, newest first, at most `limit`: number, product,
+    /// time in milliseconds since 1970 (UTC), and amount of each. Entries of the log that are no orders are left out.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn amounts(
+        &self,
+        through: u64,
+        limit: usize,
+        mut take: impl FnMut(u64, ProductIndex, u64, i64),
+    ) -> rusqlite::Result<()> {
+        let sql = |is_order: &str| {
+            format!(
+                "SELECT seq, product, at_ms, amount FROM orders CROSS JOIN products ON products.row = orders.product
+                 WHERE seq <= ?1 AND {is_order} ORDER BY seq DESC LIMIT ?2"
+            )
+        };
+        // A file of an older schema, which could not be migrated, does not tell a new product's entry, whose amount is 0
+        // there unless it comes from a catalogue file.
+        let mut statement = (self.connection.prepare_cached(&sql("seq IS NOT added_seq")))
+            .or_else(|_| self.connection.prepare_cached(&sql("TRUE")))?;
+        let mut rows = statement.query(params![through.min(i64::MAX as u64).cast_signed(), limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let (seq, product, at_ms): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let product = ProductIndex(product.saturating_sub(1));
+            take(seq.max(0).cast_unsigned(), product, at_ms.max(0).cast_unsigned(), row.get(3)?);
+        }
+        Ok(())
+    }
+
+    /// Orders for a live feed: those after the one with number `after`, oldest first, at most `limit`; `None` when orders
+    /// right after `after` are no longer in the log.
     ///
     /// # Errors
     /// SQLite's.
@@ -81,16 +152,36 @@ impl LogReader {
 /// # Errors
 /// SQLite's.
 pub fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Entry>> {
+    entries(connection, after.cast_signed(), i64::MAX, limit, &Filter::default())
+}
+
+/// The wanted entries after the one with number `after`, up to the one with number `through`, at most `limit`.
+fn entries(
+    connection: &Connection,
+    after: i64,
+    through: i64,
+    limit: usize,
+    filter: &Filter,
+) -> rusqlite::Result<Vec<Entry>> {
+    // CROSS JOIN makes SQLite go through the log, by number, and not through the products first.
     let of_keys = |key: &str| {
         format!(
             "SELECT seq, strftime('%Y-%m-%dT%H:%M:%fZ', orders.at_ms / 1000.0, 'unixepoch'), id, amount, orders.total, {key}
-             FROM orders JOIN products ON products.row = orders.product WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+             FROM orders CROSS JOIN products ON products.row = orders.product
+             WHERE seq > ?1 AND seq <= ?2 AND orders.at_ms BETWEEN ?4 AND ?5
+                 AND (?6 IS NULL OR orders.product = ?6) AND (?7 IS NULL OR products.category = ?7)
+             ORDER BY seq LIMIT ?3"
         )
     };
     // The order log of the first schema has no keys. A server migrates it, but it can be read before that.
     let mut statement =
         connection.prepare_cached(&of_keys("orders.key")).or_else(|_| connection.prepare_cached(&of_keys("NULL")))?;
-    let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
+    let since_ms = filter.since_ms.map_or(i64::MIN, u64::cast_signed);
+    let until_ms = filter.until_ms.map_or(i64::MAX, |until_ms| until_ms.cast_signed() - 1);
+    let product = filter.product.map(|ProductIndex(index)| index + 1);
+    let category = filter.category.map(|CategoryIndex(index)| index + 1);
+    let values = params![after, through, limit as i64, since_ms, until_ms, product, category];
+    let rows = statement.query_map(values, |row| {
         Ok(Entry {
             seq: row.get::<_, i64>(0)?.cast_unsigned(),
             time: row.get::<_, Option<String>>(1)?.unwrap_or_default(),

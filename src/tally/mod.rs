@@ -1,7 +1,9 @@
-//! The pure rules: amounts, totals, keys, the catalogue, periods, positions, spelling. No I/O.
+//! The pure rules: amounts, totals, keys, the catalogue, periods, positions, rates, times, spelling. No I/O.
 
 pub mod catalog;
 pub mod order;
 pub mod period;
 pub mod position;
+pub mod rates;
+pub mod rfc3339;
 pub mod spelling;

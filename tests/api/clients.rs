@@ -19,7 +19,9 @@ fn add(client: &mut Client, category: &str, body: &str) -> Reply {
 fn a_slash_at_the_end_of_a_path_changes_nothing() {
     let server = Server::start();
     let mut client = server.client();
-    for path in ["/categories", "/electronics", "/orders", "/orders/electronics", "/log", "/healthz", "/readyz"] {
+    for path in
+        ["/categories", "/electronics", "/orders", "/orders/electronics", "/log", "/rates", "/healthz", "/readyz"]
+    {
         let (plain, with_slash) = (client.get(path), client.get(&format!("{path}/")));
         assert_eq!((with_slash.status, &with_slash.body), (plain.status, &plain.body), "{path}");
         client.get(&format!("{path}//")).problem(404);

@@ -8,7 +8,7 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
     let server = Server::start();
     let mut client = server.client();
     for path in [
-        "/log?since=5&id=A1",
+        "/log?sort=5&id=A1",
         "/log?after=0&x",
         "/log?AFTER=0",
         "/log?%61fter=0",
@@ -31,7 +31,7 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
         ("/log?afer=5", "(did you mean after?)"),
         ("/log?after=5&limits=7", "(did you mean limit?)"),
         ("/orders/electronics?sinse=", "(did you mean since?)"),
-        ("/log?since=5", "known here: after, limit"),
+        ("/log?sort=5", "known here: after, limit, since, until, id, category"),
         ("/categories?x=1", "takes none"),
     ] {
         let detail = client.get(path).problem(400);

@@ -48,8 +48,8 @@ fn every_write_needs_a_token_that_may_write() {
 
 #[test]
 fn every_read_needs_a_token_when_reading_is_protected() {
-    const READS: [&str; 6] =
-        ["/orders", "/orders/electronics", "/electronics", "/categories", "/orders/nowhere", "/nowhere"];
+    const READS: [&str; 7] =
+        ["/orders", "/orders/electronics", "/electronics", "/categories", "/rates", "/orders/nowhere", "/nowhere"];
     let (open_to_read, guarded) = (Guarded::start(false), Guarded::start(true));
     let mut client = guarded.server.client();
     for path in READS {

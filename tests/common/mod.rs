@@ -14,6 +14,7 @@ pub mod load;
 pub mod order_log;
 pub mod positions;
 pub mod random;
+pub mod rates;
 pub mod server;
 pub mod small_disk;
 pub mod temp;

@@ -19,6 +19,7 @@ mod persistence;
 mod power_loss;
 #[cfg(target_os = "linux")]
 mod promises;
+mod rates;
 #[cfg(target_os = "linux")]
 mod replay;
 #[cfg(target_os = "linux")]
