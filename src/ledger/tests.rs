@@ -10,7 +10,7 @@ use super::*;
 use crate::live::fanout::{self, Start};
 use crate::live::history;
 use crate::store::StoreError;
-use crate::tally::catalog::Catalog;
+use crate::tally::catalog::{Catalog, Details, ProductIndex};
 use crate::tally::order::{Amount, MAX_TOTAL};
 use crate::tally::position::RunList;
 

@@ -34,6 +34,7 @@ use crate::live::{fanout, history, slow_sockets};
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, seed};
+use crate::tally::catalog::{Category, RESERVED_NAMES};
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -266,9 +267,17 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     if let Some(check) = store.integrity_check().filter(|_| config.check) {
         data_check::check_first(&check)?;
     }
+    for Category { name, .. } in stored.catalog.categories() {
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            log::warn!(
+                "category {name:?} has the name of a route of this version: its totals and feeds stay at /orders/{name}, \
+                 and its products are neither listed nor changed"
+            );
+        }
+    }
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let different = match seed::apply(&mut store, &mut stored, &wanted) {
+        let different = match seed::apply(&mut store, &mut stored, &wanted, json::history_line) {
             Ok(different) => different.map_err(|error| named(error.to_string()))?,
             // What is stored is served all the same.
             Err(error @ (StoreError::Full(_) | StoreError::Failed(_))) if !stored.catalog.categories().is_empty() => {
@@ -278,8 +287,8 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
             Err(error) => return Err(error.into()),
         };
         if different > 0 {
-            let products = if different == 1 { "1 product is" } else { &format!("{different} products are") };
-            log::info!("{name}: {products} in the data folder with other texts, which were kept");
+            let entries = if different == 1 { "1 entry is" } else { &format!("{different} entries are") };
+            log::info!("{name}: {entries} in the data folder with other texts, which were kept");
         }
     }
     Ok((store, stored))

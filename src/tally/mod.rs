@@ -4,4 +4,5 @@ pub mod catalog;
 pub mod order;
 pub mod period;
 pub mod position;
+pub mod product_patch;
 pub mod spelling;
