@@ -25,7 +25,7 @@ use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
-use crate::api::tokens::Tokens;
+use crate::api::tokens::{TokenFiles, Tokens};
 use crate::config::{BUILT_IN_CATALOG, Config};
 use crate::http::origin::Policy;
 use crate::json;
@@ -113,7 +113,11 @@ impl Server {
             None => Assets::Embedded,
             Some(folder) => Assets::folder(folder).map_err(|error| ServerError::StaticDir(folder.clone(), error))?,
         };
-        let tokens = Tokens::load(config.token_file.as_deref(), config.read_token_file.as_deref())?;
+        let tokens = Tokens::load(TokenFiles {
+            write: config.token_file.clone(),
+            read: config.read_token_file.clone(),
+            admin: config.admin_token_file.clone(),
+        })?;
         let cap = limits::connection_cap(config.max_connections);
         let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
         let listeners = Listeners::new(listeners, caps).map_err(ServerError::System)?;
@@ -123,7 +127,8 @@ impl Server {
         }
         let mut addresses = listeners.addresses().iter();
         if let (None, Some(address)) = (&config.token_file, addresses.find(|address| !address.ip().is_loopback())) {
-            log::warn!("everybody who can reach {address} may order and add products; --token-file limits that");
+            let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
+            log::warn!("everybody who can reach {address} may order{more}; --token-file limits that");
         }
         Self::start(config, listeners, store, stored, assets, tokens).map_err(ServerError::System)
     }
