@@ -1,5 +1,7 @@
 //! Products and categories: their objects and lists, and the bodies that change them.
 
+use serde_json::value::RawValue;
+
 use super::{BodyError, Object, array, invalid, object, price, quoted, text};
 use crate::tally::catalog::{Catalog, Category, CategoryIndex, Details, MAX_ID_BYTES, Product};
 use crate::tally::product_patch::ProductPatch;
@@ -29,7 +31,7 @@ pub fn parse_product_patch(body: &[u8], id: &str) -> Result<ProductPatch, BodyEr
     let or_removed = |name, value: Result<Option<String>, BodyError>| {
         if is_null(name) { Ok(Some(String::new())) } else { value }
     };
-    let is_hidden = match patch.get("hidden").map(|raw| raw.get()) {
+    let is_hidden = match patch.get("hidden").map(RawValue::get) {
         None => None,
         Some("true") => Some(true),
         Some("false") => Some(false),

@@ -45,7 +45,7 @@ impl<S: Store> Ledger<S> {
             CatalogChange::AddProduct { category, id, details } => self.add_product(category, id, details),
             CatalogChange::ChangeProduct(index, patch) => self.change_product(index, patch),
             CatalogChange::AddCategory { name, title, prefix } => self.add_category(&name, title, &prefix),
-            CatalogChange::SetTitle(index, title) => self.set_title(index, title),
+            CatalogChange::SetTitle(index, title) => self.set_title(index, &title),
         }
     }
 
@@ -112,14 +112,14 @@ impl<S: Store> Ledger<S> {
         Ok(())
     }
 
-    fn set_title(&mut self, category: CategoryIndex, title: String) -> Outcome {
-        check_title(&title).map_err(Rejection::NotInCatalog)?;
+    fn set_title(&mut self, category: CategoryIndex, title: &str) -> Outcome {
+        check_title(title).map_err(Rejection::NotInCatalog)?;
         let before = self.read_catalog(|catalog| catalog.category(category).title.clone());
         if before == title {
             return self.inspect();
         }
-        self.write_with_history([Change::Title { category, before, after: title.clone() }])?;
-        self.write_catalog(|catalog| catalog.set_title(category, &title)).map_err(Rejection::NotInCatalog)?;
+        self.write_with_history([Change::Title { category, before, after: title.to_owned() }])?;
+        self.write_catalog(|catalog| catalog.set_title(category, title)).map_err(Rejection::NotInCatalog)?;
         self.fanout.publish_catalog(category);
         Ok(())
     }

@@ -66,7 +66,7 @@ fn a_change_that_finds_no_room_or_a_failing_disk_is_refused_and_not_made() {
             (Fault::fails(Call::Write, LOG, ENOSPC), 507),
             (Fault::fails(Call::Write, LOG, ENOSPC).after(2), 507),
             (Fault::fails(Call::Write, LOG, EIO), 503),
-            (Fault::fails(Call::Sync, LOG, EIO).times(1), 503),
+            (Fault::fails(Call::Write, LOG, EIO).after(2), 503),
         ] {
             let before = catalog(&server);
             disk.arm(fault);
