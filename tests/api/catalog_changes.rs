@@ -207,8 +207,29 @@ fn every_change_is_a_line_of_the_history_and_none_of_the_order_log() {
     assert_eq!(exported.stdout.lines().count(), 1);
 }
 
+#[test]
+fn the_history_keeps_its_last_ten_thousand_lines() {
+    let mut server = Server::start();
+    server.terminate();
+    let lines = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 10000)
+                 INSERT INTO changes SELECT n, 1, n FROM number";
+    data_file(&server).execute_batch(lines).expect("a table");
+    server.restart();
+    let mut client = server.client();
+    for price in 1..=3 {
+        assert_eq!(patch(&mut client, "/electronics/A1", &format!("{{\"rrp\":{price}}}")).status, 200);
+    }
+    let kept = history(&server);
+    assert_eq!((kept.len(), kept[0].as_str(), kept[9_996].as_str()), (10_000, "4", "10000"));
+    assert!(kept[9_999].contains("\"after\":{\"rrp\":\"3\"}"), "{}", kept[9_999]);
+}
+
+fn data_file(server: &Server) -> rusqlite::Connection {
+    rusqlite::Connection::open(server.data().join("ordercast.sqlite3")).expect("a data file")
+}
+
 fn history(server: &Server) -> Vec<String> {
-    let file = rusqlite::Connection::open(server.data().join("ordercast.sqlite3")).expect("a data file");
+    let file = data_file(server);
     let mut lines = file.prepare("SELECT line FROM changes ORDER BY n").expect("a table");
     let lines = lines.query_map([], |row| row.get(0)).expect("rows");
     lines.collect::<Result<_, _>>().expect("texts")

@@ -158,3 +158,16 @@ fn a_catalogue_file_gives_titles_to_new_categories_and_changes_none() {
     assert_eq!(client.get("/garden").json()[0]["name"], "Harke");
     assert!(server.log().contains("2 entries are in the data folder with other texts, which were kept"));
 }
+
+#[test]
+fn a_thousand_categories_are_the_most() {
+    let categories: Vec<String> = (1..1_000).map(|number| format!("\"c{number}\":{{\"prefix\":\"C\"}}")).collect();
+    let server = Server::builder().catalog(&format!("{{{}}}", categories.join(","))).start();
+    let mut client = server.client();
+    let body = "{\"prefix\":\"T\"}";
+    assert_eq!(put(&mut client, "/the-last", body).status, 201);
+    assert!(put(&mut client, "/one-more", body).problem(422).contains("1000 categories"));
+    assert_eq!(client.get("/categories").json().as_array().map(Vec::len), Some(1_000));
+    assert_eq!(put(&mut client, "/the-last", "{\"title\":\"The Last\"}").status, 200);
+    assert_eq!(client.get("/orders/the-last").text(), "[]");
+}
