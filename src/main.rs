@@ -65,7 +65,8 @@ fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     install_log()?;
     let server = Server::bind(config)?;
     let terminal_gone = Arc::new(AtomicBool::new(false));
-    handle_signals(server.handle(), config.token_file.is_some(), terminal_gone.clone())?;
+    let has_tokens = config.token_file.is_some() || config.admin_token_file.is_some();
+    handle_signals(server.handle(), has_tokens, terminal_gone.clone())?;
     for address in server.addresses() {
         // A server whose standard output is closed still serves.
         let _ = print(&format!("listening on http://{address}\n"));

@@ -33,6 +33,8 @@ let category = '';
 let currentDate = null;
 /** The category of every product id in a list so far, to ignore late totals of another category. */
 const categoryOf = new Map();
+/** The title of every category, by its name. */
+const titles = new Map();
 /** Texts about rejected orders, with the number of orders: several that waited may be rejected together. */
 const rejections = new Map();
 /** Ids in the feed that are in no list so far. The list is loaded again once for each. */
@@ -89,9 +91,13 @@ function open(name) {
   hideProblem();
   page.category.value = name;
   page['new-product'].hidden = true;
-  document.title = name === '' ? 'Ordercast' : `${capitalised(name)} · Ordercast`;
+  showTitle();
   feed.watch(name);
   showHint();
+}
+
+function showTitle() {
+  document.title = category === '' ? 'Ordercast' : `${titles.get(category) ?? capitalised(category)} · Ordercast`;
 }
 
 function showProducts(of, products) {
@@ -123,9 +129,9 @@ async function reloadFor(id) {
 
 async function loadCategories() {
   clearTimeout(categoriesRetry);
-  let names;
+  let categories;
   try {
-    names = await api.categories();
+    categories = await api.categories();
   } catch (error) {
     showReadProblem(error);
     if (error.status === UNAUTHORISED) return;
@@ -136,10 +142,15 @@ async function loadCategories() {
   }
   categoriesBackoff.reset();
   const [choose, ...present] = page.category.options;
-  if (names.join('\n') !== present.map((option) => option.value).join('\n')) {
-    page.category.replaceChildren(choose, ...names.map((name) => new Option(capitalised(name), name)));
+  const lines = (options) => options.map(({ text, value }) => `${value} ${text}`).join('\n');
+  const options = categories.map(({ name, title }) => new Option(title, name));
+  if (lines(options) !== lines(present)) {
+    titles.clear();
+    for (const { name, title } of categories) titles.set(name, title);
+    page.category.replaceChildren(choose, ...options);
   }
   page.category.value = category;
+  showTitle();
   if (category === '') showState('idle');
 }
 

@@ -6,7 +6,8 @@ use ordercast::internal::json as wire;
 use ordercast::internal::store::seed::{SeedCategory, SeedProduct, apply};
 use ordercast::internal::store::{Change, KeyUse, Store, StoreError, Stored};
 use ordercast::internal::tally::catalog::{
-    Catalog, CategoryIndex, Details, MAX_ID_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES, ProductIndex, RESERVED_NAMES,
+    Catalog, CategoryIndex, Details, MAX_CATEGORIES, MAX_ID_BYTES, MAX_NAME_BYTES, MAX_PRODUCTS, MAX_TEXT_BYTES,
+    ProductIndex, RESERVED_NAMES,
 };
 use ordercast::internal::tally::order::{Key, MAX_TOTAL, Total};
 use ordercast::internal::tally::position::RunList;
@@ -35,14 +36,15 @@ pub fn check(input: &[u8]) {
         }
     };
     let (mut store, mut stored) = (Counted(0), Stored::default());
-    match apply(&mut store, &mut stored, &seed).expect("the store accepts every change") {
+    match apply(&mut store, &mut stored, &seed, wire::history_line).expect("the store accepts every change") {
         Ok(left) => {
             assert_eq!(left, 0, "the store was empty");
             assert!(is_valid(&seed));
             check_catalog(&stored, &seed);
             let changes = store.0;
             assert_eq!(changes, seed.len() + stored.totals.len());
-            let again = apply(&mut store, &mut stored, &seed).expect("the store accepts every change");
+            let again =
+                apply(&mut store, &mut stored, &seed, wire::history_line).expect("the store accepts every change");
             assert_eq!((again, store.0), (Ok(0), changes), "a second start changes nothing");
         }
         Err(error) => {
@@ -75,9 +77,13 @@ fn categories(file: &str) -> Option<Vec<SeedCategory>> {
     let mut ids = HashSet::new();
     let mut categories = Vec::new();
     for (name, value) in json::members(file)? {
-        let members = object(value, &["prefix", "products"])?;
+        let members = object(value, &["prefix", "products", "title"])?;
         let name = name?;
         let prefix = json::string(members[0]?)?;
+        let title = match members[2] {
+            Some(title) => Some(json::string(title)?),
+            None => None,
+        };
         let mut products = Vec::new();
         for item in json::items(members[1].unwrap_or("[]"))? {
             let product = product(item)?;
@@ -89,7 +95,7 @@ fn categories(file: &str) -> Option<Vec<SeedCategory>> {
         if !names.insert(name.clone()) {
             return None;
         }
-        categories.push(SeedCategory { name, prefix, products });
+        categories.push(SeedCategory { name, prefix, title, products });
     }
     Some(categories)
 }
@@ -120,16 +126,22 @@ fn is_plain(name: &str, limit: usize) -> bool {
 
 /// Whether the seed follows all rules of a catalogue.
 fn is_valid(seed: &[SeedCategory]) -> bool {
-    let names = seed.iter().all(|SeedCategory { name, prefix, .. }| {
+    let names = seed.iter().all(|SeedCategory { name, prefix, title, .. }| {
+        let is_title = |title: &String| {
+            let blank = title.chars().all(char::is_whitespace);
+            !blank && title.len() <= MAX_NAME_BYTES && !title.contains(char::is_control)
+        };
         let lower_case = !name.contains(|letter: char| letter.is_ascii_uppercase());
         lower_case
             && is_plain(name, MAX_ID_BYTES)
             && is_plain(prefix, MAX_ID_BYTES / 2)
             && !RESERVED_NAMES.contains(&name.as_str())
+            && title.as_ref().is_none_or(is_title)
     });
     let mut products = seed.iter().flat_map(|category| &category.products);
     let bytes = |SeedProduct { details, .. }: &SeedProduct| details.name.len() + details.rrp.len() + details.info.len();
     names
+        && seed.len() <= MAX_CATEGORIES
         && products.clone().count() <= MAX_PRODUCTS
         && products.clone().map(bytes).sum::<usize>() <= MAX_TEXT_BYTES
         && products.all(|product| is_plain(&product.id, MAX_ID_BYTES) && keeps_bounds(&product.details))
@@ -140,9 +152,10 @@ fn check_catalog(stored: &Stored, seed: &[SeedCategory]) {
     assert_eq!(totals.len(), catalog.products().len());
     let mut totals = totals.iter();
     let mut next_product = 0;
-    for (next_category, SeedCategory { name, products, .. }) in (0..).zip(seed) {
+    for (next_category, SeedCategory { name, title, products, .. }) in (0..).zip(seed) {
         let index = CategoryIndex(next_category);
         assert_eq!(catalog.find_category(name), Some(index));
+        assert!(title.as_ref().is_none_or(|title| *title == catalog.category(index).title));
         assert_eq!(catalog.category(index).products.len(), products.len());
         for product in products {
             let index = ProductIndex(next_product);
@@ -209,7 +222,7 @@ fn check_total(message: &str, id: &str, total: Total, position: Option<&str>) {
 
 /// The lists of products and of categories are JSON and complete.
 fn check_lists(catalog: &Catalog, index: CategoryIndex) {
-    let products = wire::products_array(catalog, index);
+    let products = wire::products_array(catalog, index, false);
     let products = json::value(&products).and_then(json::items).expect("products are an array");
     assert_eq!(products.len(), catalog.category(index).products.len());
     for (listed, own) in products.into_iter().zip(&catalog.category(index).products) {
@@ -217,7 +230,13 @@ fn check_lists(catalog: &Catalog, index: CategoryIndex) {
         let listed = product(listed).expect("a product has the form of the catalogue file");
         assert_eq!((&listed.id, &listed.details), (&own.id, &own.details));
     }
-    let names = wire::categories_array(catalog);
-    let names = json::value(&names).and_then(json::items).expect("categories are an array");
-    assert!(names.into_iter().map(json::string).eq(catalog.categories().iter().map(|own| Some(own.name.clone()))));
+    let listed = wire::categories_array(catalog, false);
+    let listed = json::value(&listed).and_then(json::items).expect("categories are an array");
+    assert_eq!(listed.len(), catalog.categories().len());
+    for (listed, own) in listed.into_iter().zip(catalog.categories()) {
+        let members = object(listed, &["name", "title", "products"]).expect("a category has three members");
+        let [name, title] = [members[0], members[1]].map(|text| text.and_then(json::string));
+        assert_eq!((name.as_ref(), title.as_ref()), (Some(&own.name), Some(&own.title)));
+        assert_eq!(members[2], Some(own.products.len().to_string().as_str()));
+    }
 }

@@ -4,6 +4,7 @@ use ordercast::internal::json::{self as wire, BatchError, BatchOrder, BodyError,
 use ordercast::internal::store::order_log::Entry;
 use ordercast::internal::tally::catalog::{Details, MAX_ID_BYTES, MAX_INFO_BYTES, MAX_NAME_BYTES};
 use ordercast::internal::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES, MAX_TOTAL};
+use ordercast::internal::tally::product_patch::ProductPatch;
 
 use super::json;
 
@@ -19,6 +20,7 @@ const CHECKED_RESULTS: usize = 20;
 pub fn check(input: &[u8]) {
     check_order(input);
     check_details(input);
+    check_patch(input);
     check_array(input);
     check_lines(input);
     if let Ok(text) = std::str::from_utf8(input) {
@@ -85,6 +87,31 @@ fn check_details(body: &[u8]) {
             Some(_) => Some(product.text("id").ok()??).filter(|id| is_id(id)).map(Some)?,
         };
         keeps_bounds(&details).then_some((id, details))
+    });
+    assert_eq!(taken.as_ref().ok(), expected.as_ref());
+    check_body_error(taken.err(), value);
+}
+
+/// A merge patch: what it does not have stays, null removes a text, and every other member is an error.
+fn check_patch(body: &[u8]) {
+    const MEMBERS: [&str; 5] = ["id", "name", "rrp", "info", "hidden"];
+    let taken = wire::parse_product_patch(body, "A1");
+    let value = std::str::from_utf8(body).ok().and_then(json::value);
+    let expected = value.and_then(Object::read).and_then(|patch| {
+        let is_known = |name: &Option<String>| name.as_deref().is_some_and(|name| MEMBERS.contains(&name));
+        if !patch.0.iter().all(|(name, _)| is_known(name)) || patch.text("id").ok()?.is_some_and(|id| id != "A1") {
+            return None;
+        }
+        let text = |name: &str| match patch.get(name) {
+            Some("null") if name != "name" => Some(Some(String::new())),
+            Some(number) if name == "rrp" && json::is_number(number) => Some(Some(number.to_owned())),
+            _ => patch.text(name).ok(),
+        };
+        let is_hidden = match patch.get("hidden") {
+            None => None,
+            Some(value) => Some(["true", "false"].contains(&value).then_some(value == "true")?),
+        };
+        Some(ProductPatch { name: text("name")?, rrp: text("rrp")?, info: text("info")?, is_hidden })
     });
     assert_eq!(taken.as_ref().ok(), expected.as_ref());
     check_body_error(taken.err(), value);

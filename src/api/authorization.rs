@@ -23,8 +23,14 @@ fn required_access(request: Request<'_>) -> Option<Access> {
         Method::Options => None,
         Method::Get | Method::Head if is_file(request.path()) || is_probe(request.path()) => None,
         Method::Get | Method::Head => Some(Access::Read),
-        _ => Some(Access::Write),
+        // What is not written below `/orders` is a product, a category or the period.
+        _ if is_order(request.path()) => Some(Access::Write),
+        _ => Some(Access::Admin),
     }
+}
+
+fn is_order(path: &str) -> bool {
+    path == "/orders" || path.starts_with("/orders/")
 }
 
 /// The token of an `Authorization` line, or of a handshake's subprotocols. Lines of other schemes are ignored: they are
@@ -57,6 +63,11 @@ fn challenge(error: AccessError) -> Problem {
             403,
             r#"Bearer realm="ordercast", error="insufficient_scope""#,
             "this token may read and not write; send one that may write",
+        ),
+        AccessError::NotAdmin => (
+            403,
+            r#"Bearer realm="ordercast", error="insufficient_scope""#,
+            "this token may not change products, categories or periods; send one of --admin-token-file",
         ),
     };
     Problem::new(status, detail).with("WWW-Authenticate", challenge)

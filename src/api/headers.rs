@@ -1,11 +1,15 @@
 //! The header lines that describe a request's body, its idempotency key, its position and the format of the answer.
 
+use tiny_http::Method;
+
 use crate::http::problem::Problem;
 use crate::http::request::{BodyLength, Request};
 use crate::tally::order::{Key, MAX_KEY_BYTES};
 
 /// One JSON text.
 pub(super) const JSON: &str = "application/json";
+/// A JSON merge patch (RFC 7396).
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// One JSON text per line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Server-sent events.
@@ -18,8 +22,14 @@ pub(super) fn expect_body(request: Request<'_>, types: &[&'static str]) -> Resul
     }
     let own = request.header("Content-Type").and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     let Some(media_type) = types.iter().find(|known| known.eq_ignore_ascii_case(own)) else {
-        return Err(Problem::new(415, "send the body as JSON, with the header Content-Type: application/json")
-            .with("Accept-Post", types.join(", ")));
+        // RFC 5789, section 2.2; RFC 9110, section 12.5.1.
+        let accepted = match request.head().method {
+            Method::Patch => "Accept-Patch",
+            Method::Put => "Accept",
+            _ => "Accept-Post",
+        };
+        let detail = format!("send the body as JSON, with the header Content-Type: {}", types.join(" or "));
+        return Err(Problem::new(415, detail).with(accepted, types.join(", ")));
     };
     match request.header("Content-Encoding") {
         None => Ok(media_type),

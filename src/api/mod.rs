@@ -2,6 +2,7 @@
 
 pub mod assets;
 mod authorization;
+mod catalog_changes;
 mod cors;
 pub mod feed;
 pub mod foreign;

@@ -7,7 +7,7 @@ use tiny_http::Method;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::live::fanout::Feed;
-use crate::tally::catalog::{Catalog, CategoryIndex, MAX_ID_BYTES, ProductIndex, SharedCatalog};
+use crate::tally::catalog::{Catalog, CategoryIndex, MAX_ID_BYTES, ProductIndex, RESERVED_NAMES, SharedCatalog};
 use crate::tally::spelling::suggestion;
 
 /// What a path refers to.
@@ -24,6 +24,10 @@ pub(super) enum Route {
     /// `/orders/{id}`: a product to post to.
     Product(ProductIndex),
     Category(CategoryIndex),
+    /// `/{category}` of a category that can be created.
+    NewCategory(String),
+    /// `/{category}/{id}`: a product to change.
+    CategoryProduct(ProductIndex),
 }
 
 impl Route {
@@ -38,7 +42,10 @@ impl Route {
             | Self::Rates(_)
             | Self::Feed(Feed::Category(_)) => "GET, HEAD, OPTIONS",
             Self::Product(_) => "POST, OPTIONS",
-            Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
+            Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
+            Self::Category(_) => "GET, HEAD, POST, PUT, OPTIONS",
+            Self::NewCategory(_) => "PUT, OPTIONS",
+            Self::CategoryProduct(_) => "PATCH, OPTIONS",
         }
     }
 
@@ -49,6 +56,9 @@ impl Route {
             Self::File => return Ok(()),
             Self::Log => &["after", "limit", "since", "until", "id", "category"],
             Self::Feed(_) if request.head().method != Method::Post => &["since"],
+            Self::Categories | Self::Category(_) if matches!(request.head().method, Method::Get | Method::Head) => {
+                &["hidden"]
+            }
             _ => &[],
         };
         let Some((name, _)) = request.parameters().find(|(name, _)| !known.contains(name)) else { return Ok(()) };
@@ -92,12 +102,49 @@ impl Route {
             _ => {}
         }
         match path.strip_prefix('/') {
-            Some(name) if !name.contains('/') => {
-                catalog().find_category(name).map(Self::Category).ok_or_else(|| no_category(name))
+            Some(name) if !name.contains('/') => match find_category(&catalog(), name) {
+                Err(_) if creates(request) => new_category(name),
+                found => found.map(Self::Category),
+            },
+            Some(path) if path.matches('/').count() == 1 => {
+                let (name, id) = path.split_once('/').unwrap_or_default();
+                let catalog = catalog();
+                let category = find_category(&catalog, name)?;
+                let found = catalog.find_product(id).filter(|index| catalog.product(*index).category == category);
+                found.map(Self::CategoryProduct).ok_or_else(|| {
+                    let detail = format!("there is no product {} in {name}; GET /{name} lists them", quoted_name(id));
+                    Problem::new(404, detail)
+                })
             }
             _ => Err(Problem::new(404, "there is nothing at this address; GET /categories lists the categories")),
         }
     }
+}
+
+/// The category at `/{category}`, where the routes of this version come first.
+fn find_category(catalog: &Catalog, name: &str) -> Result<CategoryIndex, Problem> {
+    let index = catalog.find_category(name).ok_or_else(|| no_category(name))?;
+    if RESERVED_NAMES.contains(&name) {
+        let detail = format!("{name:?} is the name of a route; GET /orders/{name} has the totals of that category");
+        return Err(Problem::new(404, detail));
+    }
+    Ok(index)
+}
+
+/// Whether the request creates what its path names, or is the preflight of one that does.
+fn creates(request: Request<'_>) -> bool {
+    match request.head().method {
+        Method::Put => true,
+        Method::Options => request.header("Access-Control-Request-Method") == Some("PUT"),
+        _ => false,
+    }
+}
+
+fn new_category(name: &str) -> Result<Route, Problem> {
+    if name.len() > MAX_ID_BYTES {
+        return Err(Problem::new(422, format!("a category's name has at most {MAX_ID_BYTES} bytes")));
+    }
+    Ok(Route::NewCategory(name.to_owned()))
 }
 
 /// The path without a slash at its end, which many clients send; of several slashes none is removed.

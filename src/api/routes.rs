@@ -22,7 +22,7 @@ use crate::tally::order::Key;
 
 pub(super) use super::headers::NDJSON;
 
-use super::headers::{EVENTS, JSON, asks_for_events, expect_body, idempotency_key, resume_position};
+use super::headers::{EVENTS, JSON, MERGE_PATCH, asks_for_events, expect_body, idempotency_key, resume_position};
 use super::order_log::LogQuery;
 use super::route::Route;
 use super::{authorization, cors, web_app};
@@ -84,11 +84,18 @@ pub enum Action {
     },
     /// A new product in this category.
     AddProduct(CategoryIndex),
+    /// A change of this product.
+    ChangeProduct(ProductIndex),
+    /// A new category of this name, or another title of it.
+    PutCategory(String),
     /// A page of the log.
     Log(Box<LogQuery>),
     /// The rates of these products.
     Rates(Feed),
 }
+
+/// The methods that routes answer.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
 
 impl Routes {
     /// Decides from the head alone, so that an unwanted body need not be read.
@@ -109,14 +116,14 @@ impl Routes {
         let method = &request.head().method;
         // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405.
         if matches!(method, Method::NonStandard(_)) {
-            return Err(Problem::new(501, "this method is not known here; use GET, HEAD, POST or OPTIONS"));
+            return Err(Problem::new(501, "this method is not known here; use GET, HEAD, POST, PUT, PATCH or OPTIONS"));
         }
         if *method == Method::Options && request.path() == "*" {
-            return Ok(Decision::Answer(Answer::empty(200).with("Allow", "GET, HEAD, POST, OPTIONS")));
+            return Ok(Decision::Answer(Answer::empty(200).with("Allow", METHODS)));
         }
         // A preflight has no token. Where reading needs one, its answer must not reveal which paths exist.
         if *method == Method::Options && self.tokens.check(None, Access::Read).is_err() {
-            return Ok(Decision::Answer(cors::options(request, origin, "GET, HEAD, POST, OPTIONS")));
+            return Ok(Decision::Answer(cors::options(request, origin, METHODS)));
         }
         let route = Route::find(&self.catalog, request)?;
         if *method == Method::Options {
@@ -126,8 +133,9 @@ impl Routes {
         match (method, route) {
             (Method::Get | Method::Head, Route::File) => web_app::file(&self.assets, request).map(Decision::Answer),
             (Method::Get | Method::Head, Route::Categories) => {
+                let with_hidden = asks_for_hidden(request)?;
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-                Ok(Decision::Answer(Answer::json(json::categories_array(&catalog))))
+                Ok(Decision::Answer(Answer::json(json::categories_array(&catalog, with_hidden))))
             }
             (Method::Get | Method::Head, Route::Health) => Ok(Decision::Answer(Answer::json(json::OK))),
             (Method::Get | Method::Head, Route::Ready) => self.ready().map(Decision::Answer),
@@ -137,7 +145,9 @@ impl Routes {
             }
             (Method::Get | Method::Head, Route::Rates(feed)) => Ok(Decision::Act(Action::Rates(feed))),
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
-            (Method::Get | Method::Head, Route::Category(index)) => Ok(Decision::Answer(self.products(index))),
+            (Method::Get | Method::Head, Route::Category(index)) => {
+                Ok(Decision::Answer(self.products(index, asks_for_hidden(request)?)))
+            }
             (Method::Post, Route::Product(index)) => {
                 expect_body(request, &[JSON])?;
                 Ok(Decision::Act(Action::Order(index, idempotency_key(request)?)))
@@ -148,6 +158,17 @@ impl Routes {
             }
             (Method::Post, Route::Category(index)) => {
                 expect_body(request, &[JSON]).map(|_| Decision::Act(Action::AddProduct(index)))
+            }
+            (Method::Put, Route::Category(index)) => {
+                expect_body(request, &[JSON])?;
+                let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(Decision::Act(Action::PutCategory(catalog.category(index).name.clone())))
+            }
+            (Method::Put, Route::NewCategory(name)) => {
+                expect_body(request, &[JSON]).map(|_| Decision::Act(Action::PutCategory(name)))
+            }
+            (Method::Patch, Route::CategoryProduct(index)) => {
+                expect_body(request, &[JSON, MERGE_PATCH]).map(|_| Decision::Act(Action::ChangeProduct(index)))
             }
             (_, route) => {
                 let allow = route.allow();
@@ -195,8 +216,8 @@ impl Routes {
 
     /// The answer with the list of the category's products.
     #[must_use]
-    pub fn products(&self, category: CategoryIndex) -> Answer {
-        Answer::shared_json(self.lists.get(&self.catalog, category))
+    pub fn products(&self, category: CategoryIndex, with_hidden: bool) -> Answer {
+        Answer::shared_json(self.lists.get(&self.catalog, category, with_hidden))
     }
 }
 
@@ -204,6 +225,15 @@ impl Routes {
 #[must_use]
 pub fn answer(problem: &Problem) -> Answer {
     problem.answer(json::problem)
+}
+
+/// Whether a list has hidden products too.
+fn asks_for_hidden(request: Request<'_>) -> Result<bool, Problem> {
+    match request.parameter("hidden") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::new(400, "hidden must be true or false, as in ?hidden=true")),
+    }
 }
 
 /// A feed over a WebSocket.

@@ -52,10 +52,9 @@ impl Service for OrderService {
                 Err(problem) => Err(problem),
             },
             Action::Batch { is_ndjson, key } => self.take_batch(call.body, is_ndjson, key),
-            Action::AddProduct(category) => json::parse_product(call.body)
-                .map_err(body_problem)
-                .and_then(|(id, details)| checked(self.ledger.add_product(category, id, details)))
-                .map(|()| self.routes.products(category)),
+            Action::AddProduct(category) => self.add_product(category, call.body),
+            Action::ChangeProduct(product) => self.change_product(product, call.body),
+            Action::PutCategory(name) => self.put_category(&name, call.body),
             Action::Log(query) => query.answer(&self.history),
             Action::Rates(feed) => Ok(self.rates.answer(feed)),
         };
@@ -198,7 +197,8 @@ fn rejected(rejection: &Rejection) -> Problem {
     let (status, is_temporary) = match rejection {
         Rejection::Stopping => return Problem::stopping(),
         Rejection::InBatch(_, rejection) => return rejected(rejection),
-        Rejection::IdInUse(_) => (409, false),
+        Rejection::IdInUse(_) | Rejection::CategoryExists(_) => (409, false),
+        Rejection::Hidden => (410, false),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
         Rejection::StoreFull | Rejection::KeysFull => (507, true),
@@ -208,11 +208,11 @@ fn rejected(rejection: &Rejection) -> Problem {
     if is_temporary { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }
 }
 
-fn checked(outcome: Outcome) -> Result<(), Problem> {
+pub(super) fn checked(outcome: Outcome) -> Result<(), Problem> {
     outcome.map_err(|rejection| rejected(&rejection))
 }
 
-fn body_problem(error: BodyError) -> Problem {
+pub(super) fn body_problem(error: BodyError) -> Problem {
     match error {
         BodyError::Malformed(why) => Problem::new(400, why),
         BodyError::Invalid(why) => Problem::new(422, why),

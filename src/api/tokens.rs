@@ -1,4 +1,4 @@
-//! Bearer tokens (RFC 6750) from the operator's files, for reading and for writing. Tokens are compared in constant
+//! Bearer tokens (RFC 6750) from the operator's files, for reading, writing and administration. Tokens are compared in constant
 //! time and never logged.
 
 use std::error::Error;
@@ -26,8 +26,10 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub enum Access {
     /// Reads products and totals.
     Read,
-    /// Orders, or adds a product.
+    /// Orders.
     Write,
+    /// Changes products, categories or the period.
+    Admin,
 }
 
 /// Why a request is rejected.
@@ -39,6 +41,8 @@ pub enum AccessError {
     UnknownToken,
     /// The token is for reading only.
     ReadOnly,
+    /// The token is not for administration.
+    NotAdmin,
 }
 
 /// A token file that cannot be used. The text says what to do and contains no token.
@@ -91,25 +95,36 @@ struct Lists {
     write: Option<Vec<Token>>,
     /// `None`: reading needs no token.
     read: Option<Vec<Token>>,
+    /// `None`: administration needs what writing does.
+    admin: Option<Vec<Token>>,
+}
+
+/// The files of tokens; what has none needs no token.
+#[derive(Debug, Clone, Default)]
+pub struct TokenFiles {
+    /// Tokens that may write, and read.
+    pub write: Option<PathBuf>,
+    /// Tokens that may read.
+    pub read: Option<PathBuf>,
+    /// Tokens that may do everything. Without it, those that may write may administer.
+    pub admin: Option<PathBuf>,
 }
 
 /// The current lists of tokens, and their files.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    write_file: Option<PathBuf>,
-    read_file: Option<PathBuf>,
+    files: TokenFiles,
     lists: RwLock<Lists>,
 }
 
 impl Tokens {
-    /// Reads the files. Without a file, that access needs no token. A token for writing is valid for reading too.
+    /// Reads the files.
     ///
     /// # Errors
     /// [`TokenFileError`] says what to write.
-    pub fn load(write_file: Option<&Path>, read_file: Option<&Path>) -> Result<Self, TokenFileError> {
-        let lists = Lists { write: write_file.map(read).transpose()?, read: read_file.map(read).transpose()? };
-        let owned = |path: Option<&Path>| path.map(Path::to_owned);
-        Ok(Self { write_file: owned(write_file), read_file: owned(read_file), lists: RwLock::new(lists) })
+    pub fn load(files: TokenFiles) -> Result<Self, TokenFileError> {
+        let lists = RwLock::new(Lists::read(&files)?);
+        Ok(Self { files, lists })
     }
 
     /// Reads the files again. The new tokens apply from the next request on.
@@ -117,8 +132,7 @@ impl Tokens {
     /// # Errors
     /// [`TokenFileError`]; the tokens stay as they were.
     pub fn reload(&self) -> Result<(), TokenFileError> {
-        let read_again = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
-        let lists = Lists { write: read_again(&self.write_file)?, read: read_again(&self.read_file)? };
+        let lists = Lists::read(&self.files)?;
         *self.lists.write().unwrap_or_else(PoisonError::into_inner) = lists;
         Ok(())
     }
@@ -126,7 +140,8 @@ impl Tokens {
     /// Whether any access needs a token.
     #[must_use]
     pub fn are_required(&self) -> bool {
-        self.write_file.is_some() || self.read_file.is_some()
+        let TokenFiles { write, read, admin } = &self.files;
+        write.is_some() || read.is_some() || admin.is_some()
     }
 
     /// Checks whether the token allows the access. Takes the same time for every token of the same length.
@@ -135,24 +150,32 @@ impl Tokens {
     /// [`AccessError`] says what is missing.
     pub fn check(&self, token: Option<&str>, access: Access) -> Result<(), AccessError> {
         // The set of files does not change while the server runs, so this needs no lock.
-        if self.read_file.is_none() && (self.write_file.is_none() || (access == Access::Read && token.is_none())) {
-            return Ok(());
-        }
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let is_required = match access {
-            Access::Read => lists.read.is_some(),
-            Access::Write => lists.write.is_some(),
+        let (access, is_required) = match access {
+            Access::Admin if self.files.admin.is_some() => (access, true),
+            Access::Admin | Access::Write => (Access::Write, self.files.write.is_some()),
+            Access::Read => (access, self.files.read.is_some()),
         };
-        let Some(token) = token else {
+        let Some(token) = token.filter(|_| self.are_required()) else {
             return if is_required { Err(AccessError::NoToken) } else { Ok(()) };
         };
-        let (is_writer, is_reader) = (contains(lists.write.as_ref(), token), contains(lists.read.as_ref(), token));
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let [is_admin, is_writer, is_reader] =
+            [&lists.admin, &lists.write, &lists.read].map(|list| contains(list.as_ref(), token));
         match access {
-            _ if is_writer => Ok(()),
-            Access::Read if is_reader => Ok(()),
-            Access::Write if is_reader && is_required => Err(AccessError::ReadOnly),
+            _ if is_admin => Ok(()),
+            Access::Read if is_writer || is_reader => Ok(()),
+            Access::Write if is_writer => Ok(()),
+            Access::Write if is_reader => Err(AccessError::ReadOnly),
+            Access::Admin if is_writer || is_reader => Err(AccessError::NotAdmin),
             _ => Err(AccessError::UnknownToken),
         }
+    }
+}
+
+impl Lists {
+    fn read(files: &TokenFiles) -> Result<Self, TokenFileError> {
+        let list = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
+        Ok(Self { write: list(&files.write)?, read: list(&files.read)?, admin: list(&files.admin)? })
     }
 }
 
@@ -217,13 +240,55 @@ mod tests {
 
     const WRITER: &str = "writer-0123456789";
     const READER: &str = "reader-0123456789";
+    const ADMIN: &str = "admin-00123456789";
 
     fn tokens(write: bool, read: bool) -> Tokens {
         let list = |token: &str| Some(vec![Token::new("another-0123456789"), Token::new(token)]);
         Tokens {
-            write_file: write.then(|| "w".into()),
-            read_file: read.then(|| "r".into()),
-            lists: RwLock::new(Lists { write: list(WRITER).filter(|_| write), read: list(READER).filter(|_| read) }),
+            files: TokenFiles { write: write.then(|| "w".into()), read: read.then(|| "r".into()), admin: None },
+            lists: RwLock::new(Lists {
+                write: list(WRITER).filter(|_| write),
+                read: list(READER).filter(|_| read),
+                admin: None,
+            }),
+        }
+    }
+
+    /// The same with a file for administration.
+    fn administered(write: bool, read: bool) -> Tokens {
+        let mut tokens = tokens(write, read);
+        tokens.files.admin = Some("a".into());
+        tokens.lists.get_mut().unwrap().admin = Some(vec![Token::new(ADMIN)]);
+        tokens
+    }
+
+    #[test]
+    fn without_a_file_for_administration_it_needs_what_writing_does() {
+        for (write, read) in [(false, false), (true, false), (true, true)] {
+            let tokens = tokens(write, read);
+            for token in [None, Some(WRITER), Some(READER), Some("another-0000000000")] {
+                assert_eq!(tokens.check(token, Access::Admin), tokens.check(token, Access::Write), "{token:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_a_file_for_administration_only_its_tokens_administer_and_they_do_everything() {
+        for (write, read) in [(false, false), (true, false), (true, true)] {
+            let tokens = administered(write, read);
+            for access in [Access::Read, Access::Write, Access::Admin] {
+                assert_eq!(tokens.check(Some(ADMIN), access), Ok(()), "{access:?}");
+            }
+            assert_eq!(tokens.check(None, Access::Admin), Err(AccessError::NoToken));
+            assert_eq!(tokens.check(Some("another-0000000000"), Access::Admin), Err(AccessError::UnknownToken));
+            let of_writer = if write { AccessError::NotAdmin } else { AccessError::UnknownToken };
+            assert_eq!(tokens.check(Some(WRITER), Access::Admin), Err(of_writer));
+            let of_reader = if read { AccessError::NotAdmin } else { AccessError::UnknownToken };
+            assert_eq!(tokens.check(Some(READER), Access::Admin), Err(of_reader));
+            let without = |is_required: bool| if is_required { Err(AccessError::NoToken) } else { Ok(()) };
+            assert_eq!(tokens.check(None, Access::Write), without(write));
+            assert_eq!(tokens.check(None, Access::Read), without(read));
+            assert_eq!(tokens.check(Some(WRITER), Access::Write).is_ok(), write);
         }
     }
 
@@ -293,6 +358,6 @@ mod tests {
 
     #[test]
     fn debug_output_contains_no_token() {
-        assert!(!format!("{:?}", tokens(true, true)).contains("0123456789"));
+        assert!(!format!("{:?}", administered(true, true)).contains("0123456789"));
     }
 }

@@ -46,11 +46,14 @@ Options (each with its environment variable):
                          [ORDERCAST_ALLOW_ORIGIN, separated by commas]
   --allow-host NAME      Accept this host name too, such as the one that a proxy passes on; may be repeated
                          [ORDERCAST_ALLOW_HOST, separated by commas]
-  --token-file FILE      Ordering and adding products need a token of this file (one a line); read again on SIGHUP
-                         [ORDERCAST_TOKEN_FILE]
+  --token-file FILE      Ordering needs a token of this file (one a line), and so does changing products unless there is
+                         an --admin-token-file; read again on SIGHUP [ORDERCAST_TOKEN_FILE]
   --read-token-file FILE
                          Reading products and totals needs a token of this file or of --token-file, which must be given
                          too [ORDERCAST_READ_TOKEN_FILE]
+  --admin-token-file FILE
+                         Changing products and categories needs a token of this file, which may order and read too;
+                         without it, those who may order may change them [ORDERCAST_ADMIN_TOKEN_FILE]
   --keep-keys HOURS      Retention time of keys after their use, 1 to 8784 [default: 24] [ORDERCAST_KEEP_KEYS]
   --max-keys N           Cap on keys at a time: orders with new keys are rejected when it is reached [default: no cap]
                          [ORDERCAST_MAX_KEYS]
@@ -99,6 +102,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// The file of tokens that may read; `None` lets everybody read.
     pub read_token_file: Option<PathBuf>,
+    /// The file of tokens that may change products and categories; `None` lets everybody do so who may order.
+    pub admin_token_file: Option<PathBuf>,
     /// Connections at a time; lowered at start to what the system allows.
     pub max_connections: usize,
     /// Connections at a time from one IPv4 address or IPv6 /64; `None` for no cap. Behind a proxy all connections come
@@ -119,6 +124,7 @@ impl Default for Config {
             allow_hosts: Vec::new(),
             token_file: None,
             read_token_file: None,
+            admin_token_file: None,
             max_connections: MAX_CONNECTIONS,
             max_connections_per_ip: None,
         }

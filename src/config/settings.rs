@@ -76,6 +76,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     list("allow-host", |to, value| add_host(&mut to.config.allow_hosts, text(value)?)),
     one("token-file", |to, value| assign(&mut to.config.token_file, Some(value.into()))),
     one("read-token-file", |to, value| assign(&mut to.config.read_token_file, Some(value.into()))),
+    one("admin-token-file", |to, value| assign(&mut to.config.admin_token_file, Some(value.into()))),
     one("keep-keys", |to, value| assign(&mut to.config.retention.keys, hours(value)?)),
     one("max-keys", |to, value| assign(&mut to.config.retention.max_keys, Some(positive(value)?))),
     one("keep-orders", |to, value| assign(&mut to.config.retention.orders, Some(positive(value)?))),

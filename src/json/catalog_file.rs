@@ -8,8 +8,8 @@ use crate::tally::catalog::Details;
 use crate::tally::order::{Amount, Total};
 
 /// Reads a catalogue file:
-/// `{"electronics":{"prefix":"A","products":[{"id":"A1","name":"…","rrp":"…","info":"…","total":3}]}}`.
-/// `rrp`, `info` and `total` are optional. Categories and products keep their order.
+/// `{"electronics":{"title":"…","prefix":"A","products":[{"id":"A1","name":"…","rrp":"…","info":"…","total":3}]}}`.
+/// `title`, `rrp`, `info` and `total` are optional. Categories and products keep their order.
 ///
 /// # Errors
 /// A text that says where the error is and what to write there.
@@ -33,14 +33,15 @@ pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
 
 fn category(name: &str, json: &str) -> Result<SeedCategory, String> {
     let at = format!("category {name:?}");
-    let members = strict_object(json, &at, &["prefix", "products"])?;
+    let members = strict_object(json, &at, &["prefix", "title", "products"])?;
     let prefix = string(&members, "prefix", &at)?.ok_or(format!(r#"{at}: prefix is missing, such as "T""#))?;
+    let title = string(&members, "title", &at)?;
     let list = members.get("products").map_or("[]", |raw| raw.get());
     let list: Vec<&serde_json::value::RawValue> =
         serde_json::from_str(list).map_err(|_| format!("{at}: products must be an array"))?;
     let products =
         list.iter().enumerate().map(|(index, raw)| product(&format!("{at}, product {}", index + 1), raw.get()));
-    Ok(SeedCategory { name: name.to_owned(), prefix, products: products.collect::<Result<_, _>>()? })
+    Ok(SeedCategory { name: name.to_owned(), prefix, title, products: products.collect::<Result<_, _>>()? })
 }
 
 fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
@@ -80,7 +81,9 @@ mod tests {
     fn optional_members_have_defaults() {
         let seed = parse_catalog(br#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"Saw"}]}}"#).unwrap();
         assert_eq!((seed[0].name.as_str(), seed[0].prefix.as_str()), ("tools", "T"));
-        assert_eq!(seed[0].products[0].total, Total::default());
+        assert_eq!((seed[0].products[0].total, seed[0].title.as_deref()), (Total::default(), None));
+        let seed = parse_catalog(r#"{"x":{"prefix":"T","title":"Süßes"}}"#.as_bytes()).unwrap();
+        assert_eq!(seed[0].title.as_deref(), Some("Süßes"));
     }
 
     #[test]
@@ -90,6 +93,7 @@ mod tests {
             ("{", "JSON object of categories"),
             (r#"{"tools":1}"#, "category \"tools\""),
             (r#"{"tools":{"products":[]}}"#, "prefix is missing"),
+            (r#"{"tools":{"prefix":"T","title":7}}"#, "title must be"),
             (r#"{"tools":{"prefix":"T","products":{}}}"#, "must be an array"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1"}]}}"#, "product 1: name is missing"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","totla":3}]}}"#, "totla"),

@@ -2,8 +2,10 @@
 //! `serde_json`; knows neither sockets nor HTTP.
 
 mod batch;
+mod catalog;
 mod catalog_file;
 mod command;
+mod history_line;
 mod log_line;
 mod object;
 mod rates;
@@ -14,8 +16,13 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 pub use batch::{BatchError, BatchOrder, batch_problem, batch_results, parse_batch};
+pub use catalog::{
+    CategoryFields, categories_array, category_object, parse_category, parse_product_patch, product_object,
+    products_array,
+};
 pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
+pub use history_line::history_line;
 pub use log_line::push_log_line;
 use object::Object;
 pub use rates::rates_object;
@@ -24,7 +31,7 @@ pub use totals::{
     push_total_frame, total_prefix, totals_array,
 };
 
-use crate::tally::catalog::{Catalog, CategoryIndex, Details, MAX_ID_BYTES, is_plain};
+use crate::tally::catalog::{Details, MAX_ID_BYTES, is_plain};
 use crate::tally::order::{Amount, Key, MAX_KEY_BYTES};
 
 /// The answer to an order that is on disk.
@@ -135,24 +142,6 @@ fn wanted_id(product: &Object) -> Result<Option<String>, BodyError> {
 #[must_use]
 pub fn problem(status: u16, title: &str, detail: &str) -> String {
     format!(r#"{{"title":{},"status":{status},"detail":{}}}"#, quoted(title), quoted(detail))
-}
-
-/// The list of a category's products.
-#[must_use]
-pub fn products_array(catalog: &Catalog, category: CategoryIndex) -> String {
-    let products = catalog.category(category).products.iter().map(|index| {
-        let product = catalog.product(*index);
-        let Details { name, rrp, info } = &product.details;
-        let [id, name, rrp, info] = [&product.id, name, rrp, info].map(|text| quoted(text));
-        format!(r#"{{"id":{id},"name":{name},"rrp":{rrp},"info":{info}}}"#)
-    });
-    array(products)
-}
-
-/// The names of all categories.
-#[must_use]
-pub fn categories_array(catalog: &Catalog) -> String {
-    array(catalog.categories().iter().map(|category| quoted(&category.name)))
 }
 
 fn array(items: impl Iterator<Item = String>) -> String {

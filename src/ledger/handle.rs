@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
 
+use super::catalog_changes::CatalogChange;
 use super::health::{Health, Readiness};
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
 use crate::store::StoreError;
-use crate::tally::catalog::{CategoryIndex, Details, ProductIndex};
+use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 
 /// How long a requester waits for the ledger while the store hangs: 30 s, the usual timeout of HTTP clients. The
@@ -41,11 +42,8 @@ pub(super) enum Job {
         key: Option<Key>,
         reply: Reply,
     },
-    AddProduct {
-        category: CategoryIndex,
-        /// `None` for the next free one.
-        id: Option<String>,
-        details: Details,
+    Catalog {
+        change: CatalogChange,
         reply: Reply,
     },
     /// A second has passed.
@@ -59,7 +57,7 @@ pub(super) enum Job {
 impl Job {
     fn reject(self, rejection: Rejection) {
         match self {
-            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::AddProduct { reply, .. } => {
+            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::Catalog { reply, .. } => {
                 reply.send(Err(rejection));
             }
             Self::Tick | Self::Inspect(_) | Self::Stop(_) => {}
@@ -96,13 +94,12 @@ impl LedgerHandle {
         self.ask(|reply| Job::Batch { orders, key, reply })
     }
 
-    /// Adds a product to the category, with this id or else the next free one, and a total of 0, and waits until it is
-    /// on disk and in the shared catalogue.
+    /// Changes products or categories, and waits until that is on disk and in the shared catalogue.
     ///
     /// # Errors
-    /// [`Rejection`] when it was not added.
-    pub fn add_product(&self, category: CategoryIndex, id: Option<String>, details: Details) -> Outcome {
-        self.ask(|reply| Job::AddProduct { category, id, details, reply })
+    /// [`Rejection`] when nothing was changed.
+    pub fn change_catalog(&self, change: CatalogChange) -> Outcome {
+        self.ask(|reply| Job::Catalog { change, reply })
     }
 
     /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later

@@ -2,6 +2,7 @@
 //! nothing is answered or published before it is on disk. Knows the store and the fan-out's handle; knows nothing of
 //! connections or formats.
 
+mod catalog_changes;
 mod failure_log;
 mod handle;
 mod health;
@@ -22,9 +23,10 @@ use crate::live::fanout::FanoutHandle;
 use crate::live::rates::Rates;
 use crate::log::Throttle;
 use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
-use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex, SharedCatalog};
+use crate::tally::catalog::SharedCatalog;
 use crate::tally::order::{Key, Publication, Total};
 
+pub use catalog_changes::CatalogChange;
 pub use handle::{LEDGER_DEADLINE, LedgerHandle, Order};
 pub use health::Readiness;
 pub use rejection::Rejection;
@@ -50,6 +52,8 @@ const STACK_BYTES: usize = 512 * 1024;
 struct Ledger<S> {
     store: S,
     totals: Vec<Total>,
+    /// Whether each product is hidden: a copy of what the catalogue says, which needs no lock.
+    hidden: Vec<bool>,
     last_seq: u64,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
@@ -86,9 +90,14 @@ pub fn start(
     let (sender, jobs) = bounded(QUEUE);
     let health = Arc::<Health>::default();
     let handle = LedgerHandle { jobs: sender, health: health.clone() };
+    let hidden = {
+        let catalog = catalog.read().unwrap_or_else(PoisonError::into_inner);
+        catalog.products().iter().map(|product| product.is_hidden).collect()
+    };
     let mut ledger = Ledger {
         store,
         totals,
+        hidden,
         last_seq,
         catalog,
         fanout,
@@ -149,10 +158,10 @@ impl<S: Store> Ledger<S> {
                         self.commit();
                         return Some(closed);
                     }
-                    Job::AddProduct { category, id, details, reply } => {
-                        // A product ends the current commit, so that its id follows all that are in the catalogue.
+                    Job::Catalog { change, reply } => {
+                        // It ends the current commit, so that it comes after all orders before it.
                         self.commit();
-                        reply.send(self.add_product(category, id, details));
+                        reply.send(self.change_catalog(change));
                     }
                     Job::Order { order, reply } => {
                         let counted = self.count(order);
@@ -221,6 +230,9 @@ impl<S: Store> Ledger<S> {
             && let Some((used, counted)) = self.find_key(key)?
         {
             return if used == KeyUse::Order(product, amount) { Ok(counted) } else { Err(Rejection::KeyReused) };
+        }
+        if self.hidden[product.0 as usize] {
+            return Err(Rejection::Hidden);
         }
         if key.is_some() {
             self.check_room_for_key()?;
@@ -318,7 +330,7 @@ impl<S: Store> Ledger<S> {
                 Change::Order { product, total, seq, .. } => {
                     Some(Publication { product: *product, total: *total, seq: *seq })
                 }
-                Change::Product(..) | Change::FirstLine { .. } | Change::Category(_) | Change::BatchKey { .. } => None,
+                _ => None,
             });
             self.publications.extend(orders);
             // Before publishing, so that the rates have every order that the log and the feeds show.
@@ -336,32 +348,6 @@ impl<S: Store> Ledger<S> {
             self.undo(0);
         }
         self.pending.answer(&outcome);
-    }
-
-    /// Adds one product, in a commit of its own. It has a line in the log too, so that clients that follow the log or
-    /// resume a feed get it.
-    fn add_product(&mut self, category: CategoryIndex, id: Option<String>, details: Details) -> Outcome {
-        let product = {
-            let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-            let id = id.unwrap_or_else(|| catalog.next_id(category));
-            if catalog.find_product(&id).is_some() {
-                return Err(Rejection::IdInUse(id));
-            }
-            // Checked before the commit, so that the disk never holds what the catalogue in memory would reject.
-            catalog.check_product(&id, &details).map_err(Rejection::NotInCatalog)?;
-            Product { id, category, details, is_hidden: false }
-        };
-        let (total, seq) = (Total::default(), self.last_seq + 1);
-        let line = Change::FirstLine { seq, at_ms: now_ms(), product: ProductIndex(self.totals.len() as u32), total };
-        self.write(&[Change::Product(product.clone(), total), line])?;
-        let product = {
-            let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-            catalog.add_product(category, &product.id, product.details).map_err(Rejection::NotInCatalog)?
-        };
-        self.totals.push(total);
-        self.last_seq = seq;
-        self.fanout.publish(&[Publication { product, total, seq }]);
-        Ok(())
     }
 
     fn write(&mut self, changes: &[Change]) -> Outcome {

@@ -16,6 +16,10 @@ pub enum Rejection {
     NotInCatalog(CatalogError),
     /// A product has this id already: choose another.
     IdInUse(String),
+    /// A category has this name already: change that one, or choose another name.
+    CategoryExists(String),
+    /// The product is hidden, and takes no new order until it is shown again.
+    Hidden,
     /// The key was used for another order: use a new one.
     KeyReused,
     /// As many keys are stored as may be: order without a key, or try again when older keys have expired.
@@ -47,6 +51,8 @@ impl fmt::Display for Rejection {
             Self::IdInUse(id) => {
                 write!(f, "there is a product {id:?} already; send another id, or none to get the next free one")
             }
+            Self::CategoryExists(name) => write!(f, "there is a category {name:?} already"),
+            Self::Hidden => write!(f, "the product is hidden and takes no orders; nothing was counted"),
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),

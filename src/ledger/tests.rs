@@ -11,7 +11,7 @@ use crate::live::fanout::{self, Start};
 use crate::live::history;
 use crate::live::rates::Rates;
 use crate::store::StoreError;
-use crate::tally::catalog::Catalog;
+use crate::tally::catalog::{Catalog, Details, ProductIndex};
 use crate::tally::order::{Amount, MAX_TOTAL};
 use crate::tally::position::RunList;
 

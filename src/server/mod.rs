@@ -26,7 +26,7 @@ use crate::api::product_lists::ProductLists;
 use crate::api::rates::RateAnswers;
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
-use crate::api::tokens::Tokens;
+use crate::api::tokens::{TokenFiles, Tokens};
 use crate::config::{BUILT_IN_CATALOG, Config};
 use crate::http::origin::Policy;
 use crate::json;
@@ -36,6 +36,7 @@ use crate::live::{fanout, history, slow_sockets};
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, seed};
+use crate::tally::catalog::{Category, RESERVED_NAMES};
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -114,7 +115,11 @@ impl Server {
             None => Assets::Embedded,
             Some(folder) => Assets::folder(folder).map_err(|error| ServerError::StaticDir(folder.clone(), error))?,
         };
-        let tokens = Tokens::load(config.token_file.as_deref(), config.read_token_file.as_deref())?;
+        let tokens = Tokens::load(TokenFiles {
+            write: config.token_file.clone(),
+            read: config.read_token_file.clone(),
+            admin: config.admin_token_file.clone(),
+        })?;
         let cap = limits::connection_cap(config.max_connections);
         let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
         let listeners = Listeners::new(listeners, caps).map_err(ServerError::System)?;
@@ -124,7 +129,8 @@ impl Server {
         }
         let mut addresses = listeners.addresses().iter();
         if let (None, Some(address)) = (&config.token_file, addresses.find(|address| !address.ip().is_loopback())) {
-            log::warn!("everybody who can reach {address} may order and add products; --token-file limits that");
+            let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
+            log::warn!("everybody who can reach {address} may order{more}; --token-file limits that");
         }
         Self::start(config, listeners, store, stored, assets, tokens).map_err(ServerError::System)
     }
@@ -271,9 +277,17 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     if let Some(check) = store.integrity_check().filter(|_| config.check) {
         data_check::check_first(&check)?;
     }
+    for Category { name, .. } in stored.catalog.categories() {
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            log::warn!(
+                "category {name:?} has the name of a route of this version: its totals and feeds stay at /orders/{name}, \
+                 and its products are neither listed nor changed"
+            );
+        }
+    }
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let different = match seed::apply(&mut store, &mut stored, &wanted) {
+        let different = match seed::apply(&mut store, &mut stored, &wanted, json::history_line) {
             Ok(different) => different.map_err(|error| named(error.to_string()))?,
             // What is stored is served all the same.
             Err(error @ (StoreError::Full(_) | StoreError::Failed(_))) if !stored.catalog.categories().is_empty() => {
@@ -283,8 +297,8 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
             Err(error) => return Err(error.into()),
         };
         if different > 0 {
-            let products = if different == 1 { "1 product is" } else { &format!("{different} products are") };
-            log::info!("{name}: {products} in the data folder with other texts, which were kept");
+            let entries = if different == 1 { "1 entry is" } else { &format!("{different} entries are") };
+            log::info!("{name}: {entries} in the data folder with other texts, which were kept");
         }
     }
     Ok((store, stored))

@@ -13,7 +13,7 @@ pub mod sqlite;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::tally::catalog::{Catalog, Category, Product, ProductIndex};
+use crate::tally::catalog::{Catalog, Category, CategoryIndex, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
 use crate::tally::period::Period;
 use crate::tally::position::RunList;
@@ -27,6 +27,31 @@ pub enum Change {
     Category(Category),
     /// A new product with its starting total, after the last one.
     Product(Product, Total),
+    /// A product with other texts, or hidden or shown.
+    ChangedProduct {
+        /// The product.
+        product: ProductIndex,
+        /// The product before the change.
+        before: Box<Product>,
+        /// The product after it.
+        after: Box<Product>,
+    },
+    /// Another title of a category.
+    Title {
+        /// The category.
+        category: CategoryIndex,
+        /// The title before the change.
+        before: String,
+        /// The title after it.
+        after: String,
+    },
+    /// The next line of the history of products and categories.
+    History {
+        /// The time of the change, in milliseconds since 1970 (UTC).
+        at_ms: u64,
+        /// What was changed, as one JSON object.
+        line: String,
+    },
     /// The next entry of the order log for a new product: its starting total, which is no order.
     FirstLine {
         /// The sequence number, one more than the last.

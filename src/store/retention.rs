@@ -10,6 +10,10 @@ use super::Change;
 /// been lowered is reached in the end, and no commit takes long.
 const MIN_PRUNED_ROWS: u64 = 1_024;
 
+/// The lines that the history of products and categories keeps: 10,000, one for every product of a full catalogue. Each
+/// change removes the oldest line beyond it.
+pub(super) const MAX_HISTORY: i64 = 10_000;
+
 /// What a data folder keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -92,7 +96,11 @@ impl BatchSize {
                     size.last_seq = *seq;
                 }
                 Change::BatchKey { .. } => size.keys += 1,
-                Change::Category(_) | Change::Product(..) => {}
+                Change::Category(_)
+                | Change::Product(..)
+                | Change::ChangedProduct { .. }
+                | Change::Title { .. }
+                | Change::History { .. } => {}
             }
         }
         size

@@ -214,7 +214,7 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (name, prefix, title): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        let added = stored.catalog.add_category(&name, &prefix).and_then(|index| match title.as_str() {
+        let added = stored.catalog.add_stored_category(&name, &prefix).and_then(|index| match title.as_str() {
             "" => Ok(index),
             title => stored.catalog.set_title(index, title).map(|()| index),
         });

@@ -2,7 +2,7 @@
 //! there; knows neither the file's format nor its path.
 
 use super::{Change, Store, StoreError, Stored, now_ms};
-use crate::tally::catalog::{CatalogError, Details};
+use crate::tally::catalog::{Catalog, CatalogError, Details};
 use crate::tally::order::Total;
 
 /// One category of a catalogue file.
@@ -12,6 +12,8 @@ pub struct SeedCategory {
     pub name: String,
     /// The prefix of its new products' ids.
     pub prefix: String,
+    /// The name for people; `None` for the one that the name gives.
+    pub title: Option<String>,
     /// Its products in the file's order.
     pub products: Vec<SeedProduct>,
 }
@@ -27,9 +29,10 @@ pub struct SeedProduct {
     pub total: Total,
 }
 
-/// Adds the categories and products of `seed` that `stored` does not have, in one commit. Existing products keep their
-/// totals and texts; returns how many of them have other texts in the seed. Unless the folder is new, each product that
-/// is added gets an entry in the order log, for clients that knew the folder without it.
+/// Adds the categories and products of `seed` that `stored` does not have, in one commit. Existing ones keep their totals
+/// and texts; returns how many of them have other texts in the seed. Unless the folder is new, each product that is added
+/// gets an entry in the order log, for clients that knew the folder without it, and all that is added gets lines in the
+/// history, which `history_line` makes.
 ///
 /// # Errors
 /// `Ok(Err(_))` when the seed breaks a rule of the catalogue; `Err(_)` when the commit fails.
@@ -37,12 +40,18 @@ pub fn apply(
     store: &mut impl Store,
     stored: &mut Stored,
     seed: &[SeedCategory],
+    history_line: impl Fn(&Change, &Catalog) -> Option<String>,
 ) -> Result<Result<usize, CatalogError>, StoreError> {
     let mut seeded = stored.clone();
-    let (changes, differing) = match add_missing(&mut seeded, seed) {
+    let (mut changes, differing) = match add_missing(&mut seeded, seed) {
         Ok(added) => added,
         Err(error) => return Ok(Err(error)),
     };
+    if !stored.catalog.categories().is_empty() {
+        let lines = changes.iter().filter_map(|change| history_line(change, &seeded.catalog));
+        let lines: Vec<_> = lines.map(|line| Change::History { at_ms: now_ms(), line }).collect();
+        changes.extend(lines);
+    }
     if !changes.is_empty() {
         store.commit(&changes)?;
     }
@@ -58,16 +67,22 @@ pub fn check(seed: &[SeedCategory]) -> Result<(), CatalogError> {
     add_missing(&mut Stored::default(), seed).map(drop)
 }
 
-/// Returns the changes, and the number of existing products with other texts in the seed.
+/// Returns the changes, and the number of existing categories and products with other texts in the seed.
 fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change>, usize), CatalogError> {
     let Stored { catalog, totals, openings, ordered_ms, last_seq, .. } = stored;
     let (at_ms, is_new) = (now_ms(), catalog.categories().is_empty());
     let (mut changes, mut differing) = (Vec::new(), 0);
-    for SeedCategory { name, prefix, products } in seed {
+    for SeedCategory { name, prefix, title, products } in seed {
         let category = match catalog.find_category(name) {
-            Some(index) => index,
+            Some(index) => {
+                differing += usize::from(title.as_ref().is_some_and(|title| *title != catalog.category(index).title));
+                index
+            }
             None => {
                 let index = catalog.add_category(name, prefix)?;
+                if let Some(title) = title {
+                    catalog.set_title(index, title)?;
+                }
                 changes.push(Change::Category(catalog.category(index).clone()));
                 index
             }
@@ -128,28 +143,48 @@ mod tests {
             details: Details { name: "x".into(), rrp: "1".into(), info: String::new() },
             total: Total::new(3).unwrap(),
         };
-        SeedCategory { name: name.into(), prefix: "A".into(), products: ids.iter().map(product).collect() }
+        let products = ids.iter().map(product).collect();
+        SeedCategory { name: name.into(), prefix: "A".into(), title: None, products }
+    }
+
+    fn add(store: &mut Counted, stored: &mut Stored, seed: &[SeedCategory]) -> Result<usize, CatalogError> {
+        let line = |change: &Change, _: &Catalog| match change {
+            Change::Category(_) | Change::Product(..) => Some(String::new()),
+            _ => None,
+        };
+        apply(store, stored, seed, line).unwrap()
     }
 
     #[test]
     fn a_seed_adds_what_is_missing_and_never_resets_a_total() {
         let (mut store, mut stored) = (Counted::default(), Stored::default());
-        apply(&mut store, &mut stored, &[category("one", &["A1"])]).unwrap().unwrap();
+        add(&mut store, &mut stored, &[category("one", &["A1"])]).unwrap();
         assert_eq!(store.0, 2);
         stored.totals[0] = Total::new(9).unwrap();
         let mut changed = category("one", &["A1", "A2"]);
         changed.products[0].details.rrp = "2".into();
-        assert_eq!(apply(&mut store, &mut stored, &[changed, category("two", &["B1"])]).unwrap(), Ok(1));
-        // One product of each category and a new category, and the products' entries in the order log.
-        assert_eq!((store.0, stored.last_seq), (2 + 3 + 2, 2));
+        assert_eq!(add(&mut store, &mut stored, &[changed, category("two", &["B1"])]), Ok(1));
+        // One product of each category and a new category, the products' entries in the order log, and three lines in the
+        // history.
+        assert_eq!((store.0, stored.last_seq), (2 + 3 + 2 + 3, 2));
         assert_eq!(stored.totals.iter().map(|total| total.get()).collect::<Vec<_>>(), [9, 3, 3]);
+    }
+
+    #[test]
+    fn a_title_is_taken_for_a_new_category_and_kept_for_an_existing_one() {
+        let (mut store, mut stored) = (Counted::default(), Stored::default());
+        let titled = |title: &str| [SeedCategory { title: Some(title.into()), ..category("one", &[]) }];
+        assert_eq!(add(&mut store, &mut stored, &titled("Number One")), Ok(0));
+        assert_eq!(add(&mut store, &mut stored, &titled("Another")), Ok(1));
+        assert_eq!((stored.catalog.categories()[0].title.as_str(), store.0), ("Number One", 1));
+        assert!(add(&mut store, &mut Stored::default(), &titled("a\nb")).is_err());
     }
 
     #[test]
     fn a_seed_that_breaks_a_rule_changes_nothing() {
         let (mut store, mut stored) = (Counted::default(), Stored::default());
         let seed = [category("one", &["A1"]), category("two", &["A1"])];
-        assert!(apply(&mut store, &mut stored, &seed).unwrap().is_err());
+        assert!(add(&mut store, &mut stored, &seed).is_err());
         assert_eq!((store.0, stored.totals.len()), (0, 0));
     }
 }

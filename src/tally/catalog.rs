@@ -13,12 +13,15 @@ pub const MAX_ID_BYTES: usize = 64;
 pub const MAX_NAME_BYTES: usize = 200;
 /// The longest product description, in bytes.
 pub const MAX_INFO_BYTES: usize = 2_000;
-
 /// The most bytes of text of all products together: 4 MiB, about 400 bytes for each of [`MAX_PRODUCTS`].
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
-/// First path segments of routes, which no category may have as its name.
-pub const RESERVED_NAMES: [&str; 7] = ["orders", "log", "healthz", "readyz", "metrics", "categories", "rates"];
+/// The most categories of one server. The fan-out thread looks at each after every commit: 10 µs for 1,000.
+pub const MAX_CATEGORIES: usize = 1_000;
+
+/// First path segments of routes, which no new category may have as its name.
+pub const RESERVED_NAMES: [&str; 8] =
+    ["orders", "log", "healthz", "readyz", "metrics", "categories", "rates", "periods"];
 
 /// A category's index in the catalogue: from 0, in order of addition. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +66,8 @@ pub struct Category {
     pub prefix: String,
     /// Its products, in order of addition.
     pub products: Vec<ProductIndex>,
+    /// Differs after every change of its products.
+    pub revision: u64,
 }
 
 /// A broken rule of the catalogue. The text says what to change.
@@ -198,15 +203,43 @@ impl Catalog {
     /// Adds a category without products.
     ///
     /// # Errors
-    /// When the name is in use, reserved or malformed, or the prefix is malformed.
+    /// When the name is in use, reserved or malformed, the prefix is malformed, or there are [`MAX_CATEGORIES`].
     pub fn add_category(&mut self, name: &str, prefix: &str) -> Result<CategoryIndex, CatalogError> {
+        self.check_category(name, prefix)?;
+        self.add_stored_category(name, prefix)
+    }
+
+    /// Checks all that [`Self::add_category`] checks, and adds nothing.
+    ///
+    /// # Errors
+    /// As [`Self::add_category`].
+    pub fn check_category(&self, name: &str, prefix: &str) -> Result<(), CatalogError> {
+        if RESERVED_NAMES.contains(&name) {
+            return invalid(format!("category {name:?}: this is the name of a route; choose another"));
+        }
+        self.check_stored_category(name, prefix)?;
+        if self.categories.len() >= MAX_CATEGORIES {
+            return invalid(format!("the catalogue is full: {MAX_CATEGORIES} categories"));
+        }
+        Ok(())
+    }
+
+    /// Adds a category of a data file, which may have more of them, and names that are those of routes by now.
+    ///
+    /// # Errors
+    /// When the name is in use or malformed, or the prefix is malformed.
+    pub fn add_stored_category(&mut self, name: &str, prefix: &str) -> Result<CategoryIndex, CatalogError> {
+        self.check_stored_category(name, prefix)?;
+        let (title, products) = (default_title(name), Vec::new());
+        self.categories.push(Category { name: name.into(), title, prefix: prefix.into(), products, revision: 0 });
+        Ok(CategoryIndex((self.categories.len() - 1) as u32))
+    }
+
+    fn check_stored_category(&self, name: &str, prefix: &str) -> Result<(), CatalogError> {
         if !is_plain(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return invalid(format!(
                 "category {name:?}: a name is 1 to {MAX_ID_BYTES} small letters, digits, '-' or '_'"
             ));
-        }
-        if RESERVED_NAMES.contains(&name) {
-            return invalid(format!("category {name:?}: this is the name of a route; choose another"));
         }
         if self.find_category(name).is_some() {
             return invalid(format!("category {name:?} is there twice; remove one"));
@@ -216,9 +249,7 @@ impl Catalog {
                 "category {name:?}: the prefix must be letters, digits, '-' or '_', such as \"A\""
             ));
         }
-        let title = default_title(name);
-        self.categories.push(Category { name: name.into(), title, prefix: prefix.into(), products: Vec::new() });
-        Ok(CategoryIndex((self.categories.len() - 1) as u32))
+        Ok(())
     }
 
     /// Adds a product with this id, which no other product of any category has.
@@ -235,7 +266,9 @@ impl Catalog {
         let index = ProductIndex(self.products.len() as u32);
         self.by_id.insert(id.into(), index);
         self.text_bytes += details.bytes();
-        self.categories[category.0 as usize].products.push(index);
+        let Category { products, revision, .. } = &mut self.categories[category.0 as usize];
+        products.push(index);
+        *revision += 1;
         self.products.push(Product { id: id.into(), category, details, is_hidden: false });
         Ok(index)
     }
@@ -257,6 +290,7 @@ impl Catalog {
         let product = &mut self.products[index.0 as usize];
         self.text_bytes = self.text_bytes - product.details.bytes() + details.bytes();
         (product.details, product.is_hidden) = (details, is_hidden);
+        self.categories[product.category.0 as usize].revision += 1;
         Ok(())
     }
 
@@ -355,6 +389,9 @@ mod tests {
         }
         catalog.add_category("tools", "A").unwrap();
         assert!(catalog.add_category("tools", "B").is_err());
+        // A data file may have it from a time when this was the name of no route.
+        catalog.add_stored_category("rates", "R").unwrap();
+        assert!(catalog.add_stored_category("tools", "B").is_err());
     }
 
     #[test]
@@ -366,8 +403,7 @@ mod tests {
         assert!(catalog.add_product(two, "A1", details("y")).is_err());
         assert!(catalog.add_product(two, "B 1", details("y")).is_err());
         assert!(catalog.add_product(two, "B1", details(" ")).is_err());
-        assert_eq!(catalog.find_product("A1"), Some(first));
-        assert_eq!(catalog.products().len(), 1);
+        assert_eq!((catalog.find_product("A1"), catalog.products().len()), (Some(first), 1));
     }
 
     #[test]
@@ -447,9 +483,14 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_products_is_bounded() {
+    fn the_numbers_of_categories_and_products_are_bounded() {
         let mut catalog = Catalog::default();
         let one = catalog.add_category("one", "A").unwrap();
+        for number in 1..MAX_CATEGORIES {
+            catalog.add_category(&format!("category-{number}"), "B").unwrap();
+        }
+        assert!(catalog.add_category("more", "B").is_err());
+        catalog.add_stored_category("more", "B").unwrap();
         for number in 0..MAX_PRODUCTS {
             catalog.add_product(one, &format!("A{number}"), details("x")).unwrap();
         }

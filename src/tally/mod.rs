@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod order;
 pub mod period;
 pub mod position;
+pub mod product_patch;
 pub mod rates;
 pub mod rfc3339;
 pub mod spelling;

@@ -5,7 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admin_tokens;
 mod batches;
+mod catalog_changes;
+mod categories;
 mod clients;
 mod guarded;
 mod keys;

@@ -181,7 +181,7 @@ fn an_unknown_product_or_path_is_not_found() {
         let reply = client.post(path, "{\"amount\":10}");
         reply.problem(404);
     }
-    for path in ["/nowhere", "/orders/nowhere", "/orders/A1/more", "/electronics/A1", "//", "/ORDERS"] {
+    for path in ["/nowhere", "/orders/nowhere", "/orders/A1/more", "/electronics/A9", "//", "/ORDERS"] {
         client.get(path).problem(404);
     }
 }
@@ -193,7 +193,9 @@ fn a_method_that_a_path_does_not_have_is_refused_with_those_it_has() {
     for (method, path, allowed) in [
         ("DELETE", "/orders/A1", "POST"),
         ("PUT", "/orders/A1", "POST"),
-        ("PUT", "/electronics", "GET"),
+        ("PUT", "/log", "GET"),
+        ("DELETE", "/electronics", "PUT"),
+        ("GET", "/electronics/A1", "PATCH"),
         ("PATCH", "/electronics", "POST"),
         ("POST", "/", "GET"),
         ("POST", "/categories", "GET"),

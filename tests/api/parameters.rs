@@ -32,7 +32,9 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
         ("/log?after=5&limits=7", "(did you mean limit?)"),
         ("/orders/electronics?sinse=", "(did you mean since?)"),
         ("/log?sort=5", "known here: after, limit, since, until, id, category"),
-        ("/categories?x=1", "takes none"),
+        ("/categories?x=1", "known here: hidden"),
+        ("/electronics?hiden=true", "(did you mean hidden?)"),
+        ("/healthz?x=1", "takes none"),
     ] {
         let detail = client.get(path).problem(400);
         assert!(detail.contains(hint), "{path}: {detail}");
@@ -40,7 +42,7 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
     let long = "x".repeat(10_000);
     assert!(client.get(&format!("/log?{long}=1")).problem(400).len() < 200);
 
-    for path in ["/orders/A1?since=", "/orders?x=1", "/electronics?x=1"] {
+    for path in ["/orders/A1?since=", "/orders?x=1", "/electronics?x=1", "/electronics?hidden=true"] {
         client.post(path, "{\"amount\":1}").problem(400);
     }
     let answered = client.request("GET", "/orders?sinse=", &UPGRADE, b"");
@@ -52,7 +54,14 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
 fn known_parameters_are_taken_and_the_queries_of_files_are_left_to_the_page() {
     let server = Server::start();
     let mut client = server.client();
-    for path in ["/log?after=0&limit=5", "/log?&limit=5&", "/?kiosk=1", "/app.js?v=7"] {
+    for path in [
+        "/categories?hidden=true",
+        "/electronics?hidden=false",
+        "/log?after=0&limit=5",
+        "/log?&limit=5&",
+        "/?kiosk=1",
+        "/app.js?v=7",
+    ] {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
     WebSocket::open(server.addr(), "/orders?since=").texts(3);

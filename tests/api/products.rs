@@ -11,7 +11,11 @@ fn the_built_in_catalogue_is_listed() {
     let categories = client.get("/categories");
     assert_eq!(categories.status, 200);
     assert_eq!(categories.header("content-type"), Some("application/json"));
-    assert_eq!(categories.text(), "[\"electronics\",\"confectionery\"]");
+    let (electronics, confectionery) = (
+        "{\"name\":\"electronics\",\"title\":\"Electronics\",\"products\":2}",
+        "{\"name\":\"confectionery\",\"title\":\"Confectionery\",\"products\":1}",
+    );
+    assert_eq!(categories.text(), format!("[{electronics},{confectionery}]"));
 
     let products = client.get("/electronics");
     assert_eq!(products.status, 200);

@@ -42,6 +42,26 @@ fn ids(browser: &Browser) -> Value {
 }
 
 #[test]
+fn the_list_and_the_page_have_the_titles_of_categories_and_follow_a_change() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    let mut client = server.client();
+    let json = [("Content-Type", "application/json")];
+    let mut retitle = |title: &str| {
+        let body = format!("{{\"title\":\"{title}\"}}");
+        assert_eq!(client.request("PUT", "/electronics", &json, body.as_bytes()).status, 200);
+    };
+    retitle("Strom & Geräte");
+    open_board(&browser, &server, "electronics");
+    browser.until(DEADLINE, "document.title === 'Strom & Geräte · Ordercast'");
+    let titles = browser.run("return [...document.querySelector('#category').options].map((option) => option.text)");
+    assert_eq!(titles, json!(["Choose a category", "Strom & Geräte", "Confectionery"]));
+    retitle("Devices");
+    browser.run("location.reload()");
+    browser.until(DEADLINE, "document.title === 'Devices · Ordercast'");
+}
+
+#[test]
 fn choosing_a_category_shows_its_products_and_their_totals() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();

@@ -144,6 +144,14 @@ impl Client {
             .collect()
     }
 
+    /// The names of the listed categories, in their order.
+    #[track_caller]
+    pub fn categories(&mut self) -> Vec<String> {
+        let list = self.get("/categories").json();
+        let list = list.as_array().expect("an array").iter();
+        list.map(|it| it["name"].as_str().expect("a name").to_owned()).collect()
+    }
+
     /// The total of one product.
     #[track_caller]
     pub fn total(&mut self, id: &str) -> i64 {

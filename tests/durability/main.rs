@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(target_os = "linux")]
+mod catalog_changes;
 mod chaos;
 mod crash;
 mod data_check;

@@ -97,7 +97,7 @@ fn catalogue(category: &str, prefix: &str, products: &[(&str, i64)]) -> String {
 fn a_catalogue_seeds_an_empty_folder_in_place_of_the_built_in_one() {
     let server = Server::builder().catalog(&catalogue("drinks", "D", &[("D1", 5), ("D2", -5)])).start();
     let mut client = server.client();
-    assert_eq!(client.get("/categories").text(), "[\"drinks\"]");
+    assert_eq!(client.categories(), ["drinks"]);
     assert_eq!(client.get("/orders").text(), "[{\"id\":\"D1\",\"total\":5},{\"id\":\"D2\",\"total\":-5}]");
     client.order("D1", 1);
     assert_eq!(client.post("/drinks", LAMP).json()[2]["id"], "D3");
@@ -122,7 +122,7 @@ fn a_catalogue_adds_what_is_new_and_never_resets_a_total() {
     let other = catalogue("sweets", "S", &[("S1", 1)]);
     let server = Server::builder().data(folder.path()).catalog(&other).start();
     let mut client = server.client();
-    assert_eq!(client.get("/categories").text(), "[\"drinks\",\"sweets\"]");
+    assert_eq!(client.categories(), ["drinks", "sweets"]);
     assert_eq!(client.get("/orders/drinks").text(), expected);
     assert_eq!(client.get("/orders/sweets").text(), "[{\"id\":\"S1\",\"total\":1}]");
 }
@@ -154,7 +154,7 @@ fn the_built_in_catalogue_stays_out_of_a_folder_that_has_its_own() {
     drop(Server::builder().data(folder.path()).catalog(&own).start());
     let server = Server::builder().data(folder.path()).start();
     let mut client = server.client();
-    assert_eq!(client.get("/categories").text(), "[\"drinks\"]");
+    assert_eq!(client.categories(), ["drinks"]);
     assert_eq!(client.get("/orders").text(), "[{\"id\":\"D1\",\"total\":5}]");
 }
 

@@ -9,7 +9,7 @@ use super::waiting::{Waiting, merge};
 use super::{Feed, Subscription, feed_number};
 use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
-use crate::tally::catalog::ProductIndex;
+use crate::tally::catalog::{CategoryIndex, ProductIndex};
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
@@ -21,6 +21,8 @@ const MAX_WAITING: usize = 4_096;
 pub(super) enum Event {
     /// Publications wait in the shared list.
     Published,
+    /// Categories or products were changed.
+    Catalog,
     Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
     Move(Arc<Subscriber>, Subscription),
     ReplayPage(ReplayPage),
@@ -84,6 +86,11 @@ impl FanoutHandle {
                 self.shared.announced.store(false, Ordering::Release);
             }
         }
+    }
+
+    /// Tells that products of this category were changed, or that it is new.
+    pub fn publish_catalog(&self, _category: CategoryIndex) {
+        let _ = self.events.send(Event::Catalog);
     }
 
     /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order

@@ -206,6 +206,7 @@ impl Fanout {
             self.relay();
             match event {
                 Event::Published => {}
+                Event::Catalog => self.load_products(),
                 Event::Subscribe(subscriber, subscription, after) => self.subscribe(&subscriber, subscription, after),
                 Event::Move(subscriber, subscription) => {
                     self.unlist(&subscriber);
@@ -215,9 +216,11 @@ impl Fanout {
                 Event::Leave(subscriber) => self.unlist(&subscriber),
                 Event::CatchUp(subscriber) => self.catch_up(&subscriber),
                 Event::Totals(feed, sender) => {
+                    self.load_category(feed);
                     let _ = sender.send(self.groups[plain_group(feed)].array(&self.products));
                 }
                 Event::ProductTotals(feed, sender) => {
+                    self.load_category(feed);
                     let products = self.products.iter().enumerate();
                     let products = products.filter(|(_, product)| self.groups[plain_group(feed)].contains(product));
                     let totals = products.map(|(index, product)| (ProductIndex(index as u32), product.total));
@@ -305,6 +308,7 @@ impl Fanout {
             // Publications from before the store have not been announced.
             self.relay();
         }
+        self.load_category(subscription.feed);
         let at = group_index(subscription);
         let place = Place { group: at, index: self.groups[at].subscribers.len(), page_from: None, snapshot: None };
         self.places.insert(address(subscriber), place);
@@ -357,6 +361,13 @@ impl Fanout {
         let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
         if skipped > 0 {
             log::info!("subscribers skipped {skipped} totals, each because a later one followed too closely");
+        }
+    }
+
+    /// Reads the catalogue if this feed's category is new: a client may know it before the ledger has told of it.
+    fn load_category(&mut self, feed: Feed) {
+        if plain_group(feed) >= self.groups.len() {
+            self.load_products();
         }
     }
 

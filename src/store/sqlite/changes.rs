@@ -3,7 +3,8 @@
 use rusqlite::{Transaction, params};
 
 use crate::store::Change;
-use crate::tally::catalog::{Details, ProductIndex};
+use crate::store::retention::MAX_HISTORY;
+use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Key, Total};
 
 /// Writes changes whose keys are used at `key_ms` of the keys' clock. Without changes it writes a probe.
@@ -48,6 +49,16 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
                     )?
                     .execute(params![product.id, product.category.0 + 1, name, rrp, info, total.get()])?;
             }
+            Change::ChangedProduct { product, after, .. } => update_product(transaction, *product, after)?,
+            Change::Title { category, after, .. } => update_title(transaction, *category, after)?,
+            Change::History { at_ms, line } => {
+                transaction
+                    .prepare_cached("INSERT INTO changes (at_ms, line) VALUES (?1, ?2)")?
+                    .execute(params![at_ms.cast_signed(), line])?;
+                transaction
+                    .prepare_cached("DELETE FROM changes WHERE n <= ?1")?
+                    .execute([transaction.last_insert_rowid() - MAX_HISTORY])?;
+            }
             Change::FirstLine { seq, at_ms, product, total } => {
                 insert_line(*seq, *at_ms, *product, total.get(), *total, None)?;
                 transaction
@@ -76,7 +87,23 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
     Ok(())
 }
 
-/// Undoes changes that [`write_changes`] has made, and after which nothing else was changed.
+fn update_product(transaction: &Transaction<'_>, index: ProductIndex, product: &Product) -> rusqlite::Result<()> {
+    let Details { name, rrp, info } = &product.details;
+    transaction
+        .prepare_cached("UPDATE products SET name = ?2, rrp = ?3, info = ?4, hidden = ?5 WHERE row = ?1")?
+        .execute(params![index.0 + 1, name, rrp, info, product.is_hidden])
+        .map(drop)
+}
+
+fn update_title(transaction: &Transaction<'_>, index: CategoryIndex, title: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE categories SET title = ?2 WHERE row = ?1")?
+        .execute(params![index.0 + 1, title])
+        .map(drop)
+}
+
+/// Undoes changes that [`write_changes`] has made, and after which nothing else was changed. Old rows that were deleted to
+/// make room stay deleted.
 pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     let forget_key = |key: &Key| transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key.as_str()]);
     let delete_line =
@@ -88,6 +115,11 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
             }
             Change::Product(product, _) => {
                 transaction.prepare_cached("DELETE FROM products WHERE id = ?1")?.execute([&product.id])?;
+            }
+            Change::ChangedProduct { product, before, .. } => update_product(transaction, *product, before)?,
+            Change::Title { category, before, .. } => update_title(transaction, *category, before)?,
+            Change::History { .. } => {
+                transaction.prepare_cached("DELETE FROM changes WHERE n = (SELECT max(n) FROM changes)")?.execute([])?;
             }
             Change::FirstLine { seq, product, .. } => {
                 delete_line(*seq)?;

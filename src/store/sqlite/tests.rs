@@ -109,6 +109,43 @@ fn a_key_is_known_until_it_expires_and_may_then_be_used_again() {
     assert_eq!(find(&mut store, 200, "c"), Some(KeyUse::Batch(-9)));
 }
 
+fn history(number: u64) -> Change {
+    Change::History { at_ms: number, line: format!("line {number}") }
+}
+
+/// The product of the seed with another name.
+fn changed_saw(name: &str, is_hidden: bool) -> Change {
+    let Change::Product(before, _) = seed().remove(1) else { panic!("the seed ends with a product") };
+    let details = Details { name: name.into(), rrp: "1".into(), info: "x".into() };
+    let after = Product { details, is_hidden, ..before.clone() };
+    Change::ChangedProduct { product: ProductIndex(0), before: before.into(), after: after.into() }
+}
+
+#[test]
+fn changes_of_products_and_categories_are_there_after_opening_again() {
+    let folder = Folder::new("changed");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    let title = Change::Title { category: CategoryIndex(0), before: "Tools".into(), after: "All Tools".into() };
+    store.commit(&[changed_saw("Axe", true), title]).unwrap();
+    drop(store);
+    let (_store, Stored { catalog, totals, .. }) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    let product = catalog.product(ProductIndex(0));
+    assert_eq!((product.details.name.as_str(), product.is_hidden, totals[0].get()), ("Axe", true, 3));
+    assert_eq!(catalog.category(CategoryIndex(0)).title, "All Tools");
+}
+
+#[test]
+fn the_history_of_products_and_categories_keeps_its_last_lines() {
+    let folder = Folder::new("history");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&(1..=10_005).map(history).collect::<Vec<_>>()).unwrap();
+    let kept = connection(&store).query_row("SELECT min(n), max(n), count(*) FROM changes", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    assert_eq!(kept.unwrap(), (6, 10_005, 10_000));
+}
+
 fn knows(store: &mut SqliteStore, key: &str) -> bool {
     store.find_key(&Key::new(key).unwrap()).unwrap().is_some()
 }
@@ -371,11 +408,13 @@ fn changes_that_are_taken_back_leave_the_file_as_it_was() {
     let folder = Folder::new("taken-back");
     let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
     store.commit(&seed()).unwrap();
-    store.commit(&[order(1, 4)]).unwrap();
+    store.commit(&[order(1, 4), history(1)]).unwrap();
     let content = |store: &SqliteStore| {
         let sql = "SELECT group_concat(seq || ':' || total) FROM orders UNION ALL SELECT group_concat(id || total || opening ||
                  coalesce(ordered_ms, '-') || coalesce(added_seq, '-')) FROM products
-             UNION ALL SELECT group_concat(name) FROM categories UNION ALL SELECT count(*) FROM keys";
+             UNION ALL SELECT group_concat(name || title) FROM categories UNION ALL SELECT count(*) FROM keys
+             UNION ALL SELECT group_concat(name || rrp || info || hidden) FROM products
+             UNION ALL SELECT group_concat(n || line) FROM changes";
         let mut statement = connection(store).prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
         rows.map(Result::unwrap).collect::<Vec<_>>()
@@ -392,6 +431,10 @@ fn changes_that_are_taken_back_leave_the_file_as_it_was() {
         Change::FirstLine { seq: 3, at_ms: 1, product: ProductIndex(1), total: Total::new(5).unwrap() },
         order(4, 6),
         Change::BatchKey { key: Key::new("b").unwrap(), digest: 7 },
+        changed_saw("Axe", true),
+        Change::Title { category: CategoryIndex(0), before: "Tools".into(), after: "All Tools".into() },
+        history(2),
+        history(3),
     ];
     store.commit(&changes).unwrap();
     assert_ne!(content(&store), before);

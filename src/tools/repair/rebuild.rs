@@ -68,7 +68,7 @@ impl Rebuilt {
 
     fn add_category(&mut self, readable: &Readable, row: i64) -> Result<(), CatalogError> {
         if let Some((name, prefix, title)) = readable.categories.get(&row)
-            && let Ok(index) = self.catalog.add_category(name, prefix)
+            && let Ok(index) = self.catalog.add_stored_category(name, prefix)
         {
             // Without a title, or with an invalid one, it keeps the one that its name gives.
             let _ = self.catalog.set_title(index, title);
@@ -77,9 +77,10 @@ impl Rebuilt {
         let mut ids = readable.products.values().flatten().filter(|product| product.category == row);
         let prefix = ids.next().map(|product| product.id.trim_end_matches(|byte: char| byte.is_ascii_digit()));
         let names = readable.category_names.get(&row).cloned().into_iter().chain(replacement_names(row));
-        let added = names
-            .flat_map(|name| [(name.clone(), prefix.unwrap_or("")), (name, "R")])
-            .find_map(|(name, prefix)| self.catalog.add_category(&name, prefix).is_ok().then_some((name, prefix)));
+        let added =
+            names.flat_map(|name| [(name.clone(), prefix.unwrap_or("")), (name, "R")]).find_map(|(name, prefix)| {
+                self.catalog.add_stored_category(&name, prefix).is_ok().then_some((name, prefix))
+            });
         let (name, prefix) = added.ok_or_else(|| no_name_left("category", row))?;
         self.replacements
             .push(format!("category {row} was lost: {name} stands in, with the prefix {prefix} for new ids"));
@@ -132,7 +133,7 @@ impl Rebuilt {
         }
         match self.catalog.find_category("recovered") {
             Some(index) => Ok(index),
-            None => self.catalog.add_category("recovered", "recovered-"),
+            None => self.catalog.add_stored_category("recovered", "recovered-"),
         }
     }
 
