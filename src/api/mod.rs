@@ -4,6 +4,7 @@ pub mod assets;
 mod authorization;
 mod cors;
 pub mod feed;
+mod feed_options;
 pub mod foreign;
 mod headers;
 pub mod product_lists;
