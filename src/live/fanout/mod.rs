@@ -129,6 +129,19 @@ pub fn start(
     start: &Start<'_>,
     history: History,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
+    let (mut fanout, handle) = prepare(catalog, start, history);
+    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
+        fanout.run();
+        fanout.log_skipped();
+        let Fanout { events, groups, history, .. } = fanout;
+        drop((groups, history));
+        // Left in the channel, an event would keep its sender waiting.
+        events.iter().for_each(drop);
+    })?;
+    Ok((handle, thread))
+}
+
+fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
     let Start { totals, openings, opened_after, last_seq, runs } = *start;
     let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
@@ -167,15 +180,7 @@ pub fn start(
         product.total = *total;
     }
     fanout.set_openings(openings);
-    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
-        fanout.run();
-        fanout.log_skipped();
-        let Fanout { events, groups, history, .. } = fanout;
-        drop((groups, history));
-        // Left in the channel, an event would keep its sender waiting.
-        events.iter().for_each(drop);
-    })?;
-    Ok((FanoutHandle { shared, events: sender, runs }, thread))
+    (fanout, FanoutHandle { shared, events: sender, runs })
 }
 
 impl Fanout {

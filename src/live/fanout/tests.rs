@@ -1,5 +1,8 @@
 //! The fan-out thread with a log that nobody reads yet.
 
+mod notices;
+mod options;
+
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::RwLock;
