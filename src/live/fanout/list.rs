@@ -78,6 +78,9 @@ pub(super) struct Place {
     pub(super) status: Status,
 }
 
+// As large as before subscribers could be told more than totals.
+const _: () = assert!(size_of::<Place>() <= 40);
+
 impl Place {
     /// The index of its group.
     pub(super) fn group(&self) -> usize {

@@ -285,13 +285,18 @@ impl Fanout {
             self.recent = Recent::new(self.last_seq);
             self.lag_all_with_every_order(first_seq);
         }
+        self.send_due(now);
+        if std::mem::take(&mut self.has_news) {
+            self.catch_up_all();
+        }
+    }
+
+    /// Sends every round, with the totals that are due.
+    fn send_due(&mut self, now: u64) {
         for place in 0..self.paced.len() {
             self.add_due(self.paced[place], now);
         }
         self.send_rounds();
-        if std::mem::take(&mut self.has_news) {
-            self.catch_up_all();
-        }
     }
 
     /// Adds the totals that are due to the round of this group.
@@ -340,6 +345,8 @@ impl Fanout {
 
     fn finish_all(&mut self) {
         self.is_finishing = true;
+        // What waits in paced feeds is due within the longest interval, and nothing follows.
+        self.send_due(self.now() + u64::from(MAX_INTERVAL_MS) * 1_000);
         for group in &self.groups {
             for subscriber in &group.subscribers {
                 finish(subscriber, group.format(), json::SHUTDOWN);

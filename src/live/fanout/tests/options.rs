@@ -235,6 +235,22 @@ fn a_lagging_subscriber_of_a_paced_feed_gets_what_it_missed_and_what_was_held_ba
 }
 
 #[test]
+fn what_waits_in_a_paced_feed_is_sent_before_the_end() {
+    let bench = Bench::new();
+    let mut clients = [Format::Plain, Format::Events].map(|form| bench.subscribe(TOOLS, form, every(60_000), None));
+    bench.settle();
+    bench.publish(&[(11, 0, 1)]);
+    bench.settle();
+    bench.publish(&[(12, 0, 2)]);
+    bench.settle();
+    bench.handle.finish();
+    assert_eq!(bench.sent(&mut clients[0]), ["T1 0", "T2 0", "T1 1", "T1 2"]);
+    assert_eq!(clients[0].buffer[0], json::CLOSE_FRAME);
+    let events = bench.sent(&mut clients[1]);
+    assert_eq!(events[3..], ["id: run.1.12\ndata: T1 2", ": the server is shutting down"]);
+}
+
+#[test]
 fn groups_are_shared_and_removed_with_their_last_subscriber() {
     let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, runs: &runs() };
     let (mut fanout, _handle) = prepare(catalog(), &start_at, history::prepare().0);
