@@ -7,7 +7,7 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
-use super::list::{Place, address};
+use super::place::{Place, address};
 use super::subscription::feed_number;
 use super::{Fanout, finish};
 use crate::json;
@@ -17,38 +17,6 @@ use crate::tally::order::Publication;
 
 /// The most totals of one page. The shortest takes 22 bytes, so a page is full before.
 const PAGE_TOTALS: usize = 1_024;
-
-/// A snapshot that a subscriber has been sent in part: first each product once, then the latest total of each that has
-/// changed since.
-#[derive(Debug, Default)]
-pub(super) struct Snapshot {
-    /// For each part that was sent: the index of the product behind it, and the number of the last publication before
-    /// it.
-    parts: Vec<(usize, u64)>,
-    /// The number of the first publication whose total may be missing in the parts.
-    changed_from: u64,
-}
-
-impl Snapshot {
-    /// The index of the product behind all parts.
-    fn next(&self) -> usize {
-        self.parts.last().map_or(0, |(end, _)| *end)
-    }
-
-    /// Notes that the products before `end` have been sent, as they are after publication `number`.
-    fn push(&mut self, end: usize, number: u64) {
-        match self.parts.last_mut() {
-            Some((last, before)) if *before == number => *last = end,
-            _ => self.parts.push((end, number)),
-        }
-    }
-
-    /// Whether the change with this number of the product at this index came after its part.
-    fn lacks(&self, index: usize, number: u64) -> bool {
-        let part = self.parts.partition_point(|(end, _)| *end <= index);
-        number >= self.changed_from && self.parts.get(part).is_some_and(|(_, before)| number > *before)
-    }
-}
 
 impl Fanout {
     /// Sends a lagging subscriber a snapshot, the latest total of each product that it missed, or every order if it has

@@ -1,12 +1,10 @@
 //! Who subscribes to what: the feeds, the groups in them, and the place of each subscriber.
 
-use std::num::NonZero;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::catch_up::Snapshot;
 use super::group::{Group, ProductState};
-use super::notices::Status;
+use super::place::{Place, Status, address};
 use super::subscription::{Counts, Feed, Subscription, feed_number};
 use super::{Fanout, json};
 use crate::live::subscriber::{SNAPSHOT, Subscriber};
@@ -60,37 +58,6 @@ impl FeedState {
         let totals = products.map(|product| (product.prefix.as_slice(), product.count(counts, product.total)));
         array.insert(json::totals_array(totals).into()).clone()
     }
-}
-
-/// Where a subscriber is listed, and what it is owed beside totals. There is one for each, so it is small.
-#[derive(Debug)]
-pub(super) struct Place {
-    group: u32,
-    /// Its index in the group.
-    index: u32,
-    /// The sequence number from which a page of the log is on its way.
-    pub(super) page_from: Option<NonZero<u64>>,
-    /// The snapshot that it has been sent in part.
-    pub(super) snapshot: Option<Box<Snapshot>>,
-    /// The number of the last change of the catalogue of which it was told; the highest, if it wants none.
-    pub(super) catalog_told: u64,
-    /// Whether it is owed the status.
-    pub(super) status: Status,
-}
-
-// As large as before subscribers could be told more than totals.
-const _: () = assert!(size_of::<Place>() <= 40);
-
-impl Place {
-    /// The index of its group.
-    pub(super) fn group(&self) -> usize {
-        self.group as usize
-    }
-}
-
-/// The key of a listed subscriber. Its list holds the subscriber, so no other one has the same address.
-pub(super) fn address(subscriber: &Arc<Subscriber>) -> usize {
-    Arc::as_ptr(subscriber).addr()
 }
 
 impl Fanout {

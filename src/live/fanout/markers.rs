@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use super::Fanout;
 use super::group::Change;
 use super::list::FeedState;
+use super::place::address;
 use super::subscription::{ALL, Feed, feed_number};
 use super::waiting::Marker;
 use crate::live::subscriber::SNAPSHOT;
@@ -69,7 +70,7 @@ impl Fanout {
         self.opened_after = opened_after;
         self.feeds.iter_mut().for_each(FeedState::drop_arrays);
         for subscriber in self.groups.iter().filter(|group| group.is_of_period()).flat_map(|group| &group.subscribers) {
-            if let Some(place) = self.places.get_mut(&super::address(subscriber)) {
+            if let Some(place) = self.places.get_mut(&address(subscriber)) {
                 place.snapshot = None;
             }
             let _ = subscriber.lag_from(SNAPSHOT);

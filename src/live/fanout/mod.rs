@@ -17,6 +17,7 @@ mod list;
 mod markers;
 mod notices;
 mod pace;
+mod place;
 mod recent;
 mod subscription;
 #[cfg(test)]
@@ -47,7 +48,8 @@ pub use subscription::{
 
 use group::{Change, Group, Page, ProductState};
 use handle::{Event, Shared};
-use list::{FeedState, Place, address};
+use list::FeedState;
+use place::Place;
 use recent::Recent;
 use subscription::{ALL, feed_number};
 use waiting::{Waiting, WaitingList};

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::list::address;
+use super::place::{Status, address};
 use super::subscription::{ALL, Feed, feed_number};
 use super::{Fanout, json};
 use crate::live::subscriber::Subscriber;
@@ -13,17 +13,6 @@ use crate::tally::catalog::CategoryIndex;
 /// How often subscribers are told the status, in microseconds: every 15 s, so that a page knows within half a minute
 /// whether a quiet feed is stuck.
 const STATUS_EVERY: u64 = Duration::from_secs(15).as_micros() as u64;
-
-/// Whether a subscriber is owed the status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
-    /// It has not asked for it.
-    Unwanted,
-    /// It was told.
-    Told,
-    /// It must be told.
-    Owed,
-}
 
 impl Fanout {
     /// Every subscriber is told the status an interval from now.
