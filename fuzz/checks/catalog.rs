@@ -179,11 +179,11 @@ fn check_frame(id: &str, total: Total) {
     assert!((-MAX_TOTAL..=MAX_TOTAL).contains(&total.get()));
     let opening = wire::total_prefix(id);
     let mut frame = Vec::new();
-    wire::push_total_frame(&mut frame, &opening, total);
+    wire::push_total_frame(&mut frame, &opening, total.get());
     let plain = payload(&frame);
     assert!(plain.len() <= SHORT_PAYLOAD);
     check_total(plain, id, total, None);
-    let array = wire::totals_array([(opening.as_slice(), total)].into_iter());
+    let array = wire::totals_array([(opening.as_slice(), total.get())].into_iter());
     assert_eq!(array, ["[", plain, "]"].concat().into_bytes());
 
     let (feed, seq) = (id.len(), total.get().unsigned_abs());
@@ -192,10 +192,10 @@ fn check_frame(id: &str, total: Total) {
     let position = runs.prefix(feed).at(seq);
     assert_eq!(runs.seq(feed, &position), Some(seq));
     let mut frame = Vec::new();
-    wire::push_positioned_frame(&mut frame, &opening, total, &position);
+    wire::push_positioned_frame(&mut frame, &opening, total.get(), &position);
     check_total(payload(&frame), id, total, Some(&position));
     let mut event = Vec::new();
-    wire::push_event(&mut event, &opening, total, Some(&position));
+    wire::push_event(&mut event, &opening, total.get(), Some(&position));
     assert_eq!(event, format!("id: {position}\ndata: {plain}\n\n").into_bytes());
 }
 

@@ -5,6 +5,7 @@ mod authorization;
 mod catalog_changes;
 mod cors;
 pub mod feed;
+mod feed_options;
 pub mod foreign;
 mod headers;
 mod order_log;

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use tiny_http::Method;
 
+use super::feed_options;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::live::fanout::Feed;
@@ -55,7 +56,7 @@ impl Route {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
             Self::Log => &["after", "limit", "since", "until", "id", "category"],
-            Self::Feed(_) if request.head().method != Method::Post => &["since"],
+            Self::Feed(_) if request.head().method != Method::Post => feed_options::PARAMETERS,
             Self::Categories | Self::Category(_) if matches!(request.head().method, Method::Get | Method::Head) => {
                 &["hidden"]
             }

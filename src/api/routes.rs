@@ -16,12 +16,13 @@ use crate::http::response::{Answer, allow_origin};
 use crate::http::service::{self, Opening};
 use crate::json;
 use crate::ledger::{LedgerHandle, Readiness, Rejection};
-use crate::live::fanout::{FanoutHandle, Feed, Format, Subscription};
+use crate::live::fanout::{Counts, FanoutHandle, Feed, Format, Options, Subscription};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::Key;
 
 pub(super) use super::headers::NDJSON;
 
+use super::feed_options::feed_options;
 use super::headers::{EVENTS, JSON, MERGE_PATCH, asks_for_events, expect_body, idempotency_key, resume_position};
 use super::order_log::LogQuery;
 use super::route::Route;
@@ -55,7 +56,7 @@ pub type Routed = service::Routed<Action, Topic>;
 /// What a session is about.
 #[derive(Debug)]
 pub struct Topic {
-    /// The feed and its format.
+    /// The feed, its format and its options.
     pub subscription: Subscription,
     /// The position from which the client resumes.
     pub since: Option<String>,
@@ -64,8 +65,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    fn new(feed: Feed, format: Format, since: Option<&str>, token: Option<&str>) -> Self {
-        let subscription = Subscription { feed, format };
+    fn new(subscription: Subscription, since: Option<&str>, token: Option<&str>) -> Self {
         Self { subscription, since: since.map(str::to_owned), token: token.map(Token::new) }
     }
 }
@@ -190,15 +190,16 @@ impl Routes {
         origin: Option<&str>,
         token: Option<&str>,
     ) -> Result<Decision, Problem> {
+        let options = feed_options(request)?;
         match handshake::handshake(request) {
-            Some(handshake) => Ok(websocket(request, feed, handshake?, token)),
-            None if asks_for_events(request) => Ok(events(request, feed, origin, token)),
-            None => self.totals(feed).map(Decision::Answer),
+            Some(handshake) => Ok(websocket(request, feed, options, handshake?, token)),
+            None if asks_for_events(request) => Ok(events(request, feed, options, origin, token)),
+            None => self.totals(feed, options.counts).map(Decision::Answer),
         }
     }
 
-    fn totals(&self, feed: Feed) -> Result<Answer, Problem> {
-        self.fanout.totals(feed).map(Answer::shared_json).ok_or_else(Problem::stopping)
+    fn totals(&self, feed: Feed, counts: Counts) -> Result<Answer, Problem> {
+        self.fanout.totals(feed, counts).map(Answer::shared_json).ok_or_else(Problem::stopping)
     }
 
     fn ready(&self) -> Result<Answer, Problem> {
@@ -237,14 +238,20 @@ fn asks_for_hidden(request: Request<'_>) -> Result<bool, Problem> {
 }
 
 /// A feed over a WebSocket.
-fn websocket(request: Request<'_>, feed: Feed, handshake: Handshake, token: Option<&str>) -> Decision {
+fn websocket(
+    request: Request<'_>,
+    feed: Feed,
+    options: Options,
+    handshake: Handshake,
+    token: Option<&str>,
+) -> Decision {
     let since = resume_position(request);
     let format = if since.is_some() { Format::Positioned } else { Format::Plain };
-    Decision::Session(Opening::WebSocket(handshake), Topic::new(feed, format, since, token))
+    Decision::Session(Opening::WebSocket(handshake), Topic::new(Subscription { feed, format, options }, since, token))
 }
 
 /// A feed as server-sent events.
-fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<&str>) -> Decision {
+fn events(request: Request<'_>, feed: Feed, options: Options, origin: Option<&str>, token: Option<&str>) -> Decision {
     let answer = Answer::empty(200).endless().with("Content-Type", EVENTS).with("Cache-Control", "no-store");
     // nginx would buffer events.
     let answer = answer.with("X-Accel-Buffering", "no");
@@ -252,10 +259,8 @@ fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<
         Method::Head => Decision::Answer(answer),
         _ => {
             let answer = allow_origin(answer, origin.map(str::to_owned));
-            Decision::Session(
-                Opening::Stream(answer),
-                Topic::new(feed, Format::Events, resume_position(request), token),
-            )
+            let subscription = Subscription { feed, format: Format::Events, options };
+            Decision::Session(Opening::Stream(answer), Topic::new(subscription, resume_position(request), token))
         }
     }
 }

@@ -27,8 +27,8 @@ pub use log_line::push_log_line;
 use object::Object;
 pub use rates::rates_object;
 pub use totals::{
-    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, push_event, push_positioned_frame,
-    push_total_frame, total_prefix, totals_array,
+    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, STATUS_LIVE, catalog_notice,
+    push_event, push_named_event, push_positioned_frame, push_text_frame, push_total_frame, total_prefix, totals_array,
 };
 
 use crate::tally::catalog::{Details, MAX_ID_BYTES, is_plain};

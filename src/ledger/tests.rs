@@ -93,7 +93,8 @@ impl Bench {
         catalog.add_product(tools, "T1", details).unwrap();
         let catalog = Arc::new(RwLock::new(catalog));
         let totals = vec![Total::default()];
-        let first = Start { totals: &totals, last_seq: 0, runs: &RunList::default() };
+        let runs = RunList::default();
+        let first = Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, runs: &runs };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
         let rates = Rates::new(vec![None], 0);
         let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout, rates.clone()).unwrap().0;

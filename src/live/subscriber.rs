@@ -45,6 +45,9 @@ pub struct Buffer {
     /// The number of the first publication in them, from which a subscriber without room for it is caught up. The
     /// fan-out thread defines the numbers.
     pub first: u64,
+    /// Whether they were not offered when they were published, and so concern a subscriber that has lagged since a later
+    /// publication too.
+    pub is_held_back: bool,
 }
 
 /// How an attempt to send ended.
@@ -146,7 +149,10 @@ impl Subscriber {
         if outbox.is_closed || outbox.is_finished {
             return Drained::Done;
         }
-        if outbox.missed_from.is_some() {
+        if let Some(missed_from) = &mut outbox.missed_from {
+            if buffer.is_held_back {
+                *missed_from = buffer.first.min(*missed_from);
+            }
             outbox.skipped += buffer.totals + buffer.merged;
             return Drained::Done;
         }

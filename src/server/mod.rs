@@ -145,7 +145,13 @@ impl Server {
     ) -> io::Result<Self> {
         let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (history, queries) = history::prepare();
-        let start = fanout::Start { totals: &stored.totals, last_seq: stored.last_seq, runs: &stored.runs };
+        let start = fanout::Start {
+            totals: &stored.totals,
+            openings: &stored.openings,
+            opened_after: stored.period.opened_after,
+            last_seq: stored.last_seq,
+            runs: &stored.runs,
+        };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
         let history_thread = queries.start(store.path().to_owned(), fanout.clone())?;
         let to_fanout = fanout.clone();

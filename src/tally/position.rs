@@ -1,10 +1,12 @@
 //! Positions: text from which a client resumes a feed. Opaque to clients.
 //!
-//! A position is `run.feed.seq`: the run that issued it, the feed, and the sequence number of the last order that the
-//! client has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each
+//! A position is `run.feed.seq`: the run that issued it, the name of the feed, and the sequence number of the last order
+//! that the client has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each
 //! with the sequence number of the last order before it. A copy of the file thus accepts positions of orders that it
 //! holds, and rejects positions of orders that the original has committed since; the original does the same with
 //! positions of the copy.
+
+use std::fmt::Display;
 
 /// The most runs that a file lists: the last 32, which fit into one page. A client with a position of an older run gets
 /// a new snapshot.
@@ -54,14 +56,14 @@ impl RunList {
 
     /// The prefix of the last run's positions in this feed.
     #[must_use]
-    pub fn prefix(&self, feed: usize) -> Prefix {
+    pub fn prefix(&self, feed: impl Display) -> Prefix {
         Prefix::new(self.0.last().map_or("", |run| &run.id), feed)
     }
 
     /// The sequence number in a position of this feed; `None` when the position is of another feed or form, or of an
     /// order that this file does not have.
     #[must_use]
-    pub fn seq(&self, feed: usize, position: &str) -> Option<u64> {
+    pub fn seq(&self, feed: impl Display, position: &str) -> Option<u64> {
         let Self(runs) = self;
         let (id, _) = position.split_once('.')?;
         let index = runs.iter().position(|run| run.id == id)?;
@@ -77,7 +79,7 @@ impl RunList {
 pub struct Prefix(String);
 
 impl Prefix {
-    fn new(run: &str, feed: usize) -> Self {
+    fn new(run: &str, feed: impl Display) -> Self {
         Self(format!("{run}.{feed}."))
     }
 

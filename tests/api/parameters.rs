@@ -51,6 +51,33 @@ fn an_unknown_parameter_is_refused_on_every_route_and_a_misspelt_one_is_named() 
 }
 
 #[test]
+fn an_option_of_a_feed_with_another_value_is_refused_in_all_three_forms() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (option, words) in [
+        ("every=49", "from 50 to 60000"),
+        ("every=60001", "from 50 to 60000"),
+        ("every=", "milliseconds"),
+        ("every=0.5", "milliseconds"),
+        ("every=99999999999", "milliseconds"),
+        ("period=7", "\"current\""),
+        ("period=", "\"current\""),
+        ("status=1", "status must be true or false"),
+        ("catalog", "catalog must be true or false"),
+    ] {
+        let path = format!("/orders/electronics?since=&{option}");
+        for headers in [&[][..], &UPGRADE, &[("Accept", "text/event-stream")]] {
+            let detail = client.request("GET", &path, headers, b"").problem(400);
+            assert!(detail.contains(words), "{option}: {detail}");
+        }
+    }
+    let all = "/orders?since=&every=100&period=current&catalog=true&status=true";
+    let counts = "[{\"id\":\"A1\",\"total\":0},{\"id\":\"A2\",\"total\":0},{\"id\":\"B1\",\"total\":0}]";
+    assert_eq!(client.get(all).text(), counts, "starting totals belong to no period");
+    assert!(WebSocket::open(server.addr(), all).text().starts_with("{\"status\":"));
+}
+
+#[test]
 fn known_parameters_are_taken_and_the_queries_of_files_are_left_to_the_page() {
     let server = Server::start();
     let mut client = server.client();

@@ -89,8 +89,9 @@ impl Positional {
     pub fn try_open(form: Form, addr: SocketAddr, path: &str, since: Option<&str>) -> io::Result<Positional> {
         let mut client = Client::try_connect(addr)?;
         let since = since.unwrap_or_default();
+        let mark = if path.contains('?') { '&' } else { '?' };
         let reply = match form {
-            Form::WebSocket => client.try_request("GET", &format!("{path}?since={since}"), &UPGRADE, b"")?,
+            Form::WebSocket => client.try_request("GET", &format!("{path}{mark}since={since}"), &UPGRADE, b"")?,
             Form::Events => events_head(&mut client, path, (!since.is_empty()).then_some(since))?,
         };
         let expected = if form == Form::WebSocket { 101 } else { 200 };

@@ -4,9 +4,12 @@
 //! What a subscriber missed is encoded for it alone, as much as its socket takes at a time. So a slow one holds no
 //! memory for it, however large the catalogue is, and gets totals as they are when its socket has room.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
-use super::{Fanout, address, finish};
+use super::place::{Place, address};
+use super::subscription::feed_number;
+use super::{Fanout, finish};
 use crate::json;
 use crate::live::history::{Orders, REPLAY_PAGE, ReplayPage};
 use crate::live::subscriber::{SNAPSHOT, Subscriber};
@@ -15,49 +18,19 @@ use crate::tally::order::Publication;
 /// The most totals of one page. The shortest takes 22 bytes, so a page is full before.
 const PAGE_TOTALS: usize = 1_024;
 
-/// A snapshot that a subscriber has been sent in part: first each product once, then the latest total of each that has
-/// changed since.
-#[derive(Debug, Default)]
-pub(super) struct Snapshot {
-    /// For each part that was sent: the index of the product behind it, and the number of the last publication before
-    /// it.
-    parts: Vec<(usize, u64)>,
-    /// The number of the first publication whose total may be missing in the parts.
-    changed_from: u64,
-}
-
-impl Snapshot {
-    /// The index of the product behind all parts.
-    fn next(&self) -> usize {
-        self.parts.last().map_or(0, |(end, _)| *end)
-    }
-
-    /// Notes that the products before `end` have been sent, as they are after publication `number`.
-    fn push(&mut self, end: usize, number: u64) {
-        match self.parts.last_mut() {
-            Some((last, before)) if *before == number => *last = end,
-            _ => self.parts.push((end, number)),
-        }
-    }
-
-    /// Whether the change with this number of the product at this index came after its part.
-    fn lacks(&self, index: usize, number: u64) -> bool {
-        let part = self.parts.partition_point(|(end, _)| *end <= index);
-        number >= self.changed_from && self.parts.get(part).is_some_and(|(_, before)| number > *before)
-    }
-}
-
 impl Fanout {
     /// Sends a lagging subscriber a snapshot, the latest total of each product that it missed, or every order if it has
     /// positions, until it lags no more or its socket is full.
     pub(super) fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
-        let Some(at) = self.places.get(&address(subscriber)).map(|place| place.group) else { return };
+        let Some(at) = self.places.get(&address(subscriber)).map(Place::group) else { return };
         while let Some(missed) = subscriber.owed_from() {
-            if missed == SNAPSHOT {
+            if self.is_owed_notice(subscriber) {
+                self.send_notices(subscriber);
+            } else if missed == SNAPSHOT {
                 self.send_snapshot(subscriber, at);
-            } else if !self.groups[at].has_positions() {
+            } else if !self.groups[at].has_every_order() {
                 self.send_latest(subscriber, at, missed);
-            } else if missed > self.groups[at].last_seq() {
+            } else if missed > self.last_seq_of(at) {
                 subscriber.resume();
             } else if let Some(publications) = self.recent.page(missed - 1, REPLAY_PAGE) {
                 self.send_orders(subscriber, at, &publications);
@@ -72,12 +45,12 @@ impl Fanout {
     pub(super) fn take_page(&mut self, page: ReplayPage) {
         let ReplayPage { subscriber, after, orders } = page;
         let Some(place) = self.places.get_mut(&address(&subscriber)) else { return };
-        let at = place.group;
-        if place.page_from == Some(after + 1) {
+        let at = place.group();
+        if place.page_from == NonZero::new(after + 1) {
             place.page_from = None;
         }
         // It may have moved to another feed, or have been sent the same page before.
-        if !self.groups[at].has_positions() || subscriber.owed_from() != Some(after + 1) {
+        if !self.groups[at].has_every_order() || subscriber.owed_from() != Some(after + 1) {
             return;
         }
         match orders {
@@ -100,7 +73,8 @@ impl Fanout {
     /// message that it sends meanwhile leads here again.
     fn ask_for_page(&mut self, subscriber: &Arc<Subscriber>, missed: u64) {
         let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
-        if place.page_from.replace(missed) != Some(missed) {
+        let page_from = NonZero::new(missed);
+        if std::mem::replace(&mut place.page_from, page_from) != page_from {
             self.history.replay(subscriber.clone(), missed - 1);
         }
     }
@@ -124,10 +98,19 @@ impl Fanout {
         let _ = subscriber.lag_from(self.page.numbers.get(taken).copied().unwrap_or(last.seq + 1));
     }
 
-    /// Sends as much as the socket takes of the latest total of each product that has changed since.
+    /// Sends as much as the socket takes of the latest total of each product that has changed since, except for those
+    /// that are due later. With positions, a client can resume from the last message.
     fn send_latest(&mut self, subscriber: &Arc<Subscriber>, at: usize, missed: u64) {
+        if missed > self.changes {
+            return subscriber.resume();
+        }
         self.page.clear();
-        let is_whole = self.encode_changes(at, |_, number| number >= missed);
+        let is_whole = self.encode_changes(at, |fanout, index, number| {
+            number >= missed && !fanout.groups[at].is_waiting(&fanout.products[index], index)
+        });
+        if is_whole && self.groups[at].has_positions() {
+            self.add_position(at, self.groups[at].sent_up_to(self.last_seq));
+        }
         let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
         if is_whole && taken == self.page.numbers.len() {
             subscriber.resume();
@@ -145,14 +128,13 @@ impl Fanout {
         let mut is_last = self.encode_part(at, snapshot.next());
         let is_part = !self.page.numbers.is_empty();
         if !is_part {
-            is_last = self.encode_changes(at, |index, number| snapshot.lacks(index, number));
+            is_last = self.encode_changes(at, |_, index, number| snapshot.lacks(index, number));
         } else if is_last {
             let mut changed = self.changed.iter().enumerate();
             is_last = !changed.any(|(index, number)| self.is_in(at, index) && snapshot.lacks(index, *number));
         }
-        if is_last && let Some(index) = self.page.pop() {
-            let product = &self.products[index as usize];
-            self.groups[at].push(&mut self.page, index, product, product.total, Some(self.last_seq));
+        if is_last {
+            self.add_position(at, self.last_seq);
         }
         let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
         if is_last && taken == self.page.numbers.len() {
@@ -183,9 +165,9 @@ impl Fanout {
 
     /// Fills the page with the latest total of each product of the feed whose last change, by product and number, the
     /// subscriber has missed, in the order of those changes. Returns whether it has all of them.
-    fn encode_changes(&mut self, at: usize, is_missed: impl Fn(usize, u64) -> bool) -> bool {
+    fn encode_changes(&mut self, at: usize, is_missed: impl Fn(&Self, usize, u64) -> bool) -> bool {
         let changed = self.changed.iter().enumerate();
-        let missed = changed.filter(|(index, number)| self.is_in(at, *index) && is_missed(*index, **number));
+        let missed = changed.filter(|(index, number)| self.is_in(at, *index) && is_missed(self, *index, **number));
         let mut missed: Vec<(u64, usize)> = missed.map(|(index, number)| (*number, index)).collect();
         if missed.len() > PAGE_TOTALS {
             missed.select_nth_unstable(PAGE_TOTALS);
@@ -200,6 +182,19 @@ impl Fanout {
             self.groups[at].push(&mut self.page, index as u64, product, product.total, None);
         }
         true
+    }
+
+    /// Adds to the page's last message the position after the order with this sequence number.
+    fn add_position(&mut self, at: usize, seq: u64) {
+        if let Some(index) = self.page.pop() {
+            let product = &self.products[index as usize];
+            self.groups[at].push(&mut self.page, index, product, product.total, Some(seq));
+        }
+    }
+
+    /// The sequence number of the last order of this group's feed, or a later one.
+    fn last_seq_of(&self, at: usize) -> u64 {
+        self.feeds[feed_number(self.groups[at].subscription().feed)].last_seq
     }
 
     /// Whether the product with this index is part of the feed of this group.

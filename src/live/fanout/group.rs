@@ -1,11 +1,12 @@
-//! The subscribers of one feed in one format, and what is ready to be sent to them. Owns which function of [`json`]
-//! encodes it; knows nothing of the order in which things happen.
+//! The subscribers that get the same totals in the same form, and what is ready to be sent to them. Owns which function
+//! of [`json`] encodes it; knows nothing of the order in which things happen.
 
 use std::sync::Arc;
 
-use super::{Feed, Format, Subscription, feed_number};
+use super::pace::Pace;
+use super::subscription::{Counts, Feed, Format, Subscription};
 use crate::json;
-use crate::live::subscriber::{Buffer, Subscriber};
+use crate::live::subscriber::{Buffer, SNAPSHOT, Subscriber};
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Total;
 use crate::tally::position::{Prefix, RunList};
@@ -42,6 +43,12 @@ impl Page {
         self.numbers.pop()
     }
 
+    /// Ends a message, whose bytes have been appended.
+    fn end_message(&mut self, number: u64) {
+        self.ends.push(self.bytes.len());
+        self.numbers.push(number);
+    }
+
     /// Whether the next total belongs into another page.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= PAGE_BYTES
@@ -52,13 +59,55 @@ impl Page {
 pub struct ProductState {
     /// Its category.
     pub category: CategoryIndex,
+    /// Its number among the products of its category, from 0.
+    pub number: u32,
     /// `{"id":"A1","total":`, ready for the number.
-    pub opening: Vec<u8>,
+    pub prefix: Vec<u8>,
     /// Its total.
     pub total: Total,
+    /// Its total when the current period was opened; 0 if it was added since, because such a product starts from 0.
+    pub opening: Total,
+    /// Whether it is absent from all feeds.
+    pub is_hidden: bool,
 }
 
-/// The subscribers of one feed in one format.
+impl ProductState {
+    /// Whether it is part of the feed.
+    pub fn is_in(&self, feed: Feed) -> bool {
+        !self.is_hidden
+            && match feed {
+                Feed::All => true,
+                Feed::Category(index) => index == self.category,
+            }
+    }
+
+    /// What is counted when `total` is the total.
+    pub fn count(&self, counts: Counts, total: Total) -> i64 {
+        match counts {
+            Counts::Lifetime => total.get(),
+            Counts::Period => total.get() - self.opening.get(),
+        }
+    }
+}
+
+/// A change of a total that is relayed.
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// The product's index in the catalogue.
+    pub index: u32,
+    /// The number of the publication.
+    pub number: u64,
+    /// The sequence number of the order.
+    pub seq: u64,
+    /// The number of earlier changes that it replaces.
+    pub merged: u64,
+    /// Whether orders of this round are missing.
+    pub has_gaps: bool,
+    /// The time; not used by groups without an interval.
+    pub now: u64,
+}
+
+/// The subscribers that get the same totals in the same form.
 pub struct Group {
     subscription: Subscription,
     prefix: Prefix,
@@ -66,17 +115,25 @@ pub struct Group {
     pub subscribers: Vec<Arc<Subscriber>>,
     /// The next round: the totals that have changed since the last one.
     round: Buffer,
-    /// The sequence number of the feed's last order, or a later one if that is not known.
-    last_seq: u64,
-    /// The current totals as a JSON array, until one changes.
-    array: Option<Arc<[u8]>>,
+    /// What is owed of each product, if its subscribers get at most one message a product in an interval.
+    pace: Option<Box<Pace>>,
 }
 
 impl Group {
-    /// A group without subscribers, of a feed without orders after `last_seq`.
-    pub fn new(subscription: Subscription, runs: &RunList, last_seq: u64) -> Self {
-        let prefix = runs.prefix(feed_number(subscription.feed));
-        Self { subscription, prefix, subscribers: Vec::new(), round: Buffer::default(), last_seq, array: None }
+    /// A group without subscribers.
+    pub fn new(subscription: Subscription, runs: &RunList) -> Self {
+        Self {
+            subscription,
+            prefix: runs.prefix(subscription.feed_in_positions()),
+            subscribers: Vec::new(),
+            round: Buffer::default(),
+            pace: subscription.options.every.map(Pace::new).map(Box::new),
+        }
+    }
+
+    /// What its subscribers get, except for notices.
+    pub fn subscription(&self) -> Subscription {
+        self.subscription
     }
 
     /// The form in which its subscribers get totals.
@@ -84,38 +141,91 @@ impl Group {
         self.subscription.format
     }
 
-    /// Whether its subscribers get positions, and are owed every order.
+    /// Whether its subscribers get positions.
     pub fn has_positions(&self) -> bool {
         self.subscription.format != Format::Plain
     }
 
+    /// Whether its subscribers are owed every order.
+    pub fn has_every_order(&self) -> bool {
+        self.has_positions() && self.pace.is_none()
+    }
+
+    /// Whether orders of the current period are counted.
+    pub fn is_of_period(&self) -> bool {
+        self.subscription.options.counts == Counts::Period
+    }
+
+    /// Frees the memory of a group without subscribers.
+    pub fn clear(&mut self) {
+        (self.subscribers, self.round, self.pace) = (Vec::new(), Buffer::default(), None);
+    }
+
     /// Whether the product is part of the feed.
     pub fn contains(&self, product: &ProductState) -> bool {
-        match self.subscription.feed {
-            Feed::All => true,
-            Feed::Category(index) => index == product.category,
+        product.is_in(self.subscription.feed)
+    }
+
+    /// Adds a changed total to the round, or to what is due later. Returns whether the round has to be sent before the
+    /// next one is added.
+    pub fn add(&mut self, product: &ProductState, change: &Change) -> bool {
+        if let Some(pace) = &mut self.pace {
+            pace.note(number_in(self.subscription.feed, product, change.index), change.index, change.seq, change.now);
+            return false;
         }
-    }
-
-    /// The sequence number of the feed's last order; a later one as long as the feed had no order in this run.
-    pub fn last_seq(&self) -> u64 {
-        self.last_seq
-    }
-
-    /// Adds a changed total to the round, if there are subscribers. `number` is that of its publication, `has_gaps`
-    /// whether orders of this round are missing. Returns whether the round has to be sent before the next one is added.
-    pub fn add(&mut self, product: &ProductState, number: u64, seq: u64, merged: u64, has_gaps: bool) -> bool {
-        self.array = None;
-        self.last_seq = seq;
-        if self.subscribers.is_empty() || (has_gaps && self.has_positions()) {
+        if change.has_gaps && self.has_positions() {
             return false;
         }
         if self.round.bytes.is_empty() {
-            self.round.first = if self.has_positions() { seq } else { number };
+            self.round.first = if self.has_positions() { change.seq } else { change.number };
         }
-        push(self.format(), &self.prefix, &mut self.round.bytes, &product.opening, product.total, Some(seq));
+        self.round.merged += change.merged;
+        self.push_to_round(product, Some(change.seq))
+    }
+
+    /// Adds a product that is shown again to the empty round. A subscriber without room for it, and one that lags, is
+    /// owed a snapshot if it follows orders: no order tells it of the product.
+    pub fn add_shown(&mut self, product: &ProductState, change: &Change) -> bool {
+        if self.pace.is_some() {
+            return self.add(product, change);
+        }
+        (self.round.first, self.round.is_held_back) =
+            if self.has_positions() { (SNAPSHOT, true) } else { (change.number, false) };
+        self.push_to_round(product, None)
+    }
+
+    /// The index of the next product whose total is due now.
+    pub fn next_due(&mut self, now: u64) -> Option<usize> {
+        self.pace.as_mut()?.next(now)
+    }
+
+    /// When a total is due.
+    pub fn due_at(&self) -> Option<u64> {
+        self.pace.as_ref()?.next_due()
+    }
+
+    /// Adds a total that is due to the round; `number` is that of its last publication. Returns as [`Self::add`].
+    pub fn add_due(&mut self, product: &ProductState, number: u64, last_seq: u64) -> bool {
+        self.round.first = if self.round.bytes.is_empty() { number } else { self.round.first.min(number) };
+        self.round.is_held_back = true;
+        self.push_to_round(product, Some(self.sent_up_to(last_seq)))
+    }
+
+    /// Whether the total of this product, whose index this is, is due later.
+    pub fn is_waiting(&self, product: &ProductState, index: usize) -> bool {
+        let number = number_in(self.subscription.feed, product, index as u32);
+        self.pace.as_ref().is_some_and(|pace| pace.is_waiting(number))
+    }
+
+    /// The sequence number from which a subscriber that was sent every round can resume, when `last_seq` is the last.
+    pub fn sent_up_to(&self, last_seq: u64) -> u64 {
+        self.pace.as_ref().map_or(last_seq, |pace| pace.sent_up_to(last_seq))
+    }
+
+    fn push_to_round(&mut self, product: &ProductState, seq: Option<u64>) -> bool {
+        let number = product.count(self.subscription.options.counts, product.total);
+        push(self.format(), &self.prefix, &mut self.round.bytes, &product.prefix, number, seq);
         self.round.totals += 1;
-        self.round.merged += merged;
         self.round.bytes.len() >= ROUND_BYTES
     }
 
@@ -132,31 +242,37 @@ impl Group {
 
     /// Appends a total to a page. `seq` gives its position; `None` when a client cannot resume from it.
     pub fn push(&self, page: &mut Page, number: u64, product: &ProductState, total: Total, seq: Option<u64>) {
-        push(self.format(), &self.prefix, &mut page.bytes, &product.opening, total, seq);
-        page.ends.push(page.bytes.len());
-        page.numbers.push(number);
+        let count = product.count(self.subscription.options.counts, total);
+        push(self.format(), &self.prefix, &mut page.bytes, &product.prefix, count, seq);
+        page.end_message(number);
     }
 
-    /// The feed's current totals as a JSON array.
-    pub fn array(&mut self, products: &[ProductState]) -> Arc<[u8]> {
-        if let Some(array) = &self.array {
-            return array.clone();
+    /// Appends a notice to a page: a JSON text, and its name among events.
+    pub fn push_notice(&self, page: &mut Page, number: u64, name: &str, text: &str) {
+        match self.format() {
+            Format::Plain | Format::Positioned => json::push_text_frame(&mut page.bytes, text),
+            Format::Events => json::push_named_event(&mut page.bytes, name, text),
         }
-        let products = products.iter().filter(|product| self.contains(product));
-        let totals = products.map(|product| (product.opening.as_slice(), product.total));
-        let array: Arc<[u8]> = json::totals_array(totals).into();
-        self.array.insert(array).clone()
+        page.end_message(number);
     }
 }
 
-/// Appends one total in the group's format. `seq` gives its position; `None` when a client cannot resume from it.
-fn push(format: Format, prefix: &Prefix, bytes: &mut Vec<u8>, opening: &[u8], total: Total, seq: Option<u64>) {
+/// The number of a product in a feed: among those of its category, or its index in the catalogue.
+fn number_in(feed: Feed, product: &ProductState, index: u32) -> u32 {
+    match feed {
+        Feed::All => index,
+        Feed::Category(_) => product.number,
+    }
+}
+
+/// Appends one total in this format. `seq` gives its position; `None` when a client cannot resume from it.
+fn push(format: Format, prefix: &Prefix, bytes: &mut Vec<u8>, product: &[u8], total: i64, seq: Option<u64>) {
     match format {
-        Format::Plain => json::push_total_frame(bytes, opening, total),
+        Format::Plain => json::push_total_frame(bytes, product, total),
         Format::Positioned => {
             let position = seq.map_or_else(|| prefix.within_snapshot(), |seq| prefix.at(seq));
-            json::push_positioned_frame(bytes, opening, total, &position);
+            json::push_positioned_frame(bytes, product, total, &position);
         }
-        Format::Events => json::push_event(bytes, opening, total, seq.map(|seq| prefix.at(seq)).as_deref()),
+        Format::Events => json::push_event(bytes, product, total, seq.map(|seq| prefix.at(seq)).as_deref()),
     }
 }

@@ -1,34 +1,32 @@
-//! Handle to the fan-out thread. Owns the list of publications that wait for it.
+//! Handle to the fan-out thread. Owns the list of what waits for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use super::waiting::{Waiting, merge};
-use super::{Feed, Subscription, feed_number};
+use super::subscription::{Counts, Feed, Subscription};
+use super::waiting::{Marker, Waiting, WaitingList};
 use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
 use crate::tally::catalog::{CategoryIndex, ProductIndex};
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
-/// Publications that may wait for the fan-out thread. More are merged into the latest total of each product, so that a
-/// thread that falls behind sends fewer totals instead of older ones.
+/// Publications and markers that may wait for the fan-out thread. More are merged into the latest total of each product,
+/// so that a thread that falls behind sends fewer totals instead of older ones.
 const MAX_WAITING: usize = 4_096;
 
 /// What the fan-out thread has to do.
 pub(super) enum Event {
-    /// Publications wait in the shared list.
+    /// Something waits in the shared list.
     Published,
-    /// Categories or products were changed.
-    Catalog,
     Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
     Move(Arc<Subscriber>, Subscription),
     ReplayPage(ReplayPage),
     Leave(Arc<Subscriber>),
     CatchUp(Arc<Subscriber>),
-    Totals(Feed, Sender<Arc<[u8]>>),
+    Totals(Feed, Counts, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
     Finish,
     Stop,
@@ -36,7 +34,7 @@ pub(super) enum Event {
 
 /// What the handles share with the thread.
 pub(super) struct Shared {
-    pub(super) waiting: Mutex<Vec<Waiting>>,
+    pub(super) waiting: Mutex<WaitingList>,
     /// The sequence number of the last order that was published.
     pub(super) published: AtomicU64,
     /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
@@ -67,15 +65,33 @@ pub struct FanoutHandle {
 impl FanoutHandle {
     /// Hands over committed orders. Never waits for a subscriber.
     pub fn publish(&self, publications: &[Publication]) {
+        self.add(|waiting| {
+            let publications = publications.iter().map(|one| Waiting { publication: *one, merged: 0 });
+            waiting.publications.extend(publications);
+            if let Some(Waiting { publication, .. }) = waiting.publications.last() {
+                self.shared.published.store(publication.seq, Ordering::Release);
+            }
+        });
+    }
+
+    /// Tells that products of this category were changed in the shared catalogue, or that it is new.
+    pub fn publish_catalog(&self, category: CategoryIndex) {
+        self.add(|waiting| waiting.mark(Marker::Catalog(category)));
+    }
+
+    /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the ledger calls it"))]
+    pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
+        self.add(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
+    }
+
+    fn add(&self, add: impl FnOnce(&mut WaitingList)) {
         let crowded;
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.extend(publications.iter().map(|publication| Waiting { publication: *publication, merged: 0 }));
-            if let Some(last) = publications.last() {
-                self.shared.published.store(last.seq, Ordering::Release);
-            }
+            add(&mut waiting);
             if waiting.len() > MAX_WAITING {
-                merge(&mut waiting);
+                waiting.merge();
             }
             crowded = waiting.len() > MAX_WAITING / 2;
         }
@@ -88,15 +104,10 @@ impl FanoutHandle {
         }
     }
 
-    /// Tells that products of this category were changed, or that it is new.
-    pub fn publish_catalog(&self, _category: CategoryIndex) {
-        let _ = self.events.send(Event::Catalog);
-    }
-
     /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order
     /// is still known, those orders; then lists it.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.runs.seq(feed_number(subscription.feed), position));
+        let after = since.and_then(|position| self.runs.seq(subscription.feed_in_positions(), position));
         let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
     }
 
@@ -115,12 +126,12 @@ impl FanoutHandle {
         let _ = self.events.send(Event::CatchUp(subscriber));
     }
 
-    /// The feed's current totals as a JSON array. Contains every order that was answered before the call; `None` when
+    /// The feed's current totals, or counts of the current period, as a JSON array. Contains every order that was answered before the call; `None` when
     /// the server is stopping.
     #[must_use]
-    pub fn totals(&self, feed: Feed) -> Option<Arc<[u8]>> {
+    pub fn totals(&self, feed: Feed, counts: Counts) -> Option<Arc<[u8]>> {
         let (sender, totals) = bounded(1);
-        self.events.send(Event::Totals(feed, sender)).ok()?;
+        self.events.send(Event::Totals(feed, counts, sender)).ok()?;
         totals.recv().ok()
     }
 

@@ -7,12 +7,19 @@
 //!
 //! A subscriber that gets positions is owed every order. Those that it missed, by lagging or by being away, come from
 //! the recent orders here or, page by page, from the log; until they have been sent it counts as lagging. One that was
-//! away for too long gets a snapshot instead.
+//! away for too long gets a snapshot instead. One that gets at most one message a product in an interval is owed the
+//! latest total of each product only, with positions too.
 
 mod catch_up;
 mod group;
 mod handle;
+mod list;
+mod markers;
+mod notices;
+mod pace;
+mod place;
 mod recent;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -23,97 +30,34 @@ use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::json::{self, FeedEnd};
 use crate::live::history::History;
-use crate::live::subscriber::{Drained, SNAPSHOT, Subscriber};
-use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
+use crate::live::subscriber::{Drained, Subscriber};
+use crate::tally::catalog::{ProductIndex, SharedCatalog};
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
+pub use subscription::{
+    Counts, Feed, Format, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, Notices, Options, Subscription,
+};
 
-use catch_up::Snapshot;
-use group::{Group, Page, ProductState};
+use group::{Change, Group, Page, ProductState};
 use handle::{Event, Shared};
+use list::FeedState;
+use place::Place;
 use recent::Recent;
-use waiting::Waiting;
+use subscription::{ALL, feed_number};
+use waiting::{Waiting, WaitingList};
 
 /// Events (subscribe, leave, read) that may wait; beyond it the connections that send them wait.
 const QUEUE: usize = 1_024;
 /// The thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
-/// Lines of the log that are read for a subscriber that resumes: 10,000, some 5 ms of the history thread. One that is
-/// further behind gets a snapshot, which is shorter and exact at once.
-const MAX_REPLAY: u64 = 10_000;
-
-/// What a subscriber follows: one category, or all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feed {
-    /// The products of one category.
-    Category(CategoryIndex),
-    /// Every product.
-    All,
-}
-
-/// The form in which a subscriber gets its totals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// WebSocket messages `{"id","total"}`.
-    Plain,
-    /// WebSocket messages `{"id","total","position"}`.
-    Positioned,
-    /// Server-sent events, whose ids are positions.
-    Events,
-}
-
-/// Every format, in the order of their groups.
-const FORMATS: [Format; 3] = [Format::Plain, Format::Positioned, Format::Events];
-
-/// What a subscriber gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subscription {
-    /// Which totals.
-    pub feed: Feed,
-    /// In which form.
-    pub format: Format,
-}
-
-/// The number of [`Feed::All`] among the feeds; the categories follow.
-const ALL: usize = 0;
-
-fn feed_number(feed: Feed) -> usize {
-    match feed {
-        Feed::All => ALL,
-        Feed::Category(index) => ALL + 1 + index.0 as usize,
-    }
-}
-
-fn group_index(Subscription { feed, format }: Subscription) -> usize {
-    feed_number(feed) * FORMATS.len() + format as usize
-}
-
-fn plain_group(feed: Feed) -> usize {
-    group_index(Subscription { feed, format: Format::Plain })
-}
-
-/// Where a subscriber is listed.
-#[derive(Debug)]
-struct Place {
-    group: usize,
-    index: usize,
-    /// The sequence number from which a page of the log is on its way.
-    page_from: Option<u64>,
-    /// The snapshot that it has been sent in part.
-    snapshot: Option<Box<Snapshot>>,
-}
-
-/// The key of a listed subscriber. Its list holds the subscriber, so no other one has the same address.
-fn address(subscriber: &Arc<Subscriber>) -> usize {
-    Arc::as_ptr(subscriber).addr()
-}
 
 struct Fanout {
     shared: Arc<Shared>,
@@ -121,22 +65,43 @@ struct Fanout {
     catalog: SharedCatalog,
     products: Vec<ProductState>,
     /// The number of each product's last publication here, 0 before the first. Apart from `products`, so that a search
-    /// through a large catalogue reads little memory.
+    /// through a large catalogue reads little memory. A product that is shown again counts as published.
     changed: Vec<u64>,
+    /// The sequence number of each product's last order here, 0 before the first.
+    ordered: Vec<u64>,
     /// The number of the last publication here; they are counted from the start of the server.
     changes: u64,
     recent: Recent,
     /// The sequence number of the last publication.
     last_seq: u64,
+    /// The sequence number of the last order before the start.
+    started_after: u64,
+    /// The sequence number of the last entry of the log before the current period.
+    opened_after: u64,
     history: History,
     runs: Arc<RunList>,
-    /// One for each format of [`Feed::All`], then of each category.
+    /// [`Feed::All`], then one for each category.
+    feeds: Vec<FeedState>,
+    /// Those with subscribers, and vacant ones, which the next new groups replace.
     groups: Vec<Group>,
+    vacant: Vec<usize>,
+    /// The groups whose subscribers get at most one message a product in an interval.
+    paced: Vec<usize>,
     places: HashMap<usize, Place>,
+    /// Since when the times of this thread are counted, in microseconds.
+    begun: Instant,
+    /// The number of subscribers that want to know the status.
+    status_subscribers: usize,
+    /// When they get it next.
+    status_at: u64,
+    /// The number of the last change of the catalogue; they are counted from the start of the server.
+    catalog_changes: u64,
+    /// Whether subscribers may have to be caught up after this round, because of the catalogue or a new period.
+    has_news: bool,
     /// Totals that were skipped for subscribers that have left.
     skipped: u64,
     is_finishing: bool,
-    batch: Vec<Waiting>,
+    batch: WaitingList,
     /// What is being encoded for one subscriber; here so that its memory is used again.
     page: Page,
 }
@@ -146,6 +111,10 @@ struct Fanout {
 pub struct Start<'a> {
     /// The total of each product.
     pub totals: &'a [Total],
+    /// The total of each product when the current period was opened.
+    pub openings: &'a [Total],
+    /// The sequence number of the last entry of the log before that.
+    pub opened_after: u64,
     /// The sequence number of the last order.
     pub last_seq: u64,
     /// The runs whose positions are valid.
@@ -162,7 +131,20 @@ pub fn start(
     start: &Start<'_>,
     history: History,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
-    let Start { totals, last_seq, runs } = *start;
+    let (mut fanout, handle) = prepare(catalog, start, history);
+    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
+        fanout.run();
+        fanout.log_skipped();
+        let Fanout { events, groups, history, .. } = fanout;
+        drop((groups, history));
+        // Left in the channel, an event would keep its sender waiting.
+        events.iter().for_each(drop);
+    })?;
+    Ok((handle, thread))
+}
+
+fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
+    let Start { totals, openings, opened_after, last_seq, runs } = *start;
     let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared::new(last_seq));
@@ -172,78 +154,110 @@ pub fn start(
         catalog,
         products: Vec::new(),
         changed: Vec::new(),
+        ordered: Vec::new(),
         changes: 0,
         recent: Recent::new(last_seq),
         last_seq,
+        started_after: last_seq,
+        opened_after,
         history,
         runs: runs.clone(),
+        feeds: Vec::new(),
         groups: Vec::new(),
+        vacant: Vec::new(),
+        paced: Vec::new(),
         places: HashMap::new(),
+        begun: Instant::now(),
+        status_subscribers: 0,
+        status_at: 0,
+        catalog_changes: 0,
+        has_news: false,
         skipped: 0,
         is_finishing: false,
-        batch: Vec::new(),
+        batch: WaitingList::default(),
         page: Page::default(),
     };
     fanout.load_products();
     for (product, total) in fanout.products.iter_mut().zip(totals) {
         product.total = *total;
     }
-    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
-        fanout.run();
-        fanout.log_skipped();
-        let Fanout { events, groups, history, .. } = fanout;
-        drop((groups, history));
-        // Left in the channel, an event would keep its sender waiting.
-        events.iter().for_each(drop);
-    })?;
-    Ok((FanoutHandle { shared, events: sender, runs }, thread))
+    fanout.set_openings(openings);
+    (fanout, FanoutHandle { shared, events: sender, runs })
 }
 
 impl Fanout {
     fn run(&mut self) {
-        while let Ok(event) = self.events.recv() {
+        loop {
+            // Without a timer, which each order would set anew, unless something is due.
+            let received = match self.next_due() {
+                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => self.events.recv_deadline(self.begun + Duration::from_micros(due)),
+            };
+            if matches!(received, Err(RecvTimeoutError::Disconnected)) {
+                return;
+            }
             // Before every event, so that it sees every order that was answered before it was sent.
             self.relay();
-            match event {
-                Event::Published => {}
-                Event::Catalog => self.load_products(),
-                Event::Subscribe(subscriber, subscription, after) => self.subscribe(&subscriber, subscription, after),
-                Event::Move(subscriber, subscription) => {
-                    self.unlist(&subscriber);
-                    self.subscribe(&subscriber, subscription, None);
-                }
-                Event::ReplayPage(page) => self.take_page(page),
-                Event::Leave(subscriber) => self.unlist(&subscriber),
-                Event::CatchUp(subscriber) => self.catch_up(&subscriber),
-                Event::Totals(feed, sender) => {
-                    self.load_category(feed);
-                    let _ = sender.send(self.groups[plain_group(feed)].array(&self.products));
-                }
-                Event::ProductTotals(feed, sender) => {
-                    self.load_category(feed);
-                    let products = self.products.iter().enumerate();
-                    let products = products.filter(|(_, product)| self.groups[plain_group(feed)].contains(product));
-                    let totals = products.map(|(index, product)| (ProductIndex(index as u32), product.total));
-                    let _ = sender.send(totals.collect());
-                }
-                Event::Finish => self.finish_all(),
-                Event::Stop => {
+            self.send_status_if_due();
+            match received {
+                Ok(Event::Stop) => {
                     let listed = self.groups.iter().flat_map(|group| &group.subscribers);
                     return listed.for_each(|subscriber| subscriber.reset());
                 }
+                Ok(event) => self.act(event),
+                Err(_) => {}
             }
         }
     }
 
-    /// Takes every waiting publication, encodes them once per group, and offers the bytes to each subscriber.
+    /// Does what a handle asks for, except for the end.
+    fn act(&mut self, event: Event) {
+        match event {
+            Event::Published | Event::Stop => {}
+            Event::Subscribe(subscriber, subscription, after) => self.subscribe(&subscriber, subscription, after),
+            Event::Move(subscriber, subscription) => self.move_to(&subscriber, subscription),
+            Event::ReplayPage(page) => self.take_page(page),
+            Event::Leave(subscriber) => drop(self.unlist(&subscriber)),
+            Event::CatchUp(subscriber) => self.catch_up(&subscriber),
+            Event::Totals(feed, counts, sender) => {
+                self.load_feed(feed);
+                let _ = sender.send(self.feeds[feed_number(feed)].array(feed, counts, &self.products));
+            }
+            Event::ProductTotals(feed, sender) => {
+                self.load_feed(feed);
+                let products = self.products.iter().enumerate().filter(|(_, product)| product.is_in(feed));
+                let totals = products.map(|(index, product)| (ProductIndex(index as u32), product.total));
+                let _ = sender.send(totals.collect());
+            }
+            Event::Finish => self.finish_all(),
+        }
+    }
+
+    /// Microseconds since the start of this thread.
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    /// When something has to be sent although nothing happens.
+    fn next_due(&self) -> Option<u64> {
+        let status = (self.status_subscribers > 0).then_some(self.status_at);
+        self.paced.iter().filter_map(|at| self.groups[*at].due_at()).chain(status).min()
+    }
+
+    /// Takes everything that waits, encodes each new total once per group, and offers the bytes to each subscriber.
     fn relay(&mut self) {
         self.shared.announced.store(false, Ordering::Release);
         let first_seq = self.last_seq + 1;
         let mut batch = std::mem::take(&mut self.batch);
         std::mem::swap(&mut batch, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         // Some orders are missing then, and subscribers that are owed every order get them from the log.
-        let has_gaps = batch.iter().any(|waiting| waiting.merged > 0);
-        for Waiting { publication, merged } in batch.drain(..) {
+        let has_gaps = batch.publications.iter().any(|waiting| waiting.merged > 0);
+        let now = if self.paced.is_empty() { 0 } else { self.now() };
+        let mut markers = batch.markers.drain(..).peekable();
+        for (place, Waiting { publication, merged }) in batch.publications.drain(..).enumerate() {
+            while let Some((_, marker)) = markers.next_if(|(before, _)| *before <= place) {
+                self.apply(marker, now);
+            }
             let Publication { product, total, seq } = publication;
             let index = product.0 as usize;
             if index >= self.products.len() {
@@ -251,26 +265,57 @@ impl Fanout {
             }
             self.changes += 1;
             self.changed[index] = self.changes;
+            self.ordered[index] = seq;
             let product = &mut self.products[index];
             product.total = total;
             if seq > self.last_seq {
                 self.last_seq = seq;
                 self.recent.push(publication);
             }
+            let change = Change { index: index as u32, number: self.changes, seq, merged, has_gaps, now };
             for feed in [ALL, feed_number(Feed::Category(product.category))] {
-                let first = feed * FORMATS.len();
-                for at in first..first + FORMATS.len() {
-                    if self.groups[at].add(&self.products[index], self.changes, seq, merged, has_gaps) {
+                self.feeds[feed].note(seq);
+                for place in 0..self.feeds[feed].groups.len() {
+                    let at = self.feeds[feed].groups[place];
+                    if self.groups[at].add(&self.products[index], &change) {
                         self.send_round(at);
                     }
                 }
             }
         }
+        markers.for_each(|(_, marker)| self.apply(marker, now));
         self.batch = batch;
         if has_gaps {
             self.recent = Recent::new(self.last_seq);
-            self.lag_all_with_positions(first_seq);
+            self.lag_all_with_every_order(first_seq);
         }
+        self.send_due(now);
+        if std::mem::take(&mut self.has_news) {
+            self.catch_up_all();
+        }
+    }
+
+    /// Sends every round, with the totals that are due.
+    fn send_due(&mut self, now: u64) {
+        for place in 0..self.paced.len() {
+            self.add_due(self.paced[place], now);
+        }
+        self.send_rounds();
+    }
+
+    /// Adds the totals that are due to the round of this group.
+    fn add_due(&mut self, at: usize, now: u64) {
+        while let Some(index) = self.groups[at].next_due(now) {
+            let product = &self.products[index];
+            // It may have been hidden meanwhile.
+            if self.groups[at].contains(product) && self.groups[at].add_due(product, self.changed[index], self.last_seq)
+            {
+                self.send_round(at);
+            }
+        }
+    }
+
+    fn send_rounds(&mut self) {
         (0..self.groups.len()).for_each(|at| self.send_round(at));
     }
 
@@ -286,9 +331,9 @@ impl Fanout {
         }
     }
 
-    /// Makes every subscriber with positions lag from this sequence number on.
-    fn lag_all_with_positions(&mut self, first_seq: u64) {
-        let groups = self.groups.iter().filter(|group| group.has_positions());
+    /// Makes every subscriber that is owed every order lag from this sequence number on.
+    fn lag_all_with_every_order(&mut self, first_seq: u64) {
+        let groups = self.groups.iter().filter(|group| group.has_every_order());
         let current = groups.flat_map(|group| &group.subscribers).filter(|subscriber| !subscriber.is_lagging());
         for subscriber in current.cloned().collect::<Vec<_>>() {
             self.lag_from(&subscriber, first_seq);
@@ -302,46 +347,10 @@ impl Fanout {
         }
     }
 
-    fn subscribe(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, after: Option<u64>) {
-        if self.places.is_empty() {
-            self.shared.wanted.store(true, Ordering::Release);
-            // Publications from before the store have not been announced.
-            self.relay();
-        }
-        self.load_category(subscription.feed);
-        let at = group_index(subscription);
-        let place = Place { group: at, index: self.groups[at].subscribers.len(), page_from: None, snapshot: None };
-        self.places.insert(address(subscriber), place);
-        self.groups[at].subscribers.push(subscriber.clone());
-        match after {
-            // It is owed what it missed while it was away, like one that lags.
-            Some(after) if after <= self.last_seq && self.groups[at].last_seq().saturating_sub(after) <= MAX_REPLAY => {
-                self.lag_from(subscriber, after + 1);
-            }
-            _ => self.lag_from(subscriber, SNAPSHOT),
-        }
-        self.finish_if_due(subscriber, at);
-    }
-
-    fn unlist(&mut self, subscriber: &Arc<Subscriber>) {
-        let Some(Place { group, index, .. }) = self.places.remove(&address(subscriber)) else { return };
-        if self.places.is_empty() {
-            self.shared.wanted.store(false, Ordering::Release);
-        }
-        let group = &mut self.groups[group];
-        let skipped = subscriber.take_skipped();
-        // Subscribers that are owed every order get from the log what was skipped.
-        self.skipped += if group.has_positions() { 0 } else { skipped };
-        group.subscribers.swap_remove(index);
-        if let Some(moved) = group.subscribers.get(index)
-            && let Some(place) = self.places.get_mut(&address(moved))
-        {
-            place.index = index;
-        }
-    }
-
     fn finish_all(&mut self) {
         self.is_finishing = true;
+        // What waits in paced feeds is due within the longest interval, and nothing follows.
+        self.send_due(self.now() + u64::from(MAX_INTERVAL_MS) * 1_000);
         for group in &self.groups {
             for subscriber in &group.subscribers {
                 finish(subscriber, group.format(), json::SHUTDOWN);
@@ -357,33 +366,11 @@ impl Fanout {
 
     /// Logs, once, whether some subscribers were too slow for every total.
     fn log_skipped(&self) {
-        let listed = self.groups.iter().filter(|group| !group.has_positions()).flat_map(|group| &group.subscribers);
+        let listed = self.groups.iter().filter(|group| !group.has_every_order()).flat_map(|group| &group.subscribers);
         let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
         if skipped > 0 {
             log::info!("subscribers skipped {skipped} totals, each because a later one followed too closely");
         }
-    }
-
-    /// Reads the catalogue if this feed's category is new: a client may know it before the ledger has told of it.
-    fn load_category(&mut self, feed: Feed) {
-        if plain_group(feed) >= self.groups.len() {
-            self.load_products();
-        }
-    }
-
-    /// Reads the categories and products that the ledger has added to the catalogue.
-    fn load_products(&mut self) {
-        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        let categories = (0..catalog.categories().len() as u32).map(|index| Feed::Category(CategoryIndex(index)));
-        for feed in std::iter::once(Feed::All).chain(categories).skip(self.groups.len() / FORMATS.len()) {
-            let groups = FORMATS.map(|format| Group::new(Subscription { feed, format }, &self.runs, self.last_seq));
-            self.groups.extend(groups);
-        }
-        for product in &catalog.products()[self.products.len()..] {
-            let opening = json::total_prefix(&product.id);
-            self.products.push(ProductState { category: product.category, opening, total: Total::default() });
-        }
-        self.changed.resize(self.products.len(), 0);
     }
 }
 

@@ -1,5 +1,8 @@
 //! The fan-out thread with a log that nobody reads yet.
 
+mod notices;
+mod options;
+
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::RwLock;
@@ -7,7 +10,7 @@ use std::sync::RwLock;
 use super::*;
 use crate::live::history::{Orders, PageSink as _, ReplayPage};
 use crate::live::{history, slow_sockets};
-use crate::tally::catalog::{Catalog, Details};
+use crate::tally::catalog::{Catalog, CategoryIndex, Details};
 
 #[test]
 fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up() {
@@ -16,17 +19,17 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start { totals: &[], last_seq: 10, runs: &runs };
+    let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 10, runs: &runs };
     let (handle, thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets::start(|_| {}).unwrap().0);
-    let subscription = Subscription { feed: Feed::All, format: Format::Positioned };
+    let subscription = Subscription { feed: Feed::All, format: Format::Positioned, options: Options::default() };
     handle.subscribe(subscriber.clone(), subscription, Some("run.0.3"));
     let pages_asked_for = || {
         (0..3).for_each(|_| handle.request_catch_up(subscriber.clone()));
         // Answered behind all of them.
-        assert!(handle.totals(Feed::All).is_some());
+        assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         log.waiting()
     };
     assert_eq!(pages_asked_for(), 1);
@@ -51,7 +54,13 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
         let details = Details { name: id.into(), rrp: String::new(), info: String::new() };
         catalog.add_product(category, id, details).unwrap();
     }
-    let first = Start { totals: &[Total::default(); 4], last_seq: 0, runs: &RunList::default() };
+    let first = Start {
+        totals: &[Total::default(); 4],
+        openings: &[],
+        opened_after: 0,
+        last_seq: 0,
+        runs: &RunList::default(),
+    };
     let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history::prepare().0).unwrap();
     let publish = |numbers: &[(u32, i64)]| {
         let publication = |(index, &(product, total)): (usize, &(u32, i64))| Publication {
@@ -64,8 +73,12 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets::start(|_| {}).unwrap().0);
-    handle.subscribe(subscriber.clone(), Subscription { feed: Feed::Category(tools), format: Format::Plain }, None);
-    assert!(handle.totals(Feed::All).is_some());
+    handle.subscribe(
+        subscriber.clone(),
+        Subscription { feed: Feed::Category(tools), format: Format::Plain, options: Options::default() },
+        None,
+    );
+    assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
     // Publications 1 to 5; the subscriber misses everything from the second on.
     let _ = subscriber.lag_from(2);
     publish(&[(3, 1), (2, 5), (1, 7), (0, 2), (2, 6)]);
@@ -92,7 +105,7 @@ fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() 
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start { totals: &[Total::default(); 2], last_seq: 10, runs: &runs };
+    let first = Start { totals: &[Total::default(); 2], openings: &[], opened_after: 0, last_seq: 10, runs: &runs };
     let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
@@ -100,10 +113,14 @@ fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() 
     let mut pages_asked_for = |category: u32, since: u64| {
         clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets.clone());
-        let subscription = Subscription { feed: Feed::Category(CategoryIndex(category)), format: Format::Positioned };
+        let subscription = Subscription {
+            feed: Feed::Category(CategoryIndex(category)),
+            format: Format::Positioned,
+            options: Options::default(),
+        };
         let before = log.waiting();
         handle.subscribe(subscriber, subscription, Some(&format!("run.{}.{since}", category + 1)));
-        assert!(handle.totals(Feed::All).is_some());
+        assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         log.waiting() - before
     };
     let publish = |seqs: std::ops::RangeInclusive<u64>| {
@@ -111,7 +128,7 @@ fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() 
         let orders: Vec<_> = seqs.map(|seq| Publication { product: ProductIndex(0), total, seq }).collect();
         orders.chunks(1_000).for_each(|orders| {
             handle.publish(orders);
-            assert!(handle.totals(Feed::All).is_some());
+            assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         });
     };
     // Before this run a feed may have had orders up to the last one.
@@ -141,14 +158,14 @@ fn a_snapshot_in_parts_has_each_product_once_and_then_what_has_changed_since() {
     }
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
-    for format in FORMATS {
-        let first = Start { totals: &[], last_seq: 0, runs: &runs };
+    for format in [Format::Plain, Format::Positioned, Format::Events] {
+        let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, runs: &runs };
         let catalog = Arc::new(RwLock::new(catalog.clone()));
         let (handle, _thread) = start(catalog, &first, history::prepare().0).unwrap();
         let publish = |seq: u64, product: u32, total: i64| {
             let (product, total) = (ProductIndex(product), Total::new(total).unwrap());
             handle.publish(&[Publication { product, total, seq }]);
-            assert!(handle.totals(Feed::All).is_some());
+            assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         crate::http::socket::bound_send_buffers(&listener);
@@ -156,9 +173,13 @@ fn a_snapshot_in_parts_has_each_product_once_and_then_what_has_changed_since() {
         let to_fanout = handle.clone();
         let slow_sockets = slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber)).unwrap().0;
         let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets);
-        handle.subscribe(subscriber.clone(), Subscription { feed: Feed::Category(tools), format }, None);
+        handle.subscribe(
+            subscriber.clone(),
+            Subscription { feed: Feed::Category(tools), format, options: Options::default() },
+            None,
+        );
         // Answered behind the subscription.
-        assert!(handle.totals(Feed::All).is_some());
+        assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         publish(1, 0, 5);
         publish(2, PRODUCTS - 1, 6);
         publish(3, PRODUCTS - 2, 7);
@@ -208,8 +229,8 @@ fn orders_that_exceed_one_round_are_all_sent_in_order() {
     catalog.add_product(tools, "T1", details).unwrap();
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
-    for format in FORMATS {
-        let first = Start { totals: &[], last_seq: 0, runs: &runs };
+    for format in [Format::Plain, Format::Positioned, Format::Events] {
+        let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, runs: &runs };
         let catalog = Arc::new(RwLock::new(catalog.clone()));
         let (handle, _thread) = start(catalog, &first, history::prepare().0).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -218,8 +239,8 @@ fn orders_that_exceed_one_round_are_all_sent_in_order() {
         // So that it takes all of them.
         socket2::SockRef::from(&stream).set_send_buffer_size(1 << 20).unwrap();
         let subscriber = Subscriber::new(Arc::new(stream), slow_sockets::start(|_| {}).unwrap().0);
-        handle.subscribe(subscriber, Subscription { feed: Feed::All, format }, None);
-        assert!(handle.totals(Feed::All).is_some());
+        handle.subscribe(subscriber, Subscription { feed: Feed::All, format, options: Options::default() }, None);
+        assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         let order = |seq: u64| Publication { product: ProductIndex(0), total: Total::new(seq as i64).unwrap(), seq };
         handle.publish(&(1..=ORDERS).map(order).collect::<Vec<_>>());
         handle.finish();
@@ -228,7 +249,7 @@ fn orders_that_exceed_one_round_are_all_sent_in_order() {
             client.read_to_end(&mut received).unwrap();
             String::from_utf8_lossy(&received).into_owned()
         });
-        assert!(handle.totals(Feed::All).is_some());
+        assert!(handle.totals(Feed::All, Counts::Lifetime).is_some());
         handle.stop();
         let text = reader.join().unwrap();
         let totals = text.split("\"total\":").skip(1).map(|rest| {

@@ -25,7 +25,7 @@ fn connected() -> (TcpStream, Arc<Subscriber>, mpsc::Receiver<Arc<Subscriber>>) 
 }
 
 fn totals(text: String, first: u64) -> Arc<Buffer> {
-    Arc::new(Buffer { bytes: text.into_bytes(), totals: 1, merged: 0, first })
+    Arc::new(Buffer { bytes: text.into_bytes(), totals: 1, first, ..Buffer::default() })
 }
 
 /// Fills the socket, and returns what it will deliver before anything else.

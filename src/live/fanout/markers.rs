@@ -1,0 +1,85 @@
+//! What the fan-out does when the catalogue was changed or a period was opened.
+//!
+//! Both happen between two publications. What was published before is sent before; what a subscriber is sent instead of
+//! an order, a snapshot or a notice, follows at the end of the round, when all totals are current.
+
+use std::sync::PoisonError;
+
+use super::Fanout;
+use super::group::Change;
+use super::list::FeedState;
+use super::place::address;
+use super::subscription::{ALL, Feed, feed_number};
+use super::waiting::Marker;
+use crate::live::subscriber::SNAPSHOT;
+use crate::tally::catalog::CategoryIndex;
+use crate::tally::order::Total;
+
+impl Fanout {
+    pub(super) fn apply(&mut self, marker: Marker, now: u64) {
+        self.send_rounds();
+        match marker {
+            Marker::Catalog(category) => self.reload(category, now),
+            Marker::Period(openings, opened_after) => self.open_period(&openings, opened_after),
+        }
+        self.has_news = true;
+    }
+
+    /// Reads the products of this category again. The totals of those that are shown again are sent at once.
+    fn reload(&mut self, category: CategoryIndex, now: u64) {
+        self.load_products();
+        let mut shown = Vec::new();
+        {
+            let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+            let products = catalog.categories().get(category.0 as usize).map(|category| &category.products);
+            for index in products.into_iter().flatten() {
+                let is_hidden = catalog.product(*index).is_hidden;
+                // One that was added meanwhile is read with its publication.
+                let Some(product) = self.products.get_mut(index.0 as usize) else { continue };
+                if std::mem::replace(&mut product.is_hidden, is_hidden) && !is_hidden {
+                    shown.push(index.0);
+                }
+            }
+        }
+        self.note_catalog_change(category);
+        let feeds = [ALL, feed_number(Feed::Category(category))];
+        for feed in feeds {
+            self.feeds[feed].drop_arrays();
+        }
+        for index in shown {
+            self.changes += 1;
+            self.changed[index as usize] = self.changes;
+            // It belongs behind all orders: a position that covers it is one after them.
+            let seq = self.last_seq + 1;
+            let change = Change { index, number: self.changes, seq, merged: 0, has_gaps: false, now };
+            for feed in feeds {
+                self.feeds[feed].shown_after = Some(self.last_seq);
+                for place in 0..self.feeds[feed].groups.len() {
+                    let at = self.feeds[feed].groups[place];
+                    self.groups[at].add_shown(&self.products[index as usize], &change);
+                    self.send_round(at);
+                }
+            }
+        }
+    }
+
+    /// Counts from these totals on. Whoever counts the period gets a snapshot, whatever it was owed before.
+    fn open_period(&mut self, openings: &[Total], opened_after: u64) {
+        self.load_products();
+        self.set_openings(openings);
+        self.opened_after = opened_after;
+        self.feeds.iter_mut().for_each(FeedState::drop_arrays);
+        for subscriber in self.groups.iter().filter(|group| group.is_of_period()).flat_map(|group| &group.subscribers) {
+            if let Some(place) = self.places.get_mut(&address(subscriber)) {
+                place.snapshot = None;
+            }
+            let _ = subscriber.lag_from(SNAPSHOT);
+        }
+    }
+
+    pub(super) fn set_openings(&mut self, openings: &[Total]) {
+        for (product, opening) in self.products.iter_mut().zip(openings) {
+            product.opening = *opening;
+        }
+    }
+}
