@@ -6,6 +6,7 @@ mod cors;
 pub mod feed;
 pub mod foreign;
 mod headers;
+mod periods;
 pub mod product_lists;
 mod route;
 pub mod routes;

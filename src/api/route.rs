@@ -18,6 +18,9 @@ pub(super) enum Route {
     Ready,
     Categories,
     Log,
+    Periods,
+    /// `/periods/{number}`; `None` for the current one.
+    Period(Option<u64>),
     Feed(Feed),
     /// `/orders/{id}`: a product to post to.
     Product(ProductIndex),
@@ -28,11 +31,15 @@ impl Route {
     /// The methods that are allowed.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::File | Self::Health | Self::Ready | Self::Categories | Self::Log | Self::Feed(Feed::Category(_)) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::File
+            | Self::Health
+            | Self::Ready
+            | Self::Categories
+            | Self::Log
+            | Self::Period(_)
+            | Self::Feed(Feed::Category(_)) => "GET, HEAD, OPTIONS",
             Self::Product(_) => "POST, OPTIONS",
-            Self::Category(_) | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
+            Self::Category(_) | Self::Periods | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
         }
     }
 
@@ -42,6 +49,7 @@ impl Route {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
             Self::Log => &["after", "limit"],
+            Self::Periods if request.head().method != Method::Post => &["after", "limit"],
             Self::Feed(_) if request.head().method != Method::Post => &["since"],
             _ => &[],
         };
@@ -81,10 +89,14 @@ impl Route {
             "/orders" => return Ok(Self::Feed(Feed::All)),
             "/categories" => return Ok(Self::Categories),
             "/log" => return Ok(Self::Log),
+            "/periods" => return Ok(Self::Periods),
             "/healthz" => return Ok(Self::Health),
             "/readyz" => return Ok(Self::Ready),
             _ if is_file(path) => return Ok(Self::File),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("/periods/") {
+            return period(name).map(Self::Period);
         }
         match path.strip_prefix('/') {
             Some(name) if !name.contains('/') => {
@@ -109,6 +121,17 @@ pub(super) fn is_file(path: &str) -> bool {
 /// Whether the path is of a health check, which reveals nothing else.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(without_slash(path), "/healthz" | "/readyz")
+}
+
+/// The number of a period, as it is written in lists; `None` for `current`.
+fn period(name: &str) -> Result<Option<u64>, Problem> {
+    if name == "current" {
+        return Ok(None);
+    }
+    let number = name.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok() && number.to_string() == name);
+    number
+        .map(Some)
+        .ok_or_else(|| Problem::new(404, format!("there is no period {}; GET /periods lists them", quoted_name(name))))
 }
 
 fn no_category(name: &str) -> Problem {

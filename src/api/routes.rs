@@ -22,7 +22,9 @@ use crate::tally::order::Key;
 
 pub(super) use super::headers::NDJSON;
 
-use super::headers::{EVENTS, JSON, asks_for_events, expect_body, idempotency_key, resume_position};
+use super::headers::{
+    EVENTS, JSON, ReportFormat, asks_for_events, expect_body, idempotency_key, report_format, resume_position,
+};
 use super::route::Route;
 use super::{authorization, cors, web_app};
 
@@ -90,9 +92,20 @@ pub enum Action {
         /// The most lines.
         limit: usize,
     },
+    /// A page of the list of periods.
+    Periods {
+        /// It begins after the period with this number.
+        after: u64,
+        /// The most periods.
+        limit: usize,
+    },
+    /// The report of a period; `None` for the current one.
+    Report(Option<u64>, ReportFormat),
+    /// The end of the current period, which answers its report.
+    ClosePeriod(ReportFormat),
 }
 
-/// The most lines in a page of the log, and the default: 1,000, about 120 KB.
+/// The most lines in a page of the log, or periods in one of their list, and the default: 1,000, about 120 KB.
 pub const MAX_LOG_LINES: usize = 1_000;
 
 impl Routes {
@@ -136,7 +149,15 @@ impl Routes {
             }
             (Method::Get | Method::Head, Route::Health) => Ok(Decision::Answer(Answer::json(json::OK))),
             (Method::Get | Method::Head, Route::Ready) => self.ready().map(Decision::Answer),
-            (Method::Get | Method::Head, Route::Log) => log_page(request).map(Decision::Act),
+            (Method::Get | Method::Head, Route::Log) => {
+                page(request, "/log").map(|(after, limit)| Decision::Act(Action::Log { after, limit }))
+            }
+            (Method::Get | Method::Head, Route::Periods) => {
+                page(request, "/periods").map(|(after, limit)| Decision::Act(Action::Periods { after, limit }))
+            }
+            (Method::Get | Method::Head, Route::Period(number)) => {
+                Ok(Decision::Act(Action::Report(number, report_format(request))))
+            }
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Route::Category(index)) => Ok(Decision::Answer(self.products(index))),
             (Method::Post, Route::Product(index)) => {
@@ -147,6 +168,9 @@ impl Routes {
                 let is_ndjson = expect_body(request, &[JSON, NDJSON, "application/jsonl"])? != JSON;
                 Ok(Decision::Act(Action::Batch { is_ndjson, key: idempotency_key(request)? }))
             }
+            (Method::Post, Route::Periods) => {
+                expect_body(request, &[JSON]).map(|_| Decision::Act(Action::ClosePeriod(report_format(request))))
+            }
             (Method::Post, Route::Category(index)) => {
                 expect_body(request, &[JSON]).map(|_| Decision::Act(Action::AddProduct(index)))
             }
@@ -154,6 +178,7 @@ impl Routes {
                 let allow = route.allow();
                 let hint = match route {
                     Route::Product(_) => "; GET /orders/{category} returns the totals",
+                    Route::Period(_) => "; POST /periods closes the current period",
                     _ => "",
                 };
                 Err(Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow))
@@ -231,20 +256,20 @@ fn events(request: Request<'_>, feed: Feed, origin: Option<&str>, token: Option<
     }
 }
 
-/// The page of the log that a request asks for.
-fn log_page(request: Request<'_>) -> Result<Action, Problem> {
+/// The page of a list at this path that a request asks for: the number behind which it begins, and its most lines.
+fn page(request: Request<'_>, path: &str) -> Result<(u64, usize), Problem> {
     let number = |name, default: u64| match request.parameter(name) {
         None => Ok(default),
         Some(text) => text.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(name),
     };
     let invalid = |name| {
         let least = if name == "limit" { " from 1 on" } else { "" };
-        Problem::new(400, format!("{name} must be a whole number{least}, as in /log?after=0&limit=1000"))
+        Problem::new(400, format!("{name} must be a whole number{least}, as in {path}?after=0&limit=1000"))
     };
     let after = number("after", 0).map_err(invalid)?;
     let limit = number("limit", MAX_LOG_LINES as u64).map_err(invalid)?;
     if limit == 0 {
         return Err(invalid("limit"));
     }
-    Ok(Action::Log { after, limit: limit.min(MAX_LOG_LINES as u64) as usize })
+    Ok((after, limit.min(MAX_LOG_LINES as u64) as usize))
 }

@@ -54,6 +54,9 @@ impl Service for OrderService {
                 .and_then(|(id, details)| checked(self.ledger.add_product(category, id, details)))
                 .map(|()| self.routes.products(category)),
             Action::Log { after, limit } => self.log_page(after, limit),
+            Action::Periods { after, limit } => self.list_periods(after, limit),
+            Action::Report(number, format) => self.period_report(number, format),
+            Action::ClosePeriod(format) => self.close_period(call.body, format),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
@@ -209,11 +212,11 @@ thread_local! {
 }
 
 /// The problem that tells a client of a rejection.
-fn rejected(rejection: &Rejection) -> Problem {
+pub(super) fn rejected(rejection: &Rejection) -> Problem {
     let (status, is_temporary) = match rejection {
         Rejection::Stopping => return Problem::stopping(),
         Rejection::InBatch(_, rejection) => return rejected(rejection),
-        Rejection::IdInUse(_) => (409, false),
+        Rejection::IdInUse(_) | Rejection::NotCurrentPeriod { .. } => (409, false),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
         Rejection::StoreFull | Rejection::KeysFull => (507, true),
@@ -227,7 +230,7 @@ fn checked(outcome: Outcome) -> Result<(), Problem> {
     outcome.map_err(|rejection| rejected(&rejection))
 }
 
-fn body_problem(error: BodyError) -> Problem {
+pub(super) fn body_problem(error: BodyError) -> Problem {
     match error {
         BodyError::Malformed(why) => Problem::new(400, why),
         BodyError::Invalid(why) => Problem::new(422, why),

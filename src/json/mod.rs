@@ -1,11 +1,13 @@
-//! JSON from and to the types of the lower layers, WebSocket frames and server-sent events. The only user of
+//! JSON from and to the types of the lower layers, WebSocket frames, server-sent events and CSV. The only user of
 //! `serde_json`; knows neither sockets nor HTTP.
 
 mod batch;
 mod catalog_file;
 mod command;
+mod csv;
 mod log_line;
 mod object;
+mod periods;
 mod totals;
 
 use std::fmt;
@@ -15,8 +17,10 @@ use serde_json::value::RawValue;
 pub use batch::{BatchError, BatchOrder, batch_problem, batch_results, parse_batch};
 pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
+pub use csv::field as csv_field;
 pub use log_line::push_log_line;
 use object::Object;
+pub use periods::{parse_period, periods_array, report_csv, report_object};
 pub use totals::{
     CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, push_event, push_positioned_frame,
     push_total_frame, total_prefix, totals_array,

@@ -78,7 +78,11 @@ fn key_use(change: &Change) -> Option<(&Key, KeyUse)> {
     match change {
         Change::Order { key: Some(key), product, amount, .. } => Some((key, KeyUse::Order(*product, *amount))),
         Change::BatchKey { key, digest, .. } => Some((key, KeyUse::Batch(*digest))),
-        Change::Order { key: None, .. } | Change::FirstLine { .. } | Change::Category(_) | Change::Product(..) => None,
+        Change::Order { key: None, .. }
+        | Change::FirstLine { .. }
+        | Change::Category(_)
+        | Change::Product(..)
+        | Change::Period(_) => None,
     }
 }
 

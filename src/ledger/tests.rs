@@ -86,7 +86,9 @@ impl Bench {
         let totals = vec![Total::default()];
         let first = Start { totals: &totals, last_seq: 0, runs: &RunList::default() };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
-        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout).unwrap().0;
+        let period = CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() };
+        let first = super::Start { totals, period, last_seq: 0 };
+        let handle = start(ScriptedStore(script.clone()), first, catalog, fanout).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
         Self { script, begun, ends, handle }
     }

@@ -34,6 +34,7 @@ use crate::live::{fanout, history, slow_sockets};
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, seed};
+use crate::tally::period::CurrentPeriod;
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -144,8 +145,12 @@ impl Server {
         let (slow_sockets, slow_socket_thread) =
             slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber))?;
         let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
-        let (ledger, ledger_thread) =
-            ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone())?;
+        let start = ledger::Start {
+            totals: stored.totals,
+            period: CurrentPeriod { period: stored.period, openings: stored.openings },
+            last_seq: stored.last_seq,
+        };
+        let (ledger, ledger_thread) = ledger::start(store, start, catalog.clone(), fanout.clone())?;
         let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let routes = Routes {
             catalog: catalog.clone(),

@@ -92,7 +92,7 @@ impl BatchSize {
                     size.last_seq = *seq;
                 }
                 Change::BatchKey { .. } => size.keys += 1,
-                Change::Category(_) | Change::Product(..) => {}
+                Change::Category(_) | Change::Product(..) | Change::Period(_) => {}
             }
         }
         size

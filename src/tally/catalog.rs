@@ -18,7 +18,7 @@ pub const MAX_INFO_BYTES: usize = 2_000;
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
 /// First path segments of routes, which no category may have as its name.
-pub const RESERVED_NAMES: [&str; 6] = ["orders", "log", "healthz", "readyz", "metrics", "categories"];
+pub const RESERVED_NAMES: [&str; 7] = ["orders", "log", "healthz", "readyz", "metrics", "categories", "periods"];
 
 /// A category's index in the catalogue: from 0, in order of addition. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

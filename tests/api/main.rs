@@ -13,6 +13,7 @@ mod order_log;
 mod orders;
 mod origins;
 mod parameters;
+mod periods;
 mod products;
 mod static_files;
 mod token_files;

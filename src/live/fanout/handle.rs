@@ -28,6 +28,7 @@ pub(super) enum Event {
     CatchUp(Arc<Subscriber>),
     Totals(Feed, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
+    AllTotals(Sender<Vec<Total>>),
     Finish,
     Stop,
 }
@@ -124,6 +125,19 @@ impl FanoutHandle {
         self.events.send(Event::ProductTotals(feed, sender)).ok()?;
         totals.recv().ok()
     }
+
+    /// The current total of every product, hidden ones too, by its index; as exact as [`Self::totals`].
+    #[must_use]
+    pub fn all_totals(&self) -> Option<Vec<Total>> {
+        let (sender, totals) = bounded(1);
+        self.events.send(Event::AllTotals(sender)).ok()?;
+        totals.recv().ok()
+    }
+
+    /// A period was closed: the next one counts from these totals, and its first order follows the log's entry
+    /// `opened_after`.
+    #[allow(clippy::unused_self, reason = "feeds that count from an opening need it")]
+    pub fn publish_period(&self, _openings: &[Total], _opened_after: u64) {}
 
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
