@@ -187,3 +187,39 @@ fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
     bench.commit_ends(Ok(()));
     assert_eq!([&first].into_iter().chain(&waiting).map(received).collect::<Vec<_>>(), vec![Ok(()); 5]);
 }
+
+#[test]
+fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fails_changes_nothing() {
+    let bench = Bench::new(None, 0);
+    let close = |number| {
+        let (reply, outcome) = Reply::channel();
+        let (report_sender, report) = bounded(1);
+        let job = Job::ClosePeriod { number, report: report_sender, reply };
+        bench.handle.jobs.send(job).expect("the ledger runs");
+        (outcome, report)
+    };
+    let order = bench.submit(order(2, None));
+    assert_eq!(bench.commit_begins(), 1);
+    let closes = [close(1), close(1)];
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&order), Ok(()));
+    // The disk fails: the period is still the first.
+    assert_eq!(bench.commit_begins(), 1);
+    bench.commit_ends(Err(StoreError::Unknown("".into())));
+    assert_eq!((received(&closes[0].0), closes[0].1.try_recv().is_err()), (Err(Rejection::Unknown), true));
+    assert_eq!(bench.handle.current_period().period.number, 1);
+    assert_eq!(bench.commit_begins(), 1);
+    assert!(closes[1].0.is_empty(), "answered before it is on disk");
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&closes[1].0), Ok(()));
+    let report = closes[1].1.try_recv().expect("it comes before the outcome");
+    assert_eq!((report.period.number, report.amounts), (1, vec![(ProductIndex(0), 2)]));
+    let opened = bench.handle.current_period();
+    assert_eq!(
+        (opened.period.number, opened.period.opened_after, report.closed_ms),
+        (2, 1, Some(opened.period.opened_ms))
+    );
+    // A repeat needs no commit.
+    let repeat = close(1).0;
+    assert_eq!(received(&repeat), Err(Rejection::NotCurrentPeriod { number: 1, current: 2 }));
+}
