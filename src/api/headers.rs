@@ -50,6 +50,7 @@ pub enum ReportFormat {
 
 /// The form of a report that the client prefers: CSV if its weight is higher than that of JSON (RFC 9110, section
 /// 12.5.1). A client that accepts neither gets JSON.
+#[inline(never)]
 pub(super) fn report_format(request: Request<'_>) -> ReportFormat {
     let weight = |media_type: &str, types: &str| {
         let of =

@@ -19,6 +19,7 @@ const MAX_TRIES: usize = 10;
 
 impl OrderService {
     /// Closes the period that the body names, and answers its report.
+    #[inline(never)]
     pub(super) fn close_period(&self, body: &[u8], format: ReportFormat) -> Result<Answer, Problem> {
         let number = json::parse_period(body).map_err(body_problem)?;
         let report = self.ledger.close_period(number).map_err(|rejection| match rejection {
@@ -33,6 +34,7 @@ impl OrderService {
     }
 
     /// The periods after this number, oldest first, at most `limit`.
+    #[inline(never)]
     pub(super) fn list_periods(&self, after: u64, limit: usize) -> Result<Answer, Problem> {
         let current = self.ledger.current_period().period;
         // What the file has of this one and later ones may be of a commit that is not complete.
@@ -56,6 +58,7 @@ impl OrderService {
     }
 
     /// The report of this period; `None` for the current one.
+    #[inline(never)]
     pub(super) fn period_report(&self, number: Option<u64>, format: ReportFormat) -> Result<Answer, Problem> {
         let current = self.ledger.current_period().period.number;
         let report = match number {
