@@ -198,11 +198,16 @@ fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fail
         bench.handle.jobs.send(job).expect("the ledger runs");
         (outcome, report)
     };
-    let order = bench.submit(order(2, None));
+    let first = bench.submit(order(2, None));
     assert_eq!(bench.commit_begins(), 1);
+    // These wait until the first commit has ended.
+    let second = bench.submit(order(3, None));
     let closes = [close(1), close(1)];
     bench.commit_ends(Ok(()));
-    assert_eq!(received(&order), Ok(()));
+    assert_eq!(received(&first), Ok(()));
+    assert_eq!(bench.commit_begins(), 1);
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&second), Ok(()));
     // The disk fails: the period is still the first.
     assert_eq!(bench.commit_begins(), 1);
     bench.commit_ends(Err(StoreError::Unknown("".into())));
@@ -213,11 +218,11 @@ fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fail
     bench.commit_ends(Ok(()));
     assert_eq!(received(&closes[1].0), Ok(()));
     let report = closes[1].1.try_recv().expect("it comes before the outcome");
-    assert_eq!((report.period.number, report.amounts), (1, vec![(ProductIndex(0), 2)]));
+    assert_eq!((report.period.number, report.amounts), (1, vec![(ProductIndex(0), 5)]));
     let opened = bench.handle.current_period();
     assert_eq!(
         (opened.period.number, opened.period.opened_after, report.closed_ms),
-        (2, 1, Some(opened.period.opened_ms))
+        (2, 2, Some(opened.period.opened_ms))
     );
     // A repeat needs no commit.
     let repeat = close(1).0;

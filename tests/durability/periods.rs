@@ -23,6 +23,15 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(3);
 const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
 const IDS: [&str; 3] = ["A1", "A2", "B1"];
 
+/// Ends the posters, also when the test fails: it waits for them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Posts orders until `done`, each under its key until it is answered. Returns their sums.
 fn post(addr: SocketAddr, poster: usize, mut random: Random, done: &AtomicBool) -> Amounts {
     let (mut client, mut sums, mut number) = (None, Amounts::new(), 0);
@@ -84,6 +93,7 @@ fn run(server: &mut Server, closes: u64, seed: u64) -> (Amounts, Vec<Value>) {
                 spawn(scope, move || post(addr, poster, random, done))
             })
             .collect();
+        let ends = Ends(&done);
         for number in 1..=closes {
             // A random moment, not an event to wait for.
             thread::sleep(Duration::from_micros(random.below(LONGEST_PERIOD.as_micros() as u64)));
@@ -99,7 +109,7 @@ fn run(server: &mut Server, closes: u64, seed: u64) -> (Amounts, Vec<Value>) {
             }
             reports.push(close_for_certain(addr, number, first, was_killed));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         for poster in posters {
             for (id, amount) in poster.join().expect("every order is answered") {
                 *ordered.entry(id).or_default() += amount;
