@@ -1,4 +1,5 @@
-//! JSON that clients send: WebSocket messages, single orders, batches of orders, new products, and the numbers in them.
+//! JSON that clients send: WebSocket messages, single orders, batches of orders, new products, the period to close, and
+//! the numbers in them.
 
 use ordercast::internal::json::{self as wire, BatchError, BatchOrder, BodyError, Command, CommandError};
 use ordercast::internal::store::order_log::Entry;
@@ -21,6 +22,7 @@ pub fn check(input: &[u8]) {
     check_order(input);
     check_details(input);
     check_patch(input);
+    check_period(input);
     check_array(input);
     check_lines(input);
     if let Ok(text) = std::str::from_utf8(input) {
@@ -113,6 +115,15 @@ fn check_patch(body: &[u8]) {
         };
         Some(ProductPatch { name: text("name")?, rrp: text("rrp")?, info: text("info")?, is_hidden })
     });
+    assert_eq!(taken.as_ref().ok(), expected.as_ref());
+    check_body_error(taken.err(), value);
+}
+
+fn check_period(body: &[u8]) {
+    let taken = wire::parse_period(body);
+    let value = std::str::from_utf8(body).ok().and_then(json::value);
+    let number = value.and_then(Object::read).and_then(|close| amount(close.get("number")?).ok());
+    let expected = number.filter(|number| (1..=MAX_TOTAL).contains(number)).map(i64::cast_unsigned);
     assert_eq!(taken.as_ref().ok(), expected.as_ref());
     check_body_error(taken.err(), value);
 }

@@ -12,6 +12,8 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// One JSON text per line.
 pub(super) const NDJSON: &str = "application/x-ndjson";
+/// A report as CSV: UTF-8, with a line of names (RFC 4180, section 3).
+pub(super) const CSV: &str = "text/csv; charset=utf-8; header=present";
 /// Server-sent events.
 pub(super) const EVENTS: &str = "text/event-stream";
 
@@ -45,6 +47,37 @@ pub(super) fn asks_for_events(request: Request<'_>) -> bool {
     request
         .items("Accept")
         .any(|range| range.split(';').next().is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(EVENTS)))
+}
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// One JSON object.
+    Json,
+    /// One line a product.
+    Csv,
+}
+
+/// The form of a report that the client prefers: CSV if its weight is higher than that of JSON (RFC 9110, section
+/// 12.5.1). A client that accepts neither gets JSON.
+#[inline(never)]
+pub(super) fn report_format(request: Request<'_>) -> ReportFormat {
+    let weight = |media_type: &str, types: &str| {
+        let of =
+            |range: &str| request.items("Accept").filter_map(weighted).find(|(own, _)| own.eq_ignore_ascii_case(range));
+        of(media_type).or_else(|| of(types)).or_else(|| of("*/*")).map_or(0.0, |(_, weight)| weight)
+    };
+    if weight("text/csv", "text/*") > weight(JSON, "application/*") { ReportFormat::Csv } else { ReportFormat::Json }
+}
+
+/// The media range of an item of `Accept`, and its weight from 0 to 1; `None` if the weight is malformed.
+fn weighted(item: &str) -> Option<(&str, f32)> {
+    let mut parts = item.split(';').map(str::trim);
+    let range = parts.next()?;
+    match parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="))) {
+        None => Some((range, 1.0)),
+        Some(weight) => Some((range, weight.parse().ok().filter(|weight| (0.0..=1.0).contains(weight))?)),
+    }
 }
 
 /// The position from which the client resumes.

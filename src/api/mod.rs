@@ -9,6 +9,8 @@ mod feed_options;
 pub mod foreign;
 mod headers;
 mod order_log;
+mod page;
+mod periods;
 pub mod product_lists;
 pub mod rates;
 mod route;

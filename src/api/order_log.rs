@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::headers::NDJSON;
+use super::page::{MAX_LINES, page};
 use super::route::{no_category, no_product};
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
@@ -12,9 +13,6 @@ use crate::live::history::History;
 use crate::store::order_log::{Filter, Page};
 use crate::tally::catalog::Catalog;
 use crate::tally::rfc3339;
-
-/// The most lines in a page of the log, and the default: 1,000, about 120 KB.
-const MAX_LINES: usize = 1_000;
 
 /// The page of the log that a request asks for.
 #[derive(Debug, Clone)]
@@ -36,8 +34,7 @@ impl LogQuery {
     /// # Errors
     /// 400 for a malformed one, 404 for an unknown product or category.
     pub(super) fn parse(request: Request<'_>, catalog: &Catalog) -> Result<Self, Problem> {
-        let after = number(request, "after", 0)?;
-        let limit = (number(request, "limit", MAX_LINES as u64)?.min(MAX_LINES as u64)) as usize;
+        let (after, limit) = page(request, "/log")?;
         let mut kept = String::new();
         let mut keep = |name: &str, value: &str| kept.extend(["&", name, "=", value]);
         if limit < MAX_LINES {
@@ -84,16 +81,6 @@ impl LogQuery {
             None => answer,
         })
     }
-}
-
-fn number(request: Request<'_>, name: &str, default: u64) -> Result<u64, Problem> {
-    let Some(text) = request.parameter(name) else { return Ok(default) };
-    let least = u64::from(name == "limit");
-    let number = text.parse::<u64>().ok().filter(|number| *number >= least && i64::try_from(*number).is_ok());
-    number.ok_or_else(|| {
-        let least = if least == 0 { "" } else { " from 1 on" };
-        Problem::new(400, format!("{name} must be a whole number{least}, as in /log?after=0&limit=1000"))
-    })
 }
 
 /// A time in milliseconds since 1970 (UTC). No order is older.

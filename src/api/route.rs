@@ -19,6 +19,9 @@ pub(super) enum Route {
     Ready,
     Categories,
     Log,
+    Periods,
+    /// `/periods/{number}`; `None` for the current one.
+    Period(Option<u64>),
     Feed(Feed),
     /// `/rates/{category}` and `/rates`.
     Rates(Feed),
@@ -41,9 +44,10 @@ impl Route {
             | Self::Categories
             | Self::Log
             | Self::Rates(_)
+            | Self::Period(_)
             | Self::Feed(Feed::Category(_)) => "GET, HEAD, OPTIONS",
             Self::Product(_) => "POST, OPTIONS",
-            Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
+            Self::Periods | Self::Feed(Feed::All) => "GET, HEAD, POST, OPTIONS",
             Self::Category(_) => "GET, HEAD, POST, PUT, OPTIONS",
             Self::NewCategory(_) => "PUT, OPTIONS",
             Self::CategoryProduct(_) => "PATCH, OPTIONS",
@@ -56,6 +60,7 @@ impl Route {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
             Self::Log => &["after", "limit", "since", "until", "id", "category"],
+            Self::Periods if request.head().method != Method::Post => &["after", "limit"],
             Self::Feed(_) if request.head().method != Method::Post => feed_options::PARAMETERS,
             Self::Categories | Self::Category(_) if matches!(request.head().method, Method::Get | Method::Head) => {
                 &["hidden"]
@@ -97,10 +102,14 @@ impl Route {
             "/orders" => return Ok(Self::Feed(Feed::All)),
             "/categories" => return Ok(Self::Categories),
             "/log" => return Ok(Self::Log),
+            "/periods" => return Ok(Self::Periods),
             "/healthz" => return Ok(Self::Health),
             "/readyz" => return Ok(Self::Ready),
             _ if is_file(path) => return Ok(Self::File),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("/periods/") {
+            return period(name).map(Self::Period);
         }
         match path.strip_prefix('/') {
             Some(name) if !name.contains('/') => match find_category(&catalog(), name) {
@@ -162,6 +171,17 @@ pub(super) fn is_file(path: &str) -> bool {
 /// Whether the path is of a health check, which reveals nothing else.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(without_slash(path), "/healthz" | "/readyz")
+}
+
+/// The number of a period, as it is written in lists; `None` for `current`.
+fn period(name: &str) -> Result<Option<u64>, Problem> {
+    if name == "current" {
+        return Ok(None);
+    }
+    let number = name.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok() && number.to_string() == name);
+    number
+        .map(Some)
+        .ok_or_else(|| Problem::new(404, format!("there is no period {}; GET /periods lists them", quoted_name(name))))
 }
 
 pub(super) fn no_category(name: &str) -> Problem {

@@ -23,8 +23,12 @@ use crate::tally::order::Key;
 pub(super) use super::headers::NDJSON;
 
 use super::feed_options::feed_options;
-use super::headers::{EVENTS, JSON, MERGE_PATCH, asks_for_events, expect_body, idempotency_key, resume_position};
+use super::headers::{
+    EVENTS, JSON, MERGE_PATCH, ReportFormat, asks_for_events, expect_body, idempotency_key, report_format,
+    resume_position,
+};
 use super::order_log::LogQuery;
+use super::page::page;
 use super::route::Route;
 use super::{authorization, cors, web_app};
 
@@ -92,6 +96,17 @@ pub enum Action {
     Log(Box<LogQuery>),
     /// The rates of these products.
     Rates(Feed),
+    /// A page of the list of periods.
+    Periods {
+        /// It begins after the period with this number.
+        after: u64,
+        /// The most periods.
+        limit: usize,
+    },
+    /// The report of a period; `None` for the current one.
+    Report(Option<u64>, ReportFormat),
+    /// The end of the current period, which answers its report.
+    ClosePeriod(ReportFormat),
 }
 
 /// The methods that routes answer.
@@ -144,6 +159,12 @@ impl Routes {
                 Ok(Decision::Act(Action::Log(Box::new(LogQuery::parse(request, &catalog)?))))
             }
             (Method::Get | Method::Head, Route::Rates(feed)) => Ok(Decision::Act(Action::Rates(feed))),
+            (Method::Get | Method::Head, Route::Periods) => {
+                page(request, "/periods").map(|(after, limit)| Decision::Act(Action::Periods { after, limit }))
+            }
+            (Method::Get | Method::Head, Route::Period(number)) => {
+                Ok(Decision::Act(Action::Report(number, report_format(request))))
+            }
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Route::Category(index)) => {
                 Ok(Decision::Answer(self.products(index, asks_for_hidden(request)?)))
@@ -155,6 +176,9 @@ impl Routes {
             (Method::Post, Route::Feed(Feed::All)) => {
                 let is_ndjson = expect_body(request, &[JSON, NDJSON, "application/jsonl"])? != JSON;
                 Ok(Decision::Act(Action::Batch { is_ndjson, key: idempotency_key(request)? }))
+            }
+            (Method::Post, Route::Periods) => {
+                expect_body(request, &[JSON]).map(|_| Decision::Act(Action::ClosePeriod(report_format(request))))
             }
             (Method::Post, Route::Category(index)) => {
                 expect_body(request, &[JSON]).map(|_| Decision::Act(Action::AddProduct(index)))
@@ -174,6 +198,7 @@ impl Routes {
                 let allow = route.allow();
                 let hint = match route {
                     Route::Product(_) => "; GET /orders/{category} returns the totals",
+                    Route::Period(_) => "; POST /periods closes the current period",
                     _ => "",
                 };
                 Err(Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow))

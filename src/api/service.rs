@@ -57,6 +57,9 @@ impl Service for OrderService {
             Action::PutCategory(name) => self.put_category(&name, call.body),
             Action::Log(query) => query.answer(&self.history),
             Action::Rates(feed) => Ok(self.rates.answer(feed)),
+            Action::Periods { after, limit } => self.list_periods(after, limit),
+            Action::Report(number, format) => self.period_report(number, format),
+            Action::ClosePeriod(format) => self.close_period(call.body, format),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
     }
@@ -193,11 +196,11 @@ thread_local! {
 }
 
 /// The problem that tells a client of a rejection.
-fn rejected(rejection: &Rejection) -> Problem {
+pub(super) fn rejected(rejection: &Rejection) -> Problem {
     let (status, is_temporary) = match rejection {
         Rejection::Stopping => return Problem::stopping(),
         Rejection::InBatch(_, rejection) => return rejected(rejection),
-        Rejection::IdInUse(_) | Rejection::CategoryExists(_) => (409, false),
+        Rejection::IdInUse(_) | Rejection::CategoryExists(_) | Rejection::NotCurrentPeriod { .. } => (409, false),
         Rejection::Hidden => (410, false),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),

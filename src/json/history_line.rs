@@ -23,9 +23,11 @@ pub fn history_line(change: &Change, catalog: &Catalog) -> Option<String> {
         Change::ChangedProduct { before, after, .. } => {
             line(&subject(after, catalog), Some(&members(before)), &members(after))
         }
-        Change::FirstLine { .. } | Change::Order { .. } | Change::BatchKey { .. } | Change::History { .. } => {
-            return None;
-        }
+        Change::FirstLine { .. }
+        | Change::Order { .. }
+        | Change::BatchKey { .. }
+        | Change::History { .. }
+        | Change::Period(_) => return None,
     })
 }
 

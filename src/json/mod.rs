@@ -1,13 +1,15 @@
-//! JSON from and to the types of the lower layers, WebSocket frames and server-sent events. The only user of
+//! JSON from and to the types of the lower layers, WebSocket frames, server-sent events and CSV. The only user of
 //! `serde_json`; knows neither sockets nor HTTP.
 
 mod batch;
 mod catalog;
 mod catalog_file;
 mod command;
+mod csv;
 mod history_line;
 mod log_line;
 mod object;
+mod periods;
 mod rates;
 mod totals;
 
@@ -22,9 +24,11 @@ pub use catalog::{
 };
 pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
+pub use csv::field as csv_field;
 pub use history_line::history_line;
 pub use log_line::push_log_line;
 use object::Object;
+pub use periods::{parse_period, periods_array, report_csv, report_object};
 pub use rates::rates_object;
 pub use totals::{
     CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, STATUS_LIVE, catalog_notice,

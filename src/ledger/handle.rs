@@ -1,6 +1,6 @@
 //! Handle to the ledger thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
@@ -12,6 +12,7 @@ use super::reply::{Outcome, Reply};
 use crate::store::StoreError;
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
+use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
 
 /// How long a requester waits for the ledger while the store hangs: 30 s, the usual timeout of HTTP clients. The
 /// outcome is unknown then.
@@ -46,6 +47,12 @@ pub(super) enum Job {
         change: CatalogChange,
         reply: Reply,
     },
+    ClosePeriod {
+        number: u64,
+        /// Gets the report before `reply` gets its outcome.
+        report: Sender<Report>,
+        reply: Reply,
+    },
     /// A second has passed.
     Tick,
     /// Disconnected once the store has been inspected.
@@ -57,7 +64,10 @@ pub(super) enum Job {
 impl Job {
     fn reject(self, rejection: Rejection) {
         match self {
-            Self::Order { reply, .. } | Self::Batch { reply, .. } | Self::Catalog { reply, .. } => {
+            Self::Order { reply, .. }
+            | Self::Batch { reply, .. }
+            | Self::Catalog { reply, .. }
+            | Self::ClosePeriod { reply, .. } => {
                 reply.send(Err(rejection));
             }
             Self::Tick | Self::Inspect(_) | Self::Stop(_) => {}
@@ -70,6 +80,7 @@ impl Job {
 pub struct LedgerHandle {
     pub(super) jobs: Sender<Job>,
     pub(super) health: Arc<Health>,
+    pub(super) period: SharedPeriod,
 }
 
 impl LedgerHandle {
@@ -100,6 +111,23 @@ impl LedgerHandle {
     /// [`Rejection`] when nothing was changed.
     pub fn change_catalog(&self, change: CatalogChange) -> Outcome {
         self.ask(|reply| Job::Catalog { change, reply })
+    }
+
+    /// Closes this period, if it is the current one, opens the next, and waits until that is on disk. Returns the report
+    /// of the closed one.
+    ///
+    /// # Errors
+    /// [`Rejection`] when it was not closed.
+    pub fn close_period(&self, number: u64) -> Result<Report, Rejection> {
+        let (report_sender, report) = bounded(1);
+        self.ask(|reply| Job::ClosePeriod { number, report: report_sender, reply })?;
+        report.try_recv().map_err(|_| Rejection::Unknown)
+    }
+
+    /// The current period. An order that is published after this call may belong to a later one.
+    #[must_use]
+    pub fn current_period(&self) -> Arc<CurrentPeriod> {
+        self.period.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Answers everything that waits, publishes it, and closes the store; waits for that until `deadline`. Later

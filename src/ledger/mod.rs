@@ -13,7 +13,7 @@ mod reply;
 mod tests;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::log::Throttle;
 use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::SharedCatalog;
 use crate::tally::order::{Key, Publication, Total};
+use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
 
 pub use catalog_changes::CatalogChange;
 pub use handle::{LEDGER_DEADLINE, LedgerHandle, Order};
@@ -55,6 +56,8 @@ struct Ledger<S> {
     /// Whether each product is hidden: a copy of what the catalogue says, which needs no lock.
     hidden: Vec<bool>,
     last_seq: u64,
+    /// Replaced by this thread only.
+    period: SharedPeriod,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
     rates: Arc<Rates>,
@@ -74,6 +77,16 @@ struct Ledger<S> {
     keys_throttle: Throttle,
 }
 
+/// What the store held when it was opened.
+pub struct Start {
+    /// The total of each product.
+    pub totals: Vec<Total>,
+    /// The current period.
+    pub period: CurrentPeriod,
+    /// The sequence number of the last order.
+    pub last_seq: u64,
+}
+
 /// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`],
 /// and ends when the last handle is dropped.
 ///
@@ -81,15 +94,16 @@ struct Ledger<S> {
 /// When the system refuses another thread.
 pub fn start(
     store: impl Store + 'static,
-    totals: Vec<Total>,
-    last_seq: u64,
+    start: Start,
     catalog: SharedCatalog,
     fanout: FanoutHandle,
     rates: Arc<Rates>,
 ) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
     let (sender, jobs) = bounded(QUEUE);
     let health = Arc::<Health>::default();
-    let handle = LedgerHandle { jobs: sender, health: health.clone() };
+    let Start { totals, period, last_seq } = start;
+    let period = Arc::new(RwLock::new(Arc::new(period)));
+    let handle = LedgerHandle { jobs: sender, health: health.clone(), period: period.clone() };
     let hidden = {
         let catalog = catalog.read().unwrap_or_else(PoisonError::into_inner);
         catalog.products().iter().map(|product| product.is_hidden).collect()
@@ -99,6 +113,7 @@ pub fn start(
         totals,
         hidden,
         last_seq,
+        period,
         catalog,
         fanout,
         rates,
@@ -162,6 +177,12 @@ impl<S: Store> Ledger<S> {
                         // It ends the current commit, so that it comes after all orders before it.
                         self.commit();
                         reply.send(self.change_catalog(change));
+                    }
+                    Job::ClosePeriod { number, report, reply } => {
+                        // After the orders that were counted before it.
+                        self.commit();
+                        // A requester that has given up takes no report.
+                        reply.send(self.close_period(number).map(|closed| drop(report.send(closed))));
                     }
                     Job::Order { order, reply } => {
                         let counted = self.count(order);
@@ -348,6 +369,24 @@ impl<S: Store> Ledger<S> {
             self.undo(0);
         }
         self.pending.answer(&outcome);
+    }
+
+    /// Closes the current period and opens the next, in a commit of its own. Returns the report of the closed one.
+    fn close_period(&mut self, number: u64) -> Result<Report, Rejection> {
+        let current = self.period.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let next = current.period.next(now_ms(), self.last_seq);
+        if number != current.period.number {
+            // A repeat, which takes this for a confirmation, gets it only while the file is where the next start looks.
+            self.inspect()?;
+            return Err(Rejection::NotCurrentPeriod { number, current: current.period.number });
+        }
+        self.write(&[Change::Period(next)])?;
+        let opened = Arc::new(CurrentPeriod { period: next, openings: self.totals.clone() });
+        // Replaced before anything later is published, so that totals with orders of the next period are never taken
+        // for those of the closed one.
+        *self.period.write().unwrap_or_else(PoisonError::into_inner) = opened.clone();
+        self.fanout.publish_period(opened.openings.as_slice().into(), next.opened_after);
+        Ok(Report { closed_ms: Some(next.opened_ms), ..current.report(&self.totals) })
     }
 
     fn write(&mut self, changes: &[Change]) -> Outcome {

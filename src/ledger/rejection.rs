@@ -20,6 +20,13 @@ pub enum Rejection {
     CategoryExists(String),
     /// The product is hidden, and takes no new order until it is shown again.
     Hidden,
+    /// Not this period is the current one, but another: close that one, if it is the one that is meant.
+    NotCurrentPeriod {
+        /// The number that was sent.
+        number: u64,
+        /// The number of the current period.
+        current: u64,
+    },
     /// The key was used for another order: use a new one.
     KeyReused,
     /// As many keys are stored as may be: order without a key, or try again when older keys have expired.
@@ -53,6 +60,12 @@ impl fmt::Display for Rejection {
             }
             Self::CategoryExists(name) => write!(f, "there is a category {name:?} already"),
             Self::Hidden => write!(f, "the product is hidden and takes no orders; nothing was counted"),
+            Self::NotCurrentPeriod { number, current } if number < current => {
+                write!(f, "period {number} is closed already; period {current} is the current one")
+            }
+            Self::NotCurrentPeriod { number, current } => {
+                write!(f, "there is no period {number} yet; period {current} is the current one")
+            }
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),

@@ -96,8 +96,10 @@ impl Bench {
         let runs = RunList::default();
         let first = Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, runs: &runs };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
+        let period = CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() };
+        let first = super::Start { totals, period, last_seq: 0 };
         let rates = Rates::new(vec![None], 0);
-        let handle = start(ScriptedStore(script.clone()), totals, 0, catalog, fanout, rates.clone()).unwrap().0;
+        let handle = start(ScriptedStore(script.clone()), first, catalog, fanout, rates.clone()).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
         Self { script, begun, ends, handle, rates }
     }
@@ -238,4 +240,45 @@ fn an_order_is_in_the_rates_when_it_is_answered_and_only_if_it_was_committed() {
         bench.commit_ends(end);
         assert_eq!((received(&outcome), counted()), (answer, expected));
     }
+}
+
+#[test]
+fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fails_changes_nothing() {
+    let bench = Bench::new(None, 0);
+    let close = |number| {
+        let (reply, outcome) = Reply::channel();
+        let (report_sender, report) = bounded(1);
+        let job = Job::ClosePeriod { number, report: report_sender, reply };
+        bench.handle.jobs.send(job).expect("the ledger runs");
+        (outcome, report)
+    };
+    let first = bench.submit(order(2, None));
+    assert_eq!(bench.commit_begins(), 1);
+    // These wait until the first commit has ended.
+    let second = bench.submit(order(3, None));
+    let closes = [close(1), close(1)];
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&first), Ok(()));
+    assert_eq!(bench.commit_begins(), 1);
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&second), Ok(()));
+    // The disk fails: the period is still the first.
+    assert_eq!(bench.commit_begins(), 1);
+    bench.commit_ends(Err(StoreError::Unknown("".into())));
+    assert_eq!((received(&closes[0].0), closes[0].1.try_recv().is_err()), (Err(Rejection::Unknown), true));
+    assert_eq!(bench.handle.current_period().period.number, 1);
+    assert_eq!(bench.commit_begins(), 1);
+    assert!(closes[1].0.is_empty(), "answered before it is on disk");
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&closes[1].0), Ok(()));
+    let report = closes[1].1.try_recv().expect("it comes before the outcome");
+    assert_eq!((report.period.number, report.amounts), (1, vec![(ProductIndex(0), 5)]));
+    let opened = bench.handle.current_period();
+    assert_eq!(
+        (opened.period.number, opened.period.opened_after, report.closed_ms),
+        (2, 2, Some(opened.period.opened_ms))
+    );
+    // A repeat needs no commit.
+    let repeat = close(1).0;
+    assert_eq!(received(&repeat), Err(Rejection::NotCurrentPeriod { number: 1, current: 2 }));
 }

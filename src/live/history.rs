@@ -1,4 +1,4 @@
-//! The history thread: reads the order log page by page, so that no connection's thread needs the stack of a database
+//! The history thread: reads the order log page by page, and reports of closed periods, so that no connection's thread needs the stack of a database
 //! call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither formats nor connections.
 
 #[cfg(test)]
@@ -16,8 +16,10 @@ use crate::live::rates::{Rates, Reading};
 use crate::live::subscriber::Subscriber;
 use crate::log::Throttle;
 use crate::store::order_log::{Filter, LogReader, Page};
+use crate::store::periods::ClosedPeriod;
 use crate::store::{StoreError, now_ms};
 use crate::tally::order::Publication;
+use crate::tally::period::Report;
 
 /// Orders in one page for a subscriber: 256, some 20 KB on the wire. Pages for others come in between.
 pub const REPLAY_PAGE: usize = 256;
@@ -52,6 +54,10 @@ pub enum Orders {
     Unreadable,
 }
 
+/// The data file cannot be read now.
+#[derive(Debug)]
+pub struct Unreadable;
+
 /// What the history thread needs of the fan-out thread.
 pub trait PageSink: Send + 'static {
     /// Takes a page that [`History::replay`] asked for.
@@ -65,6 +71,8 @@ enum Query {
     Replay(Arc<Subscriber>, u64),
     Log { after: u64, limit: usize, filter: Filter, reply: Sender<Page> },
     Rates(Reading, History),
+    ClosedPeriods { after: u64, before: u64, limit: usize, reply: Sender<Vec<ClosedPeriod>> },
+    Report { number: u64, reply: Sender<Option<Report>> },
     Close(Sender<()>),
 }
 
@@ -123,6 +131,27 @@ impl History {
         }
     }
 
+    /// The closed periods with numbers between `after` and `before`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn closed_periods(&self, after: u64, before: u64, limit: usize) -> Result<Vec<ClosedPeriod>, Unreadable> {
+        let (reply, periods) = bounded(1);
+        let query = Query::ClosedPeriods { after, before, limit, reply };
+        self.queries.send(query).map_err(|_| Unreadable)?;
+        periods.recv_timeout(PAGE_DEADLINE).map_err(|_| Unreadable)
+    }
+
+    /// The report of a closed period; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn report(&self, number: u64) -> Result<Option<Report>, Unreadable> {
+        let (reply, report) = bounded(1);
+        self.queries.send(Query::Report { number, reply }).map_err(|_| Unreadable)?;
+        report.recv_timeout(PAGE_DEADLINE).map_err(|_| Unreadable)
+    }
+
     /// Ends the thread and closes the data file: an open reader would keep SQLite from removing its log when the store
     /// closes. Later queries are not answered.
     pub fn close(&self, deadline: Instant) {
@@ -172,6 +201,16 @@ impl Queries {
                                 page.next = None;
                             }
                             let _ = reply.send(page);
+                        }
+                    }
+                    Query::ClosedPeriods { after, before, limit, reply } => {
+                        if let Ok(periods) = log.read(|reader| reader.closed_periods(after, before, limit)) {
+                            let _ = reply.send(periods);
+                        }
+                    }
+                    Query::Report { number, reply } => {
+                        if let Ok(report) = log.read(|reader| reader.report(number)) {
+                            let _ = reply.send(report);
                         }
                     }
                     Query::Rates(mut reading, history) => {

@@ -37,6 +37,7 @@ use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, seed};
 use crate::tally::catalog::{Category, RESERVED_NAMES};
+use crate::tally::period::CurrentPeriod;
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -160,8 +161,12 @@ impl Server {
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
         let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
-        let (ledger, ledger_thread) =
-            ledger::start(store, stored.totals, stored.last_seq, catalog.clone(), fanout.clone(), rates.clone())?;
+        let start = ledger::Start {
+            totals: stored.totals,
+            period: CurrentPeriod { period: stored.period, openings: stored.openings },
+            last_seq: stored.last_seq,
+        };
+        let (ledger, ledger_thread) = ledger::start(store, start, catalog.clone(), fanout.clone(), rates.clone())?;
         let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let routes = Routes {
             catalog: catalog.clone(),

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod open;
 mod open_files;
 pub mod order_log;
+pub mod periods;
 pub mod retention;
 pub(crate) mod schema;
 pub mod seed;
@@ -78,6 +79,8 @@ pub enum Change {
         /// The client's key.
         key: Option<Key>,
     },
+    /// The current period is closed, its report is stored, and this one follows it. In a commit of its own.
+    Period(Period),
     /// The key of several orders in one request.
     BatchKey {
         /// The client's key.

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
 
+use super::periods::{self, ClosedPeriod};
 use super::{StoreError, open};
 use crate::tally::catalog::{CategoryIndex, ProductIndex};
 use crate::tally::order::{Publication, Total};
+use crate::tally::period::Report;
 
 /// One entry of the order log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,22 @@ impl LogReader {
             _ => None,
         };
         Ok(Page { entries, next })
+    }
+
+    /// See [`periods::closed`].
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn closed_periods(&self, after: u64, before: u64, limit: usize) -> rusqlite::Result<Vec<ClosedPeriod>> {
+        periods::closed(&self.connection, after, before, limit)
+    }
+
+    /// See [`periods::report`].
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn report(&self, number: u64) -> rusqlite::Result<Option<Report>> {
+        periods::report(&self.connection, number)
     }
 
     /// The amounts of the orders up to the one with number `through`, newest first, at most `limit`: number, product,

@@ -100,7 +100,8 @@ impl BatchSize {
                 | Change::Product(..)
                 | Change::ChangedProduct { .. }
                 | Change::Title { .. }
-                | Change::History { .. } => {}
+                | Change::History { .. }
+                | Change::Period(_) => {}
             }
         }
         size

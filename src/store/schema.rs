@@ -258,22 +258,33 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
         }
     }
     stored.last_seq = last_seq(connection)?;
-    stored.period = current_period(connection, is_old)?;
+    let Some(period) = current_period(connection, is_old)? else {
+        return Ok(Err("the list of periods is empty".into()));
+    };
+    stored.period = period;
     // A file of an older schema, which only the tools read, has no list of runs.
     stored.runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(Ok(stored))
 }
 
-fn current_period(connection: &Connection, is_old: bool) -> rusqlite::Result<Period> {
+/// Whether the file's schema has periods.
+pub fn has_periods(connection: &Connection) -> bool {
+    connection.prepare("SELECT number FROM periods").is_ok()
+}
+
+/// `None` if the list is empty, which it never is in a sound file.
+fn current_period(connection: &Connection, is_old: bool) -> rusqlite::Result<Option<Period>> {
     let sql = if is_old {
         first_period!()
     } else {
         "SELECT number, opened_ms, opened_after FROM periods ORDER BY number DESC LIMIT 1"
     };
-    connection.query_row(sql, [], |row| {
-        let column = |index| row.get::<_, i64>(index).map(|number| number.max(0).cast_unsigned());
-        Ok(Period { number: column(0)?, opened_ms: column(1)?, opened_after: column(2)? })
-    })
+    connection
+        .query_row(sql, [], |row| {
+            let column = |index| row.get::<_, i64>(index).map(|number| number.max(0).cast_unsigned());
+            Ok(Period { number: column(0)?, opened_ms: column(1)?, opened_after: column(2)? })
+        })
+        .optional()
 }
 
 /// The number of the last order, 0 before the first.

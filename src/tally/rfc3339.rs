@@ -201,10 +201,20 @@ mod tests {
 
     #[test]
     fn a_time_is_written_as_it_is_read() {
-        assert_eq!(format(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(format(951_825_600_007), "2000-02-29T12:00:00.007Z");
-        assert_eq!(format(LAST_MS), "9999-12-31T23:59:59.999Z");
-        assert_eq!(format(u64::MAX), format(LAST_MS));
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (68_169_599_999, "1972-02-28T23:59:59.999Z"),
+            (68_169_600_000, "1972-02-29T00:00:00.000Z"),
+            (951_825_600_007, "2000-02-29T12:00:00.007Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_767_225_599_007, "2025-12-31T23:59:59.007Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (LAST_MS, "9999-12-31T23:59:59.999Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(format(ms), text);
+        }
         // Steps of a prime number of milliseconds, some 31 years each.
         for ms in (0..=LAST_MS).step_by(999_999_999_989) {
             assert_eq!(parse(&format(ms)), Some(ms.cast_signed()), "{ms}");

@@ -1,6 +1,8 @@
 //! `ordercast check`: whether a data file is sound, and how much is readable of one that is not. Owns the rules between
 //! the order log and the totals; the catalogue's rules are checked where it is read.
 
+mod periods;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -134,6 +136,10 @@ fn examine_tables(
         Err(error) if open::is_damage(&error) => findings.wrong(format!("the order log: {error}")),
         result => result?,
     }
+    match examine_periods(&transaction, findings) {
+        Err(error) if open::is_damage(&error) => findings.wrong(format!("the periods: {error}")),
+        result => result?,
+    }
     Ok(Ok(()))
 }
 
@@ -192,6 +198,18 @@ fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Re
             )),
             Some(_) => {}
         }
+    }
+    findings.stored = Some(stored);
+    Ok(())
+}
+
+/// Checks the periods, if the file's schema has them and its catalogue can be read.
+fn examine_periods(connection: &Connection, findings: &mut Findings) -> rusqlite::Result<()> {
+    let Some(stored) = findings.stored.take() else { return Ok(()) };
+    if schema::has_periods(connection) {
+        let repaired = schema::repaired_up_to(connection)?.cast_signed();
+        let count = periods::examine(connection, &stored, repaired, &mut |what| findings.wrong(what))?;
+        findings.facts.push(counted(count, "period"));
     }
     findings.stored = Some(stored);
     Ok(())

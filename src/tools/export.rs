@@ -1,6 +1,5 @@
 //! `ordercast export`: the order log on standard output, as CSV or as the lines of `GET /log`.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 
@@ -80,30 +79,7 @@ fn unreadable(after: u64, error: StoreError) -> ToolError {
 /// Keys are written as they are, also those that a spreadsheet would interpret as a formula: an apostrophe before them
 /// would change them for every program that compares keys. In a spreadsheet, import the column as text.
 fn push_csv_line(lines: &mut String, Entry { seq, time, id, amount, total, key }: &Entry) {
-    let (id, key) = (csv_field(id), csv_field(key.as_deref().unwrap_or_default()));
+    let (id, key) = (json::csv_field(id), json::csv_field(key.as_deref().unwrap_or_default()));
     // Writing to a string does not fail.
     let _ = write!(lines, "{seq},{time},{id},{amount},{total},{key}\r\n");
-}
-
-/// RFC 4180, section 2.
-fn csv_field(text: &str) -> Cow<'_, str> {
-    if text.contains(['"', ',', '\r', '\n']) {
-        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_is_quoted_where_it_must_be() {
-        for (text, written) in
-            [("A1", "A1"), ("", ""), ("a,b", "\"a,b\""), ("say \"x\"", "\"say \"\"x\"\"\""), ("=1", "=1")]
-        {
-            assert_eq!(csv_field(text), written);
-        }
-    }
 }

@@ -17,6 +17,7 @@ mod order_log;
 mod orders;
 mod origins;
 mod parameters;
+mod periods;
 mod products;
 mod rates;
 mod static_files;

@@ -16,6 +16,8 @@ mod displaced;
 mod full_disk;
 mod log_size;
 mod no_room;
+#[cfg(target_os = "linux")]
+mod periods;
 mod persistence;
 #[cfg(target_os = "linux")]
 mod power_loss;

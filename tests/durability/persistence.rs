@@ -130,7 +130,7 @@ fn a_catalogue_adds_what_is_new_and_never_resets_a_total() {
 #[test]
 fn a_category_cannot_have_the_name_of_a_route() {
     let folder = TempDir::new();
-    for name in ["orders", "log", "healthz", "readyz", "metrics", "categories", "rates"] {
+    for name in ["orders", "log", "healthz", "readyz", "metrics", "categories", "rates", "periods"] {
         folder.write("catalog.json", catalogue(name, "X", &[("X1", 0)]));
         let run = ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--catalog", "catalog.json"], &[]);
         assert_eq!(run.code, Some(1), "{run:?}");

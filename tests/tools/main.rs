@@ -8,5 +8,6 @@ mod common;
 mod backup;
 mod export;
 mod odd_files;
+mod periods;
 mod repair;
 mod schema;

@@ -28,6 +28,7 @@ pub(super) enum Event {
     CatchUp(Arc<Subscriber>),
     Totals(Feed, Counts, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
+    AllTotals(Sender<Vec<Total>>),
     Finish,
     Stop,
 }
@@ -80,7 +81,6 @@ impl FanoutHandle {
     }
 
     /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the ledger calls it"))]
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
         self.add(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
     }
@@ -143,6 +143,13 @@ impl FanoutHandle {
         totals.recv().ok()
     }
 
+    /// The current total of every product, hidden ones too, by its index; as exact as [`Self::totals`].
+    #[must_use]
+    pub fn all_totals(&self) -> Option<Vec<Total>> {
+        let (sender, totals) = bounded(1);
+        self.events.send(Event::AllTotals(sender)).ok()?;
+        totals.recv().ok()
+    }
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
         let _ = self.events.send(Event::Finish);

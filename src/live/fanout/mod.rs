@@ -229,6 +229,9 @@ impl Fanout {
                 let totals = products.map(|(index, product)| (ProductIndex(index as u32), product.total));
                 let _ = sender.send(totals.collect());
             }
+            Event::AllTotals(sender) => {
+                let _ = sender.send(self.products.iter().map(|product| product.total).collect());
+            }
             Event::Finish => self.finish_all(),
         }
     }

@@ -2,8 +2,8 @@
 
 use rusqlite::{Transaction, params};
 
-use crate::store::Change;
 use crate::store::retention::MAX_HISTORY;
+use crate::store::{Change, periods};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Key, Total};
 
@@ -75,6 +75,20 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
                     keep_key(key, product.0 + 1, amount.get())?;
                 }
             }
+            // Not cached: a close is rare, and would push out the statements of orders.
+            Change::Period(period) => {
+                let number = period.number.cast_signed();
+                transaction.execute(
+                    "INSERT INTO period_sums (period, product, amount)
+                     SELECT ?1, row, total - opening FROM products WHERE total <> opening ORDER BY row",
+                    [number - 1],
+                )?;
+                transaction.execute("UPDATE products SET opening = total WHERE opening <> total", [])?;
+                transaction.execute(
+                    "INSERT INTO periods VALUES (?1, ?2, ?3)",
+                    [number, period.opened_ms.cast_signed(), period.opened_after.cast_signed()],
+                )?;
+            }
             Change::BatchKey { key, digest } => {
                 keep_key(key, 0, *digest)?;
             }
@@ -141,6 +155,17 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                 if let Some(key) = key {
                     forget_key(key)?;
                 }
+            }
+            Change::Period(period) => {
+                let first = periods::first_sum(transaction, period.number - 1)?;
+                transaction.execute(
+                    "UPDATE products SET opening = opening - sums.amount
+                     FROM (SELECT product, amount FROM period_sums WHERE n >= ?1) AS sums
+                     WHERE sums.product = products.row",
+                    [first],
+                )?;
+                transaction.execute("DELETE FROM period_sums WHERE n >= ?1", [first])?;
+                transaction.execute("DELETE FROM periods WHERE number = ?1", [period.number.cast_signed()])?;
             }
             Change::BatchKey { key, .. } => {
                 forget_key(key)?;

@@ -1,5 +1,7 @@
 //! The store on real files: what is there after opening again, and what is rejected.
 
+mod periods;
+
 use std::time::Duration;
 
 use rusqlite::Connection;

@@ -4,6 +4,7 @@
 mod indexes;
 mod page;
 mod pages;
+mod periods;
 mod rebuild;
 mod report;
 mod salvage;
@@ -81,9 +82,10 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
     let mut connection = open::connect(partial, flags).map_err(describe)?;
     schema::migrate(&mut connection).map_err(describe)?;
     // An unfinished file is deleted, so it needs no journal, and no sync but one at the end. Orders are written before
-    // the products that they refer to.
+    // the products that they refer to. The period that the schema begins with is in the way of those that are read.
     let pragmas = format!(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -{CACHE_KIB};
+         DELETE FROM periods;
          CREATE TEMP TABLE saved_keys (key TEXT PRIMARY KEY, n, at_ms, product, amount) WITHOUT ROWID;"
     );
     connection.execute_batch(&pragmas).map_err(describe)?;
@@ -95,12 +97,10 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
     }
     let last_totals = last_totals(&transaction).map_err(describe)?;
     let rebuilt = Rebuilt::new(&readable, &last_totals).map_err(|error| ToolError::failed(error.to_string()))?;
-    if !readable.has_periods {
-        replace_periods(&transaction).map_err(describe)?;
-    }
+    let last_seq = schema::last_seq(&transaction).map_err(describe)?;
+    let periods = periods::complete(&transaction, last_seq.cast_signed()).map_err(describe)?;
     rebuilt.write(&transaction).map_err(describe)?;
     let keys = write_keys(&transaction, rebuilt.totals.len()).map_err(describe)?;
-    let last_seq = schema::last_seq(&transaction).map_err(describe)?;
     schema::mark_as_repaired(&transaction, last_seq).map_err(describe)?;
     transaction.commit().map_err(describe)?;
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(describe)?;
@@ -109,7 +109,7 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
         return Err(ToolError::failed(format!("{} could not be written correctly: {found}", partial.display())));
     }
     connection.close().map_err(|(_, error)| describe(error))?;
-    Ok(report::report(&readable, &rebuilt, &last_totals, keys))
+    Ok(report::report(&readable, &rebuilt, &last_totals, keys, &periods))
 }
 
 fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
@@ -136,19 +136,6 @@ fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
             .execute(params![n, at_ms, line])?,
     };
     Ok(())
-}
-
-/// Writes a list of periods in place of one that is lost, or that an older file does not have. The current one begins with
-/// the readable log, or behind the last report; when the others began is lost.
-fn replace_periods(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "DELETE FROM periods;
-         INSERT INTO periods SELECT DISTINCT period, 0, 0 FROM period_sums;
-         INSERT INTO periods SELECT
-             coalesce((SELECT max(period) FROM period_sums), 0) + 1,
-             coalesce((SELECT at_ms FROM orders ORDER BY seq LIMIT 1), CAST(1000 * unixepoch('subsec') AS INTEGER)),
-             coalesce((SELECT min(seq) - 1 FROM orders), 0);",
-    )
 }
 
 /// Writes the keys in the order of their use, and returns their number. A lost key of a single order is taken from the

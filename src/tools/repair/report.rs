@@ -1,6 +1,7 @@
 //! The report of a repair: what was read, lost, replaced and saved.
 
 use super::super::counted;
+use super::periods::SavedPeriods;
 use super::rebuild::{LastTotals, Rebuilt};
 use super::salvage::Readable;
 
@@ -8,7 +9,13 @@ use super::salvage::Readable;
 const MAX_LINES: usize = 50;
 
 /// The report of a repair that has saved `keys` keys.
-pub fn report(readable: &Readable, rebuilt: &Rebuilt, last_totals: &LastTotals, keys: u64) -> String {
+pub fn report(
+    readable: &Readable,
+    rebuilt: &Rebuilt,
+    last_totals: &LastTotals,
+    keys: u64,
+    periods: &SavedPeriods,
+) -> String {
     let mut lines = vec![format!("read: {}", readable.summary())];
     let is_damaged = readable.damaged_pages > 0 || readable.damaged_rows > 0;
     if is_damaged {
@@ -37,6 +44,14 @@ pub fn report(readable: &Readable, rebuilt: &Rebuilt, last_totals: &LastTotals, 
             Some(format!("lost: the last orders of {id}, after order {seq}; its total of {total} includes them"))
         }),
     );
+    if periods.lost_lines > 0 {
+        let lost = counted(periods.lost_lines, "line");
+        lines.push(format!("lost: {lost} of the reports of periods, each the amount of a product"));
+    }
+    if periods.replaced > 0 {
+        let replaced = counted(periods.replaced, "period");
+        lines.push(format!("lost: when {replaced} began; each is written as begun with the one before it, or in 1970"));
+    }
     let products = counted(rebuilt.totals.len() as u64, "product");
     let categories = counted(rebuilt.catalog.categories().len() as u64, "category");
     let orders = counted(readable.order_count(), "order");
@@ -44,8 +59,8 @@ pub fn report(readable: &Readable, rebuilt: &Rebuilt, last_totals: &LastTotals, 
         0 => String::new(),
         number => format!(" ({number} of them from the log)"),
     };
-    let keys = counted(keys, "key");
-    lines.push(format!("saved: {categories}, {products} with their totals, {orders}, {keys}{from_log}"));
+    let (keys, periods) = (counted(keys, "key"), counted(periods.count, "period"));
+    lines.push(format!("saved: {categories}, {products} with their totals, {orders}, {keys}{from_log}, {periods}"));
     if is_damaged {
         lines.push("an order that is sent again under a lost key counts again".to_owned());
     }

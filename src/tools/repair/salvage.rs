@@ -11,6 +11,7 @@ use super::super::{ToolError, counted};
 use super::indexes::{Indexes, is_catalog_row};
 use super::page::{Kind, Page, Value};
 use super::pages::Pages;
+use super::periods::MAX_PERIODS;
 use crate::store::{open, schema};
 use crate::tally::catalog::MAX_PRODUCTS;
 use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
@@ -131,8 +132,6 @@ pub struct Readable {
     pub orders: Vec<(i64, i64)>,
     /// The number of keys.
     pub keys: u64,
-    /// Whether a row of the list of periods was read.
-    pub has_periods: bool,
 }
 
 impl Readable {
@@ -217,6 +216,7 @@ impl Readable {
     ) -> Result<bool, ToolError> {
         use Value::{Int, Null, Text};
         let is_time = |at_ms: i64| at_ms >= 0;
+        let is_period = |number: i64| (1..=MAX_PERIODS).contains(&number);
         match *values {
             [Null, Text(name), Text(prefix), ref title @ ..] if is_catalog_row(row) => {
                 let title = match *title {
@@ -268,11 +268,12 @@ impl Readable {
                 on_row(Row::Key { n: row, key, at_ms, product, amount })?;
                 self.keys += 1;
             }
-            [Null, Int(opened_ms), Int(opened_after)] if row > 0 && is_time(opened_ms) && opened_after >= 0 => {
+            [Null, Int(opened_ms), Int(opened_after)] if is_period(row) && is_time(opened_ms) && opened_after >= 0 => {
                 on_row(Row::Period { number: row, opened_ms, opened_after })?;
-                self.has_periods = true;
             }
-            [Null, Int(period), Int(product), Int(amount)] if row > 0 && period > 0 && is_catalog_row(product) => {
+            [Null, Int(period), Int(product), Int(amount)]
+                if row > 0 && is_period(period) && is_catalog_row(product) =>
+            {
                 on_row(Row::PeriodSum { n: row, period, product, amount })?;
             }
             [Null, Int(at_ms), Text(line)] if row > 0 && is_time(at_ms) => {
