@@ -1,5 +1,6 @@
 //! The files of the web app: embedded in the binary, or read from a folder. Their names, media types and entity tags.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,8 +16,8 @@ const INDEX: &str = "index.html";
 /// A file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Part of the binary.
-    Embedded(&'static [u8]),
+    /// Part of the binary, as it is and compressed with gzip.
+    Embedded(&'static [u8], &'static [u8]),
     /// Read from a folder, and shared by all answers.
     Read(Arc<[u8]>),
 }
@@ -28,8 +29,10 @@ pub struct Asset {
     pub content: Content,
     /// The media type, from the name's extension.
     pub content_type: &'static str,
-    /// The strong entity tag, including its quotes (RFC 9110, section 8.8.3): a hash of the content.
-    pub etag: String,
+    /// A hash of the content, for its entity tags.
+    pub hash: Cow<'static, str>,
+    /// Whether the address names this version of the file: another version has another address.
+    pub is_versioned: bool,
 }
 
 /// The source of the files.
@@ -49,28 +52,21 @@ pub struct Folder {
     read: Mutex<HashMap<PathBuf, (SystemTime, Asset)>>,
 }
 
-macro_rules! embedded {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../static/", $name)).as_slice())),*]
+macro_rules! file {
+    ($name:literal, $hash:literal) => {
+        (
+            $name,
+            $hash,
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name)).as_slice(),
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")).as_slice(),
+        )
     };
 }
 
-/// Every file of `static/`, which a test checks.
-const EMBEDDED: &[(&str, &[u8])] = embedded![
-    "api.js",
-    "app.js",
-    "backoff.js",
-    "board.js",
-    "chevron.svg",
-    "feed.js",
-    "icon.svg",
-    "index.html",
-    "outbox.js",
-    "product-item.js",
-    "style.css",
-    "token-form.js",
-    "token.js",
-];
+/// Every file of `static/`: its name, its hash, its bytes, and these compressed. `build.rs` writes the list.
+const EMBEDDED: &[(&str, &str, &[u8], &[u8])] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+/// The version of all these files together, with which the page names the others.
+const VERSION: &str = env!("ORDERCAST_ASSETS");
 
 impl Assets {
     /// Serves from a folder.
@@ -95,22 +91,27 @@ impl Assets {
         };
         match self {
             Self::Embedded => {
-                let (_, bytes) = EMBEDDED.iter().find(|(own, _)| *own == name)?;
-                Some(Asset::new(name, Content::Embedded(bytes)))
+                let (is_versioned, name) = match name.split_once('/') {
+                    Some((version, name)) if is_version(version) => (version == VERSION, name),
+                    _ => (false, name),
+                };
+                let (_, hash, bytes, compressed) = EMBEDDED.iter().find(|(own, ..)| *own == name)?;
+                Some(Asset {
+                    content: Content::Embedded(bytes, compressed),
+                    content_type: content_type(name),
+                    hash: Cow::Borrowed(hash),
+                    is_versioned,
+                })
             }
             Self::Folder(folder) => folder.find(name),
         }
     }
 }
 
-impl Asset {
-    fn new(name: &str, content: Content) -> Self {
-        let bytes = match &content {
-            Content::Embedded(bytes) => bytes,
-            Content::Read(bytes) => &bytes[..],
-        };
-        Self { etag: format!("\"{:016x}\"", hash(bytes)), content, content_type: content_type(name) }
-    }
+/// Whether a part of a path has the form of a version. A page of another version, as during an upgrade, gets the present
+/// files.
+fn is_version(part: &str) -> bool {
+    part.len() == VERSION.len() && part.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Folder {
@@ -136,7 +137,12 @@ impl Folder {
         }
         let mut bytes = Vec::new();
         File::open(&path).ok()?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
-        let asset = Asset::new(name, Content::Read(bytes.into()));
+        let asset = Asset {
+            hash: Cow::Owned(format!("{:016x}", hash(&bytes))),
+            content: Content::Read(bytes.into()),
+            content_type: content_type(name),
+            is_versioned: false,
+        };
         read.insert(path, (changed, asset.clone()));
         Some(asset)
     }
@@ -174,7 +180,7 @@ mod tests {
         let mut names: Vec<String> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert_eq!(names, EMBEDDED.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
     }
 
     #[test]
@@ -182,8 +188,30 @@ mod tests {
         let page = Assets::Embedded.find("/").unwrap();
         assert_eq!(Some(&page), Assets::Embedded.find("/index.html").as_ref());
         assert!(page.content_type.starts_with("text/html"));
-        assert_ne!(page.etag, Assets::Embedded.find("/app.js").unwrap().etag);
+        assert_ne!(page.hash, Assets::Embedded.find("/app.js").unwrap().hash);
         assert_eq!(Assets::Embedded.find("/nothing.js"), None);
+    }
+
+    #[test]
+    fn the_page_names_every_other_file_by_its_version() {
+        let Some(Asset { content: Content::Embedded(page, _), .. }) = Assets::Embedded.find("/") else { panic!() };
+        let page = std::str::from_utf8(page).unwrap();
+        for attribute in ["href=\"", "src=\""] {
+            for (_, rest) in page.match_indices(attribute).map(|(at, found)| page.split_at(at + found.len())) {
+                let name = rest.split('"').next().unwrap();
+                if !name.starts_with('#') {
+                    let asset = Assets::Embedded.find(&format!("/{name}")).unwrap_or_else(|| panic!("{name}"));
+                    assert!(asset.is_versioned, "{name}");
+                }
+            }
+        }
+        let plain = Assets::Embedded.find("/app.js").unwrap();
+        let other = Assets::Embedded.find("/0123456789abcdef/app.js").unwrap();
+        assert_eq!((plain.is_versioned, other.is_versioned), (false, false));
+        assert_eq!(plain, other);
+        for path in ["/0123456789abcde/app.js", "/0123456789abcdef/", "/0123456789abcdef/0123456789abcdef/app.js"] {
+            assert_eq!(Assets::Embedded.find(path), None, "{path}");
+        }
     }
 
     #[test]
@@ -225,7 +253,7 @@ mod tests {
         let assets = Assets::folder(&folder).unwrap();
         let content = || match assets.find("/").unwrap().content {
             Content::Read(bytes) => bytes,
-            Content::Embedded(_) => panic!("the file was not read"),
+            Content::Embedded(..) => panic!("the file was not read"),
         };
         let first = content();
         assert!(Arc::ptr_eq(&first, &content()), "an unchanged file was read again");

@@ -48,6 +48,8 @@ pub struct Routes {
     pub tokens: Arc<Tokens>,
     /// The files of the web app.
     pub assets: Assets,
+    /// The origins whose pages may show it in a frame.
+    pub frames: Vec<String>,
     /// The lists of products.
     pub lists: ProductLists,
 }
@@ -146,7 +148,9 @@ impl Routes {
         }
         route.check_parameters(request)?;
         match (method, route) {
-            (Method::Get | Method::Head, Route::File) => web_app::file(&self.assets, request).map(Decision::Answer),
+            (Method::Get | Method::Head, Route::File) => {
+                web_app::file(&self.assets, &self.frames, request).map(Decision::Answer)
+            }
             (Method::Get | Method::Head, Route::Categories) => {
                 let with_hidden = asks_for_hidden(request)?;
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);

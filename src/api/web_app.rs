@@ -5,26 +5,52 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
 
-/// The file at the request's path: 200, or 304 if the client has it already.
+/// How long a file may be used whose address changes with it: a year, the most that RFC 9111 asks for.
+const FOR_A_YEAR: &str = "public, max-age=31536000, immutable";
+
+/// The file at the request's path: 200, or 304 if the client has it already. `frames` are the origins whose pages may show
+/// the web app in a frame.
 // Not inlined: a session that follows keeps every page of stack that was touched before it.
 #[inline(never)]
-pub(super) fn file(assets: &Assets, request: Request<'_>) -> Result<Answer, Problem> {
+pub(super) fn file(assets: &Assets, frames: &[String], request: Request<'_>) -> Result<Answer, Problem> {
     let asset =
         assets.find(request.path()).ok_or_else(|| Problem::new(404, "there is no such file; the web app is at /"))?;
-    let is_cached = request.items("If-None-Match").any(|tag| tag == "*" || tag.trim_start_matches("W/") == asset.etag);
-    let body = match asset.content {
-        Content::Embedded(bytes) => Body::Static(bytes),
-        Content::Read(bytes) => Body::Shared(bytes),
+    let (body, is_compressed) = match asset.content {
+        Content::Embedded(_, compressed) if takes_gzip(request) => (Body::Static(compressed), true),
+        Content::Embedded(bytes, _) => (Body::Static(bytes), false),
+        Content::Read(bytes) => (Body::Shared(bytes), false),
     };
+    // Another tag for other bytes (RFC 9110, section 8.8.3).
+    let etag = format!("\"{}{}\"", asset.hash, if is_compressed { "-gzip" } else { "" });
+    let is_cached = request.items("If-None-Match").any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag);
     // In some browsers 'self' does not include WebSockets, so the page's host is listed for them.
     let websockets = request.host().map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
+    let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{websockets}; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
     );
-    Ok(Answer::new(if is_cached { 304 } else { 200 }, asset.content_type, body)
-        .with("ETag", asset.etag)
-        .with("Cache-Control", "no-cache")
+    let answer = Answer::new(if is_cached { 304 } else { 200 }, asset.content_type, body)
+        .with("ETag", etag)
+        .with("Cache-Control", if asset.is_versioned { FOR_A_YEAR } else { "no-cache" })
+        .with("Vary", "Accept-Encoding")
         .with("Content-Security-Policy", policy)
-        .with("Referrer-Policy", "no-referrer"))
+        .with("Referrer-Policy", "no-referrer");
+    Ok(if is_compressed { answer.with("Content-Encoding", "gzip") } else { answer })
+}
+
+/// Whether the client takes gzip (RFC 9110, section 12.5.3). A weight of 0 means that it does not; other weights do not
+/// matter, since there is only one alternative.
+fn takes_gzip(request: Request<'_>) -> bool {
+    let mut any = false;
+    for item in request.items("Accept-Encoding") {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let is_refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim_end_matches(['0', '.']).is_empty());
+        match coding.trim().to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => return !is_refused,
+            "*" => any = !is_refused,
+            _ => {}
+        }
+    }
+    any
 }

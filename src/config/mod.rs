@@ -44,6 +44,8 @@ Options (each with its environment variable):
   --static-dir DIR       Serve the web app from this folder instead of the built-in one [ORDERCAST_STATIC_DIR]
   --allow-origin ORIGIN  Accept web pages of this origin, such as https://shop.example (* for all); may be repeated
                          [ORDERCAST_ALLOW_ORIGIN, separated by commas]
+  --allow-frame ORIGIN   Let pages of this origin show the web app in a frame (* for all); may be repeated
+                         [ORDERCAST_ALLOW_FRAME, separated by commas]
   --allow-host NAME      Accept this host name too, such as the one that a proxy passes on; may be repeated
                          [ORDERCAST_ALLOW_HOST, separated by commas]
   --token-file FILE      Ordering needs a token of this file (one a line), and so does changing products unless there is
@@ -96,6 +98,8 @@ pub struct Config {
     pub static_dir: Option<PathBuf>,
     /// Origins of web pages of other hosts that may use the server.
     pub allow_origins: Vec<String>,
+    /// Origins whose pages may show the web app in a frame, such as that of a signage player; `*` for all.
+    pub allow_frames: Vec<String>,
     /// Further host names that the server answers to when it listens on loopback.
     pub allow_hosts: Vec<String>,
     /// The file of tokens that may write; `None` lets everybody write.
@@ -121,6 +125,7 @@ impl Default for Config {
             catalog: None,
             static_dir: None,
             allow_origins: Vec::new(),
+            allow_frames: Vec::new(),
             allow_hosts: Vec::new(),
             token_file: None,
             read_token_file: None,

@@ -73,6 +73,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     one("catalog", |to, value| assign(&mut to.config.catalog, Some(value.into()))),
     one("static-dir", |to, value| assign(&mut to.config.static_dir, Some(value.into()))),
     list("allow-origin", |to, value| add_origin(&mut to.config.allow_origins, text(value)?)),
+    list("allow-frame", |to, value| add_frame(&mut to.config.allow_frames, text(value)?)),
     list("allow-host", |to, value| add_host(&mut to.config.allow_hosts, text(value)?)),
     one("token-file", |to, value| assign(&mut to.config.token_file, Some(value.into()))),
     one("read-token-file", |to, value| assign(&mut to.config.read_token_file, Some(value.into()))),
@@ -300,6 +301,17 @@ fn add_origin(origins: &mut Vec<String>, value: &str) -> Result<(), Reason> {
         return Err("must be a scheme and a host, such as https://shop.example, or *".into());
     }
     origins.push(value.to_owned());
+    Ok(())
+}
+
+fn add_frame(origins: &mut Vec<String>, value: &str) -> Result<(), Reason> {
+    let host = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    // It becomes part of a header line whose parts end with spaces and semicolons.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]*".contains(&byte);
+    if value != "*" && (host.is_empty() || host.contains('/') || !value.bytes().all(is_plain)) {
+        return Err("must be a scheme and a host, such as https://signage.example, or *".into());
+    }
+    origins.push(value.trim_end_matches('/').to_owned());
     Ok(())
 }
 

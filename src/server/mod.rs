@@ -176,6 +176,7 @@ impl Server {
             foreign: ForeignRequests::default(),
             tokens: tokens.clone(),
             assets,
+            frames: config.allow_frames.clone(),
             lists: ProductLists::default(),
         };
         let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates };

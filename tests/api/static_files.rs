@@ -151,3 +151,89 @@ fn a_folder_without_a_page_is_refused_at_the_start() {
     assert!(run.stderr.contains("web") && run.stderr.contains("index.html"), "{run:?}");
     assert!(!run.stdout.contains("listening"), "{run:?}");
 }
+
+#[test]
+fn files_are_compressed_for_clients_that_take_gzip_and_for_no_others() {
+    let server = Server::start();
+    let mut client = server.client();
+    let plain = client.get("/app.js");
+    assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
+    assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
+    for (accepted, is_compressed) in [
+        ("gzip", true),
+        ("br, GZIP;q=0.5, *;q=0", true),
+        ("x-gzip", true),
+        ("*", true),
+        ("gzip;q=0", false),
+        ("gzip;q=0.000, *", false),
+        ("*;q=0", false),
+        ("br, deflate", false),
+        ("identity", false),
+        ("", false),
+    ] {
+        let reply = client.request("GET", "/app.js", &[("Accept-Encoding", accepted)], b"");
+        let encoding = is_compressed.then_some("gzip");
+        assert_eq!((reply.status, reply.header("content-encoding")), (200, encoding), "{accepted}");
+        assert_eq!(reply.body == plain.body, !is_compressed, "{accepted}");
+        assert_eq!(reply.header("etag") == plain.header("etag"), !is_compressed, "{accepted}");
+        if is_compressed {
+            assert!(reply.body.starts_with(&[0x1f, 0x8b, 8]) && 2 * reply.body.len() < plain.body.len());
+            let tag = reply.header("etag").expect("an ETag");
+            let again = [("Accept-Encoding", accepted), ("If-None-Match", tag)];
+            assert_eq!(client.request("GET", "/app.js", &again, b"").status, 304);
+        }
+    }
+}
+
+#[test]
+fn the_page_is_asked_for_each_time_and_its_files_are_kept_under_their_version() {
+    let server = Server::start();
+    let mut client = server.client();
+    let page = client.get("/");
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
+    let text = String::from_utf8(page.body).expect("a page in UTF-8");
+    let (before, _) = text.split_once("/app.js\"").expect("the page names its script");
+    let version = before.rsplit('"').next().unwrap_or_default();
+    let script = client.get(&format!("/{version}/app.js"));
+    assert_eq!(script.status, 200);
+    assert_eq!(script.header("cache-control"), Some("public, max-age=31536000, immutable"));
+    for other in ["/app.js", "/0000000000000000/app.js"] {
+        let reply = client.get(other);
+        assert_eq!((reply.status, reply.header("cache-control")), (200, Some("no-cache")), "{other}");
+        assert_eq!(reply.body, script.body, "{other}");
+    }
+}
+
+#[test]
+fn the_web_app_is_small() {
+    let server = Server::start();
+    let mut client = server.client();
+    let page = String::from_utf8(client.get("/").body).expect("a page in UTF-8");
+    let mut names: Vec<&str> = references(&page).into_iter().filter(|name| name.contains('.')).collect();
+    names.sort_unstable();
+    names.dedup();
+    let size = |client: &mut crate::common::Client, encoding: &str| {
+        let paths = names.iter().map(|name| format!("/{name}")).chain(["/".to_owned()]);
+        let bytes = paths.map(|path| client.request("GET", &path, &[("Accept-Encoding", encoding)], b"").body.len());
+        bytes.sum::<usize>()
+    };
+    let (plain, compressed) = (size(&mut client, "identity"), size(&mut client, "gzip"));
+    assert!((50_000..150_000).contains(&plain), "{plain} bytes");
+    assert!((10_000..45_000).contains(&compressed), "{compressed} bytes");
+}
+
+#[test]
+fn only_named_pages_may_show_the_web_app_in_a_frame() {
+    let policy = |server: &Server| server.client().get("/").header("content-security-policy").map(str::to_owned);
+    let ends = |server: &Server, end: &str| policy(server).is_some_and(|policy| policy.ends_with(end));
+    assert!(ends(&Server::start(), "frame-ancestors 'none'"));
+    let server = Server::builder()
+        .arg("--allow-frame=https://signage.example/")
+        .arg("--allow-frame=http://10.0.0.7:8080")
+        .start();
+    assert!(ends(&server, "frame-ancestors https://signage.example http://10.0.0.7:8080"), "{:?}", policy(&server));
+    for wrong in ["signage.example", "https://a.example; script-src *", "https://a.example/page", "https://"] {
+        let error = Server::builder().arg(format!("--allow-frame={wrong}")).try_start().expect_err(wrong);
+        assert!(error.contains("--allow-frame"), "{error}");
+    }
+}

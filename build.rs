@@ -1,0 +1,70 @@
+//! Prepares the web app: compresses its files, and names a version that changes with any of them.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// The page, which names the other files.
+const INDEX: &str = "index.html";
+
+fn main() -> io::Result<()> {
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("static");
+    let output = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
+    println!("cargo::rerun-if-changed={}", folder.display());
+    println!("cargo::rerun-if-changed=build.rs");
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(&folder)?
+        .map(|entry| {
+            let entry = entry?;
+            let name = entry.file_name().into_string().expect("names of files in static/ are UTF-8");
+            Ok((name, fs::read(entry.path())?))
+        })
+        .collect::<io::Result<_>>()?;
+    files.sort();
+    let version =
+        format!("{:016x}", files.iter().fold(OFFSET, |hash, (name, bytes)| fnv(fnv(hash, name.as_bytes()), bytes)));
+    let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).filter(|name| name != INDEX).collect();
+    let mut list = String::new();
+    for (name, bytes) in &mut files {
+        if name == INDEX {
+            let page = String::from_utf8(std::mem::take(bytes)).expect("the page is UTF-8");
+            *bytes = with_version(page, &names, &version).into_bytes();
+        }
+        let compressed = compress(bytes)?;
+        fs::write(output.join(name.as_str()), &bytes)?;
+        fs::write(output.join(format!("{name}.gz")), compressed)?;
+        let etag = fnv(OFFSET, bytes);
+        writeln!(list, "    file!({name:?}, \"{etag:016x}\"),").expect("a String takes all");
+    }
+    fs::write(output.join("assets.rs"), format!("&[\n{list}]\n"))?;
+    println!("cargo::rustc-env=ORDERCAST_ASSETS={version}");
+    Ok(())
+}
+
+/// The page with the version in front of each name of another file: `href="style.css"` becomes `href="VERSION/style.css"`.
+fn with_version(mut page: String, names: &[String], version: &str) -> String {
+    for name in names {
+        for attribute in ["href", "src"] {
+            page = page.replace(&format!("{attribute}=\"{name}\""), &format!("{attribute}=\"{version}/{name}\""));
+        }
+    }
+    page
+}
+
+/// With gzip (RFC 1952). Its header has no time and no name, so the same file gives the same bytes.
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a with 64 bits: enough to distinguish versions of a file.
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
