@@ -1,13 +1,13 @@
 // Requests to the server: addresses relative to the page, JSON, the header fields with the token and the key, and errors
 // whose message can be shown to a visitor.
 
-import { ADD, ORDER, READ, access } from './token.js';
+import { texts } from './texts.js';
+import { ADD, MANAGE, ORDER, READ, access } from './token.js';
 
 /** A request without an answer after this time has failed. */
 const REQUEST_DEADLINE_MS = 8_000;
 /** Statuses of a proxy whose server did not answer it: these count as no answer. */
 const UNANSWERED = [502, 504];
-const UNANSWERED_TEXT = 'The server does not answer.';
 /** Statuses of the server or a proxy after which the same request may succeed: too slow, too early, too many. */
 const RETRYABLE = [408, 425, 429];
 /** The status of a problem without an answer. */
@@ -28,35 +28,60 @@ export class Problem extends Error {
   }
 }
 
+/** All categories: `[{ name, title, products }]`. */
 export const categories = () => request(READ, 'categories');
 
-export const products = (category) => request(READ, encodeURIComponent(category));
+/** The products of a category; with `hidden` also those that are not shown. */
+export const products = (category, hidden = false) =>
+  request(READ, `${encodeURIComponent(category)}${hidden ? '?hidden=true' : ''}`);
+
+/** The current totals of a category: `[{ id, total }]`. */
+export const totals = (category) => request(READ, `orders/${encodeURIComponent(category)}`);
 
 /** Adds a product. Resolves to the updated list of the category. */
-export const addProduct = (category, product) => request(ADD, encodeURIComponent(category), product);
+export const addProduct = (category, product) => request(ADD, encodeURIComponent(category), { body: product });
+
+/** Changes a product: any of `name`, `rrp`, `info` and `hidden`. */
+export const changeProduct = (category, id, patch) =>
+  request(MANAGE, `${encodeURIComponent(category)}/${encodeURIComponent(id)}`, { method: 'PATCH', body: patch });
+
+/** Creates a category, `{ title, prefix }`, or changes its title. */
+export const putCategory = (name, category) =>
+  request(MANAGE, encodeURIComponent(name), { method: 'PUT', body: category });
+
+/** The orders of the last 60 minutes: `{ products: [{ id, amounts, ordered }], complete }`. */
+export const rates = (category) => request(READ, `rates/${encodeURIComponent(category)}`);
+
+/** The report of a period: `{ number, opened, closed, products: [{ id, name, amount }] }`; `closed` only if it is. */
+export const report = (number) => request(READ, `periods/${number}`);
+export const reportCsv = (number) => request(READ, `periods/${number}`, { accept: 'text/csv' });
+
+/** Closes a period, if it is the current one. Resolves to its report. */
+export const closePeriod = (number) => request(MANAGE, 'periods', { body: { number } });
 
 /** Sends an order. Resolves once it is on the server's disk. A repeat with the same key is not counted again. */
-export const addOrder = ({ id, amount, key }) => request(ORDER, `orders/${encodeURIComponent(id)}`, { amount }, key);
+export const addOrder = ({ id, amount, key }) => request(ORDER, `orders/${encodeURIComponent(id)}`, { body: { amount }, key });
 
-/** Opens the live feed of a category. A page cannot set header fields of a handshake: the token is sent as a subprotocol. */
-export function openFeed(category) {
-  const address = new URL(`orders/${encodeURIComponent(category)}`, document.baseURI);
+/** Opens the live feed of a category, with the options of a query. A page cannot set header fields of a handshake: the token is sent as a subprotocol. */
+export function openFeed(category, query) {
+  const address = new URL(`orders/${encodeURIComponent(category)}?${query}`, document.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');
   address.hash = '';
   return new WebSocket(address, access.token === null ? [] : ['bearer', access.token]);
 }
 
-async function request(need, path, body, key) {
+async function request(need, path, options = {}) {
   let response;
   let answer;
   try {
-    response = await access.request((token) => send(path, body, token, key), need);
+    response = await access.request((token) => send(path, token, options), need);
     answer = await response.text();
   } catch {
-    throw new Problem(UNANSWERED_TEXT, NO_ANSWER);
+    throw new Problem(texts.noAnswer, NO_ANSWER);
   }
-  if (UNANSWERED.includes(response.status)) throw new Problem(UNANSWERED_TEXT, NO_ANSWER);
-  let detail = `The server sent an unexpected answer (${response.status}).`;
+  if (UNANSWERED.includes(response.status)) throw new Problem(texts.noAnswer, NO_ANSWER);
+  if (response.ok && options.accept !== undefined) return answer;
+  let detail = texts.unexpectedAnswer(response.status);
   try {
     const value = JSON.parse(answer);
     if (response.ok) return value;
@@ -67,15 +92,16 @@ async function request(need, path, body, key) {
   throw new Problem(detail, response.status);
 }
 
-function send(path, body, token, key) {
+function send(path, token, { body, key, accept, method = 'POST' }) {
   const headers = new Headers();
   if (token !== null) headers.set('Authorization', `Bearer ${token}`);
   // A quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1).
   if (key !== undefined) headers.set('Idempotency-Key', `"${key}"`);
+  if (accept !== undefined) headers.set('Accept', accept);
   const options = { headers, cache: 'no-store', signal: AbortSignal.timeout(REQUEST_DEADLINE_MS) };
   if (body !== undefined) {
     headers.set('Content-Type', 'application/json');
-    options.method = 'POST';
+    options.method = method;
     options.body = JSON.stringify(body);
   }
   return fetch(new URL(path, document.baseURI), options);

@@ -5,13 +5,24 @@
 import * as api from './api.js';
 import { Backoff } from './backoff.js';
 import { Board } from './board.js';
+import { Chime } from './chime.js';
 import { Feed } from './feed.js';
+import { Manage } from './manage.js';
 import { MAX_ORDERS, Outbox } from './outbox.js';
+import { Overview } from './overview.js';
+import { formatExactTime, formatMoment, texts, translate } from './texts.js';
+import { Till } from './till.js';
 import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
 import { TokenForm } from './token-form.js';
+import { Wall } from './wall.js';
 
 const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
+const GONE = 410;
+/** How often the orders of the last hour are read again: they are told by the minute. */
+const RATES_MS = 60_000;
+/** When the server still reads its log after a start. */
+const RATES_AGAIN_MS = 5_000;
 /** A problem that is hidden once the board is live, and one that the visitor has to close. */
 const TEMPORARY = 'temporary';
 const LASTING = 'lasting';
@@ -20,11 +31,24 @@ const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
-    'category', 'state', 'problem', 'problem-text', 'problem-close', 'waiting', 'hint', 'board', 'new-product',
-    'product-form',
+    'announcement', 'board', 'brand', 'category', 'category-add', 'hint', 'manage', 'new-product', 'no-orders', 'overview',
+    'pages', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form', 'search', 'sort', 'sound', 'state',
+    'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
-const board = new Board(page.board);
+translate(document);
+const board = new Board(page.board, () => wall.refresh());
+const overview = new Overview(page.overview, api.totals);
+/** The title of each category by its name. */
+let titles = new Map();
+const wall = new Wall({
+  pages: () => board.pages,
+  onPage(index) {
+    board.showPage(index);
+    page.pages.textContent = board.pages > 1 ? `${index + 1}/${board.pages}` : '';
+  },
+  onCategory: open,
+});
 const categoriesBackoff = new Backoff();
 let categoriesRetry = null;
 
@@ -33,8 +57,6 @@ let category = '';
 let currentDate = null;
 /** The category of every product id in a list so far, to ignore late totals of another category. */
 const categoryOf = new Map();
-/** The title of every category, by its name. */
-const titles = new Map();
 /** Texts about rejected orders, with the number of orders: several that waited may be rejected together. */
 const rejections = new Map();
 /** Ids in the feed that are in no list so far. The list is loaded again once for each. */
@@ -44,8 +66,16 @@ let reloadAgain = false;
 /** The state of the feed, also while the page shows that a token is needed. */
 let feedState = 'idle';
 
+const chime = new Chime();
+/** Whether the visitor changes the shop: then hidden products are listed too. */
+let isManaging = false;
+/** The version of the server that has served this page. */
+let version = null;
+let ratesTimer = null;
+
 const feed = new Feed({
-  load: api.products,
+  query: 'every=100&status=true&catalog=true',
+  load: (name) => api.products(name, isManaging),
   onProducts(products) {
     newIds.clear();
     showProducts(category, products);
@@ -53,9 +83,18 @@ const feed = new Feed({
   },
   onTotal(id, total) {
     if ((categoryOf.get(id) ?? category) !== category) return false;
+    if ((board.item(id)?.total ?? total) < total) chime.play();
     board.setTotal(id, total);
     if (!board.has(id)) reloadFor(id);
     return true;
+  },
+  onStatus(message) {
+    version ??= message.version;
+    if (message.version !== version) loadNewPage();
+  },
+  onCatalog() {
+    reloadProducts();
+    loadCategories();
   },
   onProblem(error) {
     if (error.status === NOT_FOUND) showUnknownCategory();
@@ -64,21 +103,52 @@ const feed = new Feed({
   onState: showState,
 });
 
+/** The counts of the current period. What else happens, the other feed tells. */
+const periodFeed = new Feed({
+  query: 'period=current&every=500&status=true',
+  load: async () => [...board.items].map((item) => item.product),
+  onProducts() {},
+  onTotal(id, count) {
+    const item = board.item(id);
+    if (item) item.period = count;
+    return true;
+  },
+  onProblem() {},
+  onState() {},
+});
+
+const manage = new Manage({
+  onChange: reloadProducts,
+  onCategory(name) {
+    loadCategories();
+    location.hash = encodeURIComponent(name);
+  },
+  explain: showReadProblem,
+});
+
+const till = new Till(page.till, {
+  onUndo: ({ id, name, amount }) => addOrder({ id, name, amount: -amount, isUndo: true }),
+  onProduct: (id, ...shown) => board.item(id)?.showOrder(...shown),
+  announce(text) {
+    page.announcement.textContent = text;
+  },
+});
+
 const outbox = new Outbox({
   onChange: showWaiting,
+  onState(order, state) {
+    till.note(order, state);
+    page['no-orders'].hidden = true;
+  },
   onRejected(order, error) {
-    const why = tokenProblem(error, order.maybeCounted ? 'sent again' : 'ordered') ?? error.message;
-    // 404 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before that.
-    const isCertain = !order.maybeCounted || error.status === NOT_FOUND || error.status === UNPROCESSABLE;
-    showRejection(order, isCertain ? why : `${why} It may already have been counted.`);
+    const { sentAgain, ordered } = texts.needsCode;
+    const why = tokenProblem(error, order.maybeCounted ? sentAgain : ordered) ?? error.message;
+    // 404, 410 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before that.
+    const isCertain = !order.maybeCounted || [NOT_FOUND, GONE, UNPROCESSABLE].includes(error.status);
+    showRejection(order, isCertain ? why : texts.maybeCounted(why));
   },
   onExpired(order) {
-    const made = new Date(order.made).toLocaleString();
-    showRejection(
-      order,
-      `an order of ${order.amount}, made on ${made}, was never confirmed and is no longer sent. ` +
-        'It may or may not have been counted.',
-    );
+    showRejection(order, texts.expired(order.amount, formatMoment(new Date(order.made))));
   },
 });
 
@@ -91,26 +161,56 @@ function open(name) {
   hideProblem();
   page.category.value = name;
   page['new-product'].hidden = true;
+  page.search.value = '';
+  board.search('');
+  page['to-wall'].href = `#${encodeURIComponent(name)}?wall`;
   showTitle();
   feed.watch(name);
+  periodFeed.watch('');
+  clearTimeout(ratesTimer);
   showHint();
 }
 
+/** Shows what the address names: a category, or the wall view of one or of all. */
+function openAddress() {
+  const { name, isWall } = address();
+  const wasWall = wall.isOn;
+  document.body.dataset.view = isWall ? 'wall' : 'board';
+  board.isWall = isWall;
+  if (isWall) {
+    wall.start(name);
+    if (name === '' && titles.size > 0) wall.categories = [...titles.keys()];
+  } else if (wasWall) {
+    wall.stop();
+    page.pages.textContent = '';
+  }
+  if (name !== '' || !isWall) open(name);
+  showTitle();
+}
+
 function showTitle() {
-  document.title = category === '' ? 'Ordercast' : `${titles.get(category) ?? capitalised(category)} · Ordercast`;
+  const title = category === '' ? '' : (titles.get(category) ?? capitalised(category));
+  document.title = title === '' ? 'Ordercast' : `${title} · Ordercast`;
+  page.brand.textContent = wall.isOn && title !== '' ? title : 'Ordercast';
 }
 
 function showProducts(of, products) {
   if (of !== category) return;
   for (const { id } of products) categoryOf.set(id, of);
   board.show(products);
+  for (const item of board.items) item.isManaged = isManaging;
   page['new-product'].hidden = false;
   showHint();
 }
 
-async function reloadFor(id) {
+function reloadFor(id) {
   if (newIds.has(id)) return;
   newIds.add(id);
+  reloadProducts();
+}
+
+async function reloadProducts() {
+  if (category === '') return;
   reloadAgain = true;
   if (isReloading) return;
   isReloading = true;
@@ -118,13 +218,42 @@ async function reloadFor(id) {
     while (reloadAgain) {
       reloadAgain = false;
       const of = category;
-      showProducts(of, await api.products(of));
+      showProducts(of, await api.products(of, isManaging));
     }
   } catch (error) {
     showReadProblem(error);
   } finally {
     isReloading = false;
   }
+}
+
+/** The orders of the last hour, again and again as long as the category is shown. */
+async function loadRates() {
+  const of = category;
+  clearTimeout(ratesTimer);
+  let wait = RATES_MS;
+  try {
+    const { products, complete } = await api.rates(of);
+    if (of !== category) return;
+    for (const { id, amounts, ordered } of products) {
+      const item = board.item(id);
+      if (item) item.rates = { minutes: amounts, ordered };
+    }
+    board.resort();
+    if (!complete) wait = RATES_AGAIN_MS;
+  } catch {
+    // The board shows its totals without them.
+  }
+  if (of !== category) return;
+  clearTimeout(ratesTimer);
+  ratesTimer = setTimeout(loadRates, wait);
+}
+
+/** The server has another version than when this page was loaded. */
+function loadNewPage() {
+  const isBusy = outbox.size > 0 || document.querySelector('dialog[open]') !== null;
+  const isIdle = !isBusy && (document.hidden || document.activeElement === document.body);
+  if (wall.isOn || isIdle) location.reload();
 }
 
 async function loadCategories() {
@@ -142,24 +271,24 @@ async function loadCategories() {
   }
   categoriesBackoff.reset();
   const [choose, ...present] = page.category.options;
-  const lines = (options) => options.map(({ text, value }) => `${value} ${text}`).join('\n');
-  const options = categories.map(({ name, title }) => new Option(title, name));
-  if (lines(options) !== lines(present)) {
-    titles.clear();
-    for (const { name, title } of categories) titles.set(name, title);
-    page.category.replaceChildren(choose, ...options);
+  const lines = categories.map(({ name, title }) => `${name} ${title}`);
+  if (lines.join('\n') !== present.map(({ value, text }) => `${value} ${text}`).join('\n')) {
+    page.category.replaceChildren(choose, ...categories.map(({ name, title }) => new Option(title, name)));
   }
+  titles = new Map(categories.map(({ name, title }) => [name, title]));
   page.category.value = category;
+  overview.categories = categories;
+  wall.categories = [...titles.keys()];
   showTitle();
-  if (category === '') showState('idle');
+  if (category !== '') return;
+  // There is nothing to choose from.
+  if (categories.length === 1 && !wall.isOn) open(categories[0].name);
+  else showState('idle');
 }
 
-function addOrder(item, { id, amount }) {
-  const name = item.querySelector('[slot=name]').textContent;
+function addOrder(order) {
   hideProblem();
-  if (!outbox.add({ id, name, amount })) {
-    showRejection({ name }, `not ordered, because ${MAX_ORDERS} orders are already waiting. Please try again later.`);
-  }
+  if (!outbox.add(order)) showRejection(order, texts.tooManyWaiting(MAX_ORDERS));
 }
 
 async function addProduct(form) {
@@ -173,14 +302,14 @@ async function addProduct(form) {
   } catch (error) {
     // Without an answer, the live board will show whether it was added.
     const kind = error.status === NO_ANSWER ? TEMPORARY : LASTING;
-    showProblem(`${name}: ${tokenProblem(error, 'added') ?? error.message}`, kind);
+    showProblem(`${name}: ${tokenProblem(error, texts.needsCode.added) ?? error.message}`, kind);
   }
 }
 
 /** The text about a missing token, or `null`. The server's own text is written for programs. */
 function tokenProblem(error, action) {
   const needsToken = error.status === UNAUTHORISED || (error.status === FORBIDDEN && access.token !== null);
-  return needsToken ? `not ${action}, because no valid access code was entered.` : null;
+  return needsToken ? texts.noValidCode(action) : null;
 }
 
 function showState(state) {
@@ -190,6 +319,9 @@ function showState(state) {
   if (state === 'live') {
     if (page.problem.dataset.kind === TEMPORARY) hideProblem();
     outbox.retryNow();
+    loadRates();
+    // A wall has no place for it.
+    if (!wall.isOn) periodFeed.watch(category);
   }
   document.body.dataset.state = state;
   page.state.dataset.state = state;
@@ -200,17 +332,15 @@ function showState(state) {
 function stateText(state) {
   switch (state) {
     case 'live':
-      return 'Live';
+      return texts.live;
     case 'connecting':
-      return 'Connecting…';
+      return texts.connecting;
     case 'locked':
-      return 'Access code needed';
+      return texts.locked;
     case 'lost':
-      return currentDate === null
-        ? 'No connection. Trying again.'
-        : `Connection lost. Totals as of ${currentDate.toLocaleTimeString()}. New orders are kept.`;
+      return currentDate === null ? texts.noConnection : texts.connectionLost(formatExactTime(currentDate));
     default:
-      return 'No category chosen';
+      return texts.noCategory;
   }
 }
 
@@ -218,32 +348,32 @@ function showHint() {
   const state = page.state.dataset.state;
   let hint = '';
   if (state === 'locked') {
-    hint = 'You need an access code to see this board.';
+    hint = texts.lockedHint;
   } else if (category === '') {
-    hint = 'Choose a category to see its orders.';
+    hint = texts.chooseHint;
   } else if (state === 'live' && board.isEmpty) {
-    hint = 'No products here yet. Add the first one below.';
+    hint = wall.isOn ? texts.emptyWallHint : texts.emptyHint;
+  } else if (board.isSearchEmpty) {
+    hint = texts.noMatch;
   }
+  const showsOverview = category === '' && state !== 'locked' && !wall.isOn;
+  overview.isShown = showsOverview;
   page.hint.textContent = hint;
-  page.hint.hidden = hint === '';
+  page.hint.hidden = hint === '' || (showsOverview && !overview.isEmpty);
   page.board.hidden = hint !== '';
 }
 
 function showWaiting() {
   // While the dialog is open, orders wait for the visitor and not for the server.
   const count = tokenForm.isAsking ? 0 : outbox.waiting;
-  const text =
-    count === 1
-      ? '1 order is waiting for confirmation. It is sent again automatically and counted only once.'
-      : `${count} orders are waiting for confirmation. They are sent again automatically and counted only once.`;
-  page.waiting.textContent = count === 0 ? '' : text;
+  page.waiting.textContent = count === 0 ? '' : texts.waiting(count);
 }
 
 /** The category of the address is not there, as after a typing error. The server's text is written for programs. */
 function showUnknownCategory() {
   const name = category.length > MAX_SHOWN ? `${category.slice(0, MAX_SHOWN)}…` : category;
   open('');
-  showProblem(`There is no category “${name}”. Please choose one from the list.`, TEMPORARY);
+  showProblem(texts.unknownCategory(name), TEMPORARY);
   page.category.focus();
 }
 
@@ -256,7 +386,7 @@ function showReadProblem(error) {
 function showRejection({ name }, why) {
   const text = `${name}: ${why}`;
   rejections.set(text, (rejections.get(text) ?? 0) + 1);
-  const lines = Array.from(rejections, ([text, count]) => (count === 1 ? text : `${text} (${count} orders)`));
+  const lines = Array.from(rejections, ([text, count]) => (count === 1 ? text : texts.severalOrders(text, count)));
   showProblem(lines.join('\n'), LASTING);
 }
 
@@ -276,11 +406,14 @@ function capitalised(name) {
   return name.charAt(0).toUpperCase() + name.slice(1);
 }
 
-function categoryInAddress() {
+/** What the address names: `#electronics`, `#electronics?wall`, or `#?wall` for all categories in turn. */
+function address() {
+  const [name, options = ''] = location.hash.slice(1).split('?');
+  const isWall = options.split('&').includes('wall');
   try {
-    return decodeURIComponent(location.hash.slice(1));
+    return { name: decodeURIComponent(name), isWall };
   } catch {
-    return '';
+    return { name: '', isWall };
   }
 }
 
@@ -289,8 +422,33 @@ page.category.addEventListener('change', () => {
   history.pushState(null, '', name === '' ? location.pathname + location.search : `#${encodeURIComponent(name)}`);
   open(name);
 });
-addEventListener('hashchange', () => open(categoryInAddress()));
-page.board.addEventListener('order', ({ target, detail }) => addOrder(target, detail));
+addEventListener('hashchange', openAddress);
+page.board.addEventListener('order', ({ target, detail }) => addOrder({ name: target.product.name, ...detail }));
+page.board.addEventListener('edit', ({ target }) => manage.editProduct(category, target.product));
+page.manage.addEventListener('click', () => {
+  isManaging = !isManaging;
+  page.manage.setAttribute('aria-pressed', String(isManaging));
+  page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
+  page['category-add'].hidden = !isManaging;
+  reloadProducts();
+});
+page['category-add'].addEventListener('click', () => manage.addCategory());
+page['period-show'].addEventListener('click', () => manage.showPeriod());
+page.sound.addEventListener('change', () => {
+  chime.isOn = page.sound.checked;
+});
+page.board.addEventListener('undo', ({ target }) => till.undo(target.product.id));
+page.search.addEventListener('input', () => {
+  board.search(page.search.value);
+  showHint();
+});
+page.sort.addEventListener('change', () => board.sort(page.sort.value));
+addEventListener('keydown', (event) => {
+  const isTyping = event.target.closest?.('input, select, textarea, product-item') ?? false;
+  if (event.key !== '/' || isTyping || event.ctrlKey || event.metaKey || event.altKey || wall.isOn) return;
+  event.preventDefault();
+  page.search.focus();
+});
 page['product-form'].addEventListener('submit', (event) => {
   event.preventDefault();
   addProduct(event.target);
@@ -314,5 +472,5 @@ const tokenForm = new TokenForm({
 
 showHint();
 loadCategories();
-open(categoryInAddress());
+openAddress();
 outbox.resume();

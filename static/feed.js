@@ -16,10 +16,13 @@ const CHECK_MS = 1_000;
 
 /**
  * Callbacks:
+ * - `query`: the options of the feed, for its address,
  * - `load(category)`: resolves to the list of products; an error with `status` 404 ends the subscription, one with 401
  *   suspends it until `resume()`,
  * - `onProducts(products)`: the list, before the first total,
  * - `onTotal(id, total)`: each total, in order; returns whether it is of the current category,
+ * - `onStatus(status)`: the server's own status, `{ status, version }`,
+ * - `onCatalog()`: products of the category were changed,
  * - `onProblem(error)`: a failed load, or an error message on the feed,
  * - `onState(state)`: `idle`, `connecting`, `live` or `lost`, at each change.
  */
@@ -96,7 +99,7 @@ export class Feed {
 
   #open() {
     this.#close();
-    const socket = openFeed(this.#category);
+    const socket = openFeed(this.#category, this.#callbacks.query);
     const isCurrent = () => socket === this.#socket;
     socket.onopen = () => isCurrent() && this.#onSubscribed();
     socket.onmessage = ({ data }) => isCurrent() && this.#receive(data);
@@ -127,7 +130,13 @@ export class Feed {
     } catch {
       return;
     }
-    if (message.error !== undefined) {
+    if (message.status !== undefined) {
+      this.#callbacks.onStatus?.(message);
+      // A quiet shop: the server itself says that nothing is missing.
+      if (this.#state === 'live' && this.#deadline === null) this.#markCurrent();
+    } else if (message.catalog !== undefined) {
+      this.#callbacks.onCatalog?.();
+    } else if (message.error !== undefined) {
       this.#callbacks.onProblem(new Error(message.error));
     } else if (this.#subscribed && typeof message.id === 'string' && typeof message.total === 'number') {
       if (this.#callbacks.onTotal(message.id, message.total)) this.#markCurrent();

@@ -20,11 +20,12 @@ const PREFIX = `ordercast-order:${new URL('.', document.baseURI).pathname}:`;
 /**
  * Callbacks:
  * - `onChange()`: `waiting` may have changed,
+ * - `onState(order, state)`: the order is `sending`, `waiting`, `sent` or `refused`,
  * - `onRejected(order, problem)`: the order was rejected, and is removed,
  * - `onExpired(order)`: the order had no answer for too long, and is removed.
  *
  * An order is `{ id, name, amount, key, made, maybeCounted }`: `id` and `name` of the product, `made` in milliseconds since
- * 1970; `maybeCounted` means that an earlier attempt may have been counted.
+ * 1970; an `amount` below 0 takes orders back; `maybeCounted` means that an earlier attempt may have been counted.
  */
 export class Outbox {
   #callbacks;
@@ -62,7 +63,7 @@ export class Outbox {
     const made = Math.max(Date.now(), this.#newest + 1);
     const order = { ...wanted, key: newKey(), made, maybeCounted: false };
     store(order);
-    this.#enqueue(order);
+    this.#callbacks.onState(order, this.#enqueue(order).late ? 'waiting' : 'sending');
     this.#callbacks.onChange();
     return true;
   }
@@ -95,6 +96,7 @@ export class Outbox {
       const [order] = queue.orders;
       if (Date.now() - order.made > MAX_AGE_MS) {
         this.#remove(queue, 1);
+        this.#callbacks.onState(order, 'refused');
         this.#callbacks.onExpired(order);
         continue;
       }
@@ -102,11 +104,15 @@ export class Outbox {
       if (problem === null) {
         backoff.reset();
         this.#remove(queue, 1);
+        this.#callbacks.onState(order, 'sent');
       } else if (problem.isFinal) {
         // Without a token all orders of the queue are removed, so that the visitor is asked once and not for each.
         const all = problem.status === UNAUTHORISED || problem.status === FORBIDDEN;
         const rejected = this.#remove(queue, all ? queue.orders.length : 1);
-        for (const order of rejected) this.#callbacks.onRejected(order, problem);
+        for (const order of rejected) {
+          this.#callbacks.onState(order, 'refused');
+          this.#callbacks.onRejected(order, problem);
+        }
       } else {
         order.maybeCounted ||= !NOT_COUNTED.includes(problem.status);
         this.#setLate(queue);
@@ -134,7 +140,9 @@ export class Outbox {
   }
 
   #setLate(queue) {
+    if (queue.late) return;
     queue.late = true;
+    for (const order of queue.orders) this.#callbacks.onState(order, 'waiting');
     this.#callbacks.onChange();
   }
 

@@ -1,8 +1,19 @@
 // The `<product-item>` element: one product on the board. Its data is in the light DOM, in the slots `name`, `rrp`, `info`
-// and `orders`. Its form dispatches an `order` event.
+// and `orders`. Dispatches the events `order`, `undo` and `edit`. Its styles are in product-style.js.
+
+import { sheet } from './product-style.js';
+import { formatChange, formatNumber, formatTime, texts } from './texts.js';
 
 /** How long a change is shown. A further change within that time is added to it. */
 const CHANGE_MS = 1_400;
+/** Changes that are animated at a time on the whole board: more would be unrest, and too much for a small computer. */
+const MOST_ANIMATED = 8;
+let animated = 0;
+/** Amounts that take one press. */
+const QUICK_AMOUNTS = [2, 5, 10];
+/** The width of the sparkline: one unit a minute. Its height is in the same coordinates. */
+const MINUTES = 60;
+const SPARK_HEIGHT = 16;
 
 const template = document.createElement('template');
 template.innerHTML = `
@@ -11,191 +22,81 @@ template.innerHTML = `
     <slot name="rrp"></slot>
     <slot name="info"></slot>
     <p class="count"><span class="number"><slot name="orders"></slot></span></p>
-    <p class="unit"><span class="word">orders</span><span class="change" aria-hidden="true"></span></p>
+    <p class="unit"><span class="word"></span><span class="period"></span><span class="change" aria-hidden="true"></span></p>
+    <div class="facts" hidden>
+      <svg viewBox="0 0 ${MINUTES} ${SPARK_HEIGHT}" preserveAspectRatio="none" aria-hidden="true"><path></path></svg>
+      <span class="hour"></span><span class="last"></span>
+    </div>
+    <p class="status" hidden><span class="sent"></span><button class="undo" type="button"></button></p>
     <form>
+      <button class="edit" type="button" hidden></button>
+      <span class="quick"></span>
       <input type="number" step="1" value="1" required>
-      <button type="submit"><span aria-hidden="true">+</span> Add order</button>
+      <button class="add" type="submit"></button>
     </form>
   </div>`;
 
-const sheet = new CSSStyleSheet();
-sheet.replaceSync(`
-  /* Sizes are in em, and the font size depends on the height of a cell (--cell-height, set by board.js), so that everything
-     shrinks when many products share the screen. All but the number takes about --other-height. */
-  :host {
-    display: grid;
-    min-width: 0;
-    container-type: inline-size;
-    font-size: min(1rem, var(--cell-height, 100vh) / 14);
-    --other-height: 10.5em;
-  }
-  :host([dense]) { --other-height: 9em; }
-  .card {
-    display: grid;
-    overflow: hidden;
-    grid-template:
-      "name name price" auto
-      "info info info" auto
-      ". . ." 1fr
-      "count count count" auto
-      "unit unit unit" auto
-      ". . ." 1fr
-      "form form form" auto / auto 1fr auto;
-    gap: 0.2em 0.9em;
-    padding: 0.9em 1.1em 1em;
-    background: var(--card);
-    border: 1px solid var(--edge);
-    border-radius: 0.9em;
-    box-shadow: var(--shadow);
-  }
-  :host([dense]) .card {
-    grid-template:
-      "name name price" auto
-      "info info info" auto
-      "count count count" 1fr
-      "unit form form" auto / auto 1fr auto;
-    padding: 0.75em 1em 0.8em;
-  }
-  ::slotted([slot="name"]) {
-    grid-area: name;
-    margin: 0;
-    font-size: clamp(1.1em, 5cqi, 1.9em);
-    font-weight: 650;
-    line-height: 1.15;
-    letter-spacing: -0.01em;
-    overflow-wrap: anywhere;
-  }
-  ::slotted([slot="info"]) {
-    grid-area: info;
-    display: -webkit-box;
-    overflow: hidden;
-    color: var(--quiet);
-    font-size: clamp(0.9em, 2.5cqi, 1.15em);
-    line-height: 1.3;
-    overflow-wrap: anywhere;
-    -webkit-box-orient: vertical;
-    -webkit-line-clamp: 2;
-    /* The same height for short texts and none, so that the numbers of a row are level. */
-    min-height: 2.6em;
-  }
-  :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 1; min-height: 1.3em; }
-  ::slotted([slot="rrp"]) {
-    grid-area: price;
-    align-self: start;
-    max-width: 8em;
-    padding: 0.12em 0.6em;
-    border-radius: 5em;
-    background: var(--tag);
-    font-size: clamp(0.95em, 3cqi, 1.4em);
-    font-weight: 600;
-    font-variant-numeric: tabular-nums;
-    overflow-wrap: anywhere;
-  }
-  /* A product without a price keeps the line's height, so that the numbers of a row are level. */
-  ::slotted([slot="rrp"]:empty) { visibility: hidden; min-height: 1lh; padding-inline: 0; }
-  .count, .unit {
-    opacity: var(--total-opacity, 1);
-    transition: opacity 0.3s;
-  }
-  .count {
-    grid-area: count;
-    place-self: center;
-    margin: 0;
-  }
-  /* The smallest of: the width divided by the digits (0.68 em each), the height left, about half of the whole height. */
-  .number {
-    color: var(--number);
-    font-size: min(88cqi / max(2.1, var(--digits, 1) * 0.68), (var(--cell-height, 100vh) - var(--other-height)) / 0.9, var(--cell-height, 100vh) * 0.55);
-    font-weight: 750;
-    font-variant-numeric: tabular-nums lining-nums;
-    letter-spacing: -0.03em;
-    line-height: 0.9;
-  }
-  .unit {
-    grid-area: unit;
-    place-self: center;
-    position: relative;
-    margin: 0;
-    color: var(--quiet);
-    font-size: clamp(0.95em, 3cqi, 1.6em);
-    line-height: 1.3;
-  }
-  .change {
-    position: absolute;
-    left: calc(100% + 0.5em);
-    padding: 0 0.5em;
-    border-radius: 5em;
-    background: var(--accent);
-    color: var(--on-accent);
-    font-weight: 700;
-    font-variant-numeric: tabular-nums;
-    text-align: center;
-    white-space: nowrap;
-    opacity: 0;
-  }
-  :host([dense]) .unit { justify-self: start; }
-  :host([dense]) .change { box-sizing: border-box; left: 0; min-width: 100%; }
-  form { grid-area: form; display: flex; justify-content: flex-end; gap: 0.5em; }
-  input, button {
-    box-sizing: border-box;
-    min-height: 2.75em;
-    border: 1px solid var(--control-edge);
-    border-radius: 0.55em;
-    background: transparent;
-    color: var(--ink);
-    font: inherit;
-  }
-  input {
-    width: 5em;
-    padding: 0 0.5em;
-    font-variant-numeric: tabular-nums;
-  }
-  button {
-    padding: 0 0.9em;
-    border-color: transparent;
-    background: var(--tag);
-    font-weight: 600;
-    cursor: pointer;
-    touch-action: manipulation;
-  }
-  button:hover { background: var(--edge); }
-  button:active { background: var(--ink); color: var(--card); }
-  @media (max-width: 47rem) {
-    :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 3; }
-  }
-  @media (prefers-reduced-motion: reduce) {
-    .count, .unit { transition: none; }
-  }
-  :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
-`);
+const canvas = document.createElement('canvas').getContext('2d');
+canvas.font = '650 100px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+/** The width of a text in em, in the font of names. */
+const widthOf = (text) => canvas.measureText(text).width / 100;
+
+const reducesMotion = matchMedia('(prefers-reduced-motion: reduce)');
 
 class ProductItem extends HTMLElement {
+  /** Whether it is on the screen. board.js sets it. */
+  isInSight = true;
+  #product = { name: '', id: '', rrp: '', info: '' };
   #name = slotted('h2', 'name');
   #rrp = slotted('span', 'rrp');
   #info = slotted('span', 'info');
   #orders = slotted('span', 'orders');
-  #amount;
-  #button;
-  #number;
-  #word;
-  #change;
+  #parts;
   #total;
-  #animation = null;
+  #words = '';
+  #isAnimated = false;
   #shownChange = 0;
+  /** Orders in each of the last 60 minutes, newest last, and the changes since they were known. */
+  #minutes = null;
+  #sinceMinutes = 0;
+  #ordered = null;
+  #period = null;
+  #factsChanged = false;
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: 'open' });
     root.adoptedStyleSheets = [sheet];
     root.append(template.content.cloneNode(true));
-    this.#amount = root.querySelector('input');
-    this.#button = root.querySelector('button');
-    this.#number = root.querySelector('.number');
-    this.#word = root.querySelector('.word');
-    this.#change = root.querySelector('.change');
+    const find = (selector) => root.querySelector(selector);
+    this.#parts = {
+      amount: find('input'), add: find('.add'), number: find('.number'), word: find('.word'), change: find('.change'),
+      facts: find('.facts'), spark: find('path'), period: find('.period'), hour: find('.hour'), last: find('.last'),
+      status: find('.status'), sent: find('.sent'), undo: find('.undo'), edit: find('.edit'), quick: find('.quick'),
+    };
+    const { amount, add, undo, edit, quick } = this.#parts;
+    add.innerHTML = '<span aria-hidden="true">+</span> ';
+    add.append(texts.addOrder);
+    undo.textContent = texts.undo;
+    edit.textContent = '✎';
+    edit.title = texts.edit;
+    for (const pieces of QUICK_AMOUNTS) {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.textContent = formatChange(pieces);
+      button.addEventListener('click', () => this.#order(pieces));
+      quick.append(button);
+    }
     // So that typing replaces the amount.
-    this.#amount.addEventListener('focus', () => this.#amount.select());
-    root.querySelector('form').addEventListener('submit', (event) => this.#submit(event));
+    amount.addEventListener('focus', () => amount.select());
+    undo.addEventListener('click', () => this.#dispatch('undo'));
+    edit.addEventListener('click', () => this.#dispatch('edit'));
+    find('form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      const pieces = amount.valueAsNumber;
+      amount.value = amount.defaultValue;
+      this.#order(pieces);
+    });
   }
 
   connectedCallback() {
@@ -205,35 +106,126 @@ class ProductItem extends HTMLElement {
     }
   }
 
-  /** A product of the server's list: `{ id, name, rrp, info }`. */
-  set product({ id, name, rrp, info }) {
+  get product() {
+    return this.#product;
+  }
+
+  /** A product of the server's list: `{ id, name, rrp, info, hidden }`. */
+  set product(product) {
+    const { id, name, rrp, info, hidden } = product;
+    this.#product = product;
+    this.#words = `${name} ${id} ${info}`.toLowerCase();
     this.dataset.id = id;
+    this.toggleAttribute('withdrawn', hidden === true);
+    if (this.#name.textContent !== name) {
+      // The widths in em, for the font size of a name on a wall.
+      this.style.setProperty('--name-width', widthOf(name).toFixed(2));
+      this.style.setProperty('--word-width', Math.max(...name.split(/[\s-]+/).map(widthOf)).toFixed(2));
+    }
     setText(this.#name, name);
     setText(this.#rrp, rrp);
     setText(this.#info, info);
     if (this.#total === undefined) setText(this.#orders, '–');
-    this.#amount.setAttribute('aria-label', `Amount of ${name}`);
-    this.#button.setAttribute('aria-label', `Add order: ${name}`);
+    const { amount, add, undo, edit, quick } = this.#parts;
+    amount.setAttribute('aria-label', texts.amountOf(name));
+    add.setAttribute('aria-label', texts.addOrderOf(name));
+    undo.setAttribute('aria-label', texts.undoOf(name));
+    edit.setAttribute('aria-label', texts.editOf(name));
+    for (const button of quick.children) button.setAttribute('aria-label', texts.addPiecesOf(button.textContent, name));
+  }
+
+  /** What a search looks at. */
+  get words() {
+    return this.#words;
+  }
+
+  get total() {
+    return this.#total;
   }
 
   set total(total) {
     const before = this.#total;
     if (total === before) return;
     this.#total = total;
-    const digits = String(total);
+    const digits = formatNumber(total);
     setText(this.#orders, digits);
-    setText(this.#word, Math.abs(total) === 1 ? 'order' : 'orders');
-    this.style.setProperty('--digits', digits.length);
-    if (before !== undefined) this.#showChange(total - before);
+    setText(this.#parts.word, texts.orders(total));
+    // A separator takes less than half of a digit's width.
+    const width = [...digits].reduce((sum, sign) => sum + (/[\d-−]/.test(sign) ? 1 : 0.45), 0);
+    if (this.style.getPropertyValue('--digits') !== String(width)) this.style.setProperty('--digits', width);
+    if (before === undefined) return;
+    this.#sinceMinutes += total - before;
+    this.#ordered = new Date();
+    this.#factsChanged = true;
+    if (this.isInSight) this.#showChange(total - before);
+  }
+
+  /** The sum of the last hour's orders. */
+  get lastHour() {
+    return (this.#minutes ?? []).reduce((sum, amount) => sum + amount, this.#sinceMinutes);
+  }
+
+  /** The orders of the last 60 minutes, newest last, and the time of the last order or `null`. */
+  set rates({ minutes, ordered }) {
+    this.#minutes = minutes;
+    this.#sinceMinutes = 0;
+    this.#ordered = ordered === null ? null : new Date(ordered);
+    const most = Math.max(1, ...minutes);
+    const bars = minutes.map((amount, at) => (amount > 0 ? `M${at} ${SPARK_HEIGHT}v${-Math.max(1, (SPARK_HEIGHT * amount) / most)}h0.8V${SPARK_HEIGHT}z` : ''));
+    this.#parts.spark.setAttribute('d', bars.join(''));
+    this.#factsChanged = true;
+    this.refreshFacts();
+  }
+
+  /** Shows what has changed of the last hour. Not with each order, because the line changes the layout. */
+  refreshFacts() {
+    if (!this.#factsChanged) return;
+    this.#factsChanged = false;
+    const { facts, hour, last, period } = this.#parts;
+    if (this.#period !== null) setText(period, texts.inThisPeriod(formatNumber(this.#period)));
+    if (this.#minutes === null) return;
+    const sum = this.lastHour;
+    setText(hour, sum === 0 ? '' : texts.inTheLastHour(formatChange(sum)));
+    setText(last, this.#ordered === null ? '' : texts.lastOrderAt(formatTime(this.#ordered)));
+    facts.hidden = false;
+  }
+
+  /** The count of the current period. */
+  set period(count) {
+    const isFirst = this.#period === null;
+    if (count === this.#period) return;
+    this.#period = count;
+    this.#factsChanged = true;
+    if (isFirst) this.refreshFacts();
+  }
+
+  /** The state of the last order from here: `sending`, `waiting`, `sent` or `refused`, or an empty text. */
+  showOrder(state, amount, mayUndo) {
+    const { status, sent, undo } = this.#parts;
+    sent.dataset.state = state;
+    setText(sent, state === '' ? '' : texts.orderState[state](formatChange(amount)));
+    undo.hidden = !mayUndo;
+    status.hidden = state === '';
+  }
+
+  set isManaged(isManaged) {
+    this.#parts.edit.hidden = !isManaged;
+  }
+
+  focusAmount() {
+    this.#parts.amount.focus();
   }
 
   #showChange(change) {
-    if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
-    const isRunning = this.#animation?.playState === 'running';
-    this.#shownChange = isRunning ? this.#shownChange + change : change;
-    setText(this.#change, `${this.#shownChange < 0 ? '−' : '+'}${Math.abs(this.#shownChange)}`);
-    if (isRunning) return;
-    this.#animation = this.#change.animate(
+    if (reducesMotion.matches) return;
+    if (!this.#isAnimated && animated >= MOST_ANIMATED) return;
+    this.#shownChange = this.#isAnimated ? this.#shownChange + change : change;
+    setText(this.#parts.change, formatChange(this.#shownChange));
+    if (this.#isAnimated) return;
+    this.#isAnimated = true;
+    animated += 1;
+    // Opacity and transforms only, which take no layout and no painting.
+    const animation = this.#parts.change.animate(
       [
         { opacity: 1, transform: 'scaleY(0)' },
         { opacity: 1, transform: 'none', offset: 0.1 },
@@ -242,17 +234,23 @@ class ProductItem extends HTMLElement {
       ],
       { duration: CHANGE_MS, easing: 'ease-out' },
     );
-    this.#number.animate(
-      [{}, { color: 'var(--accent)', transform: 'scale(1.05)', offset: 0.15 }, {}],
+    // Also when it is cancelled, as for an element that is removed.
+    animation.finished.catch(() => {}).finally(() => {
+      this.#isAnimated = false;
+      animated -= 1;
+    });
+    this.#parts.number.animate(
+      [{ transform: 'none' }, { transform: 'scale(1.05)', offset: 0.15 }, { transform: 'none' }],
       { duration: CHANGE_MS, easing: 'ease-out' },
     );
   }
 
-  #submit(event) {
-    event.preventDefault();
-    const amount = this.#amount.valueAsNumber;
-    this.#amount.value = this.#amount.defaultValue;
-    this.dispatchEvent(new CustomEvent('order', { bubbles: true, detail: { id: this.dataset.id, amount } }));
+  #order(amount) {
+    this.#dispatch('order', { id: this.#product.id, amount });
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 }
 
@@ -262,9 +260,11 @@ function slotted(tag, slot) {
   return element;
 }
 
-/** Writes only a different text, so that an unchanged product needs no layout. */
+/** Writes only a different text, into the text that is there: so a number of the same size needs no layout around it. */
 function setText(element, text) {
-  if (element.textContent !== String(text)) element.textContent = text;
+  const there = element.firstChild;
+  if (there === null) element.textContent = text;
+  else if (there.data !== String(text)) there.data = text;
 }
 
 customElements.define('product-item', ProductItem);

@@ -1,28 +1,12 @@
 // The dialog that asks the visitor for a token, and the buttons to enter and to forget one. Visitors read "access code".
 
-import { ADD, MISSING, ORDER, OWN_READS_ONLY, READ, READS_ONLY, REVOKED, WRONG, access } from './token.js';
+import { texts } from './texts.js';
+import { ADD, MANAGE, OWN_READS_ONLY, READ, READS_ONLY, access } from './token.js';
 
 /** The characters allowed both in an Authorization field and in the name of a WebSocket subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]{16,255}$/;
-const MALFORMED = 'An access code has 16 to 255 letters, digits or - . _ ~ + and no spaces.';
-
-const TITLES = {
-  [READ]: 'This board needs an access code',
-  [ORDER]: 'Ordering needs an access code',
-  [ADD]: 'Adding a product needs an access code',
-};
-const NEXT_STEPS = {
-  [READ]: 'Please enter it to see the board.',
-  [ORDER]: 'Please enter it. Your order is then sent.',
-  [ADD]: 'Please enter it. Your product is then added.',
-};
-const REASONS = {
-  [MISSING]: '',
-  [REVOKED]: 'Your access code is no longer valid.',
-  [WRONG]: 'This access code is not valid.',
-  [OWN_READS_ONLY]: 'With your access code you can see the board, but not order.',
-  [READS_ONLY]: 'With this access code you can see the board, but not order.',
-};
+/** The reasons for a token that may order, but not change the shop. */
+const MANAGE_REASONS = { [OWN_READS_ONLY]: 'own does not manage', [READS_ONLY]: 'does not manage' };
 
 /**
  * Callbacks:
@@ -36,6 +20,8 @@ export class TokenForm {
   #nextStep = document.getElementById('token-next-step');
   #reason = document.getElementById('token-reason');
   #input = document.getElementById('token-input');
+  #keeps = document.getElementById('token-keep');
+  #note = document.getElementById('token-note');
   #button = document.getElementById('token-use');
   #enter = document.getElementById('token-enter');
   #forget = document.getElementById('token-forget');
@@ -44,6 +30,9 @@ export class TokenForm {
 
   constructor({ onChange, onRetry, onForget }) {
     this.#dialog.addEventListener('submit', (event) => this.#submit(event));
+    this.#keeps.addEventListener('change', () => {
+      this.#note.hidden = this.#keeps.checked;
+    });
     document.getElementById('token-cancel').addEventListener('click', () => this.#dialog.close());
     // After Escape, the button or `done()`. The event is delayed: the dialog may already be open for the next request.
     this.#dialog.addEventListener('close', () => {
@@ -78,13 +67,18 @@ export class TokenForm {
     this.#forget.hidden = access.token === null;
   }
 
-  /** Resolves to the token that the visitor enters, or to `null`. The dialog stays open until the token is accepted. */
+  /** Resolves to what the visitor enters, or to `null`. The dialog stays open until the token is accepted. */
   #ask(need, why) {
-    this.#title.textContent = TITLES[need];
-    this.#nextStep.textContent = NEXT_STEPS[need];
+    this.#title.textContent = texts.codeTitles[need];
+    this.#nextStep.textContent = texts.codeNextSteps[need];
     this.#setBusy(false);
     if (!this.#dialog.open) this.#dialog.showModal();
-    this.#showReason(REASONS[why]);
+    const manages = need === ADD || need === MANAGE;
+    this.#showReason(texts.codeReasons[(manages && MANAGE_REASONS[why]) || why]);
+    // A screen on a wall only reads. A token that does more is not left on it.
+    this.#keeps.checked = false;
+    this.#note.hidden = false;
+    this.#keeps.parentElement.hidden = need !== READ;
     return new Promise((resolve) => {
       this.#resolve = resolve;
     });
@@ -95,14 +89,14 @@ export class TokenForm {
     const token = this.#input.value.trim();
     if (TOKEN.test(token)) {
       this.#setBusy(true);
-      this.#answer(token);
+      this.#answer({ token, keeps: this.#keeps.checked });
     } else {
-      this.#showReason(MALFORMED);
+      this.#showReason(texts.malformedCode);
     }
   }
 
-  #answer(token) {
-    this.#resolve?.(token);
+  #answer(answer) {
+    this.#resolve?.(answer);
     this.#resolve = null;
   }
 

@@ -1,5 +1,5 @@
 // The token of this tab, which visitors know as the access code. It is kept in sessionStorage, so that it is not known to
-// other tabs and ends with the tab. When the server rejects a request for its token, the visitor is asked for another one,
+// other tabs and ends with the tab; or, if the visitor wants it, in localStorage, for a screen on a wall. When the server rejects a request for its token, the visitor is asked for another one,
 // and the request is sent again.
 
 const KEY = 'ordercast-token';
@@ -11,6 +11,7 @@ const SERVER_FAILED = 500;
 export const READ = 'read';
 export const ORDER = 'order';
 export const ADD = 'add';
+export const MANAGE = 'manage';
 
 /**
  * Why the visitor is asked: there is no token; the token of this tab is not accepted (`REVOKED`) or may only read; the token
@@ -35,7 +36,8 @@ class Access {
 
   /**
    * Callbacks:
-   * - `ask(need, why)`: resolves to the token that the visitor enters, or to `null`,
+   * - `ask(need, why)`: resolves to `{ token, keeps }`, the token that the visitor enters and whether this screen keeps it,
+   *   or to `null`,
    * - `done()`: the visitor is not asked again,
    * - `onChange()`: `token` or `isLocked` has changed.
    */
@@ -100,10 +102,10 @@ class Access {
           this.#cancellations += 1;
           return response;
         }
-        response = await send(given);
-        why = rejection(response, need, given);
+        response = await send(given.token);
+        why = rejection(response, need, given.token);
         // Only an accepted token replaces the former one, with which the board may still be read.
-        if (why === null && response.status < SERVER_FAILED) this.#keep(given);
+        if (why === null && response.status < SERVER_FAILED) this.#keep(given.token, given.keeps);
       }
       return response;
     } finally {
@@ -111,10 +113,10 @@ class Access {
     }
   }
 
-  #keep(token) {
+  #keep(token, onScreen = false) {
     if (token === this.#token) return;
     this.#token = token;
-    store(token);
+    store(token, onScreen);
     this.#onChange();
   }
 
@@ -138,15 +140,16 @@ function rejection({ status }, need, used) {
 /** Throws in a browser that is set to store nothing. The token then ends with the page. */
 function stored() {
   try {
-    return sessionStorage.getItem(KEY);
+    return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
   } catch {
     return null;
   }
 }
 
-function store(token) {
+function store(token, onScreen) {
   try {
-    if (token === null) sessionStorage.removeItem(KEY);
-    else sessionStorage.setItem(KEY, token);
+    sessionStorage.removeItem(KEY);
+    localStorage.removeItem(KEY);
+    if (token !== null) (onScreen ? localStorage : sessionStorage).setItem(KEY, token);
   } catch {}
 }

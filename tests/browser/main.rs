@@ -10,4 +10,5 @@ mod board;
 mod orders;
 mod proxy;
 mod token;
+mod wall;
 mod webdriver;

@@ -403,14 +403,14 @@ fn the_board_works_through_the_proxy() {
     browser.until(DEADLINE, &total_is(3));
     proxy.client().order("A1", 10);
     browser.until(DEADLINE, &total_is(13));
-    browser.click("product-item[data-id=A1] >>> button");
+    browser.click("product-item[data-id=A1] >>> .add");
     browser.until(DEADLINE, &total_is(14));
     assert_eq!(browser.console(), Vec::<String>::new());
 
     // The proxy answers while the server is down; the board must not treat that as a rejection of the order.
     server.kill();
     browser.until(DEADLINE, "document.querySelector('#state').dataset.state === 'lost'");
-    browser.click("product-item[data-id=A1] >>> button");
+    browser.click("product-item[data-id=A1] >>> .add");
     let waiting = "document.querySelector('#waiting').textContent";
     browser.until(DEADLINE, &format!("{waiting}.includes('1 order is waiting')"));
     server.restart_on_the_same_ports();

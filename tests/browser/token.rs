@@ -92,7 +92,7 @@ fn counted(server: &Server) -> i64 {
 #[track_caller]
 fn order(browser: &Browser, amount: &str) {
     browser.type_into("product-item[data-id=A1] >>> input", amount);
-    browser.click("product-item[data-id=A1] >>> button");
+    browser.click("product-item[data-id=A1] >>> .add");
 }
 
 /// Where a page could leave a token behind for others: what outlives the tab, and what is written into logs.
@@ -216,7 +216,7 @@ fn orders_that_wait_together_are_each_sent_once() {
     let server = files.protect_orders().start();
     open_board(&browser, &server);
     let order_both = "for (const item of document.querySelectorAll('product-item')) {
-           item.shadowRoot.querySelector('button').click();
+           item.shadowRoot.querySelector('.add').click();
          }";
     browser.run(order_both);
     browser.until(DEADLINE, ASKS);

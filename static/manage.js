@@ -1,0 +1,156 @@
+// Managing the shop: editing, hiding and showing products, new categories, and the report and the close of the period. Each
+// in a dialog of its own. Requests go through api.js, which asks for a token when one is needed.
+
+import * as api from './api.js';
+import { collator, formatMoment, formatNumber, texts } from './texts.js';
+
+/** The characters of a category's name in addresses. */
+const NOT_IN_NAMES = /[^a-z0-9]+/g;
+const LONGEST_NAME = 40;
+
+/**
+ * Callbacks:
+ * - `onChange()`: products or categories were changed,
+ * - `onCategory(name)`: a category was added,
+ * - `explain(error)`: the text about an error.
+ */
+export class Manage {
+  #callbacks;
+  #edit = new Dialog('edit-dialog', (form) => this.#saveProduct(form));
+  #add = new Dialog('category-dialog', (form) => this.#saveCategory(form));
+  #report = new Dialog('report-dialog', () => this.#close());
+  #lines = document.getElementById('report-lines');
+  #sum = document.getElementById('report-sum');
+  /** The product that is edited, with its category; the report that is shown. */
+  #product = null;
+  #shown = null;
+
+  constructor(callbacks) {
+    this.#callbacks = callbacks;
+    document.getElementById('report-print').addEventListener('click', () => print());
+    document.getElementById('report-save').addEventListener('click', () => this.#saveReport());
+  }
+
+  editProduct(category, product) {
+    this.#product = { category, ...product };
+    const { name, rrp, info, hidden } = this.#edit.fields;
+    [name.value, rrp.value, info.value, hidden.checked] =
+      [product.name, product.rrp, product.info, product.hidden === true];
+    this.#edit.open(texts.editOf(product.name));
+  }
+
+  addCategory() {
+    this.#add.form.reset();
+    this.#add.open(texts.addCategory);
+  }
+
+  /** Shows the report of the current period, from which it can be closed. */
+  async showPeriod() {
+    try {
+      this.#showReport(await api.report('current'));
+    } catch (error) {
+      this.#callbacks.explain(error);
+    }
+  }
+
+  async #saveProduct({ name, rrp, info, hidden }) {
+    const { category, id } = this.#product;
+    const patch = { name: name.value, rrp: rrp.value, info: info.value, hidden: hidden.checked };
+    await api.changeProduct(category, id, patch);
+    this.#callbacks.onChange();
+    return true;
+  }
+
+  async #saveCategory({ title, prefix }) {
+    const name = title.value.normalize('NFD').toLowerCase().replace(/\p{M}/gu, '').replace(NOT_IN_NAMES, '-')
+      .replace(/^-+|-+$/g, '').slice(0, LONGEST_NAME);
+    if (name === '') throw new Error(texts.categoryNeedsLetters);
+    await api.putCategory(name, { title: title.value, prefix: prefix.value });
+    this.#callbacks.onCategory(name);
+    return true;
+  }
+
+  #showReport(report) {
+    this.#shown = report;
+    const { number, opened, closed, products } = report;
+    const since = formatMoment(new Date(opened));
+    const span = closed === undefined ? texts.since(since) : texts.fromTo(since, formatMoment(new Date(closed)));
+    document.getElementById('report-span').textContent = span;
+    const sorted = [...products].sort((one, other) => collator.compare(one.name, other.name));
+    this.#lines.replaceChildren(...sorted.map(({ id, name, amount }) => row(name, id, formatNumber(amount))));
+    this.#sum.textContent = formatNumber(products.reduce((sum, { amount }) => sum + amount, 0));
+    this.#report.submit.hidden = closed !== undefined;
+    this.#report.submit.textContent = texts.closePeriod(number);
+    document.getElementById('report-warning').hidden = closed !== undefined;
+    this.#report.open(texts.period(number));
+  }
+
+  /** Closes the period that is shown. A repeat, or another till's close in between, is rejected by its number. */
+  async #close() {
+    this.#showReport(await api.closePeriod(this.#shown.number));
+    return false;
+  }
+
+  async #saveReport() {
+    const { number, closed } = this.#shown;
+    try {
+      const csv = await api.reportCsv(closed === undefined ? 'current' : number);
+      const link = document.createElement('a');
+      link.href = URL.createObjectURL(new Blob([csv], { type: 'text/csv' }));
+      link.download = `period-${number}.csv`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    } catch (error) {
+      this.#report.show(error);
+    }
+  }
+}
+
+/** A dialog with a form. `save(fields)` resolves to whether the dialog is to be closed; its error is shown in the dialog. */
+class Dialog {
+  #dialog;
+  #reason;
+  #title;
+
+  constructor(id, save) {
+    this.#dialog = document.getElementById(id);
+    this.form = this.#dialog.querySelector('form');
+    this.submit = this.#dialog.querySelector('[type=submit]');
+    this.#reason = this.#dialog.querySelector('[role=alert]');
+    this.#title = this.#dialog.querySelector('h2');
+    this.#dialog.querySelector('.cancel').addEventListener('click', () => this.#dialog.close());
+    this.form.addEventListener('submit', async (event) => {
+      event.preventDefault();
+      this.submit.disabled = true;
+      this.show(null);
+      try {
+        if (await save(this.fields)) this.#dialog.close();
+      } catch (error) {
+        this.show(error);
+      } finally {
+        this.submit.disabled = false;
+      }
+    });
+  }
+
+  get fields() {
+    return this.form.elements;
+  }
+
+  open(title) {
+    this.#title.textContent = title;
+    this.show(null);
+    if (!this.#dialog.open) this.#dialog.showModal();
+  }
+
+  show(error) {
+    this.#reason.textContent = error === null ? '' : error.message;
+    this.#reason.hidden = error === null;
+  }
+}
+
+function row(name, id, amount) {
+  const line = document.createElement('tr');
+  for (const text of [name, id, amount]) line.append(Object.assign(document.createElement('td'), { textContent: text }));
+  return line;
+}

@@ -1,0 +1,142 @@
+// The texts in English.
+
+const plural = (count, one, many) => (Math.abs(count) === 1 ? one : many);
+
+export default {
+  language: 'en',
+
+  // The page.
+  description: 'Live order counts, product by product.',
+  category: 'Category',
+  chooseCategory: 'Choose a category',
+  search: 'Search',
+  searchHint: 'Search ( / )',
+  sort: 'Order of the products',
+  sortList: 'As listed',
+  sortName: 'By name',
+  sortTotal: 'By total',
+  sortBusiest: 'Busiest first',
+  products: 'Products',
+  categories: 'Categories',
+  close: 'Close',
+  cancel: 'Cancel',
+  save: 'Save',
+  sound: 'Sound',
+  wall: 'Wall view',
+  lastOrders: 'Last orders here',
+  noOrdersHere: 'No orders from this page yet.',
+
+  // The state of the connection.
+  live: 'Live',
+  connecting: 'Connecting…',
+  locked: 'Access code needed',
+  noConnection: 'No connection. Trying again.',
+  connectionLost: (time) => `Connection lost. Totals as of ${time}. New orders are kept.`,
+  noCategory: 'No category chosen',
+
+  // Hints.
+  lockedHint: 'You need an access code to see this board.',
+  chooseHint: 'Choose a category to see its orders.',
+  emptyHint: 'No products here yet. Add the first one below.',
+  emptyWallHint: 'No products here yet.',
+  noMatch: 'No product matches the search.',
+  unknownCategory: (name) => `There is no category “${name}”. Please choose one from the list.`,
+  productCount: (count, number) => `${number} ${plural(count, 'product', 'products')}`,
+
+  // A product.
+  addOrder: 'Add order',
+  undo: 'Undo',
+  edit: 'Edit',
+  amountOf: (name) => `Amount of ${name}`,
+  addOrderOf: (name) => `Add order: ${name}`,
+  addPiecesOf: (amount, name) => `Add ${amount}: ${name}`,
+  undoOf: (name) => `Undo the last order: ${name}`,
+  undoPiecesOf: (change, name) => `Undo ${change}: ${name}`,
+  editOf: (name) => `Edit ${name}`,
+  orders: (count) => plural(count, 'order', 'orders'),
+  inThisPeriod: (count) => `${count} in this period`,
+  inTheLastHour: (change) => `${change} in the last hour`,
+  lastOrderAt: (time) => `last at ${time}`,
+  orderState: {
+    sending: (change) => `${change} …`,
+    sent: (change) => `${change} sent`,
+    waiting: (change) => `${change} waiting`,
+    refused: (change) => `${change} refused`,
+  },
+
+  // Orders without an answer, and those that were refused.
+  waiting: (count) =>
+    count === 1
+      ? '1 order is waiting for confirmation. It is sent again automatically and counted only once.'
+      : `${count} orders are waiting for confirmation. They are sent again automatically and counted only once.`,
+  severalOrders: (text, count) => `${text} (${count} orders)`,
+  maybeCounted: (why) => `${why} It may already have been counted.`,
+  expired: (amount, moment) =>
+    `an order of ${amount}, made on ${moment}, was never confirmed and is no longer sent. ` +
+    'It may or may not have been counted.',
+  tooManyWaiting: (most) =>
+    `not ordered, because ${most} orders are already waiting. Please try again later.`,
+  noAnswer: 'The server does not answer.',
+  unexpectedAnswer: (status) => `The server sent an unexpected answer (${status}).`,
+
+  // A new product.
+  addProduct: 'Add product',
+  addAProduct: 'Add a product',
+  name: 'Name',
+  price: 'Price',
+  info: 'Description',
+
+  // Access codes.
+  needsCode: { sentAgain: 'sent again', ordered: 'ordered', added: 'added', changed: 'changed' },
+  noValidCode: (action) => `not ${action}, because no valid access code was entered.`,
+  accessCode: 'Access code',
+  enterCode: 'Enter access code',
+  forgetCode: 'Forget access code',
+  continue: 'Continue',
+  tabRemembers: 'This browser tab remembers it until you close the tab.',
+  keepCode: 'Keep it on this screen, also after a restart',
+  malformedCode: 'An access code has 16 to 255 letters, digits or - . _ ~ + and no spaces.',
+  codeTitles: {
+    read: 'This board needs an access code',
+    order: 'Ordering needs an access code',
+    add: 'Adding a product needs an access code',
+    manage: 'Changing the shop needs an access code',
+  },
+  codeNextSteps: {
+    read: 'Please enter it to see the board.',
+    order: 'Please enter it. Your order is then sent.',
+    add: 'Please enter it. Your product is then added.',
+    manage: 'Please enter it. Your change is then made.',
+  },
+  codeReasons: {
+    missing: '',
+    revoked: 'Your access code is no longer valid.',
+    wrong: 'This access code is not valid.',
+    'own reads only': 'With your access code you can see the board, but not order.',
+    'reads only': 'With this access code you can see the board, but not order.',
+    'own does not manage': 'Your access code does not allow this.',
+    'does not manage': 'This access code does not allow this.',
+  },
+
+  // Managing the shop.
+  manage: 'Manage',
+  manageDone: 'Done',
+  hide: 'Hide it from the board',
+  addCategory: 'Add a category',
+  addCategoryButton: 'Add category',
+  title: 'Title',
+  prefix: 'Letter for product numbers',
+  categoryNeedsLetters: 'The title needs at least one letter from a to z or a digit.',
+  periodReport: 'Period report',
+  period: (number) => `Period ${number}`,
+  closePeriod: (number) => `Close period ${number}`,
+  closeWarning: 'After the close, counting begins at 0 for the next period. Totals stay. A close cannot be undone.',
+  since: (moment) => `Since ${moment}`,
+  fromTo: (from, to) => `${from} to ${to}`,
+  product: 'Product',
+  productNumber: 'Number',
+  count: 'Orders',
+  sum: 'Sum',
+  print: 'Print',
+  saveCsv: 'Save as CSV',
+};

@@ -1,0 +1,93 @@
+// The board on a wall: one category or all of them in turn, pages that turn by themselves, and a screen that stays on. Knows
+// neither the network nor how products are drawn.
+
+/** How long a page of products is shown. */
+const PAGE_MS = 10_000;
+
+/**
+ * Callbacks:
+ * - `pages()`: the number of pages of the present category,
+ * - `onPage(index)`: a page is to be shown,
+ * - `onCategory(name)`: a category is to be shown, its first page first.
+ */
+export class Wall {
+  #callbacks;
+  #timer = null;
+  #page = 0;
+  /** The categories that take turns; `null` while one was chosen. */
+  #categories = null;
+  #category = '';
+  #lock = null;
+
+  constructor(callbacks) {
+    this.#callbacks = callbacks;
+    document.addEventListener('visibilitychange', () => this.#keepAwake());
+  }
+
+  get isOn() {
+    return this.#timer !== null;
+  }
+
+  /** Begins. With an empty `category` all categories take turns, once they are known. */
+  start(category) {
+    this.stop();
+    this.#page = 0;
+    this.#category = category;
+    this.#categories = category === '' ? [] : null;
+    this.#timer = setInterval(() => this.#turn(), PAGE_MS);
+    this.#keepAwake();
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+    this.#timer = null;
+    this.#lock?.release().catch(() => {});
+    this.#lock = null;
+  }
+
+  /** The names of all categories, which may have changed. */
+  set categories(names) {
+    if (this.#categories === null) return;
+    this.#categories = names;
+    if (!names.includes(this.#category)) this.#showCategory(names[0] ?? '');
+  }
+
+  /** The number of pages may have changed. */
+  refresh() {
+    if (!this.isOn) return;
+    this.#page = Math.min(this.#page, this.#callbacks.pages() - 1);
+    this.#callbacks.onPage(this.#page);
+  }
+
+  #turn() {
+    // A hidden page would only come back to a page that nobody has seen.
+    if (document.hidden) return;
+    if (this.#page + 1 < this.#callbacks.pages()) {
+      this.#page += 1;
+    } else {
+      this.#page = 0;
+      const at = this.#categories?.indexOf(this.#category) ?? -1;
+      if (at >= 0 && this.#categories.length > 1) {
+        this.#showCategory(this.#categories[(at + 1) % this.#categories.length]);
+        return;
+      }
+    }
+    this.#callbacks.onPage(this.#page);
+  }
+
+  #showCategory(name) {
+    this.#category = name;
+    this.#page = 0;
+    this.#callbacks.onCategory(name);
+  }
+
+  /** Browsers allow a wake lock to a visible page of a secure origin; without one the system decides. */
+  async #keepAwake() {
+    if (!this.isOn || document.hidden || this.#lock?.released === false) return;
+    try {
+      this.#lock = await navigator.wakeLock.request('screen');
+    } catch {
+      this.#lock = null;
+    }
+  }
+}
