@@ -17,6 +17,7 @@ mod full_disk;
 mod log_size;
 mod no_room;
 #[cfg(target_os = "linux")]
+mod period_feeds;
 mod periods;
 mod persistence;
 #[cfg(target_os = "linux")]

@@ -20,7 +20,7 @@ const CLOSES: u64 = 50;
 const LONGEST_PERIOD: Duration = Duration::from_millis(160);
 /// The longest time from a close to the kill that may hit it.
 const LONGEST_CLOSE: Duration = Duration::from_millis(3);
-const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
+pub const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
 const IDS: [&str; 3] = ["A1", "A2", "B1"];
 
 /// Ends the posters, also when the test fails: it waits for them.
@@ -81,7 +81,7 @@ fn close_for_certain(addr: SocketAddr, number: u64, first: Option<Reply>, was_ki
 
 /// Closes periods at random moments, some of them while the server is killed. Returns the sums of all orders, and the
 /// reports.
-fn run(server: &mut Server, closes: u64, seed: u64) -> (Amounts, Vec<Value>) {
+pub fn run(server: &mut Server, closes: u64, seed: u64) -> (Amounts, Vec<Value>) {
     let (addr, done) = (server.addr(), AtomicBool::new(false));
     let mut random = Random::new(seed, 1_000);
     let mut reports = Vec::new();
