@@ -9,6 +9,7 @@ mod common;
 mod board;
 mod orders;
 mod proxy;
+mod shop;
 mod token;
 mod wall;
 mod webdriver;
