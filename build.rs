@@ -41,8 +41,7 @@ fn main() -> io::Result<()> {
         writeln!(list, "    file!({name:?}, \"{etag:016x}\"),").expect("a String takes all");
     }
     fs::write(output.join("assets.rs"), format!("&[\n{list}]\n"))?;
-    println!("cargo::rustc-env=ORDERCAST_ASSETS={version}");
-    Ok(())
+    fs::write(output.join("version"), version)
 }
 
 /// The page with the version in front of each name of another file: `href="style.css"` becomes `href="VERSION/style.css"`.

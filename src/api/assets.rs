@@ -66,7 +66,7 @@ macro_rules! file {
 /// Every file of `static/`: its name, its hash, its bytes, and these compressed. `build.rs` writes the list.
 const EMBEDDED: &[(&str, &str, &[u8], &[u8])] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 /// The version of all these files together, with which the page names the others.
-const VERSION: &str = env!("ORDERCAST_ASSETS");
+const VERSION: &str = include_str!(concat!(env!("OUT_DIR"), "/version"));
 
 impl Assets {
     /// Serves from a folder.
