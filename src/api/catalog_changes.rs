@@ -15,7 +15,7 @@ impl OrderService {
     pub(super) fn add_product(&self, category: CategoryIndex, body: &[u8]) -> Result<Answer, Problem> {
         let (id, details) = json::parse_product(body).map_err(body_problem)?;
         checked(self.ledger.change_catalog(CatalogChange::AddProduct { category, id, details }))?;
-        Ok(self.routes.products(category, false))
+        self.routes.products(category, false)
     }
 
     /// `PATCH /{category}/{id}`: answers the product.

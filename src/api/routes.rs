@@ -171,7 +171,7 @@ impl Routes {
             }
             (Method::Get | Method::Head, Route::Feed(feed)) => self.feed(request, feed, origin, token),
             (Method::Get | Method::Head, Route::Category(index)) => {
-                Ok(Decision::Answer(self.products(index, asks_for_hidden(request)?)))
+                self.products(index, asks_for_hidden(request)?).map(Decision::Answer)
             }
             (Method::Post, Route::Product(index)) => {
                 expect_body(request, &[JSON])?;
@@ -245,9 +245,14 @@ impl Routes {
     }
 
     /// The answer with the list of the category's products.
-    #[must_use]
-    pub fn products(&self, category: CategoryIndex, with_hidden: bool) -> Answer {
-        Answer::shared_json(self.lists.get(&self.catalog, category, with_hidden))
+    ///
+    /// # Errors
+    /// 503 while too many clients read former lists slowly.
+    pub fn products(&self, category: CategoryIndex, with_hidden: bool) -> Result<Answer, Problem> {
+        self.lists.get(&self.catalog, category, with_hidden).map(Answer::shared_json).ok_or_else(|| {
+            let why = "too many clients are still reading former lists of products; try again";
+            Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS)
+        })
     }
 }
 
