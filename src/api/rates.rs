@@ -1,6 +1,6 @@
 //! `GET /rates/{category}`: what was ordered in each of the last 60 minutes.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::http::response::Answer;
@@ -25,6 +25,8 @@ pub struct RateAnswers {
     pub history: History,
     /// The rates.
     pub rates: Arc<Rates>,
+    /// Held while an answer is made: of many requests only one competes with the ledger thread at a time.
+    pub turn: Mutex<()>,
 }
 
 impl RateAnswers {
@@ -33,6 +35,7 @@ impl RateAnswers {
         // Begins again when the log could not be read before.
         self.history.read_rates(&self.rates);
         let is_complete = self.rates.is_complete(READING_DEADLINE);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.rates.last_minute(now_ms());
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let products: Vec<ProductIndex> = match feed {
@@ -71,7 +74,7 @@ mod tests {
         let rates = Rates::new(vec![None; 3], 5);
         let now = now_ms();
         rates.count((0..3).map(|index| (ProductIndex(index), now, Amount::new(7).unwrap())));
-        let answers = RateAnswers { catalog: Arc::new(RwLock::new(catalog)), history, rates };
+        let answers = RateAnswers { catalog: Arc::new(RwLock::new(catalog)), history, rates, turn: Mutex::default() };
         let text = |feed| String::from_utf8(answers.answer(feed).body().bytes().to_vec()).unwrap();
         for (feed, shown) in [(Feed::Category(tools), &["T2"][..]), (Feed::All, &["T2", "Y1"])] {
             let text = text(feed);

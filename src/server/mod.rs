@@ -13,7 +13,7 @@ mod serve;
 use std::borrow::Cow;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,7 @@ impl Server {
             frames: config.allow_frames.clone(),
             lists: ProductLists::default(),
         };
-        let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates };
+        let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates, turn: Mutex::default() };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
         let service = Arc::new(OrderService { routes, ledger, history, rates, feeds });
         let (end_sender, end) = bounded(1);
