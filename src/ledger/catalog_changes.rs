@@ -69,8 +69,8 @@ impl<S: Store> Ledger<S> {
         self.totals.push(total);
         self.hidden.push(false);
         self.last_seq = seq;
+        // The fan-out thread reads the new product with it.
         self.fanout.publish(&[Publication { product, total, seq }]);
-        self.fanout.publish_catalog(category);
         Ok(())
     }
 

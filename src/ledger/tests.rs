@@ -94,7 +94,8 @@ impl Bench {
         let catalog = Arc::new(RwLock::new(catalog));
         let totals = vec![Total::default()];
         let runs = RunList::default();
-        let first = Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, runs: &runs };
+        let first =
+            Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
         let period = CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() };
         let first = super::Start { totals, period, last_seq: 0 };

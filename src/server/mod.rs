@@ -151,6 +151,7 @@ impl Server {
             openings: &stored.openings,
             opened_after: stored.period.opened_after,
             last_seq: stored.last_seq,
+            shown_after: stored.shown_after,
             runs: &stored.runs,
         };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;

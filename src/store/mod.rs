@@ -114,6 +114,8 @@ pub struct Stored {
     pub period: Period,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
+    /// The sequence number of the last order before a product was last shown again.
+    pub shown_after: Option<u64>,
     /// The runs whose positions are valid for this file; once a store has been opened, the last one is the present run.
     pub runs: RunList,
 }

@@ -180,6 +180,11 @@ pub fn keys_ahead(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(read_meta(connection, "keys_ahead")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
+/// Records that a product is shown again after the last order.
+pub fn record_show(connection: &Connection) -> rusqlite::Result<()> {
+    write_meta(connection, "shown_after", &last_seq(connection)?.to_string())
+}
+
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
 pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
     write_meta(connection, "repaired", &last_seq.to_string())
@@ -262,6 +267,7 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
         return Ok(Err("the list of periods is empty".into()));
     };
     stored.period = period;
+    stored.shown_after = read_meta(connection, "shown_after")?.and_then(|number| number.parse().ok());
     // A file of an older schema, which only the tools read, has no list of runs.
     stored.runs = RunList::parse(&read_meta(connection, "runs")?.unwrap_or_default());
     Ok(Ok(stored))

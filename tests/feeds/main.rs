@@ -17,6 +17,7 @@ mod read_after_write;
 mod resume;
 mod resume_far;
 mod resume_load;
+mod shown_again;
 mod slow_subscriber;
 mod status;
 mod websocket;

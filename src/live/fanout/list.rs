@@ -32,9 +32,9 @@ pub(super) struct FeedState {
 }
 
 impl FeedState {
-    /// A feed without orders after `last_seq`.
-    fn new(last_seq: u64) -> Self {
-        Self { groups: Vec::new(), last_seq, shown_after: None, catalog_changed: 0, arrays: [None, None] }
+    /// A feed without orders after `last_seq`, of which a product may have been shown again after `shown_after`.
+    fn new(last_seq: u64, shown_after: Option<u64>) -> Self {
+        Self { groups: Vec::new(), last_seq, shown_after, catalog_changed: 0, arrays: [None, None] }
     }
 
     /// Notes an order with this sequence number.
@@ -194,7 +194,7 @@ impl Fanout {
     /// Reads the categories and products that the ledger has added to the catalogue.
     pub(super) fn load_products(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        self.feeds.resize_with(catalog.categories().len() + 1, || FeedState::new(self.last_seq));
+        self.feeds.resize_with(catalog.categories().len() + 1, || FeedState::new(self.last_seq, self.shown_after));
         let known = self.products.len();
         for product in &catalog.products()[known..] {
             let of_category = &catalog.category(product.category).products;

@@ -78,6 +78,8 @@ struct Fanout {
     started_after: u64,
     /// The sequence number of the last entry of the log before the current period.
     opened_after: u64,
+    /// [`Start::shown_after`]: of which feed the product is, is not known any more.
+    shown_after: Option<u64>,
     history: History,
     runs: Arc<RunList>,
     /// [`Feed::All`], then one for each category.
@@ -117,6 +119,8 @@ pub struct Start<'a> {
     pub opened_after: u64,
     /// The sequence number of the last order.
     pub last_seq: u64,
+    /// The sequence number of the last order before a product was last shown again, in an earlier run.
+    pub shown_after: Option<u64>,
     /// The runs whose positions are valid.
     pub runs: &'a RunList,
 }
@@ -144,7 +148,7 @@ pub fn start(
 }
 
 fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
-    let Start { totals, openings, opened_after, last_seq, runs } = *start;
+    let Start { totals, openings, opened_after, last_seq, shown_after, runs } = *start;
     let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared::new(last_seq));
@@ -159,6 +163,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         recent: Recent::new(last_seq),
         last_seq,
         started_after: last_seq,
+        shown_after,
         opened_after,
         history,
         runs: runs.clone(),

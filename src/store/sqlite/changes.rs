@@ -3,7 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use crate::store::retention::MAX_HISTORY;
-use crate::store::{Change, periods};
+use crate::store::{Change, periods, schema};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Key, Total};
 
@@ -49,7 +49,12 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
                     )?
                     .execute(params![product.id, product.category.0 + 1, name, rrp, info, total.get()])?;
             }
-            Change::ChangedProduct { product, after, .. } => update_product(transaction, *product, after)?,
+            Change::ChangedProduct { product, before, after } => {
+                update_product(transaction, *product, after)?;
+                if before.is_hidden && !after.is_hidden {
+                    schema::record_show(transaction)?;
+                }
+            }
             Change::Title { category, after, .. } => update_title(transaction, *category, after)?,
             Change::History { at_ms, line } => {
                 transaction

@@ -53,7 +53,8 @@ impl Bench {
     pub(super) fn new() -> Self {
         let (history, log) = history::prepare();
         let catalog = catalog();
-        let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 10, runs: &runs() };
+        let start_at =
+            Start { totals: &[], openings: &[], opened_after: 0, last_seq: 10, shown_after: None, runs: &runs() };
         let (handle, _) = start(catalog.clone(), &start_at, history).unwrap();
         let to_fanout = handle.clone();
         let slow_sockets = slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber)).unwrap().0;
@@ -252,7 +253,7 @@ fn what_waits_in_a_paced_feed_is_sent_before_the_end() {
 
 #[test]
 fn groups_are_shared_and_removed_with_their_last_subscriber() {
-    let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, runs: &runs() };
+    let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs: &runs() };
     let (mut fanout, _handle) = prepare(catalog(), &start_at, history::prepare().0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
@@ -355,7 +356,7 @@ fn a_close_replaces_what_a_subscriber_was_owed_of_the_period_before() {
 #[test]
 fn a_close_among_merged_publications_shows_no_count_that_there_never_was() {
     let (history, _log) = history::prepare();
-    let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, runs: &runs() };
+    let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs: &runs() };
     let (mut fanout, handle) = prepare(catalog(), &start_at, history);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
