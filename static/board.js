@@ -12,8 +12,7 @@ const SCROLLING_HEIGHT_REM = 16;
 const DENSE_REM = 20;
 /** The widths from which a cell has room for all, and below which it has less, in rem. */
 const WIDE_REM = 29;
-const NARROW_REM = 16;
-const TINY_REM = 11;
+const NARROW_REM = 14;
 /** The smallest cell on a wall, in rem: 48 of them fit a screen of 1366 × 768. */
 const WALL_MIN_WIDTH_REM = 7.6;
 const WALL_MIN_HEIGHT_REM = 5.3;
@@ -250,7 +249,6 @@ export class Board {
       item.toggleAttribute('dense', !this.#isWall && cellHeight < DENSE_REM * rem);
       item.toggleAttribute('wide', cellWidth >= WIDE_REM * rem);
       item.toggleAttribute('narrow', cellWidth < NARROW_REM * rem);
-      item.toggleAttribute('tiny', cellWidth < TINY_REM * rem);
     }
     [this.#pages, this.#perPage] = [best.pages, this.#isWall ? best.perPage : Infinity];
     this.#page = Math.min(this.#page, this.#pages - 1);

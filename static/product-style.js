@@ -222,25 +222,25 @@ sheet.replaceSync(`
   }
   :host([wall]) ::slotted([slot="rrp"]), :host([wall]) ::slotted([slot="info"]), :host([wall]) form { display: none; }
   :host([wall]) .count { font-size: min(var(--cell-width) * 0.86 / max(2.1, var(--digits, 1) * 0.68), var(--cell-height) * 0.46); }
+  /* A change covers the line about the last hour for a moment. */
   :host([wall]) .unit {
     grid-area: facts;
     place-self: end start;
-    width: 5.5em;
-    text-align: start;
+    z-index: 1;
+    width: 4em;
     font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.08);
-    line-height: 1.2;
+    line-height: 1.3;
   }
   :host([wall]) .change { left: 0; right: auto; }
   :host([wall]) .facts {
-    place-self: end;
-    height: auto;
+    align-self: end;
+    justify-content: end;
+    height: 1.3em;
     font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.07);
-    line-height: 1.2;
     gap: 0.5em;
   }
-  :host([wall]) .last, :host([wall]) .period, :host([wall]) .status { display: none; }
-  :host([wall]) svg { flex: none; width: 6em; height: 1em; }
+  :host([wall]) .word, :host([wall]) .last, :host([wall]) .period, :host([wall]) .status { display: none; }
+  :host([wall]) svg { min-width: 0; height: 1.1em; }
   :host([narrow]) .facts svg { display: none; }
-  :host([tiny]) .word { display: none; }
   :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 `);
