@@ -50,8 +50,9 @@ const FAULTS: &str = r"
       const cell = item.getBoundingClientRect();
       const name = item.querySelector('[slot=name]');
       const [nameBox, numberBox] = [box(name), box(item.querySelector('[slot=orders]'))];
-      // The line of a number is higher than its digits.
-      const digits = { ...numberBox.toJSON(), top: numberBox.top + numberBox.height * 0.2 };
+      // The line of a number is higher than its digits, above and below.
+      const beyond = numberBox.height * 0.2;
+      const digits = { ...numberBox.toJSON(), top: numberBox.top + beyond, bottom: numberBox.bottom - beyond };
       const texts = [nameBox, digits];
       for (const part of ['.word', '.hour']) {
         const element = item.shadowRoot.querySelector(part);
