@@ -11,6 +11,7 @@ pub(super) const PARAMETERS: &[&str] = &["since", "every", "period", "catalog", 
 ///
 /// # Errors
 /// 400 says what the parameter may be.
+#[inline(never)]
 pub(super) fn feed_options(request: Request<'_>) -> Result<Options, Problem> {
     let every = match request.parameter("every") {
         None => None,

@@ -33,6 +33,7 @@ impl LogQuery {
     ///
     /// # Errors
     /// 400 for a malformed one, 404 for an unknown product or category.
+    #[inline(never)]
     pub(super) fn parse(request: Request<'_>, catalog: &Catalog) -> Result<Self, Problem> {
         let (after, limit) = page(request, "/log")?;
         let mut kept = String::new();

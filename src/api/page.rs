@@ -10,6 +10,7 @@ pub(super) const MAX_LINES: usize = 1_000;
 ///
 /// # Errors
 /// 400 for what is no number.
+#[inline(never)]
 pub(super) fn page(request: Request<'_>, path: &str) -> Result<(u64, usize), Problem> {
     let number = |name, least: u64, default: u64| {
         let Some(text) = request.parameter(name) else { return Ok(default) };

@@ -56,6 +56,7 @@ impl Route {
 
     /// Rejects a query parameter that has no meaning here, so that none is ignored silently. A query of the web app's
     /// files is for the page's own script.
+    #[inline(never)]
     pub(super) fn check_parameters(&self, request: Request<'_>) -> Result<(), Problem> {
         let known: &[&str] = match self {
             Self::File => return Ok(()),
@@ -79,6 +80,7 @@ impl Route {
     ///
     /// # Errors
     /// 404 if there is none.
+    #[inline(never)]
     pub(super) fn find(catalog: &SharedCatalog, request: Request<'_>) -> Result<Self, Problem> {
         let path = without_slash(request.path());
         let catalog = || catalog.read().unwrap_or_else(PoisonError::into_inner);

@@ -227,6 +227,7 @@ impl Routes {
         }
     }
 
+    #[inline(never)]
     fn totals(&self, feed: Feed, counts: Counts) -> Result<Answer, Problem> {
         self.fanout.totals(feed, counts).map(Answer::shared_json).ok_or_else(Problem::stopping)
     }
@@ -272,6 +273,7 @@ fn asks_for_hidden(request: Request<'_>) -> Result<bool, Problem> {
 }
 
 /// A feed over a WebSocket.
+#[inline(never)]
 fn websocket(
     request: Request<'_>,
     feed: Feed,
