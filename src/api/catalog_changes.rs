@@ -15,7 +15,9 @@ impl OrderService {
     pub(super) fn add_product(&self, category: CategoryIndex, body: &[u8]) -> Result<Answer, Problem> {
         let (id, details) = json::parse_product(body).map_err(body_problem)?;
         checked(self.ledger.change_catalog(CatalogChange::AddProduct { category, id, details }))?;
-        self.routes.products(category, false)
+        // It is added: no answer may say otherwise, also while a shared list cannot be had.
+        let encoded = || Answer::json(self.read(|catalog| json::products_array(catalog, category, false)));
+        Ok(self.routes.products(category, false).unwrap_or_else(|_| encoded()))
     }
 
     /// `PATCH /{category}/{id}`: answers the product.
