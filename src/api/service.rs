@@ -56,7 +56,7 @@ impl Service for OrderService {
             Action::ChangeProduct(product) => self.change_product(product, call.body),
             Action::PutCategory(name) => self.put_category(&name, call.body),
             Action::Log(query) => query.answer(&self.history),
-            Action::Rates(feed) => Ok(self.rates.answer(feed)),
+            Action::Rates(feed) => self.rates.answer(feed),
             Action::Periods { after, limit } => self.list_periods(after, limit),
             Action::Report(number, format) => self.period_report(number, format),
             Action::ClosePeriod(format) => self.close_period(call.body, format),

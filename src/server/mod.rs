@@ -13,7 +13,7 @@ mod serve;
 use std::borrow::Cow;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
 use crate::api::foreign::ForeignRequests;
 use crate::api::product_lists::ProductLists;
-use crate::api::rates::RateAnswers;
+use crate::api::rates::{RateAnswers, Turn};
 use crate::api::routes::Routes;
 use crate::api::service::OrderService;
 use crate::api::tokens::{TokenFiles, Tokens};
@@ -180,7 +180,7 @@ impl Server {
             frames: config.allow_frames.clone(),
             lists: ProductLists::default(),
         };
-        let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates, turn: Mutex::default() };
+        let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates, turn: Turn::default() };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
         let service = Arc::new(OrderService { routes, ledger, history, rates, feeds });
         let (end_sender, end) = bounded(1);
