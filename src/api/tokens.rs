@@ -1,5 +1,5 @@
-//! Bearer tokens (RFC 6750) from the operator's files, for reading, writing and administration. Tokens are compared in constant
-//! time and never logged.
+//! Bearer tokens (RFC 6750) from the operator's files, for reading, writing and administration. Tokens are compared in
+//! constant time and never logged.
 
 use std::error::Error;
 use std::fmt;

@@ -54,8 +54,8 @@ Options (each with its environment variable):
                          Reading products and totals needs a token of this file or of --token-file, which must be given
                          too [ORDERCAST_READ_TOKEN_FILE]
   --admin-token-file FILE
-                         Changing products and categories needs a token of this file, which may order and read too;
-                         without it, those who may order may change them [ORDERCAST_ADMIN_TOKEN_FILE]
+                         Changing products and categories and closing periods needs a token of this file, which may
+                         order and read too; without it, those who may order may do so [ORDERCAST_ADMIN_TOKEN_FILE]
   --keep-keys HOURS      Retention time of keys after their use, 1 to 8784 [default: 24] [ORDERCAST_KEEP_KEYS]
   --max-keys N           Cap on keys at a time: orders with new keys are rejected when it is reached [default: no cap]
                          [ORDERCAST_MAX_KEYS]

@@ -1,5 +1,5 @@
-//! Changes of products and categories, each in a commit of its own. Owns the order of its steps: checked, written with its
-//! lines of the history, shown in the shared catalogue, told to the fan-out.
+//! Changes of products and categories, each in a commit of its own. Owns the order of its steps: checked, written with
+//! its lines of the history, shown in the shared catalogue, told to the fan-out.
 
 use std::sync::PoisonError;
 
