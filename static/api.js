@@ -60,9 +60,13 @@ export const reportCsv = (number) => request(READ, `periods/${number}`, { accept
 export const closePeriod = (number) => request(MANAGE, 'periods', { body: { number } });
 
 /** Sends an order. Resolves once it is on the server's disk. A repeat with the same key is not counted again. */
-export const addOrder = ({ id, amount, key }) => request(ORDER, `orders/${encodeURIComponent(id)}`, { body: { amount }, key });
+export const addOrder = ({ id, amount, key }) =>
+  request(ORDER, `orders/${encodeURIComponent(id)}`, { body: { amount }, key });
 
-/** Opens the live feed of a category, with the options of a query. A page cannot set header fields of a handshake: the token is sent as a subprotocol. */
+/**
+ * Opens the live feed of a category, with the options of a query. A page cannot set header fields of a handshake: the token is
+ * sent as a subprotocol.
+ */
 export function openFeed(category, query) {
   const address = new URL(`orders/${encodeURIComponent(category)}?${query}`, document.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');

@@ -1,6 +1,7 @@
-// The page: the chosen category (in the address as #category, so that it survives a reload), the connection state, the
-// problems, the waiting orders, and the form for a new product. api.js, feed.js and outbox.js are the network, board.js
-// draws the products, token.js and token-form.js ask for tokens.
+// The page: what the address names (#category, so that it survives a reload; ?wall behind it), the connection state, the
+// problems, the waiting orders, and the form for a new product; and how all parts are put together. api.js, feed.js and
+// outbox.js are the network; board.js draws the products; overview.js, wall.js, till.js and manage.js are what one may see and
+// do beside them; token.js and token-form.js ask for tokens.
 
 import * as api from './api.js';
 import { Backoff } from './backoff.js';
@@ -123,7 +124,9 @@ const manage = new Manage({
     loadCategories();
     location.hash = encodeURIComponent(name);
   },
-  explain: showReadProblem,
+  hasCategory: (name) => titles.has(name),
+  explain: (error) => tokenProblem(error, texts.needsCode.changed) ?? error.message,
+  onProblem: (text) => showProblem(text, TEMPORARY),
 });
 
 const till = new Till(page.till, {
@@ -143,7 +146,8 @@ const outbox = new Outbox({
   onRejected(order, error) {
     const { sentAgain, ordered } = texts.needsCode;
     const why = tokenProblem(error, order.maybeCounted ? sentAgain : ordered) ?? error.message;
-    // 404, 410 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before that.
+    // 404, 410 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before
+    // that.
     const isCertain = !order.maybeCounted || [NOT_FOUND, GONE, UNPROCESSABLE].includes(error.status);
     showRejection(order, isCertain ? why : texts.maybeCounted(why));
   },

@@ -36,7 +36,7 @@ export class Feed {
   #attempt = 0;
   #retry = null;
   #deadline = null;
-  /** The snapshot of a category without products has no message, so none can be waited for. */
+  /** The snapshot of a category without products, or with hidden ones alone, has no total that could be waited for. */
   #hasProducts = false;
   /** Whether totals in the feed count: not between a change of category and the subscription to the new one. */
   #subscribed = false;
@@ -88,7 +88,7 @@ export class Feed {
       return;
     }
     if (attempt !== this.#attempt) return;
-    this.#hasProducts = products.length > 0;
+    this.#hasProducts = products.some(({ hidden }) => hidden !== true);
     this.#callbacks.onProducts(products);
     if (this.#socket?.readyState === WebSocket.OPEN) {
       this.#requestSnapshot();

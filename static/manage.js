@@ -12,13 +12,15 @@ const LONGEST_NAME = 40;
  * Callbacks:
  * - `onChange()`: products or categories were changed,
  * - `onCategory(name)`: a category was added,
- * - `explain(error)`: the text about an error.
+ * - `hasCategory(name)`: whether there is one with this name,
+ * - `explain(error)`: returns the text about an error for people,
+ * - `onProblem(text)`: something could not be shown.
  */
 export class Manage {
   #callbacks;
-  #edit = new Dialog('edit-dialog', (form) => this.#saveProduct(form));
-  #add = new Dialog('category-dialog', (form) => this.#saveCategory(form));
-  #report = new Dialog('report-dialog', () => this.#close());
+  #edit;
+  #add;
+  #report;
   #lines = document.getElementById('report-lines');
   #sum = document.getElementById('report-sum');
   /** The product that is edited, with its category; the report that is shown. */
@@ -27,6 +29,10 @@ export class Manage {
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
+    const { explain } = callbacks;
+    this.#edit = new Dialog('edit-dialog', explain, (fields) => this.#saveProduct(fields));
+    this.#add = new Dialog('category-dialog', explain, (fields) => this.#saveCategory(fields));
+    this.#report = new Dialog('report-dialog', explain, () => this.#close());
     document.getElementById('report-print').addEventListener('click', () => print());
     document.getElementById('report-save').addEventListener('click', () => this.#saveReport());
   }
@@ -49,7 +55,7 @@ export class Manage {
     try {
       this.#showReport(await api.report('current'));
     } catch (error) {
-      this.#callbacks.explain(error);
+      this.#callbacks.onProblem(this.#callbacks.explain(error));
     }
   }
 
@@ -65,6 +71,7 @@ export class Manage {
     const name = title.value.normalize('NFD').toLowerCase().replace(/\p{M}/gu, '').replace(NOT_IN_NAMES, '-')
       .replace(/^-+|-+$/g, '').slice(0, LONGEST_NAME);
     if (name === '') throw new Error(texts.categoryNeedsLetters);
+    if (this.#callbacks.hasCategory(name)) throw new Error(texts.categoryExists(title.value));
     await api.putCategory(name, { title: title.value, prefix: prefix.value });
     this.#callbacks.onCategory(name);
     return true;
@@ -101,18 +108,21 @@ export class Manage {
       link.click();
       URL.revokeObjectURL(link.href);
     } catch (error) {
-      this.#report.show(error);
+      this.#report.show(this.#callbacks.explain(error));
     }
   }
 }
 
-/** A dialog with a form. `save(fields)` resolves to whether the dialog is to be closed; its error is shown in the dialog. */
+/**
+ * A dialog with a form. `save(fields)` resolves to whether the dialog is to be closed; of its error, the dialog shows what
+ * `explain` returns.
+ */
 class Dialog {
   #dialog;
   #reason;
   #title;
 
-  constructor(id, save) {
+  constructor(id, explain, save) {
     this.#dialog = document.getElementById(id);
     this.form = this.#dialog.querySelector('form');
     this.submit = this.#dialog.querySelector('[type=submit]');
@@ -122,11 +132,11 @@ class Dialog {
     this.form.addEventListener('submit', async (event) => {
       event.preventDefault();
       this.submit.disabled = true;
-      this.show(null);
+      this.show('');
       try {
         if (await save(this.fields)) this.#dialog.close();
       } catch (error) {
-        this.show(error);
+        this.show(explain(error));
       } finally {
         this.submit.disabled = false;
       }
@@ -139,13 +149,13 @@ class Dialog {
 
   open(title) {
     this.#title.textContent = title;
-    this.show(null);
+    this.show('');
     if (!this.#dialog.open) this.#dialog.showModal();
   }
 
-  show(error) {
-    this.#reason.textContent = error === null ? '' : error.message;
-    this.#reason.hidden = error === null;
+  show(reason) {
+    this.#reason.textContent = reason;
+    this.#reason.hidden = reason === '';
   }
 }
 

@@ -171,7 +171,8 @@ class ProductItem extends HTMLElement {
     this.#sinceMinutes = 0;
     this.#ordered = ordered === null ? null : new Date(ordered);
     const most = Math.max(1, ...minutes);
-    const bars = minutes.map((amount, at) => (amount > 0 ? `M${at} ${SPARK_HEIGHT}v${-Math.max(1, (SPARK_HEIGHT * amount) / most)}h0.8V${SPARK_HEIGHT}z` : ''));
+    const bar = (amount, at) => `M${at} ${SPARK_HEIGHT}v${-Math.max(1, (SPARK_HEIGHT * amount) / most)}h0.8V${SPARK_HEIGHT}z`;
+    const bars = minutes.map((amount, at) => (amount > 0 ? bar(amount, at) : ''));
     this.#parts.spark.setAttribute('d', bars.join(''));
     this.#factsChanged = true;
     this.refreshFacts();

@@ -5,7 +5,6 @@ const plural = (count, one, many) => (Math.abs(count) === 1 ? one : many);
 export default {
   language: 'de',
 
-  description: 'Bestellungen live gezählt, Produkt für Produkt.',
   category: 'Kategorie',
   chooseCategory: 'Kategorie wählen',
   search: 'Suche',
@@ -118,11 +117,14 @@ export default {
   addCategoryButton: 'Kategorie anlegen',
   title: 'Titel',
   prefix: 'Buchstabe für Produktnummern',
+  categoryExists: (title) => `Die Kategorie „${title}“ gibt es schon.`,
   categoryNeedsLetters: 'Der Titel braucht mindestens einen Buchstaben von a bis z oder eine Ziffer.',
   periodReport: 'Periodenbericht',
   period: (number) => `Periode ${number}`,
   closePeriod: (number) => `Periode ${number} abschließen`,
-  closeWarning: 'Nach dem Abschluss beginnt die Zählung der nächsten Periode bei 0. Gesamtzahlen bleiben. Ein Abschluss kann nicht zurückgenommen werden.',
+  closeWarning:
+    'Nach dem Abschluss beginnt die Zählung der nächsten Periode bei 0. Gesamtzahlen bleiben. ' +
+    'Ein Abschluss kann nicht zurückgenommen werden.',
   since: (moment) => `Seit ${moment}`,
   fromTo: (from, to) => `${from} bis ${to}`,
   product: 'Produkt',

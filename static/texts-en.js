@@ -6,7 +6,6 @@ export default {
   language: 'en',
 
   // The page.
-  description: 'Live order counts, product by product.',
   category: 'Category',
   chooseCategory: 'Choose a category',
   search: 'Search',
@@ -126,6 +125,7 @@ export default {
   addCategoryButton: 'Add category',
   title: 'Title',
   prefix: 'Letter for product numbers',
+  categoryExists: (title) => `There is a category “${title}” already.`,
   categoryNeedsLetters: 'The title needs at least one letter from a to z or a digit.',
   periodReport: 'Period report',
   period: (number) => `Period ${number}`,

@@ -5,7 +5,6 @@ const plural = (count, one, many) => (Math.abs(count) === 1 ? one : many);
 export default {
   language: 'es',
 
-  description: 'Pedidos contados en directo, producto por producto.',
   category: 'Categoría',
   chooseCategory: 'Elegir una categoría',
   search: 'Buscar',
@@ -116,11 +115,14 @@ export default {
   addCategoryButton: 'Añadir categoría',
   title: 'Título',
   prefix: 'Letra de los números de producto',
+  categoryExists: (title) => `Ya hay una categoría «${title}».`,
   categoryNeedsLetters: 'El título necesita al menos una letra de la a a la z o una cifra.',
   periodReport: 'Informe del periodo',
   period: (number) => `Periodo ${number}`,
   closePeriod: (number) => `Cerrar el periodo ${number}`,
-  closeWarning: 'Tras el cierre, la cuenta del periodo siguiente empieza en 0. Los totales se mantienen. Un cierre no se puede deshacer.',
+  closeWarning:
+    'Tras el cierre, la cuenta del periodo siguiente empieza en 0. Los totales se mantienen. ' +
+    'Un cierre no se puede deshacer.',
   since: (moment) => `Desde ${moment}`,
   fromTo: (from, to) => `Del ${from} al ${to}`,
   product: 'Producto',

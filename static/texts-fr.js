@@ -5,7 +5,6 @@ const plural = (count, one, many) => (Math.abs(count) < 2 ? one : many);
 export default {
   language: 'fr',
 
-  description: 'Les commandes comptées en direct, produit par produit.',
   category: 'Catégorie',
   chooseCategory: 'Choisir une catégorie',
   search: 'Recherche',
@@ -117,11 +116,13 @@ export default {
   addCategoryButton: 'Ajouter la catégorie',
   title: 'Titre',
   prefix: 'Lettre des numéros de produit',
+  categoryExists: (title) => `La catégorie « ${title} » existe déjà.`,
   categoryNeedsLetters: 'Le titre doit contenir au moins une lettre de a à z ou un chiffre.',
   periodReport: 'Rapport de période',
   period: (number) => `Période ${number}`,
   closePeriod: (number) => `Clore la période ${number}`,
-  closeWarning: 'Après la clôture, le compte de la période suivante commence à 0. Les totaux restent. Une clôture est définitive.',
+  closeWarning:
+    'Après la clôture, le compte de la période suivante commence à 0. Les totaux restent. Une clôture est définitive.',
   since: (moment) => `Depuis le ${moment}`,
   fromTo: (from, to) => `Du ${from} au ${to}`,
   product: 'Produit',

@@ -1,6 +1,6 @@
 // The token of this tab, which visitors know as the access code. It is kept in sessionStorage, so that it is not known to
-// other tabs and ends with the tab; or, if the visitor wants it, in localStorage, for a screen on a wall. When the server rejects a request for its token, the visitor is asked for another one,
-// and the request is sent again.
+// other tabs and ends with the tab; or, if the visitor wants it, in localStorage, for a screen on a wall. When the server
+// rejects a request for its token, the visitor is asked for another one, and the request is sent again.
 
 const KEY = 'ordercast-token';
 export const UNAUTHORISED = 401;
