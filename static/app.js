@@ -202,6 +202,8 @@ function showProducts(of, products) {
   if (of !== category) return;
   for (const { id } of products) categoryOf.set(id, of);
   board.show(products);
+  feed.products = products;
+  periodFeed.products = products;
   for (const item of board.items) item.isManaged = isManaging;
   page['new-product'].hidden = false;
   showHint();

@@ -59,6 +59,11 @@ export class Feed {
     return new Date(this.#currentDate);
   }
 
+  /** The products of the category, which may have changed. */
+  set products(products) {
+    this.#hasProducts = products.some(({ hidden }) => hidden !== true);
+  }
+
   /** Subscribes to `category` instead of the current one. An empty name ends the subscription. */
   watch(category) {
     this.#category = category;
@@ -88,7 +93,7 @@ export class Feed {
       return;
     }
     if (attempt !== this.#attempt) return;
-    this.#hasProducts = products.some(({ hidden }) => hidden !== true);
+    this.products = products;
     this.#callbacks.onProducts(products);
     if (this.#socket?.readyState === WebSocket.OPEN) {
       this.#requestSnapshot();

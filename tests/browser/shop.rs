@@ -141,6 +141,49 @@ fn a_category_is_added_and_opened() {
     browser.until(DEADLINE, "document.title === 'Café & Küche · Ordercast'");
     browser.until(DEADLINE, &state_is("live"));
     assert_eq!(server.client().get("/cafe-kuche").json(), json!([]));
+    // Another one of this name does not change its title.
+    browser.click("#category-add");
+    fill(&browser, "#category-dialog [name=title]", "CAFE KUCHE");
+    fill(&browser, "#category-dialog [name=prefix]", "K");
+    browser.click("#category-dialog [type=submit]");
+    let reason = "document.querySelector('#category-dialog .reason').innerText";
+    browser.until(DEADLINE, &format!("{reason} === 'There is a category “CAFE KUCHE” already.'"));
+    assert_eq!(browser.run("return document.title"), "Café & Küche · Ordercast");
+}
+
+#[test]
+fn a_category_whose_products_are_all_hidden_is_live_and_waits_for_no_total() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    open_board(&browser, &server);
+    for id in ["A1", "A2"] {
+        let merge_patch = [("Content-Type", "application/merge-patch+json")];
+        let path = format!("/electronics/{id}");
+        assert_eq!(server.client().request("PATCH", &path, &merge_patch, b"{\"hidden\":true}").status, 200);
+    }
+    browser.until(DEADLINE, "document.querySelectorAll('product-item').length === 0");
+    browser.click("#manage");
+    browser.until(DEADLINE, "document.querySelectorAll('product-item[withdrawn]').length === 2");
+    // The network is back: a snapshot would be asked for, if there were a total in it.
+    let asked = browser.run(
+        "const asked = [];
+         WebSocket.prototype.send = (message) => asked.push(message);
+         dispatchEvent(new Event('online'));
+         return asked",
+    );
+    assert_eq!(asked, json!([]));
+    assert_eq!(browser.run(&format!("return {}", state_is("live"))), true);
+}
+
+#[test]
+fn a_report_that_cannot_be_read_is_said_in_words() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    open_board(&browser, &server);
+    server.kill();
+    browser.until(DEADLINE, &state_is("lost"));
+    browser.click("#period-show");
+    browser.until(DEADLINE, "document.querySelector('#problem-text').innerText === 'The server does not answer.'");
 }
 
 #[test]
