@@ -72,7 +72,7 @@ fn examine_lines(
     while let Some(row) = rows.next()? {
         let (n, period): (i64, i64) = (row.get(0)?, row.get(1)?);
         if n != last_n + 1 && !is_repaired {
-            wrong(format!("the reports of periods lack the lines {} to {}", last_n + 1, n - 1));
+            wrong(format!("the reports of periods have line {n} after {last_n}"));
         }
         if period < last_period || period >= current {
             wrong(format!("line {n} of the reports is of period {period}, which is not closed or has ended before it"));
@@ -91,7 +91,7 @@ fn examine_sums(
     wrong: &mut impl FnMut(String),
 ) -> rusqlite::Result<()> {
     let first_seq: i64 = connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0))?;
-    let begin = list.partition_point(|period| period.opened_after < repaired.max(first_seq - 1));
+    let begin = list.partition_point(|period| period.opened_after < repaired.max(first_seq.saturating_sub(1)));
     let Some((complete, first)) = list.get(begin..).zip(list.get(begin)) else { return Ok(()) };
     let mut statement = connection.prepare("SELECT added_seq FROM products WHERE added_seq IS NOT NULL")?;
     let first_lines: BTreeSet<i64> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
@@ -118,7 +118,8 @@ fn examine_sums(
         for product in sums.keys().chain(amounts.keys()).copied().collect::<BTreeSet<_>>() {
             let of = |list: &BTreeMap<_, _>| list.get(&product).copied().unwrap_or(0);
             if of(&sums) != of(&amounts) {
-                let id = usize::try_from(product - 1).ok().and_then(|index| stored.catalog.products().get(index));
+                let index = usize::try_from(product.saturating_sub(1));
+                let id = index.ok().and_then(|index| stored.catalog.products().get(index));
                 wrong(format!(
                     "period {} has the amount {} of {}, but its orders in the log sum to {}",
                     period.number,
@@ -191,7 +192,16 @@ mod tests {
                 "period 2 has the amount 2 of T2, but its orders in the log sum to 42",
             ),
             ("UPDATE period_sums SET product = 9 WHERE n = 3", "of a product that does not exist"),
-            ("DELETE FROM period_sums WHERE n = 2", "the reports of periods lack the lines 2 to 2"),
+            ("DELETE FROM period_sums WHERE n = 2", "the reports of periods have line 3 after 1"),
+            (
+                "UPDATE period_sums SET n = -9223372036854775808 WHERE n = 1",
+                "the reports of periods have line -9223372036854775808 after 0",
+            ),
+            ("UPDATE orders SET product = -9223372036854775808 WHERE seq = 6", "of a product that does not exist"),
+            (
+                "UPDATE orders SET seq = -9223372036854775808 WHERE seq = 6",
+                "period 3 has the amount 5 of T1, but its orders in the log sum to 0",
+            ),
             (
                 "UPDATE period_sums SET period = 2 WHERE n = 1; UPDATE period_sums SET period = 1 WHERE n = 2",
                 "line 2 of the reports is of period 1",
