@@ -1,4 +1,5 @@
-//! Totals and notices as WebSocket frames (RFC 6455, section 5.2), server-sent events (HTML standard, section 9.2) and JSON arrays.
+//! Totals and notices as WebSocket frames (RFC 6455, section 5.2), server-sent events (HTML standard, section 9.2) and
+//! JSON arrays.
 //! Encoded once and shared by all subscribers of a feed.
 
 use super::quoted;

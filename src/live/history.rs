@@ -1,5 +1,6 @@
-//! The history thread: reads the order log page by page, and reports of closed periods, so that no connection's thread needs the stack of a database
-//! call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither formats nor connections.
+//! The history thread: reads the order log page by page, and reports of closed periods, so that no connection's thread
+//! needs the stack of a database call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither
+//! formats nor connections.
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Positions: text from which a client resumes a feed. Opaque to clients.
 //!
 //! A position is `run.feed.seq`: the run that issued it, the name of the feed, and the sequence number of the last order
-//! that the client has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs, each
-//! with the sequence number of the last order before it. A copy of the file thus accepts positions of orders that it
+//! that the client has seen. A run is one start of a server on a data file; it has a unique id. The file lists its runs,
+//! each with the sequence number of the last order before it. A copy of the file thus accepts positions of orders that it
 //! holds, and rejects positions of orders that the original has committed since; the original does the same with
 //! positions of the copy.
 

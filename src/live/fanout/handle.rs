@@ -126,8 +126,8 @@ impl FanoutHandle {
         let _ = self.events.send(Event::CatchUp(subscriber));
     }
 
-    /// The feed's current totals, or counts of the current period, as a JSON array. Contains every order that was answered before the call; `None` when
-    /// the server is stopping.
+    /// The feed's current totals, or counts of the current period, as a JSON array. Contains every order that was
+    /// answered before the call; `None` when the server is stopping.
     #[must_use]
     pub fn totals(&self, feed: Feed, counts: Counts) -> Option<Arc<[u8]>> {
         let (sender, totals) = bounded(1);
