@@ -5,9 +5,19 @@ use std::collections::HashMap;
 
 use super::linear::{History, Operation, What};
 use crate::common::Line;
+use crate::common::periods::Amounts;
 
-/// Recomputes the log's sequence numbers and totals after lines were changed, so that the log is consistent in itself.
-fn add_up(History { log, starts, .. }: &mut History) {
+/// Recomputes the log's sequence numbers and totals after lines were changed, so that the log is consistent in itself, and
+/// removes the periods, so that their reports do not give the change away.
+fn add_up(history: &mut History) {
+    let History { log, starts, reports, operations, subscribers } = history;
+    reports.clear();
+    subscribers.retain(|subscriber| !subscriber.has_counts);
+    operations.retain(|operation| match &operation.what {
+        What::Closed(..) | What::ReadCounts(..) | What::ReadReport(..) => false,
+        What::Told(number, _) | What::Resumed(number, _) => *number < subscribers.len(),
+        _ => true,
+    });
     let mut totals: HashMap<String, i64> = starts.iter().map(|(id, total)| ((*id).to_owned(), *total)).collect();
     for (line, seq) in log.iter_mut().zip(1..) {
         let total = totals.get_mut(&line.id).expect("a product");
@@ -19,7 +29,7 @@ fn add_up(History { log, starts, .. }: &mut History) {
 /// The name of a change, and the change.
 pub type Forgery = (&'static str, fn(&mut History));
 
-pub const FORGERIES: [Forgery; 13] = [
+pub const FORGERIES: [Forgery; 21] = [
     ("two orders swapped, which subscribers saw in the other order", |it| {
         let at = (it.log.len() / 2..).find(|at| it.log[*at].id != it.log[at + 1].id).expect("two products");
         it.log.swap(at, at + 1);
@@ -61,7 +71,9 @@ pub const FORGERIES: [Forgery; 13] = [
         it.operations.remove(all[all.len() / 2]);
     }),
     ("a total received twice", |it| {
-        let at = it.operations.iter().rposition(|operation| matches!(operation.what, What::Told(..))).expect("one");
+        let has_totals = |number: usize| !it.subscribers[number].has_counts;
+        let is_told = |it: &Operation| matches!(it.what, What::Told(number, _) if has_totals(number));
+        let at = it.operations.iter().rposition(is_told).expect("one");
         it.operations.push(it.operations[at].clone());
     }),
     ("a stale read", |it| {
@@ -94,6 +106,68 @@ pub const FORGERIES: [Forgery; 13] = [
         let end = it.operations.iter().filter_map(|operation| operation.returned).max();
         it.operations.push(Operation { invoked: 0, returned: end, what: What::Read("/orders", totals) });
     }),
+    ("a close after the order that followed it", |it| {
+        let next = |it: &History, at: usize| it.reports[at + 1].values().sum::<i64>() > 0;
+        let at = (it.reports.len() / 2..).find(|at| next(it, *at)).expect("a period with orders after another one");
+        let closed: i64 = it.reports[..=at].iter().flat_map(Amounts::values).sum();
+        let mut before = 0;
+        let moved = it.log.iter().find(|line| {
+            before += line.amount;
+            before > closed
+        });
+        let Line { id, amount, .. } = moved.expect("an order after the close").clone();
+        *it.reports[at].entry(id.clone()).or_default() += amount;
+        *it.reports[at + 1].get_mut(&id).expect("an amount") -= amount;
+        it.reports[at + 1].retain(|_, amount| *amount != 0);
+        for operation in &mut it.operations {
+            if let What::ReadReport(number, amounts) = &mut operation.what {
+                amounts.clone_from(&it.reports[*number as usize - 1]);
+            }
+        }
+    }),
+    ("a report that changed after the close", |it| {
+        let reports = it.operations.iter_mut().filter_map(|operation| match &mut operation.what {
+            What::ReadReport(_, amounts) => amounts.values_mut().next(),
+            _ => None,
+        });
+        *reports.last().expect("a report with an amount") += 1;
+    }),
+    ("a period closed by two requests", |it| {
+        let repeats = it.operations.iter_mut().filter_map(|operation| match &mut operation.what {
+            What::Closed(_, is_first) if !*is_first => Some(is_first),
+            _ => None,
+        });
+        *repeats.last().expect("one") = true;
+    }),
+    ("a period said to be closed before that was asked", |it| {
+        let last = it.reports.len() as u64;
+        it.operations.push(Operation { invoked: 0, returned: Some(1), what: What::Closed(last, false) });
+    }),
+    ("a stale read of counts", |it| {
+        let reads = reads_of_counts(it);
+        it.operations[reads[reads.len() - 1]].what = it.operations[reads[0]].what.clone();
+    }),
+    ("counts of a period that was not opened yet", |it| {
+        let reads = reads_of_counts(it);
+        it.operations[reads[0]].what = it.operations[reads[reads.len() - 1]].what.clone();
+    }),
+    ("a count missing for a subscriber with positions", |it| {
+        let told = counts_told(it, |subscriber| it.subscribers[subscriber].due_every_order);
+        let rises = |at: &usize| {
+            let of = |place: usize| match &it.operations[told[place]].what {
+                What::Told(_, (id, count)) => (id, *count),
+                _ => unreachable!("what a subscriber was told"),
+            };
+            let ((first, low), (id, middle), (last, high)) = (of(*at - 1), of(*at), of(*at + 1));
+            first == id && id == last && low < middle && middle < high
+        };
+        let at = (1..told.len() - 1).rfind(rises).expect("three counts of a product in one period");
+        it.operations.remove(told[at]);
+    }),
+    ("a count received twice", |it| {
+        let told = counts_told(it, |_| true);
+        it.operations.push(it.operations[told[told.len() - 1]].clone());
+    }),
 ];
 
 fn is_read_of_all(operation: &Operation) -> bool {
@@ -102,4 +176,23 @@ fn is_read_of_all(operation: &Operation) -> bool {
 
 fn is_read_of_log(operation: &Operation) -> bool {
     matches!(operation.what, What::ReadLog(_))
+}
+
+/// The reads of counts that have the number of their period, by time.
+fn reads_of_counts(history: &History) -> Vec<usize> {
+    let is_read = |at: &usize| matches!(history.operations[*at].what, What::ReadCounts(_, Some(_), _));
+    let mut reads: Vec<usize> = (0..history.operations.len()).filter(is_read).collect();
+    reads.sort_by_key(|at| history.operations[*at].invoked);
+    reads
+}
+
+/// What the first of these subscribers to counts of all products was told.
+fn counts_told(history: &History, is_one: impl Fn(usize) -> bool) -> Vec<usize> {
+    let one = (0..history.subscribers.len()).find(|number| {
+        let subscriber = &history.subscribers[*number];
+        subscriber.has_counts && subscriber.feed == "/orders" && is_one(*number)
+    });
+    let one = one.expect("a subscriber");
+    let is_told = |at: &usize| matches!(&history.operations[*at].what, What::Told(number, _) if *number == one);
+    (0..history.operations.len()).filter(is_told).collect()
 }

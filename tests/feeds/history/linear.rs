@@ -10,11 +10,17 @@
 //! number at its invocation, that has the totals it saw. The first state is the best choice, because it restricts later
 //! operations least. In one point the check is stricter than a search: it rejects a history that is linearizable only
 //! in another order than the log's, because the log is part of the promise.
+//!
+//! Closes of periods stand in the same order: `periods.rs` finds their places in the log and numbers orders and closes
+//! together. Below, a moment is such a number, and stands for the state after that order or close.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::counts::{Counts, follow_counts};
+use super::periods::Moments;
 use crate::common::Line;
 use crate::common::order_log::is_of;
+use crate::common::periods::Amounts;
 
 /// An order as it was sent: key, product, amount. Amounts are larger than 0, so that totals identify states.
 pub type Sent = (String, &'static str, i64);
@@ -30,8 +36,17 @@ pub enum What {
     Read(&'static str, Vec<(String, i64)>),
     /// A read of the log to its end, and the sequence number there.
     ReadLog(u64),
-    /// A total that a subscriber received: its index among the subscribers, and the total.
+    /// A total, or a count of the current period, that a subscriber received: its index among the subscribers, and the
+    /// number.
     Told(usize, (String, i64)),
+    /// A subscriber, by its index, resumes its feed behind the order with this sequence number.
+    Resumed(usize, u64),
+    /// A close of the period with this number. Whether this request closed it, or was told that it is closed.
+    Closed(u64, bool),
+    /// A read of all counts of a feed in the current period, and the period's number where the answer has it.
+    ReadCounts(&'static str, Option<u64>, Vec<(String, i64)>),
+    /// A read of the report of a closed period.
+    ReadReport(u64, Amounts),
 }
 
 /// An operation, and when it was invoked and answered by one monotonic clock.
@@ -48,8 +63,9 @@ pub struct Operation {
 pub struct History {
     pub starts: Vec<(&'static str, i64)>,
     pub operations: Vec<Operation>,
-    /// The witness.
+    /// The witness: the log, and the reports of all closed periods, which tell where in the log they were closed.
     pub log: Vec<Line>,
+    pub reports: Vec<Amounts>,
     pub subscribers: Vec<Subscriber>,
 }
 
@@ -57,7 +73,9 @@ pub struct History {
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     pub feed: &'static str,
-    /// The first totals it received; they are also recorded as a read.
+    /// Whether it receives counts of the current period instead of totals.
+    pub has_counts: bool,
+    /// The first numbers it received; they are also recorded as a read.
     pub snapshot: Vec<(String, i64)>,
     /// Whether it must receive every order since (it has positions); another may miss all but the last of each product.
     pub due_every_order: bool,
@@ -67,7 +85,7 @@ pub struct Subscriber {
 struct States<'a> {
     /// The sum of the feed's totals rises with each of its orders, so it identifies the state.
     by_sum: HashMap<i64, usize>,
-    /// Sequence number and totals after each order of the feed; 0 before the first.
+    /// Moment and totals after each order of the feed; 0 before the first.
     states: Vec<(u64, HashMap<&'a str, i64>)>,
 }
 
@@ -84,7 +102,7 @@ impl<'a> States<'a> {
         Self { by_sum, states }
     }
 
-    /// The first and the last sequence number after which the feed has these totals.
+    /// The first and the last moment at which the feed has these totals.
     fn find(&self, totals: &[(String, i64)], end: u64) -> Option<(u64, u64)> {
         let at = *self.by_sum.get(&totals.iter().map(|(_, total)| total).sum())?;
         let (from, state) = &self.states[at];
@@ -97,16 +115,20 @@ impl<'a> States<'a> {
 
 /// Checks a history.
 pub fn check(history: &History) -> Result<(), String> {
-    let keys = replay(history)?;
+    replay(history)?;
+    let moments = Moments::find(history)?;
+    let history = &moments.number(history);
+    let keys: HashMap<&str, &Line> =
+        history.log.iter().filter_map(|line| line.key.as_deref().map(|key| (key, line))).collect();
     let batch_ends = check_sent(history, &keys)?;
-    check_subscribers(history)?;
-    sweep(history, &keys, &batch_ends)
+    let told = check_subscribers(history, &moments)?;
+    sweep(history, &moments, &keys, &batch_ends, &told)
 }
 
-/// Replays the log by the rules of a sequential tally; returns the line of each key.
-fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
+/// Replays the log by the rules of a sequential tally.
+fn replay(history: &History) -> Result<(), String> {
     let mut totals: HashMap<&str, i64> = history.starts.iter().copied().collect();
-    let mut keys = HashMap::new();
+    let mut keys = HashSet::new();
     for (place, line) in history.log.iter().enumerate() {
         let total = totals.get_mut(line.id.as_str()).ok_or_else(|| format!("no such product: {line:?}"))?;
         *total += line.amount;
@@ -114,16 +136,16 @@ fn replay(history: &History) -> Result<HashMap<&str, &Line>, String> {
             return Err(format!("{line:?} does not follow from what is before it"));
         }
         let key = line.key.as_deref().ok_or_else(|| format!("{line:?} was not sent"))?;
-        if keys.insert(key, line).is_some() {
+        if !keys.insert(key) {
             return Err(format!("{key} counts twice"));
         }
     }
-    Ok(keys)
+    Ok(())
 }
 
 /// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and
-/// that orders of one request are consecutive. Returns the last sequence number of a request for each of its sequence
-/// numbers.
+/// that no order and no close is between those of one request. Returns the moment of a request's last order for each of
+/// its orders.
 fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<u64, u64>, String> {
     let mut ends = HashMap::new();
     for Operation { returned, what, .. } in &history.operations {
@@ -151,55 +173,88 @@ fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<
     }
 }
 
-/// Checks that every subscriber's totals are those of orders after its snapshot, in the order of the log; that a
-/// subscriber with positions has missed none; and that each has the last total of each product.
-fn check_subscribers(history: &History) -> Result<(), String> {
-    let mut told: Vec<Vec<&(String, i64)>> = vec![Vec::new(); history.subscribers.len()];
-    for operation in &history.operations {
-        if let What::Told(number, total) = &operation.what {
-            told[*number].push(total);
+/// Checks what every subscriber received. Returns the first moment at which each number that was received was right, by the
+/// place of its operation.
+fn check_subscribers(history: &History, moments: &Moments) -> Result<HashMap<usize, u64>, String> {
+    let mut told: Vec<Vec<(usize, &What)>> = vec![Vec::new(); history.subscribers.len()];
+    for (place, operation) in history.operations.iter().enumerate() {
+        if let What::Told(number, _) | What::Resumed(number, _) = &operation.what {
+            told[*number].push((place, &operation.what));
         }
     }
+    let mut placed = HashMap::new();
     for (number, (subscriber, told)) in history.subscribers.iter().zip(told).enumerate() {
-        let Subscriber { feed, snapshot, due_every_order } = subscriber;
-        let found = States::new(history, feed).find(snapshot, u64::MAX);
-        let (start, _) =
-            found.ok_or_else(|| format!("subscriber {number} begins with {snapshot:?}, which never was"))?;
-        let due: Vec<&Line> = history.log.iter().filter(|line| line.seq > start && line.is_of(feed)).collect();
-        let is = |line: &Line, total: &(String, i64)| (line.id.as_str(), line.total) == (total.0.as_str(), total.1);
-        let mut rest = due.as_slice();
-        for total in &told {
-            match rest.iter().position(|line| is(line, total)) {
-                Some(skipped) if skipped == 0 || !due_every_order => rest = &rest[skipped + 1..],
-                _ => return Err(format!("subscriber {number} receives {total:?} where {:?} is due", rest.first())),
+        let found = if subscriber.has_counts {
+            follow_counts(&Counts::new(history, moments, subscriber.feed), moments, subscriber, &told)
+        } else {
+            follow_totals(history, subscriber, &told)
+        };
+        placed.extend(found.map_err(|why| format!("subscriber {number} {why}"))?);
+    }
+    Ok(placed)
+}
+
+/// Checks that a subscriber's totals are those of orders after its snapshot, in the order of the log; that one with
+/// positions has missed none, also when it resumed; and that it has the last total of each product. Returns the moment of
+/// each.
+fn follow_totals(
+    history: &History,
+    subscriber: &Subscriber,
+    told: &[(usize, &What)],
+) -> Result<Vec<(usize, u64)>, String> {
+    let Subscriber { feed, snapshot, due_every_order, .. } = subscriber;
+    let found = States::new(history, feed).find(snapshot, u64::MAX);
+    let (start, _) = found.ok_or_else(|| format!("begins with {snapshot:?}, which never was"))?;
+    let due: Vec<&Line> = history.log.iter().filter(|line| line.seq > start && line.is_of(feed)).collect();
+    let is = |line: &Line, total: &(String, i64)| (line.id.as_str(), line.total) == (total.0.as_str(), total.1);
+    let mut rest = due.as_slice();
+    let mut placed = Vec::new();
+    for (place, what) in told {
+        let What::Told(_, total) = what else { continue };
+        match rest.iter().position(|line| is(line, total)) {
+            Some(skipped) if skipped == 0 || !due_every_order => {
+                placed.push((*place, rest[skipped].seq));
+                rest = &rest[skipped + 1..];
             }
-        }
-        // Only orders of products whose last total it received may remain.
-        let missed =
-            rest.iter().find(|line| *due_every_order || !due.iter().any(|it| it.seq > line.seq && it.id == line.id));
-        if let Some(line) = missed {
-            return Err(format!("subscriber {number} never receives {line:?}"));
+            _ => return Err(format!("receives {total:?} where {:?} is due", rest.first())),
         }
     }
-    Ok(())
+    // Only orders of products whose last total it received may remain.
+    let missed =
+        rest.iter().find(|line| *due_every_order || !due.iter().any(|it| it.seq > line.seq && it.id == line.id));
+    missed.map_or(Ok(placed), |line| Err(format!("never receives {line:?}")))
 }
 
 /// Checks the consistency with real time.
-fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u64, u64>) -> Result<(), String> {
-    // An order may take effect from the first invocation that sent it, whether that was answered or not.
+fn sweep(
+    history: &History,
+    moments: &Moments,
+    keys: &HashMap<&str, &Line>,
+    batch_ends: &HashMap<u64, u64>,
+    told: &HashMap<usize, u64>,
+) -> Result<(), String> {
+    // An order or a close may take effect from the first invocation that sent it, whether that was answered or not.
     let mut invoked: HashMap<u64, u64> = HashMap::new();
     for operation in &history.operations {
-        if let What::Orders(orders) = &operation.what {
-            let first = orders.first().and_then(|(key, ..)| keys.get(key.as_str()));
-            first.map(|line| {
-                invoked.entry(line.seq).and_modify(|at| *at = operation.invoked.min(*at)).or_insert(operation.invoked)
-            });
+        let moment = match &operation.what {
+            What::Orders(orders) => orders.first().and_then(|(key, ..)| keys.get(key.as_str())).map(|line| line.seq),
+            What::Closed(number, _) => moments.close(*number),
+            _ => None,
+        };
+        if let Some(moment) = moment {
+            let first = invoked.entry(moment).or_insert(operation.invoked);
+            *first = operation.invoked.min(*first);
         }
     }
-    let mut totals: HashMap<(&str, i64), u64> = HashMap::new();
-    totals.extend(history.log.iter().map(|line| ((line.id.as_str(), line.total), line.seq)));
-    let end = history.log.len() as u64;
+    let end = moments.end();
     let mut states: HashMap<&str, States<'_>> = HashMap::new();
+    let mut counts: HashMap<&str, Counts<'_>> = HashMap::new();
+    // The moment of a read that finds a state that lasts from one moment to another. It sees no part of a batch.
+    let place = |(from, to): (u64, u64), known: u64| {
+        let point = from.max(known);
+        let point = batch_ends.get(&point).copied().unwrap_or(point);
+        (point <= to).then_some(point)
+    };
     /// At the same time an invocation comes before a response: then the operations overlap, which restricts nothing.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
     enum Edge {
@@ -207,7 +262,7 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
         Begin(usize),
         End(usize),
     }
-    let mut edges: Vec<(u64, Edge)> = invoked.into_iter().map(|(seq, at)| (at, Edge::Effect(seq))).collect();
+    let mut edges: Vec<(u64, Edge)> = invoked.into_iter().map(|(moment, at)| (at, Edge::Effect(moment))).collect();
     for (place, operation) in history.operations.iter().enumerate() {
         edges.push((operation.invoked, Edge::Begin(place)));
         edges.extend(operation.returned.map(|at| (at, Edge::End(place))));
@@ -217,46 +272,37 @@ fn sweep(history: &History, keys: &HashMap<&str, &Line>, batch_ends: &HashMap<u6
     let mut known_at_begin = vec![0; history.operations.len()];
     for (_, edge) in edges {
         match edge {
-            Edge::Effect(seq) if seq <= known => {
-                return Err(format!("order {seq} was sent when order {known} was known already"));
+            Edge::Effect(moment) if moment <= known => {
+                return Err(format!("what is at moment {moment} was sent when moment {known} was known already"));
             }
             Edge::Effect(_) => {}
             Edge::Begin(place) => known_at_begin[place] = known,
-            Edge::End(place) => {
-                let reached = match &history.operations[place].what {
+            Edge::End(at) => {
+                let before = known_at_begin[at];
+                let what = &history.operations[at].what;
+                let too_late = || format!("at moment {before}, which was known, or later it was not right: {what:?}");
+                let reached = match what {
                     What::Orders(orders) => orders.iter().map(|(key, ..)| keys[key.as_str()].seq).max().unwrap_or(0),
                     What::KeyReused((key, id, amount)) => match keys.get(key.as_str()) {
                         Some(line) if (line.id.as_str(), line.amount) != (*id, *amount) => line.seq,
                         Some(line) => return Err(format!("{line:?} was rejected and counts")),
                         None => return Err(format!("{key} was rejected and is in no order")),
                     },
-                    What::ReadLog(last) => {
-                        let known = known_at_begin[place];
-                        if *last < known || batch_ends.get(last).is_some_and(|end| end != last) {
-                            return Err(format!(
-                                "the log was read up to order {last} when order {known} was known, or up to the middle of a batch"
-                            ));
-                        }
-                        *last
-                    }
-                    What::Told(_, (id, total)) => {
-                        *totals.get(&(id.as_str(), *total)).ok_or_else(|| format!("{id} never was {total}"))?
-                    }
+                    What::Told(..) => told[&at],
+                    What::Resumed(..) => 0,
+                    What::ReadLog(last) => place(moments.after(*last), before).ok_or_else(too_late)?,
                     What::Read(feed, seen) => {
                         let states = states.entry(feed).or_insert_with(|| States::new(history, feed));
-                        let (from, to) = states.find(seen, end).ok_or_else(|| format!("{feed} never was {seen:?}"))?;
-                        let mut point = from.max(known_at_begin[place]);
-                        // Not within a batch, of which no read may see a part.
-                        if batch_ends.get(&point).is_some_and(|end| *end != point) {
-                            point = batch_ends[&point];
-                        }
-                        if point > to {
-                            let known = known_at_begin[place];
-                            return Err(format!(
-                                "{seen:?} of {feed} was read when order {known} was known, or in the middle of a batch"
-                            ));
-                        }
-                        point
+                        let found = states.find(seen, end).ok_or_else(|| format!("{feed} never was {seen:?}"))?;
+                        place(found, before).ok_or_else(too_late)?
+                    }
+                    What::ReadCounts(feed, period, seen) => {
+                        let counts = counts.entry(feed).or_insert_with(|| Counts::new(history, moments, feed));
+                        let mut found = counts.find(seen, *period);
+                        found.find_map(|state| place(state, before)).ok_or_else(too_late)?
+                    }
+                    What::Closed(number, _) | What::ReadReport(number, _) => {
+                        moments.close(*number).ok_or_else(|| format!("no period {number} was closed: {what:?}"))?
                     }
                 };
                 known = known.max(reached);

@@ -1,0 +1,128 @@
+//! Counts of the current period, which begin at 0 with each close. The same counts may come again in a later period, so
+//! numbers that were seen have several places in the history: each gets the first one that is consistent with what was
+//! seen before, which restricts what is seen later least.
+
+use std::collections::HashMap;
+
+use super::linear::{History, Subscriber, What};
+use super::periods::Moments;
+use crate::common::order_log::is_of;
+
+/// A change of one product's count.
+struct Change {
+    moment: u64,
+    count: i64,
+    /// Whether a period was closed, and not an order counted.
+    is_close: bool,
+}
+
+/// The counts of a feed after each of its orders and each close.
+pub struct Counts<'a> {
+    by_sum: HashMap<i64, Vec<usize>>,
+    states: Vec<State<'a>>,
+    changes: HashMap<&'a str, Vec<Change>>,
+    end: u64,
+}
+
+struct State<'a> {
+    from: u64,
+    period: u64,
+    counts: HashMap<&'a str, i64>,
+}
+
+impl<'a> Counts<'a> {
+    /// Of a history whose log has moments.
+    pub fn new(history: &'a History, moments: &Moments, feed: &str) -> Self {
+        let ids = || history.starts.iter().map(|(id, _)| *id).filter(|id| is_of(id, feed));
+        let zeros: HashMap<&str, i64> = ids().map(|id| (id, 0)).collect();
+        let mut states = vec![State { from: 0, period: 1, counts: zeros.clone() }];
+        let first = || vec![Change { moment: 0, count: 0, is_close: false }];
+        let mut changes: HashMap<&str, Vec<Change>> = ids().map(|id| (id, first())).collect();
+        let orders = history.log.iter().filter(|line| line.is_of(feed)).map(|line| (line.seq, Some(line)));
+        let mut all: Vec<_> = orders.chain(moments.closes().map(|moment| (moment, None))).collect();
+        all.sort_unstable_by_key(|(moment, _)| *moment);
+        for (moment, order) in all {
+            let before = &states[states.len() - 1];
+            let mut after = State { from: moment, period: before.period, counts: before.counts.clone() };
+            if let Some(line) = order {
+                let count = after.counts.get_mut(line.id.as_str()).expect("a product of the feed");
+                *count += line.amount;
+                let change = Change { moment, count: *count, is_close: false };
+                changes.get_mut(line.id.as_str()).expect("a product of the feed").push(change);
+            } else {
+                after.counts.clone_from(&zeros);
+                after.period += 1;
+                changes.values_mut().for_each(|it| it.push(Change { moment, count: 0, is_close: true }));
+            }
+            states.push(after);
+        }
+        let mut by_sum: HashMap<i64, Vec<usize>> = HashMap::new();
+        for (at, state) in states.iter().enumerate() {
+            by_sum.entry(state.counts.values().sum()).or_default().push(at);
+        }
+        Self { by_sum, states, changes, end: moments.end() }
+    }
+
+    /// The first and the last moment of each state with these counts, oldest first; in one period, or in any.
+    pub fn find(&self, seen: &[(String, i64)], period: Option<u64>) -> impl Iterator<Item = (u64, u64)> {
+        let places = self.by_sum.get(&seen.iter().map(|(_, count)| count).sum());
+        places.into_iter().flatten().copied().filter_map(move |at| {
+            let State { from, period: number, counts } = &self.states[at];
+            let is_same = counts.len() == seen.len()
+                && seen.iter().all(|(id, count)| counts.get(id.as_str()) == Some(count))
+                && period.is_none_or(|period| period == *number);
+            let to = self.states.get(at + 1).map_or(self.end, |next| next.from - 1);
+            is_same.then_some((*from, to))
+        })
+    }
+}
+
+/// Checks that a subscriber's counts are of orders and closes after its snapshot, in their order, and that it has the last
+/// count of each product. One with positions misses an order only if the period was closed after it, or after the position
+/// from which it resumed: then it gets all counts anew, as they are later. Returns a moment for each number that it was
+/// told, with the place of its operation.
+pub fn follow_counts(
+    counts: &Counts<'_>,
+    moments: &Moments,
+    subscriber: &Subscriber,
+    told: &[(usize, &What)],
+) -> Result<Vec<(usize, u64)>, String> {
+    let Subscriber { snapshot, due_every_order, .. } = subscriber;
+    let (mut now, _) =
+        (counts.find(snapshot, None).next()).ok_or_else(|| format!("begins with {snapshot:?}, which never was"))?;
+    // The place of the last change of each product that it knows.
+    let mut known: HashMap<&str, usize> =
+        counts.changes.iter().map(|(id, of)| (*id, of.partition_point(|change| change.moment <= now) - 1)).collect();
+    // From when on each product's count may come anew, because the feed was resumed.
+    let mut anew: HashMap<&str, u64> = HashMap::new();
+    let mut placed = Vec::new();
+    for (place, what) in told {
+        let (id, count) = match what {
+            What::Resumed(_, seq) => {
+                let from = moments.close_from(*seq);
+                anew = from.map(|from| counts.changes.keys().map(|id| (*id, from)).collect()).unwrap_or_default();
+                continue;
+            }
+            What::Told(_, (id, count)) => (id.as_str(), *count),
+            _ => unreachable!("the operations of a subscriber"),
+        };
+        let (of, known) =
+            counts.changes.get(id).zip(known.get_mut(id)).ok_or_else(|| format!("receives {id}, not of its feed"))?;
+        let anew = anew.remove(id);
+        let is_due = |at: usize| {
+            let end = of.get(at + 1).map_or(counts.end, |next| next.moment - 1);
+            let is_next = at > *known
+                && (!due_every_order || at == *known + 1 || of[*known + 1..=at].iter().any(|change| change.is_close));
+            of[at].count == count && end >= now && (is_next || anew.is_some_and(|from| end >= from))
+        };
+        let found = (*known..of.len()).find(|at| is_due(*at));
+        let at = found.ok_or_else(|| format!("receives {count} of {id} after moment {now}"))?;
+        *known = at;
+        now = now.max(of[at].moment);
+        placed.push((*place, now));
+    }
+    match counts.changes.iter().find(|(id, of)| known[*id] + 1 != of.len()) {
+        Some((id, _)) => Err(format!("never receives the last count of {id}")),
+        None => Ok(placed),
+    }
+}
