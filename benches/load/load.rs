@@ -25,6 +25,8 @@ pub struct Load {
     pub measured: Duration,
     /// Bytes of each subscriber's receive buffer; `None` for the kernel's default.
     pub receive_buffer: Option<usize>,
+    /// The interval of the subscribers' feed (`every`), in milliseconds; `None` for one without.
+    pub every: Option<u64>,
 }
 
 impl Load {
@@ -37,6 +39,7 @@ impl Load {
             warm_up: Duration::from_millis(if options.quick { 300 } else { 1_000 }),
             measured: options.seconds.unwrap_or(Duration::from_secs(if options.quick { 1 } else { 4 })),
             receive_buffer: None,
+            every: None,
         }
     }
 

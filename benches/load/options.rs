@@ -10,7 +10,7 @@ use crate::server::{Contender, PEERS};
 pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
 
-WORK      all (the default) | post | deliver | search | memory | connects | start
+WORK      all (the default) | post | deliver | paced | search | memory | connects | start
           limits: the cost of sends without a server on this machine
           peers:  all work, on ordercast and every peer in turn, three rounds
 
@@ -22,8 +22,8 @@ WORK      all (the default) | post | deliver | search | memory | connects | star
 --json FILE           where to write every figure (default: load.json in the target folder's tmp)
 --markdown FILE       where to write the table of medians
 --data-root FOLDER    where ordercast keeps its data (default: the target folder's tmp)
---subscribers N,…     for deliver, search, memory and connects
---rates N,…           orders a second for deliver; max is as fast as possible
+--subscribers N,…     for deliver, paced, search, memory and connects
+--rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
 --seconds S           length of each measured run
 --limit MS            the highest p99 that search allows
@@ -52,7 +52,7 @@ pub struct Options {
 }
 
 /// All work.
-pub const WORKS: [&str; 6] = ["post", "deliver", "search", "memory", "connects", "start"];
+pub const WORKS: [&str; 7] = ["post", "deliver", "paced", "search", "memory", "connects", "start"];
 
 impl Options {
     /// Reads the arguments of the process.
@@ -99,6 +99,10 @@ impl Options {
         }
         if options.works.is_empty() && !options.bare_sends {
             options.works = WORKS.map(String::from).to_vec();
+        }
+        if options.peers {
+            // No peer has intervals.
+            options.works.retain(|work| work != "paced");
         }
         if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
             return Err("--max-resident needs the work 'memory'".into());

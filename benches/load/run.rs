@@ -62,7 +62,8 @@ struct Counters {
 
 /// Runs `load`; an error means that nothing could be measured.
 pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
-    let path = server.feed_path();
+    let every = load.every.map(|every| format!("?every={every}")).unwrap_or_default();
+    let path = server.feed_path() + &every;
     let tcp_before = procfs::tcp_memory();
     let feeds = connect::subscribe(server.address, &path, load.subscribers, load.receive_buffer, Until::Upgraded)
         .map_err(|error| error + &server.log_tail())?;

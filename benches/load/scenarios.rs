@@ -16,17 +16,37 @@ use crate::server::{Contender, Server};
 
 /// Time between the last request and reading a server's memory, for work that it does afterwards.
 const REST: Duration = Duration::from_millis(500);
+/// The interval of the web app's feeds, in milliseconds.
+const EVERY: u64 = 100;
+/// Orders a second beside it: enough for several of each product in an interval.
+const PACED_RATE: f64 = 5_000.0;
 /// Products in the catalogue where their number does not matter, as in the built-in catalogue.
 const FEW_PRODUCTS: usize = 2;
 
 /// One piece of work.
 pub enum Work {
-    Post { posters: usize },
-    Deliver { subscribers: usize, rate: Option<f64> },
-    Search { subscribers: usize, limit: Duration },
-    Memory { counts: Vec<usize> },
-    Connects { count: usize },
-    Start { times: usize },
+    Post {
+        posters: usize,
+    },
+    /// With `every`, the feed has that interval in milliseconds.
+    Deliver {
+        subscribers: usize,
+        rate: Option<f64>,
+        every: Option<u64>,
+    },
+    Search {
+        subscribers: usize,
+        limit: Duration,
+    },
+    Memory {
+        counts: Vec<usize>,
+    },
+    Connects {
+        count: usize,
+    },
+    Start {
+        times: usize,
+    },
 }
 
 /// The work that the options ask for.
@@ -48,7 +68,16 @@ pub fn works(options: &Options) -> Vec<Work> {
                 let default = if quick { short.to_vec() } else { paced.to_vec() };
                 let rates = options.rates.clone().unwrap_or(default);
                 for subscribers in subscribers(&[100, 1_000], &[1_000]) {
-                    works.extend(rates.iter().map(|rate| Work::Deliver { subscribers, rate: *rate }));
+                    works.extend(rates.iter().map(|rate| Work::Deliver { subscribers, rate: *rate, every: None }));
+                }
+            }
+            "paced" => {
+                let rates = options.rates.clone().unwrap_or_else(|| vec![Some(PACED_RATE)]);
+                for subscribers in subscribers(&[1_000], &[1_000]) {
+                    let both = |rate: &Option<f64>| {
+                        [None, Some(EVERY)].map(|every| Work::Deliver { subscribers, rate: *rate, every })
+                    };
+                    works.extend(rates.iter().flat_map(both));
                 }
             }
             "search" => works.extend(subscribers(&[100, 1_000], &[1_000]).into_iter().map(|subscribers| {
@@ -79,10 +108,11 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
         Work::Post { posters } => {
             vec![row(format!("POST, {posters} posters"), post(contender, *posters, options))]
         }
-        Work::Deliver { subscribers, rate } => {
+        Work::Deliver { subscribers, rate, every } => {
             let orders = rate.map_or("flat out".into(), |rate| format!("{rate} orders/s"));
-            let result = deliver(contender, *subscribers, *rate, options);
-            vec![row(format!("{subscribers} subscribers, {orders}"), result)]
+            let interval = every.map(|every| format!(", every={every}")).unwrap_or_default();
+            let load = Load { every: *every, ..Load::with_subscribers(*subscribers, *rate, options) };
+            vec![row(format!("{subscribers} subscribers, {orders}{interval}"), deliver(contender, &load))]
         }
         Work::Search { subscribers, limit } => {
             let name = format!("{subscribers} subscribers, p99 under {} ms", limit.as_millis());
@@ -118,16 +148,10 @@ fn post(contender: &Contender, posters: usize, options: &Options) -> Result<Meas
     Ok(measurement)
 }
 
-fn deliver(
-    contender: &Contender,
-    subscribers: usize,
-    rate: Option<f64>,
-    options: &Options,
-) -> Result<Measurement, String> {
-    let load = Load::with_subscribers(subscribers, rate, options);
+fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
     let mut server = Server::start(contender, load.posters)?;
     let Outcome { posted, seen, memory, window, deliveries, faults, server_cpu, generator_cpu, others_cpu } =
-        run::run(&mut server, &load)?;
+        run::run(&mut server, load)?;
     let seconds = window.as_secs_f64();
     let mut measurement = Measurement { figures: Vec::new(), faults };
     measurement.push(&figures::DELIVERIES, deliveries as f64 / seconds);
@@ -140,6 +164,7 @@ fn deliver(
     measurement.push(&figures::REJECTED, posted.rejected as f64);
     if deliveries > 0 {
         measurement.push(&figures::CPU_PER_MILLION, server_cpu * 1e6 / deliveries as f64);
+        measurement.push(&figures::SERVER_CPU, server_cpu * 100.0 / seconds);
     }
     measurement.push(&figures::GENERATOR_CPU, generator_cpu * 100.0 / seconds);
     measurement.push(&figures::OTHERS_CPU, others_cpu * 100.0 / seconds);
