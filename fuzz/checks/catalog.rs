@@ -31,7 +31,8 @@ pub fn check(input: &[u8]) {
         }
         Err(why) => {
             assert_eq!(expected, None, "{why}");
-            assert!(why.contains("category") || why.contains("JSON object"), "{why}");
+            let has_place = ["category ", "line ", "not a JSON object"].iter().any(|place| why.starts_with(place));
+            assert!(has_place, "{why}");
             return;
         }
     };
@@ -104,8 +105,12 @@ fn product(value: &str) -> Option<SeedProduct> {
     let members = object(value, &["id", "name", "rrp", "info", "total"])?;
     let text = |index: usize| members[index].map_or(Some(String::new()), json::string);
     let (Some(_), Some(_)) = (members[0], members[1]) else { return None };
+    let rrp = match members[2] {
+        Some(number) if json::is_number(number) => number.to_owned(),
+        _ => text(2)?,
+    };
     let total = members[4].map_or(Ok(0), amount).ok()?;
-    let details = Details { name: text(1)?, rrp: text(2)?, info: text(3)? };
+    let details = Details { name: text(1)?, rrp, info: text(3)? };
     Some(SeedProduct { id: text(0)?, details, total: Total::new(total)? })
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Object, text};
+use serde_json::error::Category;
+
+use super::{BodyError, Object, price, text};
 use crate::store::seed::{SeedCategory, SeedProduct};
 use crate::tally::catalog::Details;
 use crate::tally::order::{Amount, Total};
@@ -14,8 +16,15 @@ use crate::tally::order::{Amount, Total};
 /// # Errors
 /// A text that says where the error is and what to write there.
 pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
-    let categories: Object = serde_json::from_slice(file).map_err(|error| {
-        format!(r#"not a JSON object of categories, such as {{"tools":{{"prefix":"T","products":[]}}}} ({error})"#)
+    let categories: Object = serde_json::from_slice(file).map_err(|error| match error.classify() {
+        Category::Data => {
+            r#"not a JSON object of categories, such as {"tools":{"prefix":"T","products":[]}}"#.to_owned()
+        }
+        // Where the text cannot go on: what is missing is often at the end of the line before.
+        _ => format!(
+            "line {}: not valid JSON; look for a missing comma, quote or bracket here or before ({error})",
+            error.line()
+        ),
     })?;
     let categories: Vec<SeedCategory> =
         categories.iter().map(|(name, raw)| category(name, raw.get())).collect::<Result<_, _>>()?;
@@ -48,7 +57,7 @@ fn product(at: &str, json: &str) -> Result<SeedProduct, String> {
     let members = strict_object(json, at, &["id", "name", "rrp", "info", "total"])?;
     let id = string(&members, "id", at)?.ok_or(format!(r#"{at}: id is missing, such as "T1""#))?;
     let name = string(&members, "name", at)?.ok_or(format!("{at}: name is missing"))?;
-    let rrp = string(&members, "rrp", at)?.unwrap_or_default();
+    let rrp = price(&members).map_err(|error| at_place(at, &error))?;
     let info = string(&members, "info", at)?.unwrap_or_default();
     let total = match members.get("total") {
         None => Total::default(),
@@ -70,7 +79,11 @@ fn strict_object<'a>(json: &'a str, at: &str, known: &[&str]) -> Result<Object<'
 }
 
 fn string(members: &Object, name: &str, at: &str) -> Result<Option<String>, String> {
-    text(members, name).map_err(|error| format!("{at}: {error}"))
+    text(members, name).map_err(|error| at_place(at, &error))
+}
+
+fn at_place(at: &str, error: &BodyError) -> String {
+    format!("{at}: {error}")
 }
 
 #[cfg(test)]
@@ -82,6 +95,8 @@ mod tests {
         let seed = parse_catalog(br#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"Saw"}]}}"#).unwrap();
         assert_eq!((seed[0].name.as_str(), seed[0].prefix.as_str()), ("tools", "T"));
         assert_eq!((seed[0].products[0].total, seed[0].title.as_deref()), (Total::default(), None));
+        let priced = br#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"Saw","rrp":4.20}]}}"#;
+        assert_eq!(parse_catalog(priced).unwrap()[0].products[0].details.rrp, "4.20");
         let seed = parse_catalog(r#"{"x":{"prefix":"T","title":"Süßes"}}"#.as_bytes()).unwrap();
         assert_eq!(seed[0].title.as_deref(), Some("Süßes"));
     }
@@ -90,7 +105,8 @@ mod tests {
     fn each_error_names_its_place() {
         for (file, part) in [
             ("[]", "JSON object of categories"),
-            ("{", "JSON object of categories"),
+            ("{", "line 1: not valid JSON"),
+            ("{\"tools\":{\n\"prefix\":\"T\"\n\"products\":[]}}", "line 3: not valid JSON; look for a missing comma"),
             (r#"{"tools":1}"#, "category \"tools\""),
             (r#"{"tools":{"products":[]}}"#, "prefix is missing"),
             (r#"{"tools":{"prefix":"T","title":7}}"#, "title must be"),
@@ -98,6 +114,8 @@ mod tests {
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1"}]}}"#, "product 1: name is missing"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","totla":3}]}}"#, "totla"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1.5}]}}"#, "whole number"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","rrp":[]}]}}"#, "product 1: rrp must be"),
+            (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":x}]}}"#, "line 1"),
             (r#"{"tools":{"prefix":"T","products":[{"id":"T1","name":"x","total":1e16}]}}"#, "must lie between"),
             (
                 r#"{"a":{"prefix":"T","products":[{"id":"T1","name":"x"},{"id":"T1","name":"y"}]}}"#,

@@ -79,7 +79,9 @@ fn object<'a>(json: &'a [u8], example: &str) -> Result<Object<'a>, BodyError> {
 /// The string member with this name.
 fn text(object: &Object, name: &str) -> Result<Option<String>, BodyError> {
     let Some(raw) = object.get(name) else { return Ok(None) };
-    serde_json::from_str(raw.get()).map(Some).map_err(|_| invalid(format!("{name} must be a JSON string")))
+    serde_json::from_str(raw.get())
+        .map(Some)
+        .map_err(|_| invalid(format!(r#"{name} must be a JSON string, such as "text""#)))
 }
 
 /// The member `amount` of an order.

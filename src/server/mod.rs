@@ -300,6 +300,7 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
     }
     // The built-in catalogue is an example: it is only added to an empty folder.
     if config.catalog.is_some() || stored.catalog.categories().is_empty() {
+        let former: Vec<String> = stored.catalog.categories().iter().map(|category| category.name.clone()).collect();
         let different = match seed::apply(&mut store, &mut stored, &wanted, json::history_line) {
             Ok(different) => different.map_err(|error| named(error.to_string()))?,
             // What is stored is served all the same.
@@ -312,6 +313,11 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
         if different > 0 {
             let entries = if different == 1 { "1 entry is" } else { &format!("{different} entries are") };
             log::info!("{name}: {entries} in the data folder with other texts, which were kept");
+        }
+        // A folder that was begun with the sample, for example.
+        if !former.is_empty() && stored.catalog.categories().len() > former.len() {
+            let former = former.join(", ");
+            log::info!("{name}: its new categories were added to those of the data folder, which were kept: {former}");
         }
     }
     Ok((store, stored))

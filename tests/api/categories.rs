@@ -1,6 +1,6 @@
 //! Categories: creating them, their titles, which are listed, and names that have become those of routes.
 
-use crate::common::{Client, DEADLINE, Reply, Server, WebSocket, wait_until};
+use crate::common::{Client, DEADLINE, Reply, Server, TempDir, WebSocket, wait_until};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -157,6 +157,19 @@ fn a_catalogue_file_gives_titles_to_new_categories_and_changes_none() {
     assert_eq!(client.get("/categories").json()[0]["title"], "Garden");
     assert_eq!(client.get("/garden").json()[0]["name"], "Harke");
     assert!(server.log().contains("2 entries are in the data folder with other texts, which were kept"));
+}
+
+#[test]
+fn a_catalogue_file_for_a_folder_that_has_the_sample_is_added_to_it_and_the_log_says_so() {
+    let data = TempDir::new();
+    let mut sample = Server::builder().data(data.path()).start();
+    sample.terminate();
+    let start = || Server::builder().data(data.path()).catalog("{\"garden\":{\"prefix\":\"G\"}}").start();
+    let line = "its new categories were added to those of the data folder, which were kept: electronics, confectionery";
+    let mut server = start();
+    wait_until(DEADLINE, line, || server.log().contains(line));
+    server.terminate();
+    assert!(!start().log().contains("which were kept"));
 }
 
 #[test]
