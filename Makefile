@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture mutants fuzz bench bench-peers deps clean
+.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-peers deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -50,6 +50,11 @@ CHAOS_SECONDS ?= 60
 torture:
 	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test durability torture:: -- --nocapture
 	ORDERCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --quiet --test durability chaos:: -- --nocapture
+
+# The board on a wall for MINUTES, with 50 orders a second, three restarts and an upgrade. Every test run does 25 s of it.
+MINUTES ?= 30
+wall:
+	ORDERCAST_WALL_MINUTES=$(MINUTES) $(CARGO) test --quiet --test browser wall_days:: -- --nocapture
 
 # Changes the code in one place at a time and runs the tests: a random sample of MUTANTS changes, each of which a test should
 # notice; tests/mutants.sh says what it needs.

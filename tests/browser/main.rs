@@ -12,4 +12,5 @@ mod proxy;
 mod shop;
 mod token;
 mod wall;
+mod wall_days;
 mod webdriver;

@@ -229,10 +229,18 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
+    /// The bytes of the page's heap that are in use after a garbage collection.
     #[track_caller]
-    fn devtools(&self, command: &str, params: &Value) {
+    pub fn heap(&self) -> u64 {
+        self.devtools("HeapProfiler.collectGarbage", &json!({}));
+        self.devtools("Runtime.getHeapUsage", &json!({}))["usedSize"].as_f64().expect("a number of bytes") as u64
+    }
+
+    /// Runs a command of the Chrome DevTools Protocol.
+    #[track_caller]
+    fn devtools(&self, command: &str, params: &Value) -> Value {
         let command = json!({ "cmd": command, "params": params });
-        self.post("/goog/cdp/execute", &command);
+        self.post("/goog/cdp/execute", &command)
     }
 
     /// A screenshot of the window as a PNG.
