@@ -81,11 +81,15 @@ bench:
 bench-peers:
 	benches/peers/run.sh --markdown target/peers.md
 
-# Debian packages that only tests and `bench-peers` need: the browser that tests drive, and a peer.
+# What only tests and `bench-peers` need. Debian packages: the browser that tests drive, a peer, and npm where there is none.
+# From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json.
+AXE_FOLDER = tests/browser/accessibility
+APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 deps:
 	apt-get update --quiet=2
-	DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
-		chromium chromium-driver curl nginx libnginx-mod-nchan
+	$(APT_INSTALL) chromium chromium-driver curl nginx libnginx-mod-nchan
+	command -v npm >/dev/null || $(APT_INSTALL) npm
+	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
 clean:
 	$(CARGO) clean

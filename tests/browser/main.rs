@@ -1,11 +1,12 @@
-//! The board in a real browser, and the server behind a real reverse proxy. Needs chromium, chromedriver and nginx
-//! (`make deps`); without them a test is skipped with a message, and fails under CI.
+//! The board in a real browser, and the server behind a real reverse proxy. Needs chromium, chromedriver, nginx and
+//! axe-core (`make deps`); without them a test is skipped with a message, and fails under CI.
 //!
 //! A test belongs here if it needs one of these programs.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accessibility;
 mod board;
 mod orders;
 mod proxy;

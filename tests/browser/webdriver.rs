@@ -238,7 +238,7 @@ impl Browser {
 
     /// Runs a command of the Chrome DevTools Protocol.
     #[track_caller]
-    fn devtools(&self, command: &str, params: &Value) -> Value {
+    pub fn devtools(&self, command: &str, params: &Value) -> Value {
         let command = json!({ "cmd": command, "params": params });
         self.post("/goog/cdp/execute", &command)
     }
