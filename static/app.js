@@ -4,6 +4,7 @@
 // do beside them; token.js and token-form.js ask for tokens.
 
 import * as api from './api.js';
+import { Arrivals } from './arrivals.js';
 import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Chime } from './chime.js';
@@ -11,7 +12,7 @@ import { Feed } from './feed.js';
 import { Manage } from './manage.js';
 import { MAX_ORDERS, Outbox } from './outbox.js';
 import { Overview } from './overview.js';
-import { formatExactTime, formatMoment, texts, translate } from './texts.js';
+import { formatExactTime, formatMoment, formatNumber, texts, translate } from './texts.js';
 import { Till } from './till.js';
 import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
 import { TokenForm } from './token-form.js';
@@ -32,9 +33,9 @@ const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
-    'announcement', 'board', 'brand', 'category', 'category-add', 'hint', 'manage', 'new-product', 'no-orders', 'overview',
-    'pages', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form', 'search', 'sort', 'sound', 'state',
-    'till', 'to-wall', 'waiting',
+    'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'hint', 'manage', 'new-product',
+    'no-orders', 'overview', 'pages', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form',
+    'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
 translate(document);
@@ -67,6 +68,7 @@ let reloadAgain = false;
 /** The state of the feed, also while the page shows that a token is needed. */
 let feedState = 'idle';
 
+const arrivals = new Arrivals(page.arrivals);
 const chime = new Chime();
 /** Whether the visitor changes the shop: then hidden products are listed too. */
 let isManaging = false;
@@ -84,7 +86,10 @@ const feed = new Feed({
   },
   onTotal(id, total) {
     if ((categoryOf.get(id) ?? category) !== category) return false;
-    if ((board.item(id)?.total ?? total) < total) chime.play();
+    const former = board.item(id)?.total ?? total;
+    if (former < total) chime.play();
+    // The screen on a wall has no listener.
+    if (former !== total && !wall.isOn) arrivals.note(id, board.item(id).product.name, total);
     board.setTotal(id, total);
     if (!board.has(id)) reloadFor(id);
     return true;
@@ -162,6 +167,7 @@ function open(name) {
   currentDate = null;
   newIds.clear();
   board.clear();
+  arrivals.clear();
   hideProblem();
   page.category.value = name;
   page['new-product'].hidden = true;
@@ -447,6 +453,8 @@ page.board.addEventListener('undo', ({ target }) => till.undo(target.product.id)
 page.search.addEventListener('input', () => {
   board.search(page.search.value);
   showHint();
+  const found = page.board.childElementCount;
+  page.announcement.textContent = board.isSearchEmpty ? texts.noMatch : texts.productCount(found, formatNumber(found));
 });
 page.sort.addEventListener('change', () => board.sort(page.sort.value));
 addEventListener('keydown', (event) => {

@@ -49,6 +49,7 @@ export default {
   undoPiecesOf: (change, name) => `${change} zurücknehmen: ${name}`,
   editOf: (name) => `${name} bearbeiten`,
   orders: (count) => plural(count, 'Bestellung', 'Bestellungen'),
+  moreChanged: (count) => `und ${count} ${plural(count, 'weiteres Produkt', 'weitere Produkte')}`,
   inThisPeriod: (count) => `${count} in dieser Periode`,
   inTheLastHour: (change) => `${change} in der letzten Stunde`,
   lastOrderAt: (time) => `zuletzt ${time}`,

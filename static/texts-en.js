@@ -53,6 +53,7 @@ export default {
   undoPiecesOf: (change, name) => `Undo ${change}: ${name}`,
   editOf: (name) => `Edit ${name}`,
   orders: (count) => plural(count, 'order', 'orders'),
+  moreChanged: (count) => `and ${count} more ${plural(count, 'product', 'products')}`,
   inThisPeriod: (count) => `${count} in this period`,
   inTheLastHour: (change) => `${change} in the last hour`,
   lastOrderAt: (time) => `last at ${time}`,

@@ -49,6 +49,7 @@ export default {
   undoPiecesOf: (change, name) => `Deshacer ${change}: ${name}`,
   editOf: (name) => `Editar ${name}`,
   orders: (count) => plural(count, 'pedido', 'pedidos'),
+  moreChanged: (count) => `y ${count} ${plural(count, 'producto', 'productos')} más`,
   inThisPeriod: (count) => `${count} en este periodo`,
   inTheLastHour: (change) => `${change} en la última hora`,
   lastOrderAt: (time) => `último a las ${time}`,

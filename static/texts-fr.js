@@ -49,6 +49,7 @@ export default {
   undoPiecesOf: (change, name) => `Annuler ${change} : ${name}`,
   editOf: (name) => `Modifier ${name}`,
   orders: (count) => plural(count, 'commande', 'commandes'),
+  moreChanged: (count) => `et ${count} ${plural(count, 'autre produit', 'autres produits')}`,
   inThisPeriod: (count) => `${count} dans cette période`,
   inTheLastHour: (change) => `${change} en une heure`,
   lastOrderAt: (time) => `dernière à ${time}`,

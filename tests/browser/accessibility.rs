@@ -1,5 +1,5 @@
 //! axe-core in every view and state of the board, in light, in dark and in forced colours, on a desktop and on a screen
-//! 320 px wide. Needs chromium, chromedriver and axe-core
+//! 320 px wide; and the live regions, for visitors who do not see the board. Needs chromium, chromedriver and axe-core
 //! (`make deps`).
 
 use std::fs;
@@ -137,8 +137,8 @@ fn the_board_has_no_violation_in_any_state() {
     audit.browser.run("document.querySelector('#search').value = ''");
     audit.browser.type_into("#search", " ");
     order(&audit.browser, "A1", "5");
-    order(&audit.browser, "A2", "10000000000000000");
     audit.browser.until(DEADLINE, &order_is("A1", "sent"));
+    order(&audit.browser, "A2", "10000000000000000");
     audit.browser.until(DEADLINE, &order_is("A2", "refused"));
     audit.browser.until(DEADLINE, &says("#till", "Undo"));
     audit.check("sent and refused");
@@ -289,6 +289,55 @@ fn an_audit_finds_what_is_wrong() {
             assert!(audit.found.iter().any(|violation| violation.starts_with(&found)), "{found}: {:?}", audit.found);
         }
     }
+}
+
+/// An expression: whether one of the live regions that the page had from its beginning has these words. Screen readers
+/// announce changes only of regions that were there before.
+fn is_announced(words: &str) -> String {
+    format!("regions.some((region) => region.checkVisibility() && region.innerText.includes('{words}'))")
+}
+
+#[test]
+fn orders_a_search_and_a_lost_connection_are_announced_in_live_regions() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    open(&browser, &server, "#electronics");
+    browser.until(DEADLINE, &total_is("A2", 7));
+    browser.until(DEADLINE, &state_is("live"));
+    browser.run("window.regions = [...document.querySelectorAll('[role=status][aria-live=polite]')]");
+    browser.run(
+        "window.arrivals = [];
+         const arrived = document.querySelector('#arrivals');
+         new MutationObserver(() => arrivals.push({ text: arrived.textContent, at: performance.now() }))
+           .observe(arrived, { childList: true })",
+    );
+    // Orders that arrive.
+    server.client().order("A1", 10);
+    browser.until(DEADLINE, &is_announced("Vacuum Cleaner: 13 orders"));
+    server.client().order("A1", 1);
+    server.client().order("A2", 1);
+    // An order from here.
+    order(&browser, "A1", "5");
+    browser.until(DEADLINE, &is_announced("Vacuum Cleaner: +5 sent"));
+    for line in ["Vacuum Cleaner: 19 orders", "Leaf Blower: 8 orders"] {
+        browser.until(2 * DEADLINE, &format!("arrivals.some(({{ text }}) => text.includes('{line}'))"));
+    }
+    // What changes in between is announced together.
+    let pauses = "return arrivals.slice(1).map(({ at }, before) => at - arrivals[before].at)";
+    let pauses = browser.run(pauses);
+    let is_long = |pause: &Value| pause.as_f64().is_some_and(|pause| pause > 9_000.0);
+    assert!(pauses.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_long)), "{pauses}");
+    browser.type_into("#search", "vac");
+    browser.until(DEADLINE, &is_announced("1 product"));
+    browser.type_into("#search", "x");
+    browser.until(DEADLINE, &is_announced("No product matches the search."));
+    browser.type_into("#search", "\u{e003}");
+    browser.until(DEADLINE, &is_announced("1 product"));
+    server.kill();
+    browser.until(DEADLINE, &is_announced("Connection lost"));
+    order(&browser, "A1", "2");
+    browser.until(DEADLINE, &is_announced("Vacuum Cleaner: +2 waiting"));
+    browser.until(DEADLINE, &is_announced("1 order is waiting for confirmation"));
 }
 
 #[test]
