@@ -51,7 +51,7 @@ export class Overview {
     heading.textContent = title;
     const sum = document.createElement('p');
     sum.className = 'sum';
-    sum.textContent = this.#sums.get(name) ?? '–';
+    setSum(sum, this.#sums.get(name) ?? '–');
     const count = document.createElement('p');
     count.textContent = products === undefined ? '' : texts.productCount(products, formatNumber(products));
     link.append(heading, sum, count);
@@ -67,8 +67,14 @@ export class Overview {
         const sum = formatNumber(totals.reduce((sum, { total }) => sum + total, 0));
         this.#sums.set(name, sum);
         const shown = this.#list.children[at]?.querySelector('.sum');
-        if (shown) shown.textContent = sum;
+        if (shown) setSum(shown, sum);
       }),
     );
   }
+}
+
+/** Writes a sum, and the number of its characters for its font size. */
+function setSum(element, sum) {
+  element.textContent = sum;
+  element.style.setProperty('--characters', sum.length);
 }
