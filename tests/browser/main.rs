@@ -10,6 +10,7 @@ mod accessibility;
 mod board;
 mod orders;
 mod proxy;
+mod reflow;
 mod shop;
 mod token;
 mod wall;
