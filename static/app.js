@@ -439,7 +439,6 @@ page.board.addEventListener('order', ({ target, detail }) => addOrder({ name: ta
 page.board.addEventListener('edit', ({ target }) => manage.editProduct(category, target.product));
 page.manage.addEventListener('click', () => {
   isManaging = !isManaging;
-  page.manage.setAttribute('aria-pressed', String(isManaging));
   page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
   page['category-add'].hidden = !isManaging;
   reloadProducts();
