@@ -76,14 +76,13 @@ export function openFeed(category, query) {
 
 async function request(need, path, options = {}) {
   let response;
-  let answer;
   try {
     response = await access.request((token) => send(path, token, options), need);
-    answer = await response.text();
   } catch {
     throw new Problem(texts.noAnswer, NO_ANSWER);
   }
   if (UNANSWERED.includes(response.status)) throw new Problem(texts.noAnswer, NO_ANSWER);
+  const { answer } = response;
   if (response.ok && options.accept !== undefined) return answer;
   let detail = texts.unexpectedAnswer(response.status);
   try {
@@ -96,7 +95,11 @@ async function request(need, path, options = {}) {
   throw new Problem(detail, response.status);
 }
 
-function send(path, token, { body, key, accept, method = 'POST' }) {
+/**
+ * Resolves to the status and the text of the answer. The text is read at once: after the deadline it could not be
+ * read, and the visitor may be asked for a token before the answer is used.
+ */
+async function send(path, token, { body, key, accept, method = 'POST' }) {
   const headers = new Headers();
   if (token !== null) headers.set('Authorization', `Bearer ${token}`);
   // A quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1).
@@ -108,5 +111,6 @@ function send(path, token, { body, key, accept, method = 'POST' }) {
     options.method = method;
     options.body = JSON.stringify(body);
   }
-  return fetch(new URL(path, document.baseURI), options);
+  const response = await fetch(new URL(path, document.baseURI), options);
+  return { ok: response.ok, status: response.status, answer: await response.text() };
 }

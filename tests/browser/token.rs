@@ -368,6 +368,28 @@ fn a_visitor_who_gives_no_token_is_asked_again_only_after_a_click() {
 }
 
 #[test]
+fn a_visitor_who_cancels_after_the_deadline_of_the_request_is_not_asked_again() {
+    let Some(browser) = Browser::start() else { return };
+    let files = Files::new();
+    let server = files.protect_orders().start();
+    open_board(&browser, &server);
+    browser.run(
+        "AbortSignal.timeout = () => {
+           const request = new AbortController();
+           window.expire = () => request.abort(new DOMException('', 'TimeoutError'));
+           return request.signal;
+         }",
+    );
+    order(&browser, "5");
+    browser.until(DEADLINE, ASKS);
+    browser.run("expire()");
+    browser.click("#token-cancel");
+    browser.until(DEADLINE, "document.querySelector('#problem-text').innerText.includes('not ordered')");
+    assert_eq!(browser.run("return document.querySelector('#waiting').textContent"), "");
+    assert_eq!(browser.run(&format!("return {ASKS}")), false);
+}
+
+#[test]
 fn a_forgotten_token_is_gone_and_so_is_what_it_showed() {
     let Some(browser) = Browser::start() else { return };
     let files = Files::new();
