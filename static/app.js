@@ -352,7 +352,7 @@ function stateText(state) {
     case 'lost':
       return currentDate === null ? texts.noConnection : texts.connectionLost(formatExactTime(currentDate));
     default:
-      return texts.noCategory;
+      return texts.allCategories;
   }
 }
 

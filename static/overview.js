@@ -9,7 +9,7 @@ export class Overview {
   #list;
   #load;
   #categories = [];
-  /** The number of each category on the list. */
+  /** The sum of each category's totals. */
   #sums = new Map();
   #timer = null;
 
@@ -51,30 +51,32 @@ export class Overview {
     heading.textContent = title;
     const sum = document.createElement('p');
     sum.className = 'sum';
-    setSum(sum, this.#sums.get(name) ?? '–');
-    const count = document.createElement('p');
-    count.textContent = products === undefined ? '' : texts.productCount(products, formatNumber(products));
-    link.append(heading, sum, count);
+    link.append(heading, sum, document.createElement('p'));
     line.append(link);
+    this.#write(line, name, products);
     return line;
+  }
+
+  #write(line, name, products) {
+    const sum = this.#sums.get(name);
+    const [shown, words] = line.querySelectorAll('p');
+    const number = sum === undefined ? '–' : formatNumber(sum);
+    shown.textContent = number;
+    // For its font size.
+    shown.style.setProperty('--characters', number.length);
+    const count = products === undefined ? '' : texts.productCount(products, formatNumber(products));
+    words.textContent = [sum === undefined ? '' : texts.orders(sum), count].filter(Boolean).join(' · ');
   }
 
   async #refresh() {
     if (document.hidden) return;
     await Promise.allSettled(
-      this.#categories.map(async ({ name }, at) => {
+      this.#categories.map(async ({ name, products }, at) => {
         const totals = await this.#load(name);
-        const sum = formatNumber(totals.reduce((sum, { total }) => sum + total, 0));
-        this.#sums.set(name, sum);
-        const shown = this.#list.children[at]?.querySelector('.sum');
-        if (shown) setSum(shown, sum);
+        this.#sums.set(name, totals.reduce((sum, { total }) => sum + total, 0));
+        const line = this.#list.children[at];
+        if (line) this.#write(line, name, products);
       }),
     );
   }
-}
-
-/** Writes a sum, and the number of its characters for its font size. */
-function setSum(element, sum) {
-  element.textContent = sum;
-  element.style.setProperty('--characters', sum.length);
 }

@@ -22,7 +22,8 @@ template.innerHTML = `
     <slot name="rrp"></slot>
     <slot name="info"></slot>
     <p class="count"><span class="number"><slot name="orders"></slot></span></p>
-    <p class="unit"><span class="word"></span><span class="period"></span><span class="change" aria-hidden="true"></span></p>
+    <p class="unit"><span class="word"></span><span class="period"></span>
+      <span class="change" aria-hidden="true"><span></span></span></p>
     <div class="facts" hidden>
       <svg viewBox="0 0 ${MINUTES} ${SPARK_HEIGHT}" preserveAspectRatio="none" aria-hidden="true"><path></path></svg>
       <span class="hour"></span><span class="last"></span>
@@ -30,6 +31,7 @@ template.innerHTML = `
     <p class="status" hidden><span class="sent"></span><button class="undo" type="button"></button></p>
     <form>
       <button class="edit" type="button" hidden></button>
+      <span class="note"></span>
       <span class="quick"></span>
       <input type="number" step="1" value="1" required>
       <button class="add" type="submit"></button>
@@ -80,6 +82,7 @@ class ProductItem extends HTMLElement {
     undo.textContent = texts.undo;
     edit.textContent = '✎';
     edit.title = texts.edit;
+    find('.note').textContent = texts.hidden;
     for (const pieces of QUICK_AMOUNTS) {
       const button = document.createElement('button');
       button.type = 'button';
@@ -221,17 +224,17 @@ class ProductItem extends HTMLElement {
     if (reducesMotion.matches) return;
     if (!this.#isAnimated && animated >= MOST_ANIMATED) return;
     this.#shownChange = this.#isAnimated ? this.#shownChange + change : change;
-    setText(this.#parts.change, formatChange(this.#shownChange));
+    setText(this.#parts.change.firstChild, formatChange(this.#shownChange));
     if (this.#isAnimated) return;
     this.#isAnimated = true;
     animated += 1;
     // Opacity and transforms only, which take no layout and no painting.
     const animation = this.#parts.change.animate(
       [
-        { opacity: 1, transform: 'scaleY(0)' },
+        { opacity: 1, transform: 'translateY(100%)' },
         { opacity: 1, transform: 'none', offset: 0.1 },
         { opacity: 1, transform: 'none', offset: 0.9 },
-        { opacity: 1, transform: 'scaleY(0)' },
+        { opacity: 1, transform: 'translateY(100%)' },
       ],
       { duration: CHANGE_MS, easing: 'ease-out' },
     );

@@ -100,7 +100,7 @@ sheet.replaceSync(`
   }
   .unit {
     grid-area: unit;
-    contain: layout style;
+    contain: layout style paint;
     position: relative;
     height: 1.3em;
     margin: 0;
@@ -109,20 +109,27 @@ sheet.replaceSync(`
     font-size: clamp(0.95em, var(--cell-width) * 0.03, 1.6em);
     line-height: 1.3;
   }
+  /* It covers the whole line for a moment: over a part of it, it would cut a word or a number. */
   .change {
     position: absolute;
     contain: strict;
-    right: 0;
-    width: 4em;
-    height: 1.3em;
-    border-radius: 5em;
-    background: var(--accent);
-    color: var(--on-accent);
+    inset: 0;
+    background: var(--card);
     font-weight: 700;
     font-variant-numeric: tabular-nums;
     text-align: center;
     white-space: nowrap;
     opacity: 0;
+  }
+  .change span {
+    display: inline-block;
+    box-sizing: border-box;
+    min-width: 4em;
+    height: 100%;
+    padding: 0 0.8em;
+    border-radius: 5em;
+    background: var(--accent);
+    color: var(--on-accent);
   }
   /* The line about the last hour, and in its place for a while that about an order from here. */
   .facts, .status {
@@ -142,9 +149,16 @@ sheet.replaceSync(`
     white-space: nowrap;
   }
   .facts { contain: layout style; overflow: hidden; }
-  svg { flex: 1; min-width: 3em; max-width: 16em; height: 1.5em; }
+  svg { flex: 1; min-width: 3em; max-width: 24em; height: 1.5em; }
   path { fill: var(--spark); }
-  .status { z-index: 1; justify-content: space-between; background: var(--card); font-weight: 600; }
+  .status {
+    z-index: 1;
+    justify-content: space-between;
+    margin: 0 -2px;
+    padding: 0 2px;
+    background: var(--card);
+    font-weight: 600;
+  }
   .status button { min-height: 2em; }
   .period:not(:empty)::before { content: " · "; }
   form { grid-area: form; display: flex; align-items: center; justify-content: flex-end; gap: 0.5em; }
@@ -154,9 +168,14 @@ sheet.replaceSync(`
   .edit { margin-right: auto; min-width: 2.75em; padding: 0; }
   :host([dense]) .last, :host([narrow]) .last { display: none; }
   .quick { display: none; gap: 0.5em; }
+  .note { display: none; margin-right: auto; color: var(--quiet); font-weight: 600; }
   .quick button { min-width: 2.75em; padding: 0 0.5em; }
   :host([wide]) .quick { display: flex; }
   :host([withdrawn]) { --number: var(--quiet); }
+  /* The server rejects orders of a hidden product. */
+  :host([withdrawn]) :is(.quick, input, .add) { display: none; }
+  :host([withdrawn]) .note { display: block; }
+  :host([withdrawn]) .edit { margin-right: 0; }
   :host([withdrawn]) .card { border: 2px dashed var(--control-edge); }
   :host([withdrawn]) ::slotted([slot="name"]) { color: var(--quiet); text-decoration: line-through; }
   input, button {
@@ -225,22 +244,22 @@ sheet.replaceSync(`
   /* A change covers the line about the last hour for a moment. */
   :host([wall]) .unit {
     grid-area: facts;
-    place-self: end start;
+    align-self: end;
+    /* Its edge may lie on half a pixel. */
+    bottom: -2px;
     z-index: 1;
-    width: 4em;
     font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.08);
     line-height: 1.3;
   }
-  :host([wall]) .change { left: 0; right: auto; }
   :host([wall]) .facts {
     align-self: end;
     justify-content: end;
     height: 1.3em;
-    font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.07);
-    gap: 0.5em;
+    font-size: min(var(--cell-height) * 0.1, var(--cell-width) * 0.056);
+    gap: 0.7em;
   }
   :host([wall]) .word, :host([wall]) .last, :host([wall]) .period, :host([wall]) .status { display: none; }
-  :host([wall]) svg { min-width: 0; height: 1.1em; }
+  :host([wall]) svg { min-width: 0; max-width: none; height: 1.3em; }
   :host([narrow]) .facts svg { display: none; }
   :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 `);

@@ -19,6 +19,7 @@ export default {
   categories: 'Categories',
   close: 'Close',
   cancel: 'Cancel',
+  back: 'Back',
   save: 'Save',
   sound: 'Sound',
   wall: 'Wall view',
@@ -31,7 +32,7 @@ export default {
   locked: 'Access code needed',
   noConnection: 'No connection. Trying again.',
   connectionLost: (time) => `Connection lost. Totals as of ${time}. New orders are kept.`,
-  noCategory: 'No category chosen',
+  allCategories: 'All categories',
 
   // Hints.
   lockedHint: 'You need an access code to see this board.',
@@ -122,6 +123,7 @@ export default {
   manage: 'Manage',
   manageDone: 'Done',
   hide: 'Hide it from the board',
+  hidden: 'Hidden from the board',
   addCategory: 'Add a category',
   addCategoryButton: 'Add category',
   title: 'Title',
