@@ -1,12 +1,7 @@
 //! The board in a real browser on a real server. Needs chromium and chromedriver (`make deps`).
-//!
-//! `ORDERCAST_SCREENSHOTS=docs/screenshots` writes the pictures of the documentation.
 
-use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -457,9 +452,5 @@ fn the_board_fits_a_phone_and_a_television() {
         server.client().order("A1", 2);
         let pulses = "document.querySelector('[data-id=A1]').shadowRoot.getAnimations()";
         browser.until(DEADLINE, &format!("{pulses}.some((pulse) => pulse.currentTime > 200)"));
-        if let Some(folder) = env::var_os("ORDERCAST_SCREENSHOTS") {
-            let file = Path::new(&folder).join(name).with_extension("png");
-            fs::write(file, browser.screenshot()).expect("the folder can be written to");
-        }
     }
 }

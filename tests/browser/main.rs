@@ -13,6 +13,7 @@ mod proxy;
 mod reflow;
 mod shop;
 mod token;
+mod views;
 mod wall;
 mod wall_days;
 mod webdriver;

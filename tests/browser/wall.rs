@@ -26,7 +26,7 @@ const NAMES: [&str; 12] = [
 
 /// What is wrong with the boxes on the screen: products that overlap or leave the screen, texts that leave their product,
 /// are cut, broken inside a word or lie over each other; and a page that scrolls.
-const FAULTS: &str = r"
+pub const FAULTS: &str = r"
     const faults = [];
     const box = (node) => {
       const range = document.createRange();
