@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-peers deps clean
+.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-peers pictures deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -80,6 +80,17 @@ bench:
 
 bench-peers:
 	benches/peers/run.sh --markdown target/peers.md
+
+# Every view of the board into target/pictures, those that the documents show into docs/screenshots with 256 colours,
+# and the animation of the README. Needs what `make deps` installs, and Debian's pngquant, python3 and webp.
+PICTURES = light dark phone tablet wall-1920 till waiting-phone managing report token
+pictures: build
+	mkdir -p target/pictures
+	ORDERCAST_SCREENSHOTS="$(CURDIR)/target/pictures" $(CARGO) test --quiet --test browser views::
+	for name in $(PICTURES); do \
+		pngquant --force --strip --output docs/screenshots/$$name.png -- target/pictures/$$name.png || exit 1; \
+	done
+	docs/animation/make.py
 
 # What only tests and `bench-peers` need. Debian packages: the browser that tests drive, a peer, and npm where there is none.
 # From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json.
