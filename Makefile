@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-peers pictures deps clean
+.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-board bench-peers pictures deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -71,12 +71,15 @@ fuzz:
 # thread that touches one more page of its stack takes 4 KB more, and fails.
 MAX_RESIDENT_KB = 12.0
 
-# The load generator against this build alone, and the bytes that an order costs on the disk. `bench-peers`: the load
-# generator beside other servers (needs node, npm, nginx with nchan).
+# The load generator against this build alone, and the bytes that an order costs on the disk. `bench-board`: the board in a
+# browser (needs chromium). `bench-peers`: the load generator beside other servers (needs node, npm, nginx with nchan).
 bench:
 	$(CARGO) bench --bench load -- memory --subscribers 2000 --max-resident $(MAX_RESIDENT_KB)
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench disk
+
+bench-board:
+	$(CARGO) bench --bench board
 
 bench-peers:
 	benches/peers/run.sh --markdown target/peers.md
