@@ -249,6 +249,7 @@ export class Board {
       item.toggleAttribute('dense', !this.#isWall && cellHeight < DENSE_REM * rem);
       item.toggleAttribute('wide', cellWidth >= WIDE_REM * rem);
       item.toggleAttribute('narrow', cellWidth < NARROW_REM * rem);
+      if (this.#isWall) item.fitName(cellWidth, cellHeight, rem);
     }
     [this.#pages, this.#perPage] = [best.pages, this.#isWall ? best.perPage : Infinity];
     this.#page = Math.min(this.#page, this.#pages - 1);

@@ -1,7 +1,9 @@
-// How a number of products fits a screen: columns, rows and pages. Pure arithmetic.
+// How a number of products fits a screen: columns, rows and pages; and a text a box. Pure arithmetic.
 
 /** The ratio of width to height of a cell in which the number becomes largest. */
 const CELL_RATIO = 1.6;
+/** More lines would be too small to read. */
+const MOST_LINES = 5;
 
 /**
  * The arrangement of `count` cells that makes them large and leaves few places empty. `width`, `height` and `gap` are those
@@ -28,4 +30,38 @@ export function arrange(count, { width, height, gap, minWidth, minHeight, pages:
     }
   }
   return { columns: best.columns, rows: best.rows, cellHeight: best.cellHeight, pages, perPage };
+}
+
+/**
+ * The largest font with which words fit a box, and its lines; `minSize` if they do not fit. `lineHeight` and each word's
+ * `width` and `space` before it are in em.
+ */
+export function fitText(words, { width, height, lineHeight, minSize, maxSize }) {
+  let best = { size: minSize, lines: Math.max(1, Math.floor(height / (minSize * lineHeight))) };
+  for (let lines = 1; lines <= Math.min(MOST_LINES, words.length); lines += 1) {
+    const size = Math.min(maxSize, width / narrowest(words, lines), height / (lines * lineHeight));
+    if (size > best.size) best = { size, lines };
+  }
+  return best;
+}
+
+/** The smallest width at which the words take at most so many lines. */
+function narrowest(words, most) {
+  let width = Math.max(...words.map((word) => word.width));
+  for (;;) {
+    let [lines, line, next] = [1, 0, Infinity];
+    for (const word of words) {
+      const longer = line === 0 ? word.width : line + word.space + word.width;
+      if (longer <= width) {
+        line = longer;
+      } else {
+        // The smallest width that makes one of these lines longer.
+        next = Math.min(next, longer);
+        lines += 1;
+        line = word.width;
+      }
+    }
+    if (lines <= most) return width;
+    width = next;
+  }
 }

@@ -1,6 +1,7 @@
 // The `<product-item>` element: one product on the board. Its data is in the light DOM, in the slots `name`, `rrp`, `info`
 // and `orders`. Dispatches the events `order`, `undo` and `edit`. Its styles are in product-style.js.
 
+import { fitText } from './layout.js';
 import { sheet } from './product-style.js';
 import { formatChange, formatNumber, formatTime, texts } from './texts.js';
 
@@ -14,6 +15,10 @@ const QUICK_AMOUNTS = [2, 5, 10];
 /** The width of the sparkline: one unit a minute. Its height is in the same coordinates. */
 const MINUTES = 60;
 const SPARK_HEIGHT = 16;
+/** The least height of a bar, to be seen above the line below all. */
+const MIN_BAR = 3;
+/** The smallest font of a name on a wall. */
+const NAME_MIN_REM = 0.5;
 
 const template = document.createElement('template');
 template.innerHTML = `
@@ -25,7 +30,7 @@ template.innerHTML = `
     <p class="unit"><span class="word"></span><span class="period"></span>
       <span class="change" aria-hidden="true"><span></span></span></p>
     <div class="facts" hidden>
-      <svg viewBox="0 0 ${MINUTES} ${SPARK_HEIGHT}" preserveAspectRatio="none" aria-hidden="true"><path></path></svg>
+      <svg viewBox="0 0 ${MINUTES} ${SPARK_HEIGHT}" preserveAspectRatio="none" aria-hidden="true" hidden><path></path></svg>
       <span class="hour"></span><span class="last"></span>
     </div>
     <p class="status" hidden><span class="sent"></span><button class="undo" type="button"></button></p>
@@ -40,8 +45,11 @@ template.innerHTML = `
 
 const canvas = document.createElement('canvas').getContext('2d');
 canvas.font = '650 100px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
-/** The width of a text in em, in the font of names. */
+/** The width of a text in em, in the font of names; other fonts are not wider. */
 const widthOf = (text) => canvas.measureText(text).width / 100;
+const { fontBoundingBoxAscent: ascent, fontBoundingBoxDescent: descent } = canvas.measureText('');
+/** The height of a line of a name in em, at least that of its letters. */
+const NAME_LINE = Math.max(1.18, (ascent + descent) / 100);
 
 const reducesMotion = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -64,6 +72,7 @@ class ProductItem extends HTMLElement {
   #ordered = null;
   #period = null;
   #factsChanged = false;
+  #nameParts = [];
 
   constructor() {
     super();
@@ -121,9 +130,9 @@ class ProductItem extends HTMLElement {
     this.dataset.id = id;
     this.toggleAttribute('withdrawn', hidden === true);
     if (this.#name.textContent !== name) {
-      // The widths in em, for the font size of a name on a wall.
-      this.style.setProperty('--name-width', widthOf(name).toFixed(2));
-      this.style.setProperty('--word-width', Math.max(...name.split(/[\s-]+/).map(widthOf)).toFixed(2));
+      // A line can begin behind a space or a hyphen.
+      const parts = name.matchAll(/(\s*)([^\s-]*-+|[^\s-]+)/g);
+      this.#nameParts = Array.from(parts, ([, space, word]) => ({ width: widthOf(word), space: widthOf(space) }));
     }
     setText(this.#name, name);
     setText(this.#rrp, rrp);
@@ -150,17 +159,42 @@ class ProductItem extends HTMLElement {
     const before = this.#total;
     if (total === before) return;
     this.#total = total;
-    const digits = formatNumber(total);
-    setText(this.#orders, digits);
     setText(this.#parts.word, texts.orders(total));
-    // A separator takes less than half of a digit's width.
-    const width = [...digits].reduce((sum, sign) => sum + (/[\d-−]/.test(sign) ? 1 : 0.45), 0);
-    if (this.style.getPropertyValue('--digits') !== String(width)) this.style.setProperty('--digits', width);
+    this.#showNumber();
     if (before === undefined) return;
     this.#sinceMinutes += total - before;
     this.#ordered = new Date();
     this.#factsChanged = true;
     if (this.isInSight) this.#showChange(total - before);
+  }
+
+  #showNumber() {
+    const digits = formatNumber(this.#total);
+    setText(this.#orders, digits);
+    // A separator takes less than half of a digit's width.
+    const width = [...digits].reduce((sum, sign) => sum + (/[\d-−]/.test(sign) ? 1 : 0.45), 0);
+    this.#setStyle('--digits', width);
+  }
+
+  /** Sets the font of the name on a wall. All sizes are in px. */
+  fitName(cellWidth, cellHeight, rem) {
+    const padding = Math.min(cellWidth * 0.06, cellHeight * 0.07);
+    const height = cellHeight * 0.31;
+    // Inside the border, and less what the canvas and the page may measure differently.
+    const width = (cellWidth - 2 * padding - 2) * 0.98;
+    const { size, lines } = fitText(this.#nameParts, {
+      width, height, lineHeight: NAME_LINE, minSize: NAME_MIN_REM * rem, maxSize: cellHeight * 0.13,
+    });
+    this.#setStyle('--wall-padding', `${padding}px`);
+    this.#setStyle('--name-height', `${height}px`);
+    this.#setStyle('--name-size', `${size}px`);
+    this.#setStyle('--name-line', NAME_LINE);
+    this.#setStyle('--name-lines', lines);
+  }
+
+  /** Each write would cost the styles of the whole element. */
+  #setStyle(name, value) {
+    if (this.style.getPropertyValue(name) !== String(value)) this.style.setProperty(name, value);
   }
 
   /** The sum of the last hour's orders. */
@@ -174,9 +208,12 @@ class ProductItem extends HTMLElement {
     this.#sinceMinutes = 0;
     this.#ordered = ordered === null ? null : new Date(ordered);
     const most = Math.max(1, ...minutes);
-    const bar = (amount, at) => `M${at} ${SPARK_HEIGHT}v${-Math.max(1, (SPARK_HEIGHT * amount) / most)}h0.8V${SPARK_HEIGHT}z`;
-    const bars = minutes.map((amount, at) => (amount > 0 ? bar(amount, at) : ''));
-    this.#parts.spark.setAttribute('d', bars.join(''));
+    const box = (at, width, height) => `M${at} ${SPARK_HEIGHT}v${-height}h${width}V${SPARK_HEIGHT}z`;
+    const bar = (amount, at) => box(at, 0.8, Math.max(MIN_BAR, (SPARK_HEIGHT * amount) / most));
+    const bars = minutes.map((amount, at) => (amount > 0 ? bar(amount, at) : '')).join('');
+    // A line below the whole hour shows that a single bar is a minute of it.
+    this.#parts.spark.setAttribute('d', box(0, MINUTES, 1) + bars);
+    this.#parts.spark.parentNode.toggleAttribute('hidden', bars === '');
     this.#factsChanged = true;
     this.refreshFacts();
   }
@@ -185,11 +222,15 @@ class ProductItem extends HTMLElement {
   refreshFacts() {
     if (!this.#factsChanged) return;
     this.#factsChanged = false;
-    const { facts, hour, last, period } = this.#parts;
-    if (this.#period !== null) setText(period, texts.inThisPeriod(formatNumber(this.#period)));
+    const { facts, hour, last, period, word } = this.#parts;
+    if (this.#period !== null) {
+      setText(period, texts.inThisPeriod(formatNumber(this.#period)));
+      this.#setStyle('--unit-width', Math.ceil(widthOf(`${word.textContent} · ${period.textContent}`)));
+    }
     if (this.#minutes === null) return;
     const sum = this.lastHour;
     setText(hour, sum === 0 ? '' : texts.inTheLastHour(formatChange(sum)));
+    this.#setStyle('--hour-width', Math.ceil(widthOf(hour.textContent)) + 1);
     setText(last, this.#ordered === null ? '' : texts.lastOrderAt(formatTime(this.#ordered)));
     facts.hidden = false;
   }
@@ -225,6 +266,7 @@ class ProductItem extends HTMLElement {
     if (!this.#isAnimated && animated >= MOST_ANIMATED) return;
     this.#shownChange = this.#isAnimated ? this.#shownChange + change : change;
     setText(this.#parts.change.firstChild, formatChange(this.#shownChange));
+    this.#setStyle('--change-width', Math.max(4, Math.ceil(widthOf(this.#parts.change.textContent) + 2)));
     if (this.#isAnimated) return;
     this.#isAnimated = true;
     animated += 1;

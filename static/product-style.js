@@ -85,7 +85,10 @@ sheet.replaceSync(`
     grid-area: count;
     align-self: center;
     margin: 0;
-    font-size: min(var(--cell-width) * 0.88 / max(2.1, var(--digits, 1) * 0.68), var(--cell-height) - var(--other-height), var(--cell-height) * 0.55);
+    font-size: min(
+      min(var(--cell-width) * 0.88, var(--cell-width) - 2.8em) / max(2.1, var(--digits, 1) * 0.68),
+      var(--cell-height) - var(--other-height),
+      var(--cell-height) * 0.55);
   }
   .number {
     display: block;
@@ -106,7 +109,7 @@ sheet.replaceSync(`
     margin: 0;
     text-align: center;
     color: var(--quiet);
-    font-size: clamp(0.95em, var(--cell-width) * 0.03, 1.6em);
+    font-size: min(clamp(0.95em, var(--cell-width) * 0.03, 1.6em), var(--cell-width) * 0.84 / var(--unit-width, 1));
     line-height: 1.3;
   }
   /* It covers the whole line for a moment: over a part of it, it would cut a word or a number. */
@@ -125,8 +128,10 @@ sheet.replaceSync(`
     display: inline-block;
     box-sizing: border-box;
     min-width: 4em;
-    height: 100%;
+    height: 1.3em;
     padding: 0 0.8em;
+    /* The widths of texts are in em (see product-item.js): one that is too wide for the cell gets a smaller font. */
+    font-size: min(1em, var(--cell-width) * 0.8 / var(--change-width, 4));
     border-radius: 5em;
     background: var(--accent);
     color: var(--on-accent);
@@ -143,14 +148,16 @@ sheet.replaceSync(`
     height: 1.8em;
     margin: 0;
     color: var(--quiet);
-    font-size: clamp(0.85em, var(--cell-width) * 0.024, 1.1em);
+    font-size: min(clamp(0.85em, var(--cell-width) * 0.024, 1.1em), var(--cell-width) * 0.84 / var(--hour-width, 1));
     font-variant-numeric: tabular-nums;
     line-height: 1.3;
     white-space: nowrap;
   }
   .facts { contain: layout style; overflow: hidden; }
-  svg { flex: 1; min-width: 3em; max-width: 24em; height: 1.5em; }
+  svg { flex: 1 1 3em; min-width: 0; max-width: 24em; height: 1.5em; }
   path { fill: var(--spark); }
+  .hour { flex: none; }
+  .last { min-width: 0; overflow: hidden; text-overflow: ellipsis; }
   .status {
     z-index: 1;
     justify-content: space-between;
@@ -205,8 +212,8 @@ sheet.replaceSync(`
   @media (max-width: 47rem) {
     :host([dense]) ::slotted([slot="info"]) { -webkit-line-clamp: 3; }
   }
-  /* On a wall every size follows from the cell's own: the name takes a third of the height at most, the number a half. A
-     name has as many lines as its longest word and its whole width need (--word-width and --name-width, in em). */
+  /* On a wall every size follows from the cell's own: the name takes a third of the height at most, the number a half. The
+     font and the lines of a name are computed (fitName in product-item.js) for widths that grow as the font does. */
   :host([wall]) {
     height: 100%;
     font-size: 1rem;
@@ -215,29 +222,23 @@ sheet.replaceSync(`
     box-sizing: border-box;
     height: 100%;
     grid-template:
-      "name" calc(var(--cell-height) * 0.31)
+      "name" var(--name-height)
       "count" minmax(0, 1fr)
       "facts" auto / minmax(0, 1fr);
     gap: 0;
-    padding: calc(var(--cell-height) * 0.05) min(var(--cell-width) * 0.06, var(--cell-height) * 0.07) calc(var(--cell-height) * 0.04);
+    padding: calc(var(--cell-height) * 0.05) var(--wall-padding) calc(var(--cell-height) * 0.04);
     border-radius: min(0.9rem, var(--cell-height) * 0.08);
   }
   :host([wall]) ::slotted([slot="name"]) {
     display: -webkit-box;
     overflow: hidden;
-    /* In two lines, or in three that are larger. */
-    font-size: min(
-      var(--cell-height) * 0.13,
-      var(--cell-width) * 0.86 / var(--word-width, 5),
-      max(
-        var(--cell-width) * 1.5 / var(--name-width, 10),
-        min(var(--cell-height) * 0.086, var(--cell-width) * 2.2 / var(--name-width, 10)),
-        0.5rem));
-    line-height: 1.18;
+    font-size: var(--name-size);
+    line-height: var(--name-line);
+    text-rendering: geometricPrecision;
     overflow-wrap: break-word;
     text-wrap: balance;
     -webkit-box-orient: vertical;
-    -webkit-line-clamp: 3;
+    -webkit-line-clamp: var(--name-lines);
   }
   :host([wall]) ::slotted([slot="rrp"]), :host([wall]) ::slotted([slot="info"]), :host([wall]) form { display: none; }
   :host([wall]) .count { font-size: min(var(--cell-width) * 0.86 / max(2.1, var(--digits, 1) * 0.68), var(--cell-height) * 0.46); }
@@ -253,13 +254,15 @@ sheet.replaceSync(`
   }
   :host([wall]) .facts {
     align-self: end;
-    justify-content: end;
     height: 1.3em;
-    font-size: min(var(--cell-height) * 0.1, var(--cell-width) * 0.056);
-    gap: 0.7em;
+    font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.052, var(--cell-width) * 0.86 / var(--hour-width, 1));
+    gap: 0.5em;
   }
   :host([wall]) .word, :host([wall]) .last, :host([wall]) .period, :host([wall]) .status { display: none; }
-  :host([wall]) svg { min-width: 0; max-width: none; height: 1.3em; }
+  :host([wall]) svg { flex: 0 1 6em; min-width: 0; height: 1.1em; }
   :host([narrow]) .facts svg { display: none; }
+  :host([wall][narrow]) .facts {
+    font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.07, var(--cell-width) * 0.86 / var(--hour-width, 1));
+  }
   :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
 `);

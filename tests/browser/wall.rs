@@ -7,21 +7,23 @@ use crate::common::{DEADLINE, Server};
 use crate::webdriver::Browser;
 
 const SCREENS: [(u32, u32); 3] = [(1366, 768), (1920, 1080), (3840, 2160)];
+const PORTRAIT: (u32, u32) = (1080, 1920);
 
-/// Names as shops have them, the longest words and names among them.
-const NAMES: [&str; 12] = [
-    "Vacuum Cleaner",
-    "Leaf Blower",
-    "Kettle",
-    "Espresso Machine",
-    "Electric Toothbrush",
-    "Extension Cable 5 m",
-    "Jeans",
-    "Knäckebröd mit Sonnenblumenkernen",
-    "Apfelschorle 0,5 l",
-    "Donaudampfschifffahrt",
-    "Tee",
-    "Two Scoops of Ice Cream with Chocolate Sauce",
+/// Names as bakeries, cafés, canteens and other shops have them, of one to eight words.
+#[rustfmt::skip]
+const NAMES: [&str; 48] = [
+    "Baguette", "Black Forest Gateau", "Wholemeal Spelt Bread with Pumpkin Seeds", "Ham and Cheese Sandwich",
+    "White Chocolate Muffin", "Eierschecke", "Espresso", "Käsespätzle mit Röstzwiebeln",
+    "Schwarzwälder Kirschtorte", "Butterbrezel", "Fish and Chips with Tartar Sauce", "Croissant",
+    "Cinnamon Roll", "Rhabarberschorle", "Pain au Chocolat", "Franzbrötchen", "Currywurst mit Pommes Frites",
+    "Soup of the Day", "Latte Macchiato with Oat Milk", "Vegetable Lasagne", "Belegtes Brötchen mit Mett",
+    "Sachertorte", "Hot Chocolate with Whipped Cream", "Chicken Caesar Salad Wrap",
+    "Kartoffelsuppe mit Würstchen", "Roggenmischbrot", "Sunflower Seed Roll", "Spinach and Feta Quiche",
+    "Mineralwasser still", "Rote Grütze mit Vanillesoße", "Blueberry Cheesecake Slice",
+    "Wiener Schnitzel mit Kartoffelsalat", "Iced Caramel Macchiato", "Carrot and Walnut Cake", "Bienenstich",
+    "Jasmine Green Tea", "Vacuum Cleaner", "Leaf Blower", "Kettle", "Espresso Machine", "Electric Toothbrush",
+    "Extension Cable 5 m", "Jeans", "Knäckebröd mit Sonnenblumenkernen", "Apfelschorle 0,5 l",
+    "Donaudampfschifffahrt", "Tee", "Two Scoops of Ice Cream with Chocolate Sauce",
 ];
 
 /// What is wrong with the boxes on the screen: products that overlap or leave the screen, texts that leave their product,
@@ -58,10 +60,25 @@ pub const FAULTS: &str = r"
         const element = item.shadowRoot.querySelector(part);
         if (element.getClientRects().length > 0 && element.textContent !== '') texts.push(box(element));
       }
+      // What leaves one of these boxes is not drawn.
+      const within = (text, part, what) => {
+        const { left, top } = part.getBoundingClientRect();
+        const [width, height] = [part.clientWidth + 2 * part.clientLeft, part.clientHeight + 2 * part.clientTop];
+        const client = { left, top, right: left + width, bottom: top + height };
+        if (!isInside(text, client)) faults.push(`${what} of ${item.dataset.id} is cut`);
+      };
+      const inShadow = (part) => item.shadowRoot.querySelector(part);
+      const nameRange = document.createRange();
+      nameRange.selectNodeContents(name);
+      for (const rect of nameRange.getClientRects()) within(rect, name, `the name ${name.textContent}`);
+      within(digits, inShadow('.number'), 'the number');
+      for (const [part, outer] of [['.hour', '.facts'], ['.change', '.change']]) {
+        if (inShadow(part).textContent !== '') within(box(inShadow(part)), inShadow(outer), part);
+      }
       if (!texts.every((text) => isInside(text, cell))) faults.push(`a text leaves ${item.dataset.id}`);
       const isOver = texts.some((text, at) => texts.slice(0, at).some((other) => overlap(text, other)));
       if (isOver) faults.push(`texts of ${item.dataset.id} overlap`);
-      if (name.scrollHeight > name.clientHeight + 2 || name.scrollWidth > name.clientWidth + 1) {
+      if (name.scrollHeight > name.clientHeight + 1 || name.scrollWidth > name.clientWidth + 1) {
         faults.push(`the name ${name.textContent} is cut`);
       }
       const node = name.firstChild;
@@ -80,19 +97,29 @@ pub const FAULTS: &str = r"
     return { shown: items.map((item) => item.dataset.id), faults };
 ";
 
-/// A server with this number of products in a category.
-fn shop(count: usize) -> Server {
+/// A category of so many products. Different counts begin with different names, so that each name meets many cells.
+fn category(prefix: &str, count: usize) -> Value {
     let product = |number: usize| {
         let total = [0, 7, 13, 125, 4_810, 123_456][number % 6];
-        json!({ "id": format!("A{number}"), "name": NAMES[number % NAMES.len()], "rrp": "9.90", "info": "x", "total": total })
+        let name = NAMES[(number + 7 * count) % NAMES.len()];
+        json!({ "id": format!("{prefix}{number}"), "name": name, "rrp": "9.90", "info": "x", "total": total })
     };
-    let products: Vec<Value> = (1..=count).map(product).collect();
-    let catalog = json!({ "electronics": { "prefix": "A", "products": products } });
-    let server = Server::builder().catalog(&catalog.to_string()).start();
-    // The line about the last hour is there.
+    json!({ "prefix": prefix, "products": (1..=count).map(product).collect::<Vec<Value>>() })
+}
+
+/// Orders of each of these products: the line about the last hour is there.
+#[track_caller]
+fn order_all(server: &Server, prefix: &str, count: usize) {
     let orders: Vec<Value> =
-        (1..=count).map(|number| json!({ "id": format!("A{number}"), "amount": number })).collect();
+        (1..=count).map(|number| json!({ "id": format!("{prefix}{number}"), "amount": number })).collect();
     assert_eq!(server.client().post("/orders", json!(orders).to_string()).status, 200);
+}
+
+/// A server with this number of products in a category.
+fn shop(count: usize) -> Server {
+    let catalog = json!({ "electronics": category("A", count) });
+    let server = Server::builder().catalog(&catalog.to_string()).start();
+    order_all(&server, "A", count);
     server
 }
 
@@ -101,6 +128,11 @@ fn open_wall(browser: &Browser, server: &Server, category: &str) {
     browser.open("about:blank");
     browser.open(&format!("http://{}/#{category}?wall", server.addr()));
     browser.until(DEADLINE, &state_is("live"));
+}
+
+/// The text of a part of a product.
+fn part(id: &str, part: &str) -> String {
+    format!("document.querySelector('product-item[data-id={id}]').shadowRoot.querySelector('{part}').textContent")
 }
 
 const HAS_HOURS: &str = "[...document.querySelectorAll('product-item')].every((item) =>
@@ -119,10 +151,13 @@ fn look(browser: &Browser, (width, height): (u32, u32)) {
 #[test]
 fn every_number_of_products_up_to_48_fits_each_screen_without_faults() {
     let Some(browser) = Browser::start() else { return };
-    for count in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 20, 23, 24, 27, 30, 31, 35, 36, 40, 41, 45, 47, 48]
-    {
-        let server = shop(count);
-        open_wall(&browser, &server, "electronics");
+    let counts: Vec<usize> = (1..=24).chain([27, 30, 31, 35, 36, 40, 41, 45, 47, 48]).collect();
+    let catalog: serde_json::Map<String, Value> =
+        counts.iter().map(|&count| (format!("of-{count}"), category(&format!("P{count}-"), count))).collect();
+    let server = Server::builder().catalog(&json!(catalog).to_string()).start();
+    for &count in &counts {
+        order_all(&server, &format!("P{count}-"), count);
+        open_wall(&browser, &server, &format!("of-{count}"));
         browser.until(DEADLINE, HAS_HOURS);
         for screen in SCREENS {
             look(&browser, screen);
@@ -130,6 +165,107 @@ fn every_number_of_products_up_to_48_fits_each_screen_without_faults() {
             assert_eq!(seen["faults"], json!([]), "{count} products on {screen:?}");
             assert_eq!(seen["shown"].as_array().map(Vec::len), Some(count), "{screen:?}");
         }
+        if [1, 2, 5, 7, 8, 12, 24, 36, 48].contains(&count) {
+            look(&browser, PORTRAIT);
+            let seen = browser.run(FAULTS);
+            assert_eq!(seen["faults"], json!([]), "{count} products on {PORTRAIT:?}");
+            assert_eq!(seen["shown"].as_array().map(Vec::len), Some(count), "{PORTRAIT:?}");
+        }
+    }
+}
+
+/// What is wrong with a product on the board of a till: texts that leave their product or the box that cuts them.
+const BOARD_FAULTS: &str = r"
+    const faults = [];
+    const check = (item, text, part) => {
+      if (text.textContent === '') return;
+      const range = document.createRange();
+      range.selectNodeContents(text);
+      const [inner, outer] = [range.getBoundingClientRect(), part.getBoundingClientRect()];
+      const isInside = inner.left >= outer.left - 1 && inner.right <= outer.right + 1;
+      if (!isInside) faults.push(`${item.dataset.id}: ${text.textContent}`);
+    };
+    for (const item of document.querySelectorAll('product-item')) {
+      const part = (selector) => item.shadowRoot.querySelector(selector);
+      check(item, item.querySelector('[slot=orders]'), part('.number'));
+      check(item, part('.word'), part('.unit'));
+      check(item, part('.period'), part('.unit'));
+      check(item, part('.hour'), part('.facts'));
+      check(item, part('.change'), part('.change'));
+    }
+    return faults;
+";
+
+#[test]
+fn the_largest_numbers_fit_the_wall_and_the_board() {
+    const MOST: i64 = (1 << 53) - 1;
+    let Some(browser) = Browser::start() else { return };
+    let catalog: serde_json::Map<String, Value> =
+        [1, 6, 24].map(|count| (format!("of-{count}"), category(&format!("P{count}-"), count))).into_iter().collect();
+    let server = Server::builder().catalog(&json!(catalog).to_string()).start();
+    for count in [1, 6, 24] {
+        open_wall(&browser, &server, &format!("of-{count}"));
+        let first = format!("P{count}-1");
+        let id = |number: usize| format!("P{count}-{number}");
+        for number in 1..=count {
+            let total = server.client().total(&id(number));
+            // As many digits as there are, a number that a scanner could have put into the field, and a negative one.
+            let amount = [MOST - total, 4_006_381_333_939, -MOST][number % 3];
+            server.client().order(&id(number), amount);
+            browser.until(DEADLINE, &total_is(&id(number), total + amount));
+        }
+        browser.until(DEADLINE, &format!("document.querySelector('product-item[data-id={first}]').lastHour !== 0"));
+        browser.until(DEADLINE, HAS_HOURS);
+        for screen in [SCREENS[0], SCREENS[1], SCREENS[2], PORTRAIT] {
+            look(&browser, screen);
+            assert_eq!(browser.run(FAULTS)["faults"], json!([]), "{count} products on {screen:?}");
+        }
+        browser.open(&format!("http://{}/#of-{count}", server.addr()));
+        browser.until(DEADLINE, "document.body.dataset.view === 'board'");
+        browser.until(DEADLINE, HAS_HOURS);
+        let has_period = "item.shadowRoot.querySelector('.period').textContent !== ''";
+        browser.until(
+            DEADLINE,
+            &format!("[...document.querySelectorAll('product-item')].every((item) => !item.isInSight || {has_period})"),
+        );
+        server.client().order(&first, 4_006_381_333_939);
+        browser.until(DEADLINE, &format!("{} !== ''", part(&first, ".change")));
+        for screen in [(320, 640), SCREENS[0], SCREENS[1]] {
+            look(&browser, screen);
+            assert_eq!(browser.run(BOARD_FAULTS), json!([]), "{count} products on a board of {screen:?}");
+        }
+    }
+}
+
+#[test]
+fn the_bar_of_a_wall_is_one_line_and_an_hour_is_drawn_on_a_line_below_the_number() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    server.client().order("A1", 4);
+    open_wall(&browser, &server, "electronics");
+    browser.until(DEADLINE, &format!("{} !== ''", part("A1", ".hour")));
+    for screen in [SCREENS[0], SCREENS[1], SCREENS[2], PORTRAIT] {
+        look(&browser, screen);
+        let seen = browser.run(
+            "const product = (id) => document.querySelector(`product-item[data-id=${id}]`);
+             const part = (id, selector) => product(id).shadowRoot.querySelector(selector);
+             const boxes = ['svg', '.hour', '.number'].map((name) => part('A1', name).getBoundingClientRect());
+             const [chart, hour, number] = boxes;
+             const state = document.createRange();
+             state.selectNodeContents(document.querySelector('#state'));
+             return {
+               board: document.querySelector('#board').clientHeight / innerHeight,
+               state: state.getBoundingClientRect().width,
+               line: part('A1', 'path').getBBox().width,
+               charts: ['A1', 'A2'].map((id) => part(id, 'svg').getClientRects().length),
+               off: Math.abs((chart.left + hour.right) / 2 - (number.left + number.right) / 2) / number.width,
+             }",
+        );
+        let value = |name: &str| seen[name].as_f64().expect("a number");
+        assert!(value("board") > 0.93, "{screen:?}: {seen}");
+        assert_eq!(value("state"), 0.0, "{screen:?}");
+        assert_eq!((value("line"), &seen["charts"]), (60.0, &json!([1, 0])), "{screen:?}");
+        assert!(value("off") < 0.01, "{screen:?}: {seen}");
     }
 }
 
