@@ -350,7 +350,9 @@ function stateText(state) {
     case 'locked':
       return texts.locked;
     case 'lost':
-      return currentDate === null ? texts.noConnection : texts.connectionLost(formatExactTime(currentDate));
+      if (currentDate === null) return texts.noConnection;
+      // A wall takes no orders.
+      return texts.connectionLost(formatExactTime(currentDate)) + (wall.isOn ? '' : ` ${texts.ordersAreKept}`);
     default:
       return texts.allCategories;
   }

@@ -29,7 +29,8 @@ export default {
   connecting: 'Verbindung wird aufgebaut …',
   locked: 'Zugangscode nötig',
   noConnection: 'Keine Verbindung. Neuer Versuch läuft.',
-  connectionLost: (time) => `Verbindung verloren. Zahlen von ${time}. Neue Bestellungen werden aufbewahrt.`,
+  connectionLost: (time) => `Verbindung verloren. Zahlen von ${time}.`,
+  ordersAreKept: 'Neue Bestellungen werden aufbewahrt.',
   allCategories: 'Alle Kategorien',
 
   lockedHint: 'Für diese Tafel ist ein Zugangscode nötig.',

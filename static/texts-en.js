@@ -31,7 +31,8 @@ export default {
   connecting: 'Connecting…',
   locked: 'Access code needed',
   noConnection: 'No connection. Trying again.',
-  connectionLost: (time) => `Connection lost. Totals as of ${time}. New orders are kept.`,
+  connectionLost: (time) => `Connection lost. Totals as of ${time}.`,
+  ordersAreKept: 'New orders are kept.',
   allCategories: 'All categories',
 
   // Hints.

@@ -29,7 +29,8 @@ export default {
   connecting: 'Conectando…',
   locked: 'Se necesita un código de acceso',
   noConnection: 'Sin conexión. Se intenta de nuevo.',
-  connectionLost: (time) => `Conexión perdida. Totales de las ${time}. Los pedidos nuevos se guardan.`,
+  connectionLost: (time) => `Conexión perdida. Totales de las ${time}.`,
+  ordersAreKept: 'Los pedidos nuevos se guardan.',
   allCategories: 'Todas las categorías',
 
   lockedHint: 'Se necesita un código de acceso para ver este tablero.',

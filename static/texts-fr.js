@@ -29,7 +29,8 @@ export default {
   connecting: 'Connexion…',
   locked: 'Code d’accès requis',
   noConnection: 'Pas de connexion. Nouvel essai en cours.',
-  connectionLost: (time) => `Connexion perdue. Totaux de ${time}. Les nouvelles commandes sont gardées.`,
+  connectionLost: (time) => `Connexion perdue. Totaux de ${time}.`,
+  ordersAreKept: 'Les nouvelles commandes sont gardées.',
   allCategories: 'Toutes les catégories',
 
   lockedHint: 'Il faut un code d’accès pour voir ce tableau.',

@@ -315,6 +315,10 @@ fn the_wall_follows_a_server_that_restarts_and_stays_on_its_view() {
     browser.until(DEADLINE, &total_is("A1", 3));
     server.kill();
     browser.until(DEADLINE, &state_is("lost"));
+    // A wall takes no orders, and says nothing about them.
+    let state = browser.run("return document.querySelector('#state').textContent");
+    let state = state.as_str().unwrap_or_default();
+    assert!(state.starts_with("Connection lost. Totals as of ") && state.matches(". ").count() == 1, "{state}");
     server.restart_on_the_same_ports();
     server.client().order("A1", 4);
     browser.until(3 * DEADLINE, &state_is("live"));
