@@ -1,7 +1,7 @@
-// The page: what the address names (#category, so that it survives a reload; ?wall behind it), the connection state, the
-// problems, the waiting orders, and the form for a new product; and how all parts are put together. api.js, feed.js and
-// outbox.js are the network; board.js draws the products; overview.js, wall.js, till.js and manage.js are what one may see and
-// do beside them; token.js and token-form.js ask for tokens.
+// The page: the category that the address names, so that it survives a reload; the connection state, the problems, the waiting
+// orders, and the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the network;
+// board.js draws the products; overview.js, wall.js, till.js and manage.js are what one may see and do beside them; token.js
+// and token-form.js ask for tokens.
 
 import * as api from './api.js';
 import { Arrivals } from './arrivals.js';
@@ -16,7 +16,7 @@ import { formatExactTime, formatMoment, formatNumber, texts, translate } from '.
 import { Till } from './till.js';
 import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
 import { TokenForm } from './token-form.js';
-import { Wall } from './wall.js';
+import { Wall, address } from './wall.js';
 
 const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
@@ -34,7 +34,7 @@ const MAX_SHOWN = 40;
 const page = Object.fromEntries(
   [
     'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'hint', 'manage', 'new-product',
-    'no-orders', 'overview', 'pages', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form',
+    'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form',
     'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
@@ -55,6 +55,8 @@ const categoriesBackoff = new Backoff();
 let categoriesRetry = null;
 
 let category = '';
+/** Whether this is a wall of the current period. */
+let showsPeriod = false;
 /** The last time at which the totals were known to be current. */
 let currentDate = null;
 /** The category of every product id in a list so far, to ignore late totals of another category. */
@@ -67,6 +69,7 @@ let isReloading = false;
 let reloadAgain = false;
 /** The state of the feed, also while the page shows that a token is needed. */
 let feedState = 'idle';
+let periodState = 'idle';
 
 const arrivals = new Arrivals(page.arrivals);
 const chime = new Chime();
@@ -111,16 +114,20 @@ const feed = new Feed({
 
 /** The counts of the current period. What else happens, the other feed tells. */
 const periodFeed = new Feed({
-  query: 'period=current&every=500&status=true',
+  get query() {
+    return `period=current&every=${showsPeriod ? 100 : 500}&status=true`;
+  },
   load: async () => [...board.items].map((item) => item.product),
   onProducts() {},
   onTotal(id, count) {
-    const item = board.item(id);
-    if (item) item.period = count;
+    board.setPeriod(id, count);
     return true;
   },
   onProblem() {},
-  onState() {},
+  onState(state) {
+    periodState = state;
+    if (showsPeriod && feedState === 'live') showConnection();
+  },
 });
 
 const manage = new Manage({
@@ -183,8 +190,11 @@ function open(name) {
 
 /** Shows what the address names: a category, or the wall view of one or of all. */
 function openAddress() {
-  const { name, isWall } = address();
+  const { name, isWall, isPeriod } = address();
   const wasWall = wall.isOn;
+  showsPeriod = isWall && isPeriod;
+  page['period-only'].textContent = showsPeriod ? texts.thisPeriod : '';
+  board.showsPeriod = showsPeriod;
   document.body.dataset.view = isWall ? 'wall' : 'board';
   board.isWall = isWall;
   if (isWall) {
@@ -196,6 +206,9 @@ function openAddress() {
   }
   if (name !== '' || !isWall) open(name);
   showTitle();
+  // On a wall it has another interval, or is not needed.
+  periodFeed.watch('');
+  showState(feedState);
 }
 
 function showTitle() {
@@ -326,15 +339,22 @@ function tokenProblem(error, action) {
 
 function showState(state) {
   feedState = state;
-  if (access.isLocked) state = 'locked';
-  if (state === 'lost' && page.state.dataset.state === 'live') currentDate = feed.currentDate;
-  if (state === 'live') {
+  if (state === 'live' && !access.isLocked) {
     if (page.problem.dataset.kind === TEMPORARY) hideProblem();
     outbox.retryNow();
     loadRates();
-    // A wall has no place for it.
-    if (!wall.isOn) periodFeed.watch(category);
+    // A wall of totals has no place for it.
+    if (!wall.isOn || showsPeriod) periodFeed.watch(category);
   }
+  showConnection();
+}
+
+/** The state of the feed whose numbers are large: on a wall of the period, both feeds have to be live. */
+function showConnection() {
+  let state = feedState;
+  if (showsPeriod && state === 'live' && periodState !== 'live') state = periodState === 'lost' ? 'lost' : 'connecting';
+  if (access.isLocked) state = 'locked';
+  if (state === 'lost' && page.state.dataset.state === 'live') currentDate = feed.currentDate;
   document.body.dataset.state = state;
   page.state.dataset.state = state;
   page.state.textContent = stateText(state);
@@ -418,17 +438,6 @@ function hideProblem() {
 
 function capitalised(name) {
   return name.charAt(0).toUpperCase() + name.slice(1);
-}
-
-/** What the address names: `#electronics`, `#electronics?wall`, or `#?wall` for all categories in turn. */
-function address() {
-  const [name, options = ''] = location.hash.slice(1).split('?');
-  const isWall = options.split('&').includes('wall');
-  try {
-    return { name: decodeURIComponent(name), isWall };
-  } catch {
-    return { name: '', isWall };
-  }
 }
 
 page.category.addEventListener('change', () => {

@@ -40,10 +40,13 @@ export class Board {
   #onArrange;
   #items = new Map();
   #totals = new Map();
+  /** The counts of the current period. */
+  #periods = new Map();
   #changed = new Set();
   #isFrameDue = false;
   #isUnseenDue = false;
   #isWall = false;
+  #showsPeriod = false;
   #page = 0;
   #pages = 1;
   #perPage = Infinity;
@@ -94,6 +97,7 @@ export class Board {
     for (const item of this.#items.values()) this.#inSight.unobserve(item);
     this.#items.clear();
     this.#totals.clear();
+    this.#periods.clear();
     this.#changed.clear();
     this.#element.replaceChildren();
     this.#page = 0;
@@ -106,6 +110,8 @@ export class Board {
     for (const product of products) {
       const known = former.get(product.id);
       const item = known ?? document.createElement('product-item');
+      item.showsPeriod = this.#showsPeriod;
+      if (this.#periods.has(product.id)) item.period = this.#periods.get(product.id);
       item.product = product;
       this.#items.set(product.id, item);
       former.delete(product.id);
@@ -123,6 +129,19 @@ export class Board {
   setTotal(id, total) {
     this.#totals.set(id, total);
     if (this.#items.has(id)) this.#schedule(id);
+  }
+
+  /** Shows the count of the current period. */
+  setPeriod(id, count) {
+    this.#periods.set(id, count);
+    const item = this.#items.get(id);
+    if (item) item.period = count;
+  }
+
+  /** Whether the large numbers are these counts. */
+  set showsPeriod(showsPeriod) {
+    this.#showsPeriod = showsPeriod;
+    for (const item of this.#items.values()) item.showsPeriod = showsPeriod;
   }
 
   /** On a wall there are no forms, and what does not fit is on other pages. */

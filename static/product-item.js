@@ -72,6 +72,7 @@ class ProductItem extends HTMLElement {
   #ordered = null;
   #period = null;
   #factsChanged = false;
+  #showsPeriod = false;
   #nameParts = [];
 
   constructor() {
@@ -137,7 +138,7 @@ class ProductItem extends HTMLElement {
     setText(this.#name, name);
     setText(this.#rrp, rrp);
     setText(this.#info, info);
-    if (this.#total === undefined) setText(this.#orders, '–');
+    if (this.#number === undefined) setText(this.#orders, '–');
     const { amount, add, undo, edit, quick } = this.#parts;
     amount.setAttribute('aria-label', texts.amountOf(name));
     add.setAttribute('aria-label', texts.addOrderOf(name));
@@ -160,7 +161,7 @@ class ProductItem extends HTMLElement {
     if (total === before) return;
     this.#total = total;
     setText(this.#parts.word, texts.orders(total));
-    this.#showNumber();
+    if (!this.#showsPeriod) this.#showNumber();
     if (before === undefined) return;
     this.#sinceMinutes += total - before;
     this.#ordered = new Date();
@@ -168,8 +169,19 @@ class ProductItem extends HTMLElement {
     if (this.isInSight) this.#showChange(total - before);
   }
 
+  get #number() {
+    return this.#showsPeriod ? (this.#period ?? undefined) : this.#total;
+  }
+
+  /** Whether the large number is the count of the current period instead of the total. */
+  set showsPeriod(showsPeriod) {
+    if (showsPeriod === this.#showsPeriod) return;
+    this.#showsPeriod = showsPeriod;
+    this.#showNumber();
+  }
+
   #showNumber() {
-    const digits = formatNumber(this.#total);
+    const digits = this.#number === undefined ? '–' : formatNumber(this.#number);
     setText(this.#orders, digits);
     // A separator takes less than half of a digit's width.
     const width = [...digits].reduce((sum, sign) => sum + (/[\d-−]/.test(sign) ? 1 : 0.45), 0);
@@ -240,6 +252,7 @@ class ProductItem extends HTMLElement {
     const isFirst = this.#period === null;
     if (count === this.#period) return;
     this.#period = count;
+    if (this.#showsPeriod) this.#showNumber();
     this.#factsChanged = true;
     if (isFirst) this.refreshFacts();
   }

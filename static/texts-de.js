@@ -53,6 +53,7 @@ export default {
   orders: (count) => plural(count, 'Bestellung', 'Bestellungen'),
   moreChanged: (count) => `und ${count} ${plural(count, 'weiteres Produkt', 'weitere Produkte')}`,
   inThisPeriod: (count) => `${count} in dieser Periode`,
+  thisPeriod: 'diese Periode',
   inTheLastHour: (change) => `${change} in der letzten Stunde`,
   lastOrderAt: (time) => `zuletzt ${time}`,
   orderState: {

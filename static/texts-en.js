@@ -57,6 +57,7 @@ export default {
   orders: (count) => plural(count, 'order', 'orders'),
   moreChanged: (count) => `and ${count} more ${plural(count, 'product', 'products')}`,
   inThisPeriod: (count) => `${count} in this period`,
+  thisPeriod: 'this period',
   inTheLastHour: (change) => `${change} in the last hour`,
   lastOrderAt: (time) => `last at ${time}`,
   orderState: {

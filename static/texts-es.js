@@ -53,6 +53,7 @@ export default {
   orders: (count) => plural(count, 'pedido', 'pedidos'),
   moreChanged: (count) => `y ${count} ${plural(count, 'producto', 'productos')} más`,
   inThisPeriod: (count) => `${count} en este periodo`,
+  thisPeriod: 'este periodo',
   inTheLastHour: (change) => `${change} en la última hora`,
   lastOrderAt: (time) => `último a las ${time}`,
   orderState: {

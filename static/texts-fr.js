@@ -53,6 +53,7 @@ export default {
   orders: (count) => plural(count, 'commande', 'commandes'),
   moreChanged: (count) => `et ${count} ${plural(count, 'autre produit', 'autres produits')}`,
   inThisPeriod: (count) => `${count} dans cette période`,
+  thisPeriod: 'cette période',
   inTheLastHour: (change) => `${change} en une heure`,
   lastOrderAt: (time) => `dernière à ${time}`,
   orderState: {

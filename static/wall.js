@@ -1,8 +1,22 @@
-// The board on a wall: one category or all of them in turn, pages that turn by themselves, and a screen that stays on. Knows
-// neither the network nor how products are drawn.
+// The board on a wall: its address, one category or all of them in turn, pages that turn by themselves, and a screen that
+// stays on. Knows neither the network nor how products are drawn.
 
 /** How long a page of products is shown. */
 const PAGE_MS = 10_000;
+
+/**
+ * What the address names: `#electronics`, `#electronics?wall`, or `#?wall` for all categories in turn;
+ * `#electronics?wall&period` for the counts of the current period.
+ */
+export function address() {
+  const [name, options = ''] = location.hash.slice(1).split('?');
+  const [isWall, isPeriod] = ['wall', 'period'].map((option) => options.split('&').includes(option));
+  try {
+    return { name: decodeURIComponent(name), isWall, isPeriod };
+  } catch {
+    return { name: '', isWall, isPeriod };
+  }
+}
 
 /**
  * Callbacks:

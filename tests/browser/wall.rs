@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
+use crate::common::periods::close;
 use crate::common::{DEADLINE, Server};
 use crate::webdriver::Browser;
 
@@ -125,8 +126,13 @@ fn shop(count: usize) -> Server {
 
 #[track_caller]
 fn open_wall(browser: &Browser, server: &Server, category: &str) {
+    open_wall_with(browser, server, category, "");
+}
+
+#[track_caller]
+fn open_wall_with(browser: &Browser, server: &Server, category: &str, options: &str) {
     browser.open("about:blank");
-    browser.open(&format!("http://{}/#{category}?wall", server.addr()));
+    browser.open(&format!("http://{}/#{category}?wall{options}", server.addr()));
     browser.until(DEADLINE, &state_is("live"));
 }
 
@@ -324,4 +330,45 @@ fn the_wall_follows_a_server_that_restarts_and_stays_on_its_view() {
     browser.until(3 * DEADLINE, &state_is("live"));
     browser.until(DEADLINE, &total_is("A1", 7));
     assert_eq!(browser.run("return document.body.dataset.view"), "wall");
+}
+
+#[test]
+fn a_wall_of_the_period_begins_at_0_after_a_close_and_survives_a_restart() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    let mut client = server.client();
+    client.order("A1", 4);
+    open_wall_with(&browser, &server, "electronics", "&period");
+    browser.until(DEADLINE, &total_is("A1", 4));
+    browser.until(DEADLINE, &total_is("A2", 0));
+    assert_eq!(browser.run("return document.querySelector('#period-only').innerText"), "this period");
+    let hour = part("A1", ".hour");
+    browser.until(DEADLINE, &format!("{hour} === '+4 in the last hour'"));
+    close(&mut client, 1);
+    browser.until(DEADLINE, &total_is("A1", 0));
+    client.order("A1", 2);
+    browser.until(DEADLINE, &total_is("A1", 2));
+    browser.until(DEADLINE, &format!("{hour} === '+6 in the last hour'"));
+    // A new product has a count too.
+    client.post("/electronics", json!({ "name": "Kettle", "rrp": "19.99" }).to_string());
+    browser.until(DEADLINE, &total_is("A3", 0));
+    // A close that the wall has missed.
+    server.kill();
+    browser.until(DEADLINE, &state_is("lost"));
+    server.restart_on_the_same_ports();
+    let mut client = server.client();
+    close(&mut client, 2);
+    client.order("A2", 9);
+    browser.until(3 * DEADLINE, &state_is("live"));
+    browser.until(DEADLINE, &total_is("A2", 9));
+    browser.until(DEADLINE, &total_is("A1", 0));
+    // The same page shows the totals again, and the period of all categories in turn.
+    browser.run("location.hash = '#electronics?wall'");
+    browser.until(DEADLINE, &total_is("A1", 3 + 4 + 2));
+    browser.until(DEADLINE, "document.querySelector('#period-only').innerText === ''");
+    browser.run("location.hash = '#?wall&period'");
+    browser.until(DEADLINE, &total_is("A2", 9));
+    browser.until(3 * DEADLINE, "document.querySelector('#brand').textContent === 'Confectionery'");
+    browser.until(DEADLINE, &total_is("B1", 0));
+    browser.until(DEADLINE, &state_is("live"));
 }
