@@ -1,4 +1,5 @@
-//! Prepares the web app: compresses its files, and names a version that changes with any of them.
+//! Prepares the web app: takes the comments out of its scripts and style sheets, compresses its files, and names a
+//! version that changes with any of them.
 
 use std::env;
 use std::fmt::Write as _;
@@ -33,6 +34,9 @@ fn main() -> io::Result<()> {
         if name == INDEX {
             let page = String::from_utf8(std::mem::take(bytes)).expect("the page is UTF-8");
             *bytes = with_version(page, &names, &version).into_bytes();
+        } else if name.ends_with(".js") || name.ends_with(".css") {
+            let text = String::from_utf8(std::mem::take(bytes)).expect("scripts and style sheets are UTF-8");
+            *bytes = without_comments(&text).into_bytes();
         }
         let compressed = compress(bytes)?;
         fs::write(output.join(name.as_str()), &bytes)?;
@@ -52,6 +56,25 @@ fn with_version(mut page: String, names: &[String], version: &str) -> String {
         }
     }
     page
+}
+
+/// A script or style sheet without the lines that are comments, empty lines and indentation. A comment behind code
+/// stays, and code never follows the end of a comment in the same line. No text of more than one line depends on its spaces.
+fn without_comments(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("/*") {
+            let mut last = line;
+            while !last.ends_with("*/") {
+                last = lines.next().expect("a comment has an end");
+            }
+        } else if !line.is_empty() && !line.starts_with("//") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
 }
 
 /// With gzip (RFC 1952). Its header has no time and no name, so the same file gives the same bytes.
