@@ -6,6 +6,7 @@ import { collator, formatMoment, formatNumber, texts } from './texts.js';
 
 /** The characters of a category's name in addresses. */
 const NOT_IN_NAMES = /[^a-z0-9]+/g;
+const UMLAUTS = { ä: 'ae', ö: 'oe', ü: 'ue' };
 const LONGEST_NAME = 40;
 
 /**
@@ -26,6 +27,8 @@ export class Manage {
   /** The product that is edited, with its category; the report that is shown. */
   #product = null;
   #shown = null;
+  /** The last prefix that was warned about. */
+  #warned = '';
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
@@ -47,6 +50,7 @@ export class Manage {
 
   addCategory() {
     this.#add.form.reset();
+    this.#warned = '';
     this.#add.open(texts.addCategory);
   }
 
@@ -68,11 +72,21 @@ export class Manage {
   }
 
   async #saveCategory({ title, prefix }) {
-    const name = title.value.normalize('NFD').toLowerCase().replace(/\p{M}/gu, '').replace(NOT_IN_NAMES, '-')
-      .replace(/^-+|-+$/g, '').slice(0, LONGEST_NAME);
+    const name = addressOf(title.value);
+    const letters = prefix.value.trim();
     if (name === '') throw new Error(texts.categoryNeedsLetters);
     if (this.#callbacks.hasCategory(name)) throw new Error(texts.categoryExists(title.value));
-    await api.putCategory(name, { title: title.value, prefix: prefix.value });
+    if (!/^[\w-]+$/.test(letters)) throw new Error(texts.prefixNeedsLetters);
+    if (letters !== this.#warned) {
+      // The totals of all categories name all products.
+      const isLike = ({ id }) => id.startsWith(letters) && /^\d+$/.test(id.slice(letters.length));
+      const taken = (await api.totals('')).find(isLike);
+      if (taken !== undefined) {
+        this.#warned = letters;
+        throw new Error(texts.prefixTaken(letters, taken.id));
+      }
+    }
+    await api.putCategory(name, { title: title.value, prefix: letters });
     this.#callbacks.onCategory(name);
     return true;
   }
@@ -157,6 +171,14 @@ class Dialog {
     this.#reason.textContent = reason;
     this.#reason.hidden = reason === '';
   }
+}
+
+/** The name of a category in addresses, from its title. */
+function addressOf(title) {
+  let name = title.normalize('NFC').toLowerCase().replaceAll('ß', 'ss');
+  if (texts.language === 'de') name = name.replace(/[äöü]/g, (letter) => UMLAUTS[letter]);
+  return name.normalize('NFD').replace(/\p{M}/gu, '').replace(NOT_IN_NAMES, '-').replace(/^-+|-+$/g, '')
+    .slice(0, LONGEST_NAME);
 }
 
 function row(name, id, amount) {

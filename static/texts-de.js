@@ -122,6 +122,11 @@ export default {
   addCategoryButton: 'Kategorie anlegen',
   title: 'Titel',
   prefix: 'Buchstabe für Produktnummern',
+  prefixHint: 'zum Beispiel S',
+  prefixNeedsLetters: 'Erlaubt sind Buchstaben von A bis Z, Ziffern, - und _, aber keine Leerzeichen.',
+  prefixTaken: (prefix, id) =>
+    `Eine andere Kategorie hat Produktnummern mit ${prefix}, etwa ${id}. ` +
+    `Drücken Sie noch einmal „Kategorie anlegen“, um ${prefix} auch hier zu verwenden.`,
   categoryExists: (title) => `Die Kategorie „${title}“ gibt es schon.`,
   categoryNeedsLetters: 'Der Titel braucht mindestens einen Buchstaben von a bis z oder eine Ziffer.',
   periodReport: 'Periodenbericht',

@@ -130,6 +130,11 @@ export default {
   addCategoryButton: 'Add category',
   title: 'Title',
   prefix: 'Letter for product numbers',
+  prefixHint: 'such as S',
+  prefixNeedsLetters: 'The letter for product numbers may have letters from A to Z, digits, - and _, and no spaces.',
+  prefixTaken: (prefix, id) =>
+    `Another category has product numbers with ${prefix}, such as ${id}. ` +
+    `Press “Add category” again to use ${prefix} here too.`,
   categoryExists: (title) => `There is a category “${title}” already.`,
   categoryNeedsLetters: 'The title needs at least one letter from a to z or a digit.',
   periodReport: 'Period report',

@@ -120,6 +120,11 @@ export default {
   addCategoryButton: 'Añadir categoría',
   title: 'Título',
   prefix: 'Letra de los números de producto',
+  prefixHint: 'por ejemplo S',
+  prefixNeedsLetters: 'Se permiten letras de la A a la Z, cifras, - y _, sin espacios.',
+  prefixTaken: (prefix, id) =>
+    `Otra categoría tiene números con ${prefix}, como ${id}. ` +
+    `Pulse otra vez «Añadir categoría» para usar ${prefix} también aquí.`,
   categoryExists: (title) => `Ya hay una categoría «${title}».`,
   categoryNeedsLetters: 'El título necesita al menos una letra de la a a la z o una cifra.',
   periodReport: 'Informe del periodo',

@@ -121,6 +121,11 @@ export default {
   addCategoryButton: 'Ajouter la catégorie',
   title: 'Titre',
   prefix: 'Lettre des numéros de produit',
+  prefixHint: 'par exemple S',
+  prefixNeedsLetters: 'Sont permis : lettres de A à Z, chiffres, - et _, sans espaces.',
+  prefixTaken: (prefix, id) =>
+    `Une autre catégorie a des numéros avec ${prefix}, comme ${id}. ` +
+    `Appuyez encore sur « Ajouter la catégorie » pour utiliser ${prefix} ici aussi.`,
   categoryExists: (title) => `La catégorie « ${title} » existe déjà.`,
   categoryNeedsLetters: 'Le titre doit contenir au moins une lettre de a à z ou un chiffre.',
   periodReport: 'Rapport de période',
