@@ -357,8 +357,16 @@ function showConnection() {
   if (state === 'lost' && page.state.dataset.state === 'live') currentDate = feed.currentDate;
   document.body.dataset.state = state;
   page.state.dataset.state = state;
-  page.state.textContent = stateText(state);
+  showStateText();
   showHint();
+}
+
+/** Beside a live feed, the server may accept no orders. */
+function showStateText() {
+  const { state } = page.state.dataset;
+  const isRefusing = state === 'live' && outbox.refusal !== null;
+  page.state.toggleAttribute('data-refuses', isRefusing);
+  page.state.textContent = isRefusing ? texts.acceptsNoOrders : stateText(state);
 }
 
 function stateText(state) {
@@ -400,7 +408,14 @@ function showHint() {
 function showWaiting() {
   // While the dialog is open, orders wait for the visitor and not for the server.
   const count = tokenForm.isAsking ? 0 : outbox.waiting;
-  page.waiting.textContent = count === 0 ? '' : texts.waiting(count);
+  const why = texts.refusal[outbox.refusal];
+  const text = count === 0 ? '' : texts.waiting(count);
+  page.waiting.textContent = text !== '' && why !== undefined ? `${text} ${why}` : text;
+  showStateText();
+}
+
+function showLastOrders() {
+  page['no-orders'].hidden = !till.isEmpty;
 }
 
 /** The category of the address is not there, as after a typing error. The server's text is written for programs. */

@@ -11,7 +11,7 @@ export const MAX_ORDERS = 100;
 const LATE_MS = 1_000;
 /** The server keeps keys for 24 hours. An order sent again after that would be counted twice. */
 const MAX_AGE_MS = 23 * 60 * 60 * 1_000;
-/** Statuses that promise that the order was not counted. */
+/** Statuses of a server that accepts no orders now. They promise that the order was not counted. */
 const NOT_COUNTED = [503, 507];
 
 /** Contains the path, because several servers may share an origin, each under a path of its own. */
@@ -19,7 +19,7 @@ const PREFIX = `ordercast-order:${new URL('.', document.baseURI).pathname}:`;
 
 /**
  * Callbacks:
- * - `onChange()`: `waiting` may have changed,
+ * - `onChange()`: `waiting` or `refusal` may have changed,
  * - `onState(order, state)`: the order is `sending`, `waiting`, `sent` or `refused`,
  * - `onRejected(order, problem)`: the order was rejected, and is removed,
  * - `onExpired(order)`: the order had no answer for too long, and is removed.
@@ -35,6 +35,7 @@ export class Outbox {
    */
   #queues = new Map();
   #newest = 0;
+  #refusal = null;
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
@@ -48,6 +49,11 @@ export class Outbox {
   /** The number of orders that the visitor should know of: late, or tried without success. */
   get waiting() {
     return this.#count((queue) => queue.late);
+  }
+
+  /** The status with which the server accepts no orders now, or `null`. */
+  get refusal() {
+    return this.size === 0 ? null : this.#refusal;
   }
 
   /** Sends the orders that were without an answer when the page was closed. */
@@ -103,6 +109,7 @@ export class Outbox {
       const problem = await this.#send(order, queue);
       if (problem === null) {
         backoff.reset();
+        this.#refusal = null;
         this.#remove(queue, 1);
         this.#callbacks.onState(order, 'sent');
       } else if (problem.isFinal) {
@@ -114,8 +121,11 @@ export class Outbox {
           this.#callbacks.onRejected(order, problem);
         }
       } else {
-        order.maybeCounted ||= !NOT_COUNTED.includes(problem.status);
+        const isRefused = NOT_COUNTED.includes(problem.status);
+        order.maybeCounted ||= !isRefused;
+        if (isRefused) this.#refusal = problem.status;
         this.#setLate(queue);
+        this.#callbacks.onChange();
         await new Promise((resolve) => {
           queue.retryNow = resolve;
           setTimeout(resolve, backoff.next());

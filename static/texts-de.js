@@ -26,6 +26,7 @@ export default {
   noOrdersHere: 'Von dieser Seite kam noch keine Bestellung.',
 
   live: 'Live',
+  acceptsNoOrders: 'Keine Bestellungen möglich',
   connecting: 'Verbindung wird aufgebaut …',
   locked: 'Zugangscode nötig',
   noConnection: 'Keine Verbindung. Neuer Versuch läuft.',
@@ -67,6 +68,11 @@ export default {
     count === 1
       ? '1 Bestellung wartet auf Bestätigung. Sie wird von selbst wieder gesendet und nur einmal gezählt.'
       : `${count} Bestellungen warten auf Bestätigung. Sie werden von selbst wieder gesendet und nur einmal gezählt.`,
+  // By status.
+  refusal: {
+    503: 'Der Server nimmt zurzeit keine Bestellungen an.',
+    507: 'Der Server hat keinen Speicherplatz mehr und nimmt keine Bestellungen an.',
+  },
   severalOrders: (text, count) => `${text} (${count} Bestellungen)`,
   maybeCounted: (why) => `${why} Vielleicht wurde sie schon gezählt.`,
   expired: (amount, moment) =>

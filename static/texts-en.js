@@ -28,6 +28,7 @@ export default {
 
   // The state of the connection.
   live: 'Live',
+  acceptsNoOrders: 'Orders not accepted',
   connecting: 'Connecting…',
   locked: 'Access code needed',
   noConnection: 'No connection. Trying again.',
@@ -72,6 +73,11 @@ export default {
     count === 1
       ? '1 order is waiting for confirmation. It is sent again automatically and counted only once.'
       : `${count} orders are waiting for confirmation. They are sent again automatically and counted only once.`,
+  // By status.
+  refusal: {
+    503: 'The server accepts no orders at present.',
+    507: 'The server has no space left and accepts no orders.',
+  },
   severalOrders: (text, count) => `${text} (${count} orders)`,
   maybeCounted: (why) => `${why} It may already have been counted.`,
   expired: (amount, moment) =>

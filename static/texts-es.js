@@ -26,6 +26,7 @@ export default {
   noOrdersHere: 'Todavía no hay pedidos desde esta página.',
 
   live: 'En directo',
+  acceptsNoOrders: 'No se aceptan pedidos',
   connecting: 'Conectando…',
   locked: 'Se necesita un código de acceso',
   noConnection: 'Sin conexión. Se intenta de nuevo.',
@@ -67,6 +68,11 @@ export default {
     count === 1
       ? '1 pedido espera confirmación. Se envía de nuevo automáticamente y se cuenta una sola vez.'
       : `${count} pedidos esperan confirmación. Se envían de nuevo automáticamente y se cuentan una sola vez.`,
+  // By status.
+  refusal: {
+    503: 'El servidor no acepta pedidos por ahora.',
+    507: 'El servidor no tiene espacio libre y no acepta pedidos.',
+  },
   severalOrders: (text, count) => `${text} (${count} pedidos)`,
   maybeCounted: (why) => `${why} Quizás ya se haya contado.`,
   expired: (amount, moment) =>

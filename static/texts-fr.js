@@ -26,6 +26,7 @@ export default {
   noOrdersHere: 'Aucune commande de cette page pour l’instant.',
 
   live: 'En direct',
+  acceptsNoOrders: 'Commandes non acceptées',
   connecting: 'Connexion…',
   locked: 'Code d’accès requis',
   noConnection: 'Pas de connexion. Nouvel essai en cours.',
@@ -67,6 +68,11 @@ export default {
     count === 1
       ? '1 commande attend sa confirmation. Elle est renvoyée automatiquement et comptée une seule fois.'
       : `${count} commandes attendent leur confirmation. Elles sont renvoyées automatiquement et comptées une seule fois.`,
+  // By status.
+  refusal: {
+    503: 'Le serveur n’accepte pas de commandes pour le moment.',
+    507: 'Le serveur n’a plus d’espace libre et n’accepte pas de commandes.',
+  },
   severalOrders: (text, count) => `${text} (${count} commandes)`,
   maybeCounted: (why) => `${why} Elle a peut-être déjà été comptée.`,
   expired: (amount, moment) =>
