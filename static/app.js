@@ -33,9 +33,9 @@ const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
-    'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'hint', 'manage', 'new-product',
-    'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem', 'problem-close', 'problem-text', 'product-form',
-    'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
+    'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'elsewhere', 'hint', 'last-orders',
+    'manage', 'new-product', 'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem',
+    'problem-close', 'problem-text', 'product-form', 'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
 translate(document);
@@ -142,7 +142,7 @@ const manage = new Manage({
 });
 
 const till = new Till(page.till, {
-  onUndo: ({ id, name, amount }) => addOrder({ id, name, amount: -amount, isUndo: true }),
+  onUndo: ({ id, name, amount, key }) => addOrder({ id, name, amount: -amount, undoes: key }),
   onProduct: (id, ...shown) => board.item(id)?.showOrder(...shown),
   announce(text) {
     page.announcement.textContent = text;
@@ -153,7 +153,7 @@ const outbox = new Outbox({
   onChange: showWaiting,
   onState(order, state) {
     till.note(order, state);
-    page['no-orders'].hidden = true;
+    showLastOrders();
   },
   onRejected(order, error) {
     const { sentAgain, ordered } = texts.needsCode;
@@ -482,12 +482,9 @@ page.search.addEventListener('input', () => {
   page.announcement.textContent = board.isSearchEmpty ? texts.noMatch : texts.productCount(found, formatNumber(found));
 });
 page.sort.addEventListener('change', () => board.sort(page.sort.value));
-addEventListener('keydown', (event) => {
-  const isTyping = event.target.closest?.('input, select, textarea, product-item') ?? false;
-  if (event.key !== '/' || isTyping || event.ctrlKey || event.metaKey || event.altKey || wall.isOn) return;
-  event.preventDefault();
-  page.search.focus();
-});
+for (const details of [page['new-product'], page['last-orders']]) {
+  details.addEventListener('toggle', () => details.open && details.scrollIntoView({ block: 'nearest' }));
+}
 page['product-form'].addEventListener('submit', (event) => {
   event.preventDefault();
   addProduct(event.target);
@@ -510,6 +507,7 @@ const tokenForm = new TokenForm({
 });
 
 showHint();
+showLastOrders();
 loadCategories();
 openAddress();
 outbox.resume();

@@ -24,8 +24,9 @@ const PREFIX = `ordercast-order:${new URL('.', document.baseURI).pathname}:`;
  * - `onRejected(order, problem)`: the order was rejected, and is removed,
  * - `onExpired(order)`: the order had no answer for too long, and is removed.
  *
- * An order is `{ id, name, amount, key, made, maybeCounted }`: `id` and `name` of the product, `made` in milliseconds since
- * 1970; an `amount` below 0 takes orders back; `maybeCounted` means that an earlier attempt may have been counted.
+ * An order is `{ id, name, amount, undoes, key, made, maybeCounted }`: `id` and `name` of the product, `made` in
+ * milliseconds since 1970; an `amount` below 0 takes orders back; `undoes` is the key of the order that this one takes
+ * back, if any; `maybeCounted` means that an earlier attempt may have been counted.
  */
 export class Outbox {
   #callbacks;
@@ -62,7 +63,7 @@ export class Outbox {
     this.#callbacks.onChange();
   }
 
-  /** Sends an order, `{ id, name, amount }`; `false` if too many have no answer yet. */
+  /** Sends an order, `{ id, name, amount, undoes }`; `false` if too many have no answer yet. */
   add(wanted) {
     if (this.size >= MAX_ORDERS) return false;
     // Distinct times, so that the sequence of orders survives a reload.
@@ -189,9 +190,9 @@ function stored() {
 }
 
 /** Throws in a browser that is set to store nothing. The order then ends with the page. */
-function store({ key, id, name, amount, made }) {
+function store({ key, id, name, amount, undoes, made }) {
   try {
-    sessionStorage.setItem(PREFIX + key, JSON.stringify({ id, name, amount, made }));
+    sessionStorage.setItem(PREFIX + key, JSON.stringify({ id, name, amount, undoes, made }));
   } catch {}
 }
 

@@ -62,6 +62,7 @@ export default {
     sent: (change) => `${change} gesendet`,
     waiting: (change) => `${change} wartet`,
     refused: (change) => `${change} abgelehnt`,
+    undone: (change) => `${change} zurückgenommen`,
   },
 
   waiting: (count) =>

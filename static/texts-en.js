@@ -66,6 +66,7 @@ export default {
     sent: (change) => `${change} sent`,
     waiting: (change) => `${change} waiting`,
     refused: (change) => `${change} refused`,
+    undone: (change) => `${change} undone`,
   },
 
   // Orders without an answer, and those that were refused.

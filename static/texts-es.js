@@ -62,6 +62,7 @@ export default {
     sent: (change) => `${change} enviado`,
     waiting: (change) => `${change} en espera`,
     refused: (change) => `${change} rechazado`,
+    undone: (change) => `${change} deshecho`,
   },
 
   waiting: (count) =>

@@ -62,6 +62,7 @@ export default {
     sent: (change) => `${change} envoyé`,
     waiting: (change) => `${change} en attente`,
     refused: (change) => `${change} refusé`,
+    undone: (change) => `${change} annulé`,
   },
 
   waiting: (count) =>
