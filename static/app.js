@@ -1,7 +1,7 @@
-// The page: the category that the address names, so that it survives a reload; the connection state, the problems, the waiting
-// orders, and the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the network;
-// board.js draws the products; overview.js, wall.js, till.js and manage.js are what one may see and do beside them; token.js
-// and token-form.js ask for tokens.
+// The page: the category that the address names, so that it survives a reload; the connection state, the problems, the
+// waiting orders, and the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the
+// network; board.js draws the products; period.js and last-hour.js are counts of theirs; search.js, overview.js, wall.js,
+// till.js and manage.js are what one may see and do beside them; token.js and token-form.js ask for tokens.
 
 import * as api from './api.js';
 import { Arrivals } from './arrivals.js';
@@ -12,6 +12,8 @@ import { Feed } from './feed.js';
 import { Manage } from './manage.js';
 import { MAX_ORDERS, Outbox } from './outbox.js';
 import { Overview } from './overview.js';
+import { Period } from './period.js';
+import { Search } from './search.js';
 import { formatExactTime, formatMoment, formatNumber, texts, translate } from './texts.js';
 import { Till } from './till.js';
 import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
@@ -168,7 +170,22 @@ const outbox = new Outbox({
   },
 });
 
-function open(name) {
+const search = new Search(page.search, page.elsewhere, {
+  isOff: () => wall.isOn,
+  onText(text) {
+    board.search(text);
+    showHint();
+    const found = page.board.childElementCount;
+    page.announcement.textContent =
+      board.isSearchEmpty ? page.hint.textContent : texts.productCount(found, formatNumber(found));
+  },
+  onEnter: () => board.sole?.focusAmount(),
+  load: api.products,
+  onChoice: (name) => choose(name, true),
+});
+
+/** With `keepsSearch` the visitor is looking for something there. */
+function open(name, keepsSearch = false) {
   if (name === category) return;
   category = name;
   currentDate = null;
@@ -178,14 +195,19 @@ function open(name) {
   hideProblem();
   page.category.value = name;
   page['new-product'].hidden = true;
-  page.search.value = '';
-  board.search('');
+  if (!keepsSearch) search.clear();
   page['to-wall'].href = `#${encodeURIComponent(name)}?wall`;
   showTitle();
   feed.watch(name);
   periodFeed.watch('');
   clearTimeout(ratesTimer);
   showHint();
+}
+
+/** Opens a category that the visitor has chosen on the page. */
+function choose(name, keepsSearch) {
+  history.pushState(null, '', name === '' ? location.pathname + location.search : `#${encodeURIComponent(name)}`);
+  open(name, keepsSearch);
 }
 
 /** Shows what the address names: a category, or the wall view of one or of all. */
@@ -396,8 +418,10 @@ function showHint() {
   } else if (state === 'live' && board.isEmpty) {
     hint = wall.isOn ? texts.emptyWallHint : texts.emptyHint;
   } else if (board.isSearchEmpty) {
-    hint = texts.noMatch;
+    hint = texts.noMatch(titles.get(category) ?? capitalised(category));
+    search.offer(category, titles);
   }
+  if (!board.isSearchEmpty) search.hideOffers();
   const showsOverview = category === '' && state !== 'locked' && !wall.isOn;
   overview.isShown = showsOverview;
   page.hint.textContent = hint;
@@ -456,9 +480,7 @@ function capitalised(name) {
 }
 
 page.category.addEventListener('change', () => {
-  const name = page.category.value;
-  history.pushState(null, '', name === '' ? location.pathname + location.search : `#${encodeURIComponent(name)}`);
-  open(name);
+  choose(page.category.value);
 });
 addEventListener('hashchange', openAddress);
 page.board.addEventListener('order', ({ target, detail }) => addOrder({ name: target.product.name, ...detail }));
@@ -475,12 +497,6 @@ page.sound.addEventListener('change', () => {
   chime.isOn = page.sound.checked;
 });
 page.board.addEventListener('undo', ({ target }) => till.undo(target.product.id));
-page.search.addEventListener('input', () => {
-  board.search(page.search.value);
-  showHint();
-  const found = page.board.childElementCount;
-  page.announcement.textContent = board.isSearchEmpty ? texts.noMatch : texts.productCount(found, formatNumber(found));
-});
 page.sort.addEventListener('change', () => board.sort(page.sort.value));
 for (const details of [page['new-product'], page['last-orders']]) {
   details.addEventListener('toggle', () => details.open && details.scrollIntoView({ block: 'nearest' }));

@@ -85,6 +85,12 @@ export class Board {
     return this.#items.size > 0 && this.#shown().length === 0;
   }
 
+  /** The only product that is shown, if there is one. */
+  get sole() {
+    const shown = this.#shown();
+    return shown.length === 1 ? shown[0] : null;
+  }
+
   get pages() {
     return this.#pages;
   }

@@ -38,7 +38,9 @@ export default {
   chooseHint: 'Wählen Sie eine Kategorie, um ihre Bestellungen zu sehen.',
   emptyHint: 'Hier gibt es noch keine Produkte. Legen Sie unten das erste an.',
   emptyWallHint: 'Hier gibt es noch keine Produkte.',
-  noMatch: 'Kein Produkt passt zur Suche.',
+  noMatch: (title) => `Kein Produkt in ${title} passt zur Suche.`,
+  elsewhere: 'In anderen Kategorien',
+  openOffer: (product) => `${product} öffnen`,
   unknownCategory: (name) => `Die Kategorie „${name}“ gibt es nicht. Bitte wählen Sie eine aus der Liste.`,
   productCount: (count, number) => `${number} ${plural(count, 'Produkt', 'Produkte')}`,
 

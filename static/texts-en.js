@@ -41,7 +41,9 @@ export default {
   chooseHint: 'Choose a category to see its orders.',
   emptyHint: 'No products here yet. Add the first one below.',
   emptyWallHint: 'No products here yet.',
-  noMatch: 'No product matches the search.',
+  noMatch: (title) => `No product in ${title} matches the search.`,
+  elsewhere: 'In other categories',
+  openOffer: (product) => `Open ${product}`,
   unknownCategory: (name) => `There is no category “${name}”. Please choose one from the list.`,
   productCount: (count, number) => `${number} ${plural(count, 'product', 'products')}`,
 

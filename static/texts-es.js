@@ -38,7 +38,9 @@ export default {
   chooseHint: 'Elija una categoría para ver sus pedidos.',
   emptyHint: 'Aquí todavía no hay productos. Añada el primero abajo.',
   emptyWallHint: 'Aquí todavía no hay productos.',
-  noMatch: 'Ningún producto coincide con la búsqueda.',
+  noMatch: (title) => `Ningún producto de ${title} coincide con la búsqueda.`,
+  elsewhere: 'En otras categorías',
+  openOffer: (product) => `Abrir ${product}`,
   unknownCategory: (name) => `No hay ninguna categoría «${name}». Elija una de la lista.`,
   productCount: (count, number) => `${number} ${plural(count, 'producto', 'productos')}`,
 

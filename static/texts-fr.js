@@ -38,7 +38,9 @@ export default {
   chooseHint: 'Choisissez une catégorie pour voir ses commandes.',
   emptyHint: 'Aucun produit ici. Ajoutez le premier ci-dessous.',
   emptyWallHint: 'Aucun produit ici.',
-  noMatch: 'Aucun produit ne correspond à la recherche.',
+  noMatch: (title) => `Aucun produit de ${title} ne correspond à la recherche.`,
+  elsewhere: 'Dans d’autres catégories',
+  openOffer: (product) => `Ouvrir ${product}`,
   unknownCategory: (name) => `La catégorie « ${name} » n’existe pas. Choisissez-en une dans la liste.`,
   productCount: (count, number) => `${number} ${plural(count, 'produit', 'produits')}`,
 
