@@ -1,6 +1,6 @@
 // The page: the category that the address names, so that it survives a reload; the connection state, the problems, the
 // waiting orders, and the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the
-// network; board.js draws the products; period.js and last-hour.js are counts of theirs; search.js, overview.js, wall.js,
+// network; board.js draws the products; last-hour.js has more numbers of theirs; search.js, overview.js, wall.js,
 // till.js and manage.js are what one may see and do beside them; token.js and token-form.js ask for tokens.
 
 import * as api from './api.js';
@@ -9,10 +9,10 @@ import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Chime } from './chime.js';
 import { Feed } from './feed.js';
+import { LastHour } from './last-hour.js';
 import { Manage } from './manage.js';
 import { MAX_ORDERS, Outbox } from './outbox.js';
 import { Overview } from './overview.js';
-import { Period } from './period.js';
 import { Search } from './search.js';
 import { formatExactTime, formatMoment, formatNumber, texts, translate } from './texts.js';
 import { Till } from './till.js';
@@ -23,10 +23,6 @@ import { Wall, address } from './wall.js';
 const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
 const GONE = 410;
-/** How often the orders of the last hour are read again: they are told by the minute. */
-const RATES_MS = 60_000;
-/** When the server still reads its log after a start. */
-const RATES_AGAIN_MS = 5_000;
 /** A problem that is hidden once the board is live, and one that the visitor has to close. */
 const TEMPORARY = 'temporary';
 const LASTING = 'lasting';
@@ -79,7 +75,6 @@ const chime = new Chime();
 let isManaging = false;
 /** The version of the server that has served this page. */
 let version = null;
-let ratesTimer = null;
 
 const feed = new Feed({
   query: 'every=100&status=true&catalog=true',
@@ -116,9 +111,7 @@ const feed = new Feed({
 
 /** The counts of the current period. What else happens, the other feed tells. */
 const periodFeed = new Feed({
-  get query() {
-    return `period=current&every=${showsPeriod ? 100 : 500}&status=true`;
-  },
+  query: 'period=current&every=100&status=true',
   load: async () => [...board.items].map((item) => item.product),
   onProducts() {},
   onTotal(id, count) {
@@ -130,6 +123,14 @@ const periodFeed = new Feed({
     periodState = state;
     if (showsPeriod && feedState === 'live') showConnection();
   },
+});
+
+const lastHour = new LastHour(api.rates, (products) => {
+  for (const { id, amounts, ordered } of products) {
+    const item = board.item(id);
+    if (item) item.rates = { minutes: amounts, ordered };
+  }
+  board.resort();
 });
 
 const manage = new Manage({
@@ -199,8 +200,7 @@ function open(name, keepsSearch = false) {
   page['to-wall'].href = `#${encodeURIComponent(name)}?wall`;
   showTitle();
   feed.watch(name);
-  periodFeed.watch('');
-  clearTimeout(ratesTimer);
+  lastHour.stop();
   showHint();
 }
 
@@ -274,28 +274,6 @@ async function reloadProducts() {
   }
 }
 
-/** The orders of the last hour, again and again as long as the category is shown. */
-async function loadRates() {
-  const of = category;
-  clearTimeout(ratesTimer);
-  let wait = RATES_MS;
-  try {
-    const { products, complete } = await api.rates(of);
-    if (of !== category) return;
-    for (const { id, amounts, ordered } of products) {
-      const item = board.item(id);
-      if (item) item.rates = { minutes: amounts, ordered };
-    }
-    board.resort();
-    if (!complete) wait = RATES_AGAIN_MS;
-  } catch {
-    // The board shows its totals without them.
-  }
-  if (of !== category) return;
-  clearTimeout(ratesTimer);
-  ratesTimer = setTimeout(loadRates, wait);
-}
-
 /** The server has another version than when this page was loaded. */
 function loadNewPage() {
   const isBusy = outbox.size > 0 || document.querySelector('dialog[open]') !== null;
@@ -364,7 +342,7 @@ function showState(state) {
   if (state === 'live' && !access.isLocked) {
     if (page.problem.dataset.kind === TEMPORARY) hideProblem();
     outbox.retryNow();
-    loadRates();
+    lastHour.watch(category);
     // A wall of totals has no place for it.
     if (!wall.isOn || showsPeriod) periodFeed.watch(category);
   }

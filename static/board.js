@@ -10,7 +10,7 @@ const MIN_WIDTH_REM = 17;
 const MIN_HEIGHT_REM = 12;
 const SCROLLING_HEIGHT_REM = 16;
 const DENSE_REM = 20;
-/** The widths from which a cell has room for all, and below which it has less, in rem. */
+/** The widths from which a cell has wide controls, and below which it shows less, in rem. */
 const WIDE_REM = 29;
 const NARROW_REM = 14;
 /** The smallest cell on a wall, in rem: 48 of them fit a screen of 1366 × 768. */
@@ -76,6 +76,11 @@ export class Board {
     return this.#items.values();
   }
 
+  /** The last total of a product, also before it is drawn. */
+  totalOf(id) {
+    return this.#totals.get(id);
+  }
+
   get isEmpty() {
     return this.#items.size === 0;
   }
@@ -117,12 +122,11 @@ export class Board {
       const known = former.get(product.id);
       const item = known ?? document.createElement('product-item');
       item.showsPeriod = this.#showsPeriod;
-      if (this.#periods.has(product.id)) item.period = this.#periods.get(product.id);
       item.product = product;
       this.#items.set(product.id, item);
       former.delete(product.id);
       if (known === undefined) this.#inSight.observe(item);
-      if (this.#totals.has(product.id)) this.#schedule(product.id);
+      if (this.#totals.has(product.id) || this.#periods.has(product.id)) this.#schedule(product.id);
     }
     for (const item of former.values()) {
       this.#inSight.unobserve(item);
@@ -140,8 +144,7 @@ export class Board {
   /** Shows the count of the current period. */
   setPeriod(id, count) {
     this.#periods.set(id, count);
-    const item = this.#items.get(id);
-    if (item) item.period = count;
+    if (this.#items.has(id)) this.#schedule(id);
   }
 
   /** Whether the large numbers are these counts. */
@@ -240,7 +243,9 @@ export class Board {
       if (left === 0) return;
       left -= 1;
       this.#changed.delete(id);
-      if (item) item.total = this.#totals.get(id);
+      if (!item) continue;
+      if (this.#totals.has(id)) item.total = this.#totals.get(id);
+      if (this.#periods.has(id)) item.period = this.#periods.get(id);
     }
   }
 
@@ -275,6 +280,8 @@ export class Board {
       item.toggleAttribute('wide', cellWidth >= WIDE_REM * rem);
       item.toggleAttribute('narrow', cellWidth < NARROW_REM * rem);
       if (this.#isWall) item.fitName(cellWidth, cellHeight, rem);
+      // The font size of a card, as in product-style.js.
+      item.widthInEm = cellWidth / Math.min(rem, cellHeight / 16);
     }
     [this.#pages, this.#perPage] = [best.pages, this.#isWall ? best.perPage : Infinity];
     this.#page = Math.min(this.#page, this.#pages - 1);

@@ -12,6 +12,8 @@ const MOST_ANIMATED = 8;
 let animated = 0;
 /** Amounts that take one press. */
 const QUICK_AMOUNTS = [2, 5, 10];
+/** A larger amount, as of a barcode in the wrong field, is asked about. */
+const MOST_UNASKED = 1_000;
 /** The width of the sparkline: one unit a minute. Its height is in the same coordinates. */
 const MINUTES = 60;
 const SPARK_HEIGHT = 16;
@@ -34,9 +36,10 @@ template.innerHTML = `
       <span class="hour"></span><span class="last"></span>
     </div>
     <p class="status" hidden><span class="sent"></span><button class="undo" type="button"></button></p>
+    <p class="status ask" role="alert"></p>
     <form>
       <button class="edit" type="button" hidden></button>
-      <span class="note"></span>
+      <span class="gone"></span>
       <span class="quick"></span>
       <input type="number" step="1" value="1" required>
       <button class="add" type="submit"></button>
@@ -50,6 +53,11 @@ const widthOf = (text) => canvas.measureText(text).width / 100;
 const { fontBoundingBoxAscent: ascent, fontBoundingBoxDescent: descent } = canvas.measureText('');
 /** The height of a line of a name in em, at least that of its letters. */
 const NAME_LINE = Math.max(1.18, (ascent + descent) / 100);
+/** Widths in em, as in product-style.js: a gap, what a card has beside its quick amounts, and these. */
+const GAP = 0.25;
+const OTHER_WIDTH = widthOf(`+ ${texts.addOrder}`) + 1.1 + GAP + 3.1;
+const EDIT_WIDTH = 2.75 + GAP;
+const QUICK_WIDTHS = QUICK_AMOUNTS.map((pieces) => Math.max(2.1, widthOf(formatChange(pieces)) + 0.6) + GAP);
 
 const reducesMotion = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -74,6 +82,9 @@ class ProductItem extends HTMLElement {
   #factsChanged = false;
   #showsPeriod = false;
   #nameParts = [];
+  #widthInEm = 0;
+  /** The amount that is asked about, or `null`. */
+  #asked = null;
 
   constructor() {
     super();
@@ -85,6 +96,7 @@ class ProductItem extends HTMLElement {
       amount: find('input'), add: find('.add'), number: find('.number'), word: find('.word'), change: find('.change'),
       facts: find('.facts'), spark: find('path'), period: find('.period'), hour: find('.hour'), last: find('.last'),
       status: find('.status'), sent: find('.sent'), undo: find('.undo'), edit: find('.edit'), quick: find('.quick'),
+      ask: find('.ask'),
     };
     const { amount, add, undo, edit, quick } = this.#parts;
     add.innerHTML = '<span aria-hidden="true">+</span> ';
@@ -92,7 +104,7 @@ class ProductItem extends HTMLElement {
     undo.textContent = texts.undo;
     edit.textContent = '✎';
     edit.title = texts.edit;
-    find('.note').textContent = texts.hidden;
+    find('.gone').textContent = texts.hidden;
     for (const pieces of QUICK_AMOUNTS) {
       const button = document.createElement('button');
       button.type = 'button';
@@ -102,11 +114,24 @@ class ProductItem extends HTMLElement {
     }
     // So that typing replaces the amount.
     amount.addEventListener('focus', () => amount.select());
+    // A second scan of the same code is no answer.
+    amount.addEventListener('input', () => this.#ask(null));
+    amount.addEventListener('keydown', ({ key }) => {
+      if (key !== 'Escape' || this.#asked === null) return;
+      this.#ask(null);
+      amount.value = amount.defaultValue;
+      amount.select();
+    });
     undo.addEventListener('click', () => this.#dispatch('undo'));
     edit.addEventListener('click', () => this.#dispatch('edit'));
     find('form').addEventListener('submit', (event) => {
       event.preventDefault();
       const pieces = amount.valueAsNumber;
+      if (Math.abs(pieces) > MOST_UNASKED && this.#asked === null) {
+        this.#ask(pieces);
+        return;
+      }
+      this.#ask(null);
       amount.value = amount.defaultValue;
       this.#order(pieces);
     });
@@ -234,11 +259,7 @@ class ProductItem extends HTMLElement {
   refreshFacts() {
     if (!this.#factsChanged) return;
     this.#factsChanged = false;
-    const { facts, hour, last, period, word } = this.#parts;
-    if (this.#period !== null) {
-      setText(period, texts.inThisPeriod(formatNumber(this.#period)));
-      this.#setStyle('--unit-width', Math.ceil(widthOf(`${word.textContent} · ${period.textContent}`)));
-    }
+    const { facts, hour, last } = this.#parts;
     if (this.#minutes === null) return;
     const sum = this.lastHour;
     setText(hour, sum === 0 ? '' : texts.inTheLastHour(formatChange(sum)));
@@ -249,12 +270,10 @@ class ProductItem extends HTMLElement {
 
   /** The count of the current period. */
   set period(count) {
-    const isFirst = this.#period === null;
     if (count === this.#period) return;
     this.#period = count;
     if (this.#showsPeriod) this.#showNumber();
-    this.#factsChanged = true;
-    if (isFirst) this.refreshFacts();
+    else this.#showPeriod();
   }
 
   /** The state of the last order from here: `sending`, `waiting`, `sent` or `refused`, or an empty text. */
@@ -268,10 +287,42 @@ class ProductItem extends HTMLElement {
 
   set isManaged(isManaged) {
     this.#parts.edit.hidden = !isManaged;
+    this.#fitQuick();
+  }
+
+  /** The width of the card, in its font size. */
+  set widthInEm(width) {
+    this.#widthInEm = width;
+    this.#fitQuick();
   }
 
   focusAmount() {
     this.#parts.amount.focus();
+  }
+
+  /** The count of the period is the total's difference from the opening, so that both change at once. */
+  #showPeriod() {
+    const { period, word } = this.#parts;
+    setText(period, texts.inThisPeriod(formatNumber(this.#period)));
+    this.#setStyle('--unit-width', Math.ceil(widthOf(`${word.textContent} · ${period.textContent}`)));
+  }
+
+  /** Shows as many of the quick amounts as have room. */
+  #fitQuick() {
+    const { edit, quick } = this.#parts;
+    const padding = this.hasAttribute('dense') ? 2.1 : 2.3;
+    let room = this.#widthInEm - padding - OTHER_WIDTH - (edit.hidden ? 0 : EDIT_WIDTH);
+    for (const [at, width] of QUICK_WIDTHS.entries()) {
+      room -= width;
+      quick.children[at].hidden = room < 0;
+    }
+  }
+
+  /** Asks whether so many are meant. The same form answers. */
+  #ask(pieces) {
+    if (pieces === this.#asked) return;
+    this.#asked = pieces;
+    this.#parts.ask.textContent = pieces === null ? '' : texts.reallyOrder(formatNumber(pieces));
   }
 
   #showChange(change) {

@@ -56,7 +56,7 @@ sheet.replaceSync(`
     display: -webkit-box;
     overflow: hidden;
     color: var(--quiet);
-    font-size: clamp(0.9em, 2.var(--cell-width) * 0.05, 1.15em);
+    font-size: clamp(0.9em, var(--cell-width) * 0.05, 1.15em);
     line-height: 1.3;
     overflow-wrap: anywhere;
     -webkit-box-orient: vertical;
@@ -167,21 +167,24 @@ sheet.replaceSync(`
     font-weight: 600;
   }
   .status button { min-height: 2em; }
+  .ask { justify-content: flex-end; color: var(--warn); }
+  .ask:empty, .gone { display: none; }
+  .ask:not(:empty) ~ form .add { background: var(--warn-wash); color: var(--warn); }
   .period:not(:empty)::before { content: " · "; }
-  form { grid-area: form; display: flex; align-items: center; justify-content: flex-end; gap: 0.5em; }
+  form { grid-area: form; display: flex; align-items: center; justify-content: flex-end; gap: 0.25em; }
+  form { min-height: 2.75em; }
+  :host([wide]) form { gap: 0.5em; }
   .sent[data-state="sent"] { color: var(--good); }
   .sent[data-state="waiting"] { color: var(--warn); }
   .sent[data-state="refused"] { color: var(--bad); }
   .edit { margin-right: auto; min-width: 2.75em; padding: 0; }
   :host([dense]) .last, :host([narrow]) .last { display: none; }
-  .quick { display: none; gap: 0.5em; }
-  .note { display: none; margin-right: auto; color: var(--quiet); font-weight: 600; }
-  .quick button { min-width: 2.75em; padding: 0 0.5em; }
-  :host([wide]) .quick { display: flex; }
+  .quick { display: flex; gap: inherit; }
+  .quick button { min-width: 2.1em; padding: 0 0.25em; }
+  :host([wide]) .quick button { min-width: 2.75em; }
+  :host([withdrawn]) :is(input, .add, .quick, .undo) { display: none; }
+  :host([withdrawn]) .gone { display: block; margin-right: auto; color: var(--quiet); font-weight: 600; }
   :host([withdrawn]) { --number: var(--quiet); }
-  /* The server rejects orders of a hidden product. */
-  :host([withdrawn]) :is(.quick, input, .add) { display: none; }
-  :host([withdrawn]) .note { display: block; }
   :host([withdrawn]) .edit { margin-right: 0; }
   :host([withdrawn]) .card { border: 2px dashed var(--control-edge); }
   :host([withdrawn]) ::slotted([slot="name"]) { color: var(--quiet); text-decoration: line-through; }
@@ -195,8 +198,8 @@ sheet.replaceSync(`
     font: inherit;
   }
   input {
-    width: 5em;
-    padding: 0 0.5em;
+    width: 3.1em;
+    padding: 0 0.4em;
     font-variant-numeric: tabular-nums;
   }
   button {
@@ -207,6 +210,10 @@ sheet.replaceSync(`
     cursor: pointer;
     touch-action: manipulation;
   }
+  .add { padding: 0 0.5em; white-space: nowrap; }
+  :host([wide]) :is(input, .add) { padding: 0 0.9em; }
+  :host([wide]) input { width: 5em; padding-right: 0.3em; }
+  :host(:not([wide])) input::-webkit-inner-spin-button { display: none; }
   button:hover { background: var(--edge); }
   button:active { background: var(--ink); color: var(--card); }
   @media (max-width: 47rem) {

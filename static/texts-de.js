@@ -47,6 +47,8 @@ export default {
   addOrder: 'Bestellen',
   undo: 'Zurücknehmen',
   edit: 'Bearbeiten',
+  hidden: 'Nicht auf der Tafel',
+  reallyOrder: (amount) => `${amount} bestellen?`,
   amountOf: (name) => `Anzahl ${name}`,
   addOrderOf: (name) => `Bestellen: ${name}`,
   addPiecesOf: (amount, name) => `${amount} bestellen: ${name}`,

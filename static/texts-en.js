@@ -51,6 +51,8 @@ export default {
   addOrder: 'Add order',
   undo: 'Undo',
   edit: 'Edit',
+  hidden: 'Hidden',
+  reallyOrder: (amount) => `Order ${amount}?`,
   amountOf: (name) => `Amount of ${name}`,
   addOrderOf: (name) => `Add order: ${name}`,
   addPiecesOf: (amount, name) => `Add ${amount}: ${name}`,

@@ -47,6 +47,8 @@ export default {
   addOrder: 'Pedir',
   undo: 'Deshacer',
   edit: 'Editar',
+  hidden: 'Oculto',
+  reallyOrder: (amount) => `¿Pedir ${amount}?`,
   amountOf: (name) => `Cantidad de ${name}`,
   addOrderOf: (name) => `Pedir: ${name}`,
   addPiecesOf: (amount, name) => `Añadir ${amount}: ${name}`,

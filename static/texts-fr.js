@@ -47,6 +47,8 @@ export default {
   addOrder: 'Commander',
   undo: 'Annuler',
   edit: 'Modifier',
+  hidden: 'Masqué',
+  reallyOrder: (amount) => `Commander ${amount} ?`,
   amountOf: (name) => `Quantité de ${name}`,
   addOrderOf: (name) => `Commander : ${name}`,
   addPiecesOf: (amount, name) => `Ajouter ${amount} : ${name}`,
