@@ -465,6 +465,7 @@ page.board.addEventListener('order', ({ target, detail }) => addOrder({ name: ta
 page.board.addEventListener('edit', ({ target }) => manage.editProduct(category, target.product));
 page.manage.addEventListener('click', () => {
   isManaging = !isManaging;
+  document.body.toggleAttribute('data-managing', isManaging);
   page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
   page['category-add'].hidden = !isManaging;
   reloadProducts();
