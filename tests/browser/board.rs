@@ -147,6 +147,8 @@ fn the_button_adds_an_order() {
     // A rejection is shown with the server's own text.
     browser.type_into("product-item[data-id=A1] >>> input", "10000000000000000");
     browser.click("product-item[data-id=A1] >>> .add");
+    // A large amount is asked about.
+    browser.click("product-item[data-id=A1] >>> .add");
     browser.until(DEADLINE, "!document.querySelector('#problem').hidden");
     let refused = server.client().post("/orders/A1", r#"{"amount":10000000000000000}"#);
     let said = browser.run("return document.querySelector('#problem-text').textContent");

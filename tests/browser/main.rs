@@ -12,6 +12,7 @@ mod orders;
 mod proxy;
 mod reflow;
 mod shop;
+mod till;
 mod token;
 mod views;
 mod wall;

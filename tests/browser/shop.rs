@@ -18,19 +18,19 @@ fn open_board(browser: &Browser, server: &Server) {
 }
 
 /// The text of a part of a product's card.
-fn part(id: &str, part: &str) -> String {
+pub fn part(id: &str, part: &str) -> String {
     format!("document.querySelector('product-item[data-id={id}]').shadowRoot.querySelector('{part}').textContent")
 }
 
 /// The ids of the products on the screen, in their order.
 #[track_caller]
-fn shown(browser: &Browser) -> Value {
+pub fn shown(browser: &Browser) -> Value {
     browser.run("return [...document.querySelectorAll('product-item')].map((item) => item.dataset.id)")
 }
 
 /// Writes a value into a field of a form and tells the page.
 #[track_caller]
-fn fill(browser: &Browser, selector: &str, value: &str) {
+pub fn fill(browser: &Browser, selector: &str, value: &str) {
     browser.run_with(
         "const [selector, value] = arguments;
          const field = document.querySelector(selector);
@@ -83,7 +83,8 @@ fn products_are_found_by_a_search_and_sorted_by_their_numbers() {
     assert_eq!(shown(&browser), json!(["A3"]));
     fill(&browser, "#search", "teapot");
     assert_eq!(shown(&browser), json!([]));
-    assert_eq!(browser.run("return document.querySelector('#hint').textContent"), "No product matches the search.");
+    let hint = browser.run("return document.querySelector('#hint').textContent");
+    assert_eq!(hint, "No product in Electronics matches the search.");
     fill(&browser, "#search", "");
     assert_eq!(shown(&browser), json!(["A2", "A1", "A3"]));
 }
