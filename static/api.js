@@ -2,7 +2,7 @@
 // whose message can be shown to a visitor.
 
 import { texts } from './texts.js';
-import { ADD, MANAGE, ORDER, READ, access } from './token.js';
+import { ADD, CATEGORY, CLOSE, MANAGE, ORDER, READ, access } from './token.js';
 
 /** A request without an answer after this time has failed. */
 const REQUEST_DEADLINE_MS = 8_000;
@@ -13,6 +13,7 @@ const RETRYABLE = [408, 425, 429];
 /** The status of a problem without an answer. */
 export const NO_ANSWER = 0;
 export const NOT_FOUND = 404;
+export const CONFLICT = 409;
 
 /** An error that the server answered with (its `detail` and `status`), or no answer (`NO_ANSWER`). */
 export class Problem extends Error {
@@ -47,17 +48,17 @@ export const changeProduct = (category, id, patch) =>
 
 /** Creates a category, `{ title, prefix }`, or changes its title. */
 export const putCategory = (name, category) =>
-  request(MANAGE, encodeURIComponent(name), { method: 'PUT', body: category });
+  request(CATEGORY, encodeURIComponent(name), { method: 'PUT', body: category });
 
 /** The orders of the last 60 minutes: `{ products: [{ id, amounts, ordered }], complete }`. */
 export const rates = (category) => request(READ, `rates/${encodeURIComponent(category)}`);
 
-/** The report of a period: `{ number, opened, closed, products: [{ id, name, amount }] }`; `closed` only if it is. */
+/** The report of a period: `{ number, opened, closed, products: [{ category, id, name, amount }] }`; `closed` if it is. */
 export const report = (number) => request(READ, `periods/${number}`);
 export const reportCsv = (number) => request(READ, `periods/${number}`, { accept: 'text/csv' });
 
 /** Closes a period, if it is the current one. Resolves to its report. */
-export const closePeriod = (number) => request(MANAGE, 'periods', { body: { number } });
+export const closePeriod = (number) => request(CLOSE, 'periods', { body: { number }, about: number });
 
 /** Sends an order. Resolves once it is on the server's disk. A repeat with the same key is not counted again. */
 export const addOrder = ({ id, amount, key }) =>
@@ -77,7 +78,7 @@ export function openFeed(category, query) {
 async function request(need, path, options = {}) {
   let response;
   try {
-    response = await access.request((token) => send(path, token, options), need);
+    response = await access.request((token) => send(path, token, options), need, options.about);
   } catch {
     throw new Problem(texts.noAnswer, NO_ANSWER);
   }

@@ -1,12 +1,12 @@
 // The dialog that asks the visitor for a token, and the buttons to enter and to forget one. Visitors read "access code".
 
 import { texts } from './texts.js';
-import { ADD, MANAGE, OWN_READS_ONLY, READ, READS_ONLY, access } from './token.js';
+import { ADD, MANAGE, OWN_READS_ONLY, READ, READS_ONLY, access, manages } from './token.js';
 
 /** The characters allowed both in an Authorization field and in the name of a WebSocket subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]{16,255}$/;
-/** The reasons for a token that may order, but not change the shop. */
-const MANAGE_REASONS = { [OWN_READS_ONLY]: 'own does not manage', [READS_ONLY]: 'does not manage' };
+/** A till's token that may not change the shop is no mistake: the manager's is asked for. */
+const MANAGE_REASONS = { [OWN_READS_ONLY]: 'missing', [READS_ONLY]: 'does not manage' };
 
 /**
  * Callbacks:
@@ -47,7 +47,7 @@ export class TokenForm {
       onRetry();
     });
     access.attach({
-      ask: (need, why) => this.#ask(need, why),
+      ask: (...question) => this.#ask(...question),
       done: () => this.#dialog.close(),
       onChange: () => {
         this.#showButtons();
@@ -68,13 +68,16 @@ export class TokenForm {
   }
 
   /** Resolves to what the visitor enters, or to `null`. The dialog stays open until the token is accepted. */
-  #ask(need, why) {
-    this.#title.textContent = texts.codeTitles[need];
-    this.#nextStep.textContent = texts.codeNextSteps[need];
+  #ask(need, why, about) {
+    const isRefused = why === OWN_READS_ONLY || why === READS_ONLY;
+    // Where adding needs a token, it may be that of all tills. After a 403 it is the manager's.
+    const title = texts.codeTitles[need === ADD && isRefused ? MANAGE : need];
+    this.#title.textContent = typeof title === 'function' ? title(about) : title;
+    this.#nextStep.textContent = texts.codeNextSteps[need] ?? texts.codeNextSteps.manage;
+    this.#note.textContent = manages(need) && access.token !== null ? texts.managerOnly : texts.tabRemembers;
     this.#setBusy(false);
     if (!this.#dialog.open) this.#dialog.showModal();
-    const manages = need === ADD || need === MANAGE;
-    this.#showReason(texts.codeReasons[(manages && MANAGE_REASONS[why]) || why]);
+    this.#showReason(texts.codeReasons[(manages(need) && MANAGE_REASONS[why]) || why]);
     // A screen on a wall only reads. A token that does more is not left on it.
     this.#keeps.checked = false;
     this.#note.hidden = false;
