@@ -31,8 +31,8 @@ const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
-    'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'elsewhere', 'hint', 'last-orders',
-    'manage', 'new-product', 'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem',
+    'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'category-edit', 'elsewhere', 'hint',
+    'last-orders', 'manage', 'new-product', 'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem',
     'problem-close', 'problem-text', 'product-form', 'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
@@ -134,13 +134,17 @@ const lastHour = new LastHour(api.rates, (products) => {
 });
 
 const manage = new Manage({
-  onChange: reloadProducts,
+  onChange() {
+    reloadProducts();
+    loadCategories();
+  },
   onCategory(name) {
     loadCategories();
     location.hash = encodeURIComponent(name);
   },
-  hasCategory: (name) => titles.has(name),
-  explain: (error) => tokenProblem(error, texts.needsCode.changed) ?? error.message,
+  onReportClosed: finishManaging,
+  titleOf: (name) => titles.get(name),
+  explain: (error, action = 'changed') => tokenProblem(error, texts.needsCode[action]) ?? error.message,
   onProblem: (text) => showProblem(text, TEMPORARY),
 });
 
@@ -195,7 +199,7 @@ function open(name, keepsSearch = false) {
   arrivals.clear();
   hideProblem();
   page.category.value = name;
-  page['new-product'].hidden = true;
+  page['new-product'].hidden = page['category-edit'].hidden = true;
   if (!keepsSearch) search.clear();
   page['to-wall'].href = `#${encodeURIComponent(name)}?wall`;
   showTitle();
@@ -247,6 +251,7 @@ function showProducts(of, products) {
   periodFeed.products = products;
   for (const item of board.items) item.isManaged = isManaging;
   page['new-product'].hidden = false;
+  page['category-edit'].hidden = !isManaging;
   showHint();
 }
 
@@ -272,6 +277,11 @@ async function reloadProducts() {
   } finally {
     isReloading = false;
   }
+}
+
+/** The manager's access code is kept only as long as the shop is changed. */
+function finishManaging() {
+  if (!isManaging) access.dropManager();
 }
 
 /** The server has another version than when this page was loaded. */
@@ -468,9 +478,11 @@ page.manage.addEventListener('click', () => {
   document.body.toggleAttribute('data-managing', isManaging);
   page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
   page['category-add'].hidden = !isManaging;
+  finishManaging();
   reloadProducts();
 });
-page['category-add'].addEventListener('click', () => manage.addCategory());
+page['category-add'].addEventListener('click', () => manage.editCategory());
+page['category-edit'].addEventListener('click', () => manage.editCategory(category));
 page['period-show'].addEventListener('click', () => manage.showPeriod());
 page.sound.addEventListener('change', () => {
   chime.isOn = page.sound.checked;

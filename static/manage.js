@@ -1,8 +1,8 @@
-// Managing the shop: editing, hiding and showing products, new categories, and the report and the close of the period. Each
-// in a dialog of its own. Requests go through api.js, which asks for a token when one is needed.
+// Managing the shop: editing, hiding and showing products, categories and their titles, and the reports and the close of
+// periods. Each in a dialog of its own. Requests go through api.js, which asks for a token when one is needed.
 
 import * as api from './api.js';
-import { collator, formatMoment, formatNumber, texts } from './texts.js';
+import { formatMoment, formatNumber, texts } from './texts.js';
 
 /** The characters of a category's name in addresses. */
 const NOT_IN_NAMES = /[^a-z0-9]+/g;
@@ -11,22 +11,21 @@ const LONGEST_NAME = 40;
 
 /**
  * Callbacks:
- * - `onChange()`: products or categories were changed,
+ * - `onChange()`: products or the title of a category were changed,
  * - `onCategory(name)`: a category was added,
- * - `hasCategory(name)`: whether there is one with this name,
- * - `explain(error)`: returns the text about an error for people,
+ * - `onReportClosed()`: the visitor has left the report,
+ * - `titleOf(name)`: the title of the category with this name, or `undefined`,
+ * - `explain(error, action)`: returns the text about an error for people,
  * - `onProblem(text)`: something could not be shown.
  */
 export class Manage {
   #callbacks;
   #edit;
-  #add;
+  #category;
   #report;
-  #lines = document.getElementById('report-lines');
-  #sum = document.getElementById('report-sum');
-  /** The product that is edited, with its category; the report that is shown. */
+  /** The product that is edited, with its category; the category that is edited, `null` for a new one. */
   #product = null;
-  #shown = null;
+  #name = null;
   /** The last prefix that was warned about. */
   #warned = '';
 
@@ -34,10 +33,8 @@ export class Manage {
     this.#callbacks = callbacks;
     const { explain } = callbacks;
     this.#edit = new Dialog('edit-dialog', explain, (fields) => this.#saveProduct(fields));
-    this.#add = new Dialog('category-dialog', explain, (fields) => this.#saveCategory(fields));
-    this.#report = new Dialog('report-dialog', explain, () => this.#close());
-    document.getElementById('report-print').addEventListener('click', () => print());
-    document.getElementById('report-save').addEventListener('click', () => this.#saveReport());
+    this.#category = new Dialog('category-dialog', explain, (fields) => this.#saveCategory(fields));
+    this.#report = new Report(callbacks);
   }
 
   editProduct(category, product) {
@@ -48,19 +45,21 @@ export class Manage {
     this.#edit.open(texts.editOf(product.name));
   }
 
-  addCategory() {
-    this.#add.form.reset();
+  /** Asks for the title of a new category, or for another one of the category with this name. */
+  editCategory(name = null) {
+    this.#name = name;
     this.#warned = '';
-    this.#add.open(texts.addCategory);
+    const { title, prefix } = this.#category.fields;
+    title.value = name === null ? '' : (this.#callbacks.titleOf(name) ?? name);
+    prefix.value = '';
+    prefix.disabled = prefix.parentElement.hidden = name !== null;
+    this.#category.submit.textContent = name === null ? texts.addCategoryButton : texts.save;
+    this.#category.open(name === null ? texts.addCategory : texts.editOf(title.value));
   }
 
   /** Shows the report of the current period, from which it can be closed. */
-  async showPeriod() {
-    try {
-      this.#showReport(await api.report('current'));
-    } catch (error) {
-      this.#callbacks.onProblem(this.#callbacks.explain(error));
-    }
+  showPeriod() {
+    return this.#report.load('current');
   }
 
   async #saveProduct({ name, rrp, info, hidden }) {
@@ -72,10 +71,15 @@ export class Manage {
   }
 
   async #saveCategory({ title, prefix }) {
+    if (this.#name !== null) {
+      await api.putCategory(this.#name, { title: title.value });
+      this.#callbacks.onChange();
+      return true;
+    }
     const name = addressOf(title.value);
     const letters = prefix.value.trim();
     if (name === '') throw new Error(texts.categoryNeedsLetters);
-    if (this.#callbacks.hasCategory(name)) throw new Error(texts.categoryExists(title.value));
+    if (this.#callbacks.titleOf(name) !== undefined) throw new Error(texts.categoryExists(title.value));
     if (!/^[\w-]+$/.test(letters)) throw new Error(texts.prefixNeedsLetters);
     if (letters !== this.#warned) {
       // The totals of all categories name all products.
@@ -90,39 +94,141 @@ export class Manage {
     this.#callbacks.onCategory(name);
     return true;
   }
+}
 
-  #showReport(report) {
+/** The report of one period, with those before and after it. The current period is closed in two steps. */
+class Report {
+  #callbacks;
+  #dialog;
+  #page = Object.fromEntries(
+    ['title', 'span', 'state', 'note', 'previous', 'next', 'lines', 'sum', 'choices', 'back', 'close', 'confirm',
+      'question', 'keep'].map((name) => [name, document.getElementById(`report-${name}`)]),
+  );
+  #shown = null;
+  /** Counts the reports that were asked for: only the latest is shown. */
+  #asked = 0;
+
+  constructor(callbacks) {
+    this.#callbacks = callbacks;
+    const { explain, onReportClosed } = callbacks;
+    this.#dialog = new Dialog('report-dialog', (error) => explain(error, 'closed'), () => this.#close());
+    this.#dialog.element.addEventListener('close', onReportClosed);
+    const { previous, next, close, keep } = this.#page;
+    previous.addEventListener('click', () => this.load(this.#shown.number - 1));
+    next.addEventListener('click', () => this.load(this.#shown.number + 1));
+    close.addEventListener('click', () => this.load(this.#shown.number, true));
+    keep.addEventListener('click', () => this.#ask(false));
+    // The second click of a double click on the first button must not close the period.
+    this.#dialog.submit.addEventListener('click', (event) => {
+      if (event.detail > 1) event.preventDefault();
+    });
+    document.getElementById('report-print').addEventListener('click', () => print());
+    document.getElementById('report-save').addEventListener('click', () => this.#save());
+    addEventListener('beforeprint', () => this.#fillPrintout());
+  }
+
+  /** Shows a report: of a number, or `current`. With `asks`, the visitor is asked whether to close the period. */
+  async load(number, asks = false) {
+    this.#asked += 1;
+    const asked = this.#asked;
+    try {
+      const report = await api.report(number);
+      if (asked !== this.#asked) return;
+      this.#show(report);
+      if (asks && report.closed === undefined) this.#ask(true);
+      else if (asks) this.#tellClosed();
+    } catch (error) {
+      const text = this.#callbacks.explain(error);
+      if (this.#dialog.element.open) this.#dialog.show(text);
+      else this.#callbacks.onProblem(text);
+    }
+  }
+
+  #show(report) {
     this.#shown = report;
     const { number, opened, closed, products } = report;
+    const { span, state, note, previous, next, lines, sum, close } = this.#page;
     const since = formatMoment(new Date(opened));
-    const span = closed === undefined ? texts.since(since) : texts.fromTo(since, formatMoment(new Date(closed)));
-    document.getElementById('report-span').textContent = span;
-    const sorted = [...products].sort((one, other) => collator.compare(one.name, other.name));
-    this.#lines.replaceChildren(...sorted.map(({ id, name, amount }) => row(name, id, formatNumber(amount))));
-    this.#sum.textContent = formatNumber(products.reduce((sum, { amount }) => sum + amount, 0));
-    this.#report.submit.hidden = closed !== undefined;
-    this.#report.submit.textContent = texts.closePeriod(number);
-    document.getElementById('report-warning').hidden = closed !== undefined;
-    this.#report.open(texts.period(number));
+    const isCurrent = closed === undefined;
+    span.textContent = isCurrent ? texts.since(since) : texts.fromTo(since, formatMoment(new Date(closed)));
+    state.textContent = isCurrent ? texts.notClosed : texts.closed;
+    note.textContent = '';
+    previous.hidden = number <= 1;
+    previous.textContent = texts.period(number - 1);
+    next.hidden = isCurrent;
+    next.textContent = texts.period(number + 1);
+    for (const group of [...lines.tBodies]) group.remove();
+    lines.tFoot.before(...this.#groups(products));
+    sum.textContent = sumOf(products);
+    close.hidden = !isCurrent;
+    close.textContent = `${texts.closePeriod(number)}…`;
+    this.#dialog.submit.textContent = texts.closePeriod(number);
+    this.#page.question.textContent = texts.closeQuestion(number);
+    this.#dialog.open(texts.period(number));
+    this.#ask(false);
+  }
+
+  /** The server lists the products by category. */
+  #groups(products) {
+    const categories = [...new Set(products.map(({ category }) => category))];
+    return categories.map((name) => {
+      const group = document.createElement('tbody');
+      const own = products.filter(({ category }) => category === name);
+      const title = row('th', this.#callbacks.titleOf(name) ?? name, '', sumOf(own));
+      group.append(title, ...own.map(({ id, name, amount }) => row('td', name, id, formatNumber(amount))));
+      return group;
+    });
+  }
+
+  /** Changes between the first step and the question. The focus is on the button that changes nothing. */
+  #ask(asks) {
+    const { choices, confirm, previous, next, back, keep } = this.#page;
+    choices.hidden = asks;
+    confirm.hidden = this.#dialog.submit.hidden = !asks;
+    previous.parentElement.hidden = asks || (previous.hidden && next.hidden);
+    const focused = document.activeElement;
+    if (asks) keep.focus();
+    else if (focused === document.body || focused.closest('[hidden]')) back.focus();
+  }
+
+  #tellClosed() {
+    this.#page.note.textContent = texts.closedBefore(this.#shown.number);
   }
 
   /** Closes the period that is shown. A repeat, or another till's close in between, is rejected by its number. */
   async #close() {
-    this.#showReport(await api.closePeriod(this.#shown.number));
+    const { number } = this.#shown;
+    try {
+      this.#show(await api.closePeriod(number));
+    } catch (error) {
+      if (error.status !== api.CONFLICT) throw error;
+      this.#show(await api.report(number));
+      this.#tellClosed();
+    }
     return false;
   }
 
-  async #saveReport() {
-    const { number, closed } = this.#shown;
+  #fillPrintout() {
+    const { title, span, lines } = this.#page;
+    const [heading, times, table] = [title, span.parentElement, lines].map((part) => part.cloneNode(true));
+    const printed = document.createElement('p');
+    printed.textContent = texts.printedAt(formatMoment(new Date()), location.host);
+    const printout = document.getElementById('printout');
+    printout.replaceChildren(heading, times, printed, table);
+    for (const part of printout.querySelectorAll('[id]')) part.removeAttribute('id');
+  }
+
+  async #save() {
+    const { number } = this.#shown;
     try {
-      const csv = await api.reportCsv(closed === undefined ? 'current' : number);
+      const csv = await api.reportCsv(number);
       const link = document.createElement('a');
       link.href = URL.createObjectURL(new Blob([csv], { type: 'text/csv' }));
       link.download = `period-${number}.csv`;
       link.click();
       URL.revokeObjectURL(link.href);
     } catch (error) {
-      this.#report.show(this.#callbacks.explain(error));
+      this.#dialog.show(this.#callbacks.explain(error));
     }
   }
 }
@@ -132,23 +238,22 @@ export class Manage {
  * `explain` returns.
  */
 class Dialog {
-  #dialog;
   #reason;
   #title;
 
   constructor(id, explain, save) {
-    this.#dialog = document.getElementById(id);
-    this.form = this.#dialog.querySelector('form');
-    this.submit = this.#dialog.querySelector('[type=submit]');
-    this.#reason = this.#dialog.querySelector('[role=alert]');
-    this.#title = this.#dialog.querySelector('h2');
-    this.#dialog.querySelector('.cancel').addEventListener('click', () => this.#dialog.close());
+    this.element = document.getElementById(id);
+    this.form = this.element.querySelector('form');
+    this.submit = this.element.querySelector('[type=submit]');
+    this.#reason = this.element.querySelector('[role=alert]');
+    this.#title = this.element.querySelector('h2');
+    this.element.querySelector('.cancel').addEventListener('click', () => this.element.close());
     this.form.addEventListener('submit', async (event) => {
       event.preventDefault();
       this.submit.disabled = true;
       this.show('');
       try {
-        if (await save(this.fields)) this.#dialog.close();
+        if (await save(this.fields)) this.element.close();
       } catch (error) {
         this.show(explain(error));
       } finally {
@@ -164,7 +269,7 @@ class Dialog {
   open(title) {
     this.#title.textContent = title;
     this.show('');
-    if (!this.#dialog.open) this.#dialog.showModal();
+    if (!this.element.open) this.element.showModal();
   }
 
   show(reason) {
@@ -181,8 +286,10 @@ function addressOf(title) {
     .slice(0, LONGEST_NAME);
 }
 
-function row(name, id, amount) {
+const sumOf = (products) => formatNumber(products.reduce((sum, { amount }) => sum + amount, 0));
+
+function row(cell, ...columns) {
   const line = document.createElement('tr');
-  for (const text of [name, id, amount]) line.append(Object.assign(document.createElement('td'), { textContent: text }));
+  for (const text of columns) line.append(Object.assign(document.createElement(cell), { textContent: text }));
   return line;
 }

@@ -8,6 +8,8 @@ mod common;
 
 mod accessibility;
 mod board;
+mod close;
+mod manager;
 mod orders;
 mod proxy;
 mod reflow;

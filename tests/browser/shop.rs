@@ -11,7 +11,7 @@ use crate::webdriver::Browser;
 const MANAGER: &str = "manager-0123456789";
 
 #[track_caller]
-fn open_board(browser: &Browser, server: &Server) {
+pub fn open_board(browser: &Browser, server: &Server) {
     browser.open(&format!("http://{}/#electronics", server.addr()));
     browser.until(DEADLINE, &state_is("live"));
     browser.until(DEADLINE, &total_is("A2", 7));
@@ -200,6 +200,8 @@ fn the_period_is_closed_with_its_report_by_one_who_may() {
     browser.until(DEADLINE, &format!("{}.includes('14 in this period')", part("A1", ".period")));
     browser.click("#period-show");
     browser.until(DEADLINE, "document.querySelector('#report-sum').textContent === '16'");
+    browser.click("#report-close");
+    browser.until(DEADLINE, "!document.querySelector('#report-confirm').hidden");
     browser.click("#report-dialog [type=submit]");
     // The close needs the manager's access code.
     browser.until(DEADLINE, "document.querySelector('#token').open");

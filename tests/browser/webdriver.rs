@@ -236,6 +236,22 @@ impl Browser {
         self.devtools("Runtime.getHeapUsage", &json!({}))["usedSize"].as_f64().expect("a number of bytes") as u64
     }
 
+    /// Emulates a medium, `print` or `screen`, on a window of that width in CSS pixels.
+    #[track_caller]
+    pub fn emulate(&self, media: &str, width: u32) {
+        let screen = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", &screen);
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "media": media }));
+    }
+
+    /// The page as a PDF, printed on paper of that size in millimetres.
+    #[track_caller]
+    pub fn print(&self, width: f64, height: f64) -> Vec<u8> {
+        let paper = json!({ "paperWidth": width / 25.4, "paperHeight": height / 25.4 });
+        let answer = self.devtools("Page.printToPDF", &paper);
+        from_base64(answer["data"].as_str().expect("a PDF"))
+    }
+
     /// Runs a command of the Chrome DevTools Protocol.
     #[track_caller]
     pub fn devtools(&self, command: &str, params: &Value) -> Value {

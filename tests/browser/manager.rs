@@ -1,0 +1,273 @@
+//! The manager's access code at a till that has one of its own: it changes the shop, orders nothing, and is not kept.
+
+use serde_json::{Value, json};
+
+use crate::board::{state_is, total_is};
+use crate::close::save;
+use crate::common::{DEADLINE, Server, TempDir};
+use crate::shop::{fill, open_board};
+use crate::webdriver::Browser;
+
+const TILL: &str = "till-0123456789012";
+const MANAGER: &str = "manager-0123456789";
+const WRONG: &str = "somebody-elses-012";
+const ENTER: &str = "\u{e007}";
+
+const ASKS: &str = "document.querySelector('#token').open";
+const DOES_NOT_ASK: &str = "!document.querySelector('#token').open";
+const ASKS_TO_CLOSE: &str = "!document.querySelector('#report-confirm').hidden";
+const IS_CLOSED: &str = "document.querySelector('#report-state').textContent === 'Closed'";
+
+fn start(files: &TempDir) -> Server {
+    let (tills, managers) = (files.write("tills", TILL), files.write("managers", MANAGER));
+    Server::builder().arg("--token-file").arg(tills).arg("--admin-token-file").arg(managers).start()
+}
+
+#[track_caller]
+fn give(browser: &Browser, token: &str) {
+    browser.until(DEADLINE, ASKS);
+    browser.until(DEADLINE, "!document.querySelector('#token-use').disabled");
+    browser.type_into("#token-input", &format!("{token}{ENTER}"));
+}
+
+#[track_caller]
+fn order(browser: &Browser) {
+    browser.click("product-item[data-id=A1] >>> .add");
+}
+
+/// Gives the till a code of its own, with its first order.
+#[track_caller]
+fn open_till(browser: &Browser, server: &Server) {
+    open_board(browser, server);
+    order(browser);
+    give(browser, TILL);
+    browser.until(DEADLINE, &total_is("A1", 4));
+    browser.until(DEADLINE, DOES_NOT_ASK);
+    expect_kept(browser, TILL);
+}
+
+#[track_caller]
+fn expect_kept(browser: &Browser, token: &str) {
+    browser.until(DEADLINE, "sessionStorage.length === 1");
+    let kept = browser.run("return [Object.values(sessionStorage), localStorage.length, document.cookie]");
+    assert_eq!(kept, json!([[token], 0, ""]));
+}
+
+/// Sends a new price. The dialog stays open while the code is asked for.
+#[track_caller]
+fn change_price(browser: &Browser, price: &str) {
+    browser.click("product-item[data-id=A1] >>> .edit");
+    fill(browser, "#edit-dialog [name=rrp]", price);
+    browser.click("#edit-dialog [type=submit]");
+}
+
+#[track_caller]
+fn expect_price(browser: &Browser, price: &str) {
+    browser.until(DEADLINE, "!document.querySelector('#edit-dialog').open");
+    let shown = "document.querySelector('product-item[data-id=A1] > [slot=rrp]')?.textContent";
+    browser.until(DEADLINE, &format!("{shown} === '{price}'"));
+    assert_eq!(browser.run(&format!("return {ASKS}")), false);
+}
+
+/// What the dialog says: its title, and its reason for asking again, if there is one.
+#[track_caller]
+fn question(browser: &Browser) -> Value {
+    browser.until(DEADLINE, ASKS);
+    browser.run(
+        "const reason = document.querySelector('#token-reason');
+         return [document.querySelector('#token-title').textContent, reason.hidden ? null : reason.textContent]",
+    )
+}
+
+/// Records the token of each request from now on.
+#[track_caller]
+fn record_tokens(browser: &Browser) {
+    browser.run(
+        "const send = fetch;
+         window.sent = [];
+         window.fetch = (address, options) => {
+           const kind = options.method === undefined ? 'read' : new URL(address).pathname.split('/')[1];
+           sent.push([kind, options.headers.get('Authorization')]);
+           return send(address, options);
+         };",
+    );
+}
+
+#[track_caller]
+fn close_period(browser: &Browser) {
+    browser.click("#period-show");
+    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
+    browser.click("#report-close");
+    browser.until(DEADLINE, ASKS_TO_CLOSE);
+    browser.click("#report-dialog [type=submit]");
+}
+
+#[test]
+fn the_code_of_the_manager_is_dropped_when_managing_is_done_and_on_reload() {
+    let Some(browser) = Browser::start() else { return };
+    let files = TempDir::new();
+    let server = start(&files);
+    open_till(&browser, &server);
+    browser.click("#manage");
+    change_price(&browser, "89.99");
+    assert_eq!(question(&browser), json!(["Enter the manager’s code to change products", null]));
+    let note = browser.run("return document.querySelector('#token-note').innerText");
+    assert!(note.as_str().is_some_and(|note| note.starts_with("Used for managing only")), "{note}");
+    give(&browser, WRONG);
+    browser.until(DEADLINE, "!document.querySelector('#token-reason').hidden");
+    give(&browser, MANAGER);
+    expect_price(&browser, "89.99");
+    expect_kept(&browser, TILL);
+    change_price(&browser, "88.00");
+    expect_price(&browser, "88.00");
+
+    browser.click("#manage");
+    browser.click("#manage");
+    change_price(&browser, "87.00");
+    give(&browser, MANAGER);
+    expect_price(&browser, "87.00");
+    browser.run("location.reload()");
+    browser.until(DEADLINE, &state_is("live"));
+    close_period(&browser);
+    assert_eq!(question(&browser), json!(["Enter the manager’s code to close period 1", null]));
+    give(&browser, MANAGER);
+    browser.until(DEADLINE, IS_CLOSED);
+    // Outside managing, the code is dropped with the report.
+    browser.click("#report-dialog .cancel");
+    close_period(&browser);
+    assert_eq!(question(&browser)[0], "Enter the manager’s code to close period 2");
+    browser.click("#token-cancel");
+    browser.until(DEADLINE, "document.querySelector('#report-dialog .reason').textContent.startsWith('not closed')");
+    expect_kept(&browser, TILL);
+}
+
+#[test]
+fn the_code_of_the_manager_is_dropped_after_ten_idle_minutes() {
+    let Some(browser) = Browser::start() else { return };
+    let files = TempDir::new();
+    let server = start(&files);
+    open_till(&browser, &server);
+    browser.click("#manage");
+    change_price(&browser, "89.99");
+    give(&browser, MANAGER);
+    expect_price(&browser, "89.99");
+    let later = |minutes: u32| {
+        browser.run(&format!(
+            "const now = Date.now;
+             Date.now = () => now() + {minutes} * 60_000;"
+        ));
+    };
+    for price in ["88.00", "87.00"] {
+        later(9);
+        change_price(&browser, price);
+        expect_price(&browser, price);
+    }
+    later(11);
+    change_price(&browser, "86.00");
+    assert_eq!(question(&browser), json!(["Enter the manager’s code to change products", null]));
+}
+
+#[test]
+fn orders_and_reading_use_the_code_of_the_till_while_the_manager_is_there() {
+    let Some(browser) = Browser::start() else { return };
+    let files = TempDir::new();
+    let mut server = start(&files);
+    open_till(&browser, &server);
+    browser.click("#manage");
+    change_price(&browser, "89.99");
+    give(&browser, MANAGER);
+    expect_price(&browser, "89.99");
+    record_tokens(&browser);
+    change_price(&browser, "88.00");
+    expect_price(&browser, "88.00");
+    server.kill();
+    browser.until(DEADLINE, &state_is("lost"));
+    order(&browser);
+    browser.until(DEADLINE, "document.querySelector('#waiting').innerText.includes('1 order is waiting')");
+    server.restart_on_the_same_ports();
+    browser.until(3 * DEADLINE, &total_is("A1", 5));
+    browser.until(DEADLINE, "document.querySelector('#waiting').innerText === ''");
+    let sent = browser.run("return sent");
+    let [till, manager] = [TILL, MANAGER].map(|token| format!("Bearer {token}"));
+    let sent: Vec<(&str, &str)> =
+        sent.as_array().expect("requests").iter().map(|it| (text(&it[0]), text(&it[1]))).collect();
+    for (kind, token) in &sent {
+        assert_eq!(*token, if *kind == "electronics" { manager.as_str() } else { till.as_str() }, "{sent:?}");
+    }
+    for kind in ["read", "orders", "electronics"] {
+        assert!(sent.iter().any(|it| it.0 == kind), "{kind} is not in {sent:?}");
+    }
+    expect_kept(&browser, TILL);
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+#[test]
+fn the_only_code_of_a_tab_is_kept_for_all_also_if_it_is_the_managers() {
+    let Some(browser) = Browser::start() else { return };
+    let files = TempDir::new();
+    let server = start(&files);
+    open_board(&browser, &server);
+    browser.click("#manage");
+    change_price(&browser, "89.99");
+    give(&browser, MANAGER);
+    expect_price(&browser, "89.99");
+    expect_kept(&browser, MANAGER);
+    browser.click("#manage");
+    order(&browser);
+    browser.until(DEADLINE, &total_is("A1", 4));
+    assert_eq!(browser.run(&format!("return {ASKS}")), false);
+    // What forgets it says so.
+    browser.until(DEADLINE, "document.querySelector('#token-forget').innerText === 'Remove access code'");
+}
+
+#[test]
+fn the_dialogs_for_managing_fit_a_phone_and_a_desktop() {
+    let Some(browser) = Browser::start() else { return };
+    let files = TempDir::new();
+    let server = start(&files);
+    let authorization = [("Content-Type", "application/json"), ("Authorization", &format!("Bearer {MANAGER}"))];
+    assert_eq!(server.client().request("POST", "/periods", &authorization, b"{\"number\":1}").status, 200);
+    open_till(&browser, &server);
+    browser.click("#period-show");
+    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
+    expect_fit(&browser, "report", "report-dialog");
+    browser.click("#report-close");
+    browser.until(DEADLINE, ASKS_TO_CLOSE);
+    expect_fit(&browser, "report-question", "report-dialog");
+    browser.click("#report-dialog [type=submit]");
+    browser.until(DEADLINE, ASKS);
+    expect_fit(&browser, "code-to-close", "token");
+    assert_eq!(server.client().request("POST", "/periods", &authorization, b"{\"number\":2}").status, 200);
+    give(&browser, MANAGER);
+    browser.until(DEADLINE, IS_CLOSED);
+    expect_fit(&browser, "report-closed", "report-dialog");
+    browser.click("#report-dialog .cancel");
+    browser.click("#manage");
+    browser.until(DEADLINE, "document.querySelector('#category-edit').checkVisibility()");
+    browser.click("#category-edit");
+    expect_fit(&browser, "category", "category-dialog");
+}
+
+/// Checks that a dialog is on the screen as a whole, and saves pictures of it.
+#[track_caller]
+fn expect_fit(browser: &Browser, name: &str, dialog: &str) {
+    for (width, height, scheme) in [(390, 844, "light"), (390, 844, "dark"), (1280, 800, "dark"), (1280, 800, "light")]
+    {
+        browser.look(width, height, 1, scheme);
+        browser.until(DEADLINE, &format!("innerWidth === {width}"));
+        let place =
+            browser.run(&format!("return document.getElementById('{dialog}').getBoundingClientRect().toJSON()"));
+        let side = |name: &str| place[name].as_f64().expect("a number");
+        assert!(side("left") >= 0.0 && side("right") <= f64::from(width), "{name} at {width}: {place}");
+        assert!(side("top") >= 0.0 && side("bottom") <= f64::from(height), "{name} at {width}: {place}");
+        let overflow = browser.run(&format!(
+            "const dialog = document.getElementById('{dialog}');
+             return [dialog.scrollWidth - dialog.clientWidth, dialog.scrollHeight - dialog.clientHeight]"
+        ));
+        assert_eq!(overflow, json!([0, 0]), "{name} at {width}");
+        save(&format!("{name}-{width}-{scheme}.png"), &browser.screenshot());
+    }
+}
