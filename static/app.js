@@ -1,7 +1,7 @@
-// The page: the category that the address names, so that it survives a reload; the connection state, the problems, the
-// waiting orders, and the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the
-// network; board.js draws the products; last-hour.js has more numbers of theirs; search.js, overview.js, wall.js,
-// till.js and manage.js are what one may see and do beside them; token.js and token-form.js ask for tokens.
+// The page: the category that the address names, so that it survives a reload; the connection state, the waiting orders, and
+// the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the network; board.js
+// draws the products; last-hour.js has more numbers of theirs; search.js, overview.js, wall.js, till.js and manage.js are
+// what one may see and do beside them; token.js and token-form.js ask for tokens; problem.js says what went wrong.
 
 import * as api from './api.js';
 import { Arrivals } from './arrivals.js';
@@ -13,6 +13,7 @@ import { LastHour } from './last-hour.js';
 import { Manage } from './manage.js';
 import { MAX_ORDERS, Outbox } from './outbox.js';
 import { Overview } from './overview.js';
+import { ProblemNotice } from './problem.js';
 import { Search } from './search.js';
 import { formatExactTime, formatMoment, formatNumber, texts, translate } from './texts.js';
 import { Till } from './till.js';
@@ -23,20 +24,18 @@ import { Wall, address } from './wall.js';
 const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
 const GONE = 410;
-/** A problem that is hidden once the board is live, and one that the visitor has to close. */
-const TEMPORARY = 'temporary';
-const LASTING = 'lasting';
 /** The most letters of a category's name that a text repeats. */
 const MAX_SHOWN = 40;
 
 const page = Object.fromEntries(
   [
     'announcement', 'arrivals', 'board', 'brand', 'category', 'category-add', 'category-edit', 'elsewhere', 'hint',
-    'last-orders', 'manage', 'new-product', 'no-orders', 'overview', 'pages', 'period-only', 'period-show', 'problem',
-    'problem-close', 'problem-text', 'product-form', 'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
+    'last-orders', 'manage', 'new-product', 'no-orders', 'overview', 'pages', 'period-only', 'period-show',
+    'product-form', 'search', 'sort', 'sound', 'state', 'till', 'to-wall', 'waiting',
   ].map((id) => [id, document.getElementById(id)]),
 );
 translate(document);
+const problem = new ProblemNotice();
 const board = new Board(page.board, () => wall.refresh());
 const overview = new Overview(page.overview, api.totals);
 /** The title of each category by its name. */
@@ -59,8 +58,6 @@ let showsPeriod = false;
 let currentDate = null;
 /** The category of every product id in a list so far, to ignore late totals of another category. */
 const categoryOf = new Map();
-/** Texts about rejected orders, with the number of orders: several that waited may be rejected together. */
-const rejections = new Map();
 /** Ids in the feed that are in no list so far. The list is loaded again once for each. */
 const newIds = new Set();
 let isReloading = false;
@@ -86,11 +83,12 @@ const feed = new Feed({
   },
   onTotal(id, total) {
     if ((categoryOf.get(id) ?? category) !== category) return false;
-    const former = board.item(id)?.total ?? total;
+    const former = board.totalOf(id) ?? total;
     if (former < total) chime.play();
     // The screen on a wall has no listener.
-    if (former !== total && !wall.isOn) arrivals.note(id, board.item(id).product.name, total);
+    if (former !== total && !wall.isOn && board.has(id)) arrivals.note(id, board.item(id).product.name, total);
     board.setTotal(id, total);
+    if (former !== total) lastHour.note();
     if (!board.has(id)) reloadFor(id);
     return true;
   },
@@ -145,7 +143,7 @@ const manage = new Manage({
   onReportClosed: finishManaging,
   titleOf: (name) => titles.get(name),
   explain: (error, action = 'changed') => tokenProblem(error, texts.needsCode[action]) ?? error.message,
-  onProblem: (text) => showProblem(text, TEMPORARY),
+  onProblem: (text) => problem.show(text),
 });
 
 const till = new Till(page.till, {
@@ -168,10 +166,10 @@ const outbox = new Outbox({
     // 404, 410 and 422 are decided after the key is looked up, so the order was not counted. Other rejections come before
     // that.
     const isCertain = !order.maybeCounted || [NOT_FOUND, GONE, UNPROCESSABLE].includes(error.status);
-    showRejection(order, isCertain ? why : texts.maybeCounted(why));
+    problem.showRejection(order, isCertain ? why : texts.maybeCounted(why));
   },
   onExpired(order) {
-    showRejection(order, texts.expired(order.amount, formatMoment(new Date(order.made))));
+    problem.showRejection(order, texts.expired(order.amount, formatMoment(new Date(order.made))));
   },
 });
 
@@ -180,6 +178,7 @@ const search = new Search(page.search, page.elsewhere, {
   onText(text) {
     board.search(text);
     showHint();
+    if (text === '') return;
     const found = page.board.childElementCount;
     page.announcement.textContent =
       board.isSearchEmpty ? page.hint.textContent : texts.productCount(found, formatNumber(found));
@@ -197,7 +196,7 @@ function open(name, keepsSearch = false) {
   newIds.clear();
   board.clear();
   arrivals.clear();
-  hideProblem();
+  problem.hide();
   page.category.value = name;
   page['new-product'].hidden = page['category-edit'].hidden = true;
   if (!keepsSearch) search.clear();
@@ -322,8 +321,8 @@ async function loadCategories() {
 }
 
 function addOrder(order) {
-  hideProblem();
-  if (!outbox.add(order)) showRejection(order, texts.tooManyWaiting(MAX_ORDERS));
+  problem.hide();
+  if (!outbox.add(order)) problem.showRejection(order, texts.tooManyWaiting(MAX_ORDERS));
 }
 
 async function addProduct(form) {
@@ -331,13 +330,13 @@ async function addProduct(form) {
   const { name, rrp, info } = Object.fromEntries(new FormData(form));
   try {
     showProducts(of, await api.addProduct(of, { name, rrp, info }));
-    hideProblem();
+    problem.hide();
     form.reset();
     form.elements.name.focus();
   } catch (error) {
     // Without an answer, the live board will show whether it was added.
-    const kind = error.status === NO_ANSWER ? TEMPORARY : LASTING;
-    showProblem(`${name}: ${tokenProblem(error, texts.needsCode.added) ?? error.message}`, kind);
+    const isLasting = error.status !== NO_ANSWER;
+    problem.show(`${name}: ${tokenProblem(error, texts.needsCode.added) ?? error.message}`, isLasting);
   }
 }
 
@@ -350,7 +349,7 @@ function tokenProblem(error, action) {
 function showState(state) {
   feedState = state;
   if (state === 'live' && !access.isLocked) {
-    if (page.problem.dataset.kind === TEMPORARY) hideProblem();
+    if (!problem.isLasting) problem.hide();
     outbox.retryNow();
     lastHour.watch(category);
     // A wall of totals has no place for it.
@@ -434,33 +433,14 @@ function showLastOrders() {
 function showUnknownCategory() {
   const name = category.length > MAX_SHOWN ? `${category.slice(0, MAX_SHOWN)}…` : category;
   open('');
-  showProblem(texts.unknownCategory(name), TEMPORARY);
+  problem.show(texts.unknownCategory(name));
   page.category.focus();
 }
 
 /** The state shows a missing answer, the hint a missing token. A lasting problem is not replaced. */
 function showReadProblem(error) {
   if (error.status === NO_ANSWER || error.status === UNAUTHORISED) return;
-  if (page.problem.hidden || page.problem.dataset.kind === TEMPORARY) showProblem(error.message, TEMPORARY);
-}
-
-function showRejection({ name }, why) {
-  const text = `${name}: ${why}`;
-  rejections.set(text, (rejections.get(text) ?? 0) + 1);
-  const lines = Array.from(rejections, ([text, count]) => (count === 1 ? text : texts.severalOrders(text, count)));
-  showProblem(lines.join('\n'), LASTING);
-}
-
-function showProblem(text, kind) {
-  page['problem-text'].textContent = text;
-  page.problem.dataset.kind = kind;
-  page.problem.hidden = false;
-}
-
-function hideProblem() {
-  page.problem.hidden = true;
-  page['problem-text'].textContent = '';
-  rejections.clear();
+  if (!problem.isLasting) problem.show(error.message);
 }
 
 function capitalised(name) {
@@ -496,7 +476,6 @@ page['product-form'].addEventListener('submit', (event) => {
   event.preventDefault();
   addProduct(event.target);
 });
-page['problem-close'].addEventListener('click', hideProblem);
 // Orders are lost with their tab: the browser asks before it closes a tab with orders that have no answer.
 addEventListener('beforeunload', (event) => {
   if (outbox.size > 0) event.preventDefault();

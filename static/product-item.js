@@ -29,8 +29,8 @@ template.innerHTML = `
     <slot name="rrp"></slot>
     <slot name="info"></slot>
     <p class="count"><span class="number"><slot name="orders"></slot></span></p>
-    <p class="unit"><span class="word"></span><span class="period"></span>
-      <span class="change" aria-hidden="true"><span></span></span></p>
+    <p class="unit"><span class="place"><span class="word"></span
+      ><span class="change" aria-hidden="true"><span></span></span></span><span class="period"></span></p>
     <div class="facts" hidden>
       <svg viewBox="0 0 ${MINUTES} ${SPARK_HEIGHT}" preserveAspectRatio="none" aria-hidden="true" hidden><path></path></svg>
       <span class="hour"></span><span class="last"></span>

@@ -112,7 +112,12 @@ sheet.replaceSync(`
     font-size: min(clamp(0.95em, var(--cell-width) * 0.03, 1.6em), var(--cell-width) * 0.84 / var(--unit-width, 1));
     line-height: 1.3;
   }
-  /* It covers the whole line for a moment: over a part of it, it would cut a word or a number. */
+  /* A change covers the word "orders" for a moment, on a wall the whole line. */
+  .place {
+    display: inline-block;
+    position: relative;
+    min-width: min(calc(var(--change-width, 4) * 1em), var(--cell-width) * 0.8);
+  }
   .change {
     position: absolute;
     contain: strict;
@@ -259,6 +264,7 @@ sheet.replaceSync(`
     font-size: min(var(--cell-height) * 0.11, var(--cell-width) * 0.08);
     line-height: 1.3;
   }
+  :host([wall]) .place { position: static; }
   :host([wall]) .facts {
     align-self: end;
     height: 1.3em;

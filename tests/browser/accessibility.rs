@@ -330,7 +330,7 @@ fn orders_a_search_and_a_lost_connection_are_announced_in_live_regions() {
     browser.type_into("#search", "vac");
     browser.until(DEADLINE, &is_announced("1 product"));
     browser.type_into("#search", "x");
-    browser.until(DEADLINE, &is_announced("No product matches the search."));
+    browser.until(DEADLINE, &is_announced("No product in Electronics matches the search."));
     browser.type_into("#search", "\u{e003}");
     browser.until(DEADLINE, &is_announced("1 product"));
     server.kill();

@@ -6,6 +6,7 @@ use crate::board::{state_is, total_is};
 use crate::close::save;
 use crate::common::{DEADLINE, Server, TempDir};
 use crate::shop::{fill, open_board};
+use crate::token::KEPT;
 use crate::webdriver::Browser;
 
 const TILL: &str = "till-0123456789012";
@@ -48,8 +49,9 @@ fn open_till(browser: &Browser, server: &Server) {
 
 #[track_caller]
 fn expect_kept(browser: &Browser, token: &str) {
-    browser.until(DEADLINE, "sessionStorage.length === 1");
-    let kept = browser.run("return [Object.values(sessionStorage), localStorage.length, document.cookie]");
+    browser.until(DEADLINE, &format!("{KEPT}.length === 1"));
+    let kept = browser
+        .run(&format!("return [{KEPT}.map((name) => sessionStorage[name]), localStorage.length, document.cookie]"));
     assert_eq!(kept, json!([[token], 0, ""]));
 }
 

@@ -96,7 +96,7 @@ fn order(browser: &Browser, amount: &str) {
 }
 
 /// The names of what the tab keeps beside the list of its last orders.
-const KEPT: &str = "Object.keys(sessionStorage).filter((name) => !name.startsWith('ordercast-till:'))";
+pub const KEPT: &str = "Object.keys(sessionStorage).filter((name) => !name.startsWith('ordercast-till:'))";
 
 /// Where a page could leave a token behind for others: what outlives the tab, and what is written into logs.
 #[track_caller]
@@ -282,7 +282,7 @@ fn orders_of_one_product_that_wait_for_a_token_are_given_up_together() {
         "Vacuum Cleaner: not sent again, because no valid access code was entered. It may already have been counted.\n\
          Vacuum Cleaner: not ordered, because no valid access code was entered."
     );
-    assert_eq!(browser.run("return sessionStorage.length"), 0);
+    assert_eq!(browser.run(&format!("return {KEPT}")), json!([]));
     assert_eq!(counted(&server), 3);
 }
 

@@ -303,7 +303,7 @@ fn the_shop_is_managed_and_its_day_reported() {
     look(&browser, LAPTOP);
 
     browser.click("#period-show");
-    browser.until(DEADLINE, "document.querySelectorAll('#report-lines tr').length === 12");
+    browser.until(DEADLINE, "document.querySelectorAll('#report-lines tbody tr:has(td)').length === 12");
     let sum: i64 = server.client().get("/periods/current").json()["products"]
         .as_array()
         .into_iter()
