@@ -109,7 +109,9 @@ const feed = new Feed({
 
 /** The counts of the current period. What else happens, the other feed tells. */
 const periodFeed = new Feed({
-  query: 'period=current&every=100&status=true',
+  get query() {
+    return `period=current&every=${showsPeriod ? 100 : 250}&status=true`;
+  },
   load: async () => [...board.items].map((item) => item.product),
   onProducts() {},
   onTotal(id, count) {
@@ -443,9 +445,7 @@ function showReadProblem(error) {
   if (!problem.isLasting) problem.show(error.message);
 }
 
-function capitalised(name) {
-  return name.charAt(0).toUpperCase() + name.slice(1);
-}
+const capitalised = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 
 page.category.addEventListener('change', () => {
   choose(page.category.value);

@@ -137,8 +137,11 @@ export class Board {
 
   /** Shows a total, as soon as its product is on the board. */
   setTotal(id, total) {
+    const item = this.#items.get(id);
+    // Its first total is not drawn yet: without it, this one would be no change.
+    if (item && item.total === undefined && this.#totals.has(id)) item.total = this.#totals.get(id);
     this.#totals.set(id, total);
-    if (this.#items.has(id)) this.#schedule(id);
+    if (item) this.#schedule(id);
   }
 
   /** Shows the count of the current period. */
