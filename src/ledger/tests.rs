@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Mutex, OnceLock, RwLock};
 
 use crossbeam_channel::Sender;
 
@@ -31,6 +31,8 @@ struct Script {
     /// After so many lookups the order is not repeated.
     most_found: usize,
     inspected: AtomicUsize,
+    /// The sequence number and the total of each order that was to be committed.
+    orders: Mutex<Vec<(u64, i64)>>,
 }
 
 struct ScriptedStore(Arc<Script>);
@@ -40,6 +42,10 @@ impl Store for ScriptedStore {
         if changes.is_empty() {
             return Ok(());
         }
+        self.0.orders.lock().unwrap().extend(changes.iter().filter_map(|change| match change {
+            Change::Order { seq, total, .. } => Some((*seq, total.get())),
+            _ => None,
+        }));
         self.0.begun.send(changes.len()).expect("the test listens");
         self.0.ends.recv().expect("the test says how it ends")
     }
@@ -86,6 +92,7 @@ impl Bench {
             found: AtomicUsize::new(0),
             most_found,
             inspected: AtomicUsize::new(0),
+            orders: Mutex::default(),
         });
         let mut catalog = Catalog::default();
         let tools = catalog.add_category("tools", "T").unwrap();
@@ -240,6 +247,26 @@ fn an_order_is_in_the_rates_when_it_is_answered_and_only_if_it_was_committed() {
         assert_eq!(counted(), before, "it is not on disk yet");
         bench.commit_ends(end);
         assert_eq!((received(&outcome), counted()), (answer, expected));
+    }
+}
+
+#[test]
+fn the_numbers_of_orders_that_were_not_committed_are_those_of_the_next_ones() {
+    let bench = Bench::new(None, 0);
+    let mut expected = Vec::new();
+    for (end, seq, total) in [
+        (Ok(()), 1, 7),
+        (Err(StoreError::Failed("".into())), 2, 14),
+        (Err(StoreError::Unknown("".into())), 2, 14),
+        (Ok(()), 2, 14),
+        (Ok(()), 3, 21),
+    ] {
+        let outcome = bench.submit(order(7, None));
+        bench.commit_begins();
+        bench.commit_ends(end);
+        let _ = received(&outcome);
+        expected.push((seq, total));
+        assert_eq!(*bench.script.orders.lock().unwrap(), expected);
     }
 }
 
