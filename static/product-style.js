@@ -117,6 +117,7 @@ sheet.replaceSync(`
     display: inline-block;
     position: relative;
     min-width: min(calc(var(--change-width, 4) * 1em), var(--cell-width) * 0.8);
+    text-align: end;
   }
   .change {
     position: absolute;
