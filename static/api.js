@@ -10,6 +10,9 @@ const REQUEST_DEADLINE_MS = 8_000;
 const UNANSWERED = [502, 504];
 /** Statuses of the server or a proxy after which the same request may succeed: too slow, too early, too many. */
 const RETRYABLE = [408, 425, 429];
+/** The form of a category's name, and names that no category has. */
+const CATEGORY_NAME = /^[a-z0-9_-]{1,64}$/;
+const ROUTES = ['orders', 'log', 'healthz', 'readyz', 'metrics', 'categories', 'rates', 'periods'];
 /** The status of a problem without an answer. */
 export const NO_ANSWER = 0;
 export const NOT_FOUND = 404;
@@ -32,9 +35,11 @@ export class Problem extends Error {
 /** All categories: `[{ name, title, products }]`. */
 export const categories = () => request(READ, 'categories');
 
-/** The products of a category; with `hidden` also those that are not shown. */
-export const products = (category, hidden = false) =>
-  request(READ, `${encodeURIComponent(category)}${hidden ? '?hidden=true' : ''}`);
+/** The products of a category; with `hidden` also those that are not shown. An address may name anything. */
+export async function products(category, hidden = false) {
+  if (!CATEGORY_NAME.test(category) || ROUTES.includes(category)) throw new Problem('', NOT_FOUND);
+  return request(READ, `${category}${hidden ? '?hidden=true' : ''}`);
+}
 
 /** The current totals of a category: `[{ id, total }]`. */
 export const totals = (category) => request(READ, `orders/${encodeURIComponent(category)}`);

@@ -15,7 +15,7 @@ import { MAX_ORDERS, Outbox } from './outbox.js';
 import { Overview } from './overview.js';
 import { ProblemNotice } from './problem.js';
 import { Search } from './search.js';
-import { formatExactTime, formatMoment, formatNumber, texts, translate } from './texts.js';
+import { formatMoment, formatNumber, stateText, texts, translate } from './texts.js';
 import { Till } from './till.js';
 import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
 import { TokenForm } from './token-form.js';
@@ -105,6 +105,8 @@ const feed = new Feed({
     else showReadProblem(error);
   },
   onState: showState,
+  // Nobody is there to choose another category.
+  isPatient: () => wall.isOn,
 });
 
 /** The counts of the current period. What else happens, the other feed tells. */
@@ -225,6 +227,11 @@ function openAddress() {
   document.body.dataset.view = isWall ? 'wall' : 'board';
   board.isWall = isWall;
   if (isWall) {
+    if (isManaging) {
+      // Hidden products are not shown there.
+      setManaging(false);
+      reloadProducts();
+    }
     wall.start(name);
     if (name === '' && titles.size > 0) wall.categories = [...titles.keys()];
   } else if (wasWall) {
@@ -278,6 +285,14 @@ async function reloadProducts() {
   } finally {
     isReloading = false;
   }
+}
+
+function setManaging(value) {
+  isManaging = value;
+  document.body.toggleAttribute('data-managing', isManaging);
+  page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
+  page['category-add'].hidden = !isManaging;
+  finishManaging();
 }
 
 /** The manager's access code is kept only as long as the shop is changed. */
@@ -377,24 +392,7 @@ function showStateText() {
   const { state } = page.state.dataset;
   const isRefusing = state === 'live' && outbox.refusal !== null;
   page.state.toggleAttribute('data-refuses', isRefusing);
-  page.state.textContent = isRefusing ? texts.acceptsNoOrders : stateText(state);
-}
-
-function stateText(state) {
-  switch (state) {
-    case 'live':
-      return texts.live;
-    case 'connecting':
-      return texts.connecting;
-    case 'locked':
-      return texts.locked;
-    case 'lost':
-      if (currentDate === null) return texts.noConnection;
-      // A wall takes no orders.
-      return texts.connectionLost(formatExactTime(currentDate)) + (wall.isOn ? '' : ` ${texts.ordersAreKept}`);
-    default:
-      return texts.allCategories;
-  }
+  page.state.textContent = isRefusing ? texts.acceptsNoOrders : stateText(state, currentDate, wall.isOn);
 }
 
 function showHint() {
@@ -434,7 +432,8 @@ function showLastOrders() {
 /** The category of the address is not there, as after a typing error. The server's text is written for programs. */
 function showUnknownCategory() {
   const name = category.length > MAX_SHOWN ? `${category.slice(0, MAX_SHOWN)}…` : category;
-  open('');
+  // On a wall it is tried again.
+  if (!wall.isOn) open('');
   problem.show(texts.unknownCategory(name));
   page.category.focus();
 }
@@ -454,11 +453,7 @@ addEventListener('hashchange', openAddress);
 page.board.addEventListener('order', ({ target, detail }) => addOrder({ name: target.product.name, ...detail }));
 page.board.addEventListener('edit', ({ target }) => manage.editProduct(category, target.product));
 page.manage.addEventListener('click', () => {
-  isManaging = !isManaging;
-  document.body.toggleAttribute('data-managing', isManaging);
-  page.manage.textContent = isManaging ? texts.manageDone : texts.manage;
-  page['category-add'].hidden = !isManaging;
-  finishManaging();
+  setManaging(!isManaging);
   reloadProducts();
 });
 page['category-add'].addEventListener('click', () => manage.editCategory());

@@ -21,6 +21,7 @@ const CHECK_MS = 1_000;
  *   suspends it until `resume()`,
  * - `onProducts(products)`: the list, before the first total,
  * - `onTotal(id, total)`: each total, in order; returns whether it is of the current category,
+ * - `isPatient()`: an unknown category is tried again, as after an error of the server,
  * - `onStatus(status)`: the server's own status, `{ status, version }`,
  * - `onCatalog()`: products of the category were changed,
  * - `onProblem(error)`: a failed load, or an error message on the feed,
@@ -162,7 +163,7 @@ export class Feed {
   }
 
   #loadFailed(error) {
-    if (error.status === NOT_FOUND) {
+    if (error.status === NOT_FOUND && !this.#callbacks.isPatient?.()) {
       this.#category = '';
       this.#stop();
     } else if (error.status === UNAUTHORISED) {

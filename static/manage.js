@@ -8,6 +8,8 @@ import { formatMoment, formatNumber, texts } from './texts.js';
 const NOT_IN_NAMES = /[^a-z0-9]+/g;
 const UMLAUTS = { ä: 'ae', ö: 'oe', ü: 'ue' };
 const LONGEST_NAME = 40;
+/** How long the question about a close is shown before it can be answered. */
+const QUESTION_REST_MS = 1_000;
 
 /**
  * Callbacks:
@@ -62,10 +64,14 @@ export class Manage {
     return this.#report.load('current');
   }
 
+  /** Sends what was changed here, so that a colleague's change of something else stays. */
   async #saveProduct({ name, rrp, info, hidden }) {
-    const { category, id } = this.#product;
-    const patch = { name: name.value, rrp: rrp.value, info: info.value, hidden: hidden.checked };
-    await api.changeProduct(category, id, patch);
+    const { category, id, ...before } = this.#product;
+    before.hidden ??= false;
+    const wanted = { name: name.value, rrp: rrp.value, info: info.value, hidden: hidden.checked };
+    const changes = Object.entries(wanted).filter(([member, value]) => value !== before[member]);
+    if (changes.length === 0) return true;
+    await api.changeProduct(category, id, Object.fromEntries(changes));
     this.#callbacks.onChange();
     return true;
   }
@@ -105,6 +111,10 @@ class Report {
       'question', 'keep'].map((name) => [name, document.getElementById(`report-${name}`)]),
   );
   #shown = null;
+  /** The timer before the question can be answered. */
+  #rest = null;
+  /** When its numbers were read. */
+  #shownAt = null;
   /** Counts the reports that were asked for: only the latest is shown. */
   #asked = 0;
 
@@ -112,40 +122,48 @@ class Report {
     this.#callbacks = callbacks;
     const { explain, onReportClosed } = callbacks;
     this.#dialog = new Dialog('report-dialog', (error) => explain(error, 'closed'), () => this.#close());
-    this.#dialog.element.addEventListener('close', onReportClosed);
+    this.#dialog.element.addEventListener('close', () => {
+      // An answer that comes later does not open it again.
+      this.#asked += 1;
+      onReportClosed();
+    });
     const { previous, next, close, keep } = this.#page;
     previous.addEventListener('click', () => this.load(this.#shown.number - 1));
     next.addEventListener('click', () => this.load(this.#shown.number + 1));
     close.addEventListener('click', () => this.load(this.#shown.number, true));
     keep.addEventListener('click', () => this.#ask(false));
-    // The second click of a double click on the first button must not close the period.
-    this.#dialog.submit.addEventListener('click', (event) => {
-      if (event.detail > 1) event.preventDefault();
+    document.getElementById('report-print').addEventListener('click', async () => {
+      if (await this.load(this.#shown.number)) print();
     });
-    document.getElementById('report-print').addEventListener('click', () => print());
     document.getElementById('report-save').addEventListener('click', () => this.#save());
     addEventListener('beforeprint', () => this.#fillPrintout());
   }
 
-  /** Shows a report: of a number, or `current`. With `asks`, the visitor is asked whether to close the period. */
+  /**
+   * Shows a report: of a number, or `current`. With `asks`, the visitor is asked whether to close the period. Resolves to
+   * whether it is shown.
+   */
   async load(number, asks = false) {
     this.#asked += 1;
     const asked = this.#asked;
     try {
       const report = await api.report(number);
-      if (asked !== this.#asked) return;
+      if (asked !== this.#asked) return false;
       this.#show(report);
       if (asks && report.closed === undefined) this.#ask(true);
       else if (asks) this.#tellClosed();
+      return true;
     } catch (error) {
       const text = this.#callbacks.explain(error);
       if (this.#dialog.element.open) this.#dialog.show(text);
       else this.#callbacks.onProblem(text);
+      return false;
     }
   }
 
   #show(report) {
     this.#shown = report;
+    this.#shownAt = new Date();
     const { number, opened, closed, products } = report;
     const { span, state, note, previous, next, lines, sum, close } = this.#page;
     const since = formatMoment(new Date(opened));
@@ -164,8 +182,10 @@ class Report {
     close.textContent = `${texts.closePeriod(number)}…`;
     this.#dialog.submit.textContent = texts.closePeriod(number);
     this.#page.question.textContent = texts.closeQuestion(number);
+    const wasOpen = this.#dialog.element.open;
     this.#dialog.open(texts.period(number));
     this.#ask(false);
+    if (!wasOpen) this.#page.back.focus();
   }
 
   /** The server lists the products by category. */
@@ -174,7 +194,8 @@ class Report {
     return categories.map((name) => {
       const group = document.createElement('tbody');
       const own = products.filter(({ category }) => category === name);
-      const title = row('th', this.#callbacks.titleOf(name) ?? name, '', sumOf(own));
+      const title = row('th', this.#callbacks.titleOf(name) ?? name, sumOf(own));
+      title.firstChild.colSpan = 2;
       group.append(title, ...own.map(({ id, name, amount }) => row('td', name, id, formatNumber(amount))));
       return group;
     });
@@ -185,6 +206,10 @@ class Report {
     const { choices, confirm, previous, next, back, keep } = this.#page;
     choices.hidden = asks;
     confirm.hidden = this.#dialog.submit.hidden = !asks;
+    // A second click on the first button, at the same place of the screen, must not close the period.
+    clearTimeout(this.#rest);
+    this.#dialog.submit.disabled = asks;
+    if (asks) this.#rest = setTimeout(() => (this.#dialog.submit.disabled = false), QUESTION_REST_MS);
     previous.parentElement.hidden = asks || (previous.hidden && next.hidden);
     const focused = document.activeElement;
     if (asks) keep.focus();
@@ -212,7 +237,7 @@ class Report {
     const { title, span, lines } = this.#page;
     const [heading, times, table] = [title, span.parentElement, lines].map((part) => part.cloneNode(true));
     const printed = document.createElement('p');
-    printed.textContent = texts.printedAt(formatMoment(new Date()), location.host);
+    printed.textContent = texts.printedAt(formatMoment(this.#shownAt), location.host);
     const printout = document.getElementById('printout');
     printout.replaceChildren(heading, times, printed, table);
     for (const part of printout.querySelectorAll('[id]')) part.removeAttribute('id');
@@ -240,6 +265,8 @@ class Report {
 class Dialog {
   #reason;
   #title;
+  /** How often it was opened. */
+  #opened = 0;
 
   constructor(id, explain, save) {
     this.element = document.getElementById(id);
@@ -250,12 +277,13 @@ class Dialog {
     this.element.querySelector('.cancel').addEventListener('click', () => this.element.close());
     this.form.addEventListener('submit', async (event) => {
       event.preventDefault();
+      const opened = this.#opened;
       this.submit.disabled = true;
       this.show('');
       try {
-        if (await save(this.fields)) this.element.close();
+        if ((await save(this.fields)) && opened === this.#opened) this.element.close();
       } catch (error) {
-        this.show(explain(error));
+        if (opened === this.#opened) this.show(explain(error));
       } finally {
         this.submit.disabled = false;
       }
@@ -268,6 +296,8 @@ class Dialog {
 
   open(title) {
     this.#title.textContent = title;
+    this.#opened += 1;
+    this.submit.disabled = false;
     this.show('');
     if (!this.element.open) this.element.showModal();
   }

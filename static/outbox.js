@@ -68,7 +68,9 @@ export class Outbox {
     if (this.size >= MAX_ORDERS) return false;
     // Distinct times, so that the sequence of orders survives a reload.
     const made = Math.max(Date.now(), this.#newest + 1);
-    const order = { ...wanted, key: newKey(), made, maybeCounted: false };
+    // An order is taken back under one key, so that it counts once, also from a copy of this tab.
+    const key = wanted.undoes === undefined ? newKey() : `${wanted.undoes}-undo`;
+    const order = { ...wanted, key, made, maybeCounted: false };
     store(order);
     this.#callbacks.onState(order, this.#enqueue(order).late ? 'waiting' : 'sending');
     this.#callbacks.onChange();

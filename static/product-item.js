@@ -116,11 +116,17 @@ class ProductItem extends HTMLElement {
     amount.addEventListener('focus', () => amount.select());
     // A second scan of the same code is no answer.
     amount.addEventListener('input', () => this.#ask(null));
-    amount.addEventListener('keydown', ({ key }) => {
-      if (key !== 'Escape' || this.#asked === null) return;
+    amount.addEventListener('keydown', (event) => {
+      // A key that is held down orders once.
+      if (event.key === 'Enter' && event.repeat) event.preventDefault();
+      if (event.key !== 'Escape' || this.#asked === null) return;
       this.#ask(null);
       amount.value = amount.defaultValue;
       amount.select();
+    });
+    // The second half of a double click answers no question.
+    add.addEventListener('click', (event) => {
+      if (event.detail > 1 && this.#asked !== null) event.preventDefault();
     });
     undo.addEventListener('click', () => this.#dispatch('undo'));
     edit.addEventListener('click', () => this.#dispatch('edit'));

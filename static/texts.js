@@ -39,8 +39,14 @@ export const formatChange = (number) => signed.format(number);
 export function formatTime(date) {
   return (date.toDateString() === new Date().toDateString() ? times : moments).format(date);
 }
-export const formatExactTime = (date) => exactTimes.format(date);
 export const formatMoment = (date) => moments.format(date);
+
+/** The connection's state in words. `since` is the time of the last totals or `null`. A wall takes no orders. */
+export function stateText(state, since, isWall) {
+  if (state !== 'lost') return texts[state === 'idle' ? 'allCategories' : state];
+  if (since === null) return texts.noConnection;
+  return texts.connectionLost(exactTimes.format(since)) + (isWall ? '' : ` ${texts.ordersAreKept}`);
+}
 
 /** Writes the texts of all elements below `root` that name one: `data-text`, `data-label` and `data-hint`. */
 export function translate(root) {

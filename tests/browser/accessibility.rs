@@ -132,13 +132,15 @@ fn the_board_has_no_violation_in_any_state() {
     audit.check("forms open");
     audit.browser.click("#new-product > summary");
     audit.browser.type_into("#search", "teapot");
-    audit.browser.until(DEADLINE, &says("#hint", "No product matches"));
+    audit.browser.until(DEADLINE, &says("#hint", "No product in Electronics matches"));
     audit.check("nothing found");
     audit.browser.run("document.querySelector('#search').value = ''");
     audit.browser.type_into("#search", " ");
     order(&audit.browser, "A1", "5");
     audit.browser.until(DEADLINE, &order_is("A1", "sent"));
     order(&audit.browser, "A2", "10000000000000000");
+    audit.check("a question about a large amount");
+    audit.browser.click("product-item[data-id=A2] >>> .add");
     audit.browser.until(DEADLINE, &order_is("A2", "refused"));
     audit.browser.until(DEADLINE, &says("#till", "Undo"));
     audit.check("sent and refused");
@@ -198,6 +200,11 @@ fn managing_has_no_violation_in_any_state() {
     audit.browser.click("#period-show");
     audit.browser.until(DEADLINE, &says("#report-sum", "14"));
     audit.check("report");
+    audit.browser.click("#report-close");
+    audit
+        .browser
+        .until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
+    audit.check("question about a close");
     audit.browser.click("#report-dialog [type=submit]");
     audit.browser.until(DEADLINE, "document.querySelector('#report-dialog [type=submit]').hidden");
     audit.check("report of a closed period");

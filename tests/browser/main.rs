@@ -16,6 +16,7 @@ mod reflow;
 mod shop;
 mod till;
 mod token;
+mod unlucky;
 mod views;
 mod wall;
 mod wall_days;

@@ -171,6 +171,9 @@ fn check_all(browser: &Browser, screens: &[(u32, u32, u32)], size: &str) {
     browser.run("document.querySelector('#category-dialog').close(); document.querySelector('#period-show').click()");
     browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
     check("report");
+    browser.run("document.querySelector('#report-close').click()");
+    browser.until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
+    check("question about a close");
     browser.run("document.querySelector('#report-dialog [type=submit]').click()");
     browser.until(DEADLINE, "document.querySelector('#token').open");
     browser.run("document.querySelector('#token-use').click()");

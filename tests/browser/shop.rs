@@ -201,7 +201,7 @@ fn the_period_is_closed_with_its_report_by_one_who_may() {
     browser.click("#period-show");
     browser.until(DEADLINE, "document.querySelector('#report-sum').textContent === '16'");
     browser.click("#report-close");
-    browser.until(DEADLINE, "!document.querySelector('#report-confirm').hidden");
+    browser.until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
     browser.click("#report-dialog [type=submit]");
     // The close needs the manager's access code.
     browser.until(DEADLINE, "document.querySelector('#token').open");
