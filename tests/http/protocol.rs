@@ -22,6 +22,28 @@ fn expect_refused(server: &Server, request: impl AsRef<[u8]>, statuses: &[u16]) 
 }
 
 #[test]
+fn a_connection_keeps_nothing_of_the_requests_that_it_has_answered() {
+    let server = Server::start();
+    let mut client = server.client();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}\r\n\r\n", "x".repeat(4_000));
+    // Half of the next request is always there before this one is answered.
+    let (head, tail) = request.split_at(2_000);
+    client.write(head);
+    let mut ask = |times: u32| {
+        for _ in 0..times {
+            client.write(format!("{tail}{head}"));
+            assert_eq!(client.reply().status, 200);
+        }
+    };
+    ask(100);
+    let before = server.memory_kib();
+    // 20 MB in all.
+    ask(5_000);
+    let grown = server.memory_kib().saturating_sub(before);
+    assert!(grown < 4_096, "{grown} KiB");
+}
+
+#[test]
 fn a_connection_carries_many_requests() {
     let server = Server::start();
     let mut client = server.client();
