@@ -77,7 +77,8 @@ export function openFeed(category, query) {
   const address = new URL(`orders/${encodeURIComponent(category)}?${query}`, document.baseURI);
   address.protocol = address.protocol.replace('http', 'ws');
   address.hash = '';
-  return new WebSocket(address, access.token === null ? [] : ['bearer', access.token]);
+  const token = access.tokenForReading;
+  return new WebSocket(address, token === null ? [] : ['bearer', token]);
 }
 
 async function request(need, path, options = {}) {

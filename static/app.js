@@ -346,7 +346,7 @@ async function addProduct(form) {
   const of = category;
   const { name, rrp, info } = Object.fromEntries(new FormData(form));
   try {
-    showProducts(of, await api.addProduct(of, { name, rrp, info }));
+    showProducts(of, await api.addProduct(of, { name, rrp, info }).finally(finishManaging));
     problem.hide();
     form.reset();
     form.elements.name.focus();

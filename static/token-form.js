@@ -23,22 +23,29 @@ export class TokenForm {
   #keeps = document.getElementById('token-keep');
   #note = document.getElementById('token-note');
   #button = document.getElementById('token-use');
+  #cancel = document.getElementById('token-cancel');
   #enter = document.getElementById('token-enter');
   #forget = document.getElementById('token-forget');
   /** Resolves the promise of `#ask`. */
   #resolve = null;
+  /** Whether a code is being tried. The request has been sent with it, so cancelling would not prevent the change. */
+  #isBusy = false;
 
   constructor({ onChange, onRetry, onForget }) {
     this.#dialog.addEventListener('submit', (event) => this.#submit(event));
     this.#keeps.addEventListener('change', () => {
       this.#note.hidden = this.#keeps.checked;
     });
-    document.getElementById('token-cancel').addEventListener('click', () => this.#dialog.close());
+    this.#cancel.addEventListener('click', () => this.#dialog.close());
+    this.#dialog.addEventListener('cancel', (event) => {
+      if (this.#isBusy) event.preventDefault();
+    });
     // After Escape, the button or `done()`. The event is delayed: the dialog may already be open for the next request.
     this.#dialog.addEventListener('close', () => {
       if (this.#dialog.open) return;
-      this.#input.value = '';
-      this.#answer(null);
+      // Chromium closes a dialog at the second Escape in succession, whatever its `cancel` event says.
+      if (this.#isBusy) this.#dialog.showModal();
+      else this.#answer(null);
     });
     this.#enter.addEventListener('click', onRetry);
     this.#forget.addEventListener('click', () => {
@@ -48,7 +55,11 @@ export class TokenForm {
     });
     access.attach({
       ask: (...question) => this.#ask(...question),
-      done: () => this.#dialog.close(),
+      done: () => {
+        this.#input.value = '';
+        this.#setBusy(false);
+        this.#dialog.close();
+      },
       onChange: () => {
         this.#showButtons();
         onChange();
@@ -74,9 +85,12 @@ export class TokenForm {
     const title = texts.codeTitles[need === ADD && isRefused ? MANAGE : need];
     this.#title.textContent = typeof title === 'function' ? title(about) : title;
     this.#nextStep.textContent = texts.codeNextSteps[need] ?? texts.codeNextSteps.manage;
-    this.#note.textContent = manages(need) && access.token !== null ? texts.managerOnly : texts.tabRemembers;
+    this.#note.textContent = manages(need) ? texts.managerOnly : texts.tabRemembers;
     this.#setBusy(false);
-    if (!this.#dialog.open) this.#dialog.showModal();
+    if (!this.#dialog.open) {
+      this.#input.value = '';
+      this.#dialog.showModal();
+    }
     this.#showReason(texts.codeReasons[(manages(need) && MANAGE_REASONS[why]) || why]);
     // A screen on a wall only reads. A token that does more is not left on it.
     this.#keeps.checked = false;
@@ -112,7 +126,7 @@ export class TokenForm {
   }
 
   #setBusy(busy) {
-    this.#input.readOnly = busy;
-    this.#button.disabled = busy;
+    this.#isBusy = busy;
+    this.#input.readOnly = this.#button.disabled = this.#cancel.disabled = busy;
   }
 }

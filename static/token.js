@@ -2,10 +2,12 @@
 // other tabs and ends with the tab; or, if the visitor wants it, in localStorage, for a screen on a wall. When the server
 // rejects a request for its token, the visitor is asked for another one, and the request is sent again.
 //
-// A token that is entered to change the shop, in a tab that has one already, is the manager's: it is used for nothing
-// else, and kept in memory alone, until `dropManager()` or for `MANAGER_IDLE_MS`.
+// A token that is entered to change the shop is the manager's: it is kept in memory alone, until `dropManager()` or for
+// `MANAGER_IDLE_MS`, and used for nothing else. There is one exception: a tab without a token of its own uses it for
+// reading and orders as well, if the board cannot be read without a token.
 
-const KEY = 'ordercast-token';
+/** Contains the path, because several servers may share an origin, each under a path of its own. */
+const KEY = `ordercast-token:${new URL('.', document.baseURI).pathname}`;
 export const UNAUTHORISED = 401;
 export const FORBIDDEN = 403;
 const SERVER_FAILED = 500;
@@ -36,6 +38,10 @@ class Access {
   #token = stored();
   #manager = null;
   #managedAt = 0;
+  /** How often the manager has finished. A token that is entered for an earlier request is not kept. */
+  #drops = 0;
+  /** Whether the server has rejected reading without a token. */
+  #readingNeedsToken = false;
   #locked = false;
   /** How often the visitor has cancelled. A request that waited for its turn meanwhile does not ask again. */
   #cancellations = 0;
@@ -58,9 +64,14 @@ class Access {
     this.#onChange = onChange;
   }
 
-  /** The token for orders and for reading, or `null`. */
+  /** The token of this tab, or `null`. */
   get token() {
     return this.#token;
+  }
+
+  /** The token for orders and for reading, or `null`. */
+  get tokenForReading() {
+    return this.#tokenFor(READ);
   }
 
   /** Whether the board needs another token to be read. */
@@ -71,11 +82,13 @@ class Access {
   forget() {
     this.dropManager();
     this.#keep(null);
+    removeFromScreen();
   }
 
   /** The manager has finished. */
   dropManager() {
     this.#manager = null;
+    this.#drops += 1;
   }
 
   /**
@@ -85,16 +98,18 @@ class Access {
    */
   async request(send, need, about) {
     const used = this.#tokenFor(need);
-    const cancellations = this.#cancellations;
+    const before = { cancellations: this.#cancellations, drops: this.#drops };
     let response = await send(used);
+    if (need === READ && used === null) this.#noteReading(response);
     if (need === READ && used !== null && response.status === UNAUTHORISED) {
       // If only orders need a token, the board is read without one, and the next order asks for it.
       response = await send(null);
-      if (response.status !== UNAUTHORISED && this.#token === used) this.#keep(null);
+      this.#noteReading(response);
+      if (response.status !== UNAUTHORISED && this.#token === used) this.#replace(used, null);
     }
     if (rejection(response, need, used) !== null) {
       if (need === READ) this.#lock(true);
-      const turn = this.#turn.then(() => this.#askFor(send, need, about, used, response, cancellations));
+      const turn = this.#turn.then(() => this.#askFor(send, need, about, used, response, before));
       this.#turn = turn.catch(() => {});
       response = await turn;
     }
@@ -102,8 +117,8 @@ class Access {
     return response;
   }
 
-  async #askFor(send, need, about, used, response, cancellations) {
-    if (this.#cancellations !== cancellations) return response;
+  async #askFor(send, need, about, used, response, before) {
+    if (this.#cancellations !== before.cancellations) return response;
     const latest = this.#tokenFor(need);
     if (latest !== used) {
       // The visitor has entered a token for another request meanwhile.
@@ -111,6 +126,7 @@ class Access {
       response = await send(used);
     }
     let why = rejection(response, need, used);
+    const rejected = response.status === UNAUTHORISED ? used : null;
     // Of the till's own token, a manager learns nothing.
     if (why === WRONG) why = manages(need) && this.#manager === null ? MISSING : REVOKED;
     if (why === READS_ONLY) why = OWN_READS_ONLY;
@@ -124,7 +140,9 @@ class Access {
         response = await send(given.token);
         why = rejection(response, need, given.token);
         // Only an accepted token replaces the former one, with which the board may still be read.
-        if (why === null && response.status < SERVER_FAILED) this.#accept(given, need);
+        if (why !== null || response.status >= SERVER_FAILED) continue;
+        if (!manages(need)) this.#replace(rejected, given.token, given.keeps);
+        else if (this.#drops === before.drops) this.#keepManager(given.token);
       }
       return response;
     } finally {
@@ -133,19 +151,26 @@ class Access {
   }
 
   #tokenFor(need) {
-    if (!manages(need)) return this.#token;
-    if (Date.now() - this.#managedAt > MANAGER_IDLE_MS) this.dropManager();
+    if (Date.now() - this.#managedAt > MANAGER_IDLE_MS) this.#manager = null;
+    if (!manages(need)) return this.#token ?? (this.#readingNeedsToken ? this.#manager : null);
     this.#managedAt = Date.now();
     return this.#manager ?? this.#token;
   }
 
-  #accept({ token, keeps }, need) {
-    if (!manages(need) || (this.#token ?? this.#manager) === null) {
-      this.#keep(token, keeps);
-    } else {
-      this.#manager = token;
-      this.#managedAt = Date.now();
-    }
+  #keepManager(token) {
+    this.#manager = token;
+    this.#managedAt = Date.now();
+  }
+
+  /** Takes the response to a reading request without a token. */
+  #noteReading({ ok, status }) {
+    if (ok || status === UNAUTHORISED) this.#readingNeedsToken = !ok;
+  }
+
+  /** `rejected` is the former token if it is no longer valid. Otherwise other tabs of this screen still need it. */
+  #replace(rejected, token, onScreen = false) {
+    this.#keep(token, onScreen);
+    if (rejected !== null) removeFromScreen(rejected);
   }
 
   #keep(token, onScreen = false) {
@@ -186,7 +211,13 @@ function stored() {
 function store(token, onScreen) {
   try {
     sessionStorage.removeItem(KEY);
-    localStorage.removeItem(KEY);
     if (token !== null) (onScreen ? localStorage : sessionStorage).setItem(KEY, token);
+  } catch {}
+}
+
+/** Removes the token that this screen keeps, or only this one. */
+function removeFromScreen(token = null) {
+  try {
+    if (token === null || localStorage.getItem(KEY) === token) localStorage.removeItem(KEY);
   } catch {}
 }

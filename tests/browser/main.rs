@@ -16,6 +16,7 @@ mod reflow;
 mod shop;
 mod till;
 mod token;
+mod token_paths;
 mod unlucky;
 mod views;
 mod wall;

@@ -301,7 +301,7 @@ fn a_token_that_only_reads_is_told_from_one_that_orders() {
     give(&browser, WRONG);
     until_told(&browser, "This access code is not valid");
     // Until another token is accepted, the board keeps the one that it has.
-    assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token')"), READER);
+    assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token:/')"), READER);
     assert_eq!(counted(&server), 3);
     give(&browser, WRITER);
     browser.until(DEADLINE, &total_is("A1", 8));
@@ -483,5 +483,5 @@ fn the_question_fits_a_phone_and_a_television() {
             fs::write(file, browser.screenshot()).expect("the folder can be written to");
         }
     }
-    assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token')"), Value::Null);
+    assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token:/')"), Value::Null);
 }
