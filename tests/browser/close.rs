@@ -219,10 +219,10 @@ fn a_printed_report_begins_at_the_top_and_breaks_no_word() {
     assert_eq!(
         lines,
         json!([
-            ["Work clothes", "", "12,347"],
+            ["Work clothes", "12,347"],
             ["Zipper", "P2", "2"],
             ["Arbeitsschutzhandschuhe extra large", "P1", "12,345"],
-            ["Bakery", "", "5"],
+            ["Bakery", "5"],
             ["Baguette no. 1", "B1", "1"],
             ["Baguette no. 4", "B4", "4"],
         ])
