@@ -56,7 +56,7 @@ sheet.replaceSync(`
     display: -webkit-box;
     overflow: hidden;
     color: var(--quiet);
-    font-size: clamp(0.9em, var(--cell-width) * 0.05, 1.15em);
+    font-size: clamp(0.9em, var(--cell-width) * 0.05, 1em);
     line-height: 1.3;
     overflow-wrap: anywhere;
     -webkit-box-orient: vertical;
