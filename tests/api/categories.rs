@@ -156,7 +156,8 @@ fn a_catalogue_file_gives_titles_to_new_categories_and_changes_none() {
     let mut client = server.client();
     assert_eq!(client.get("/categories").json()[0]["title"], "Garden");
     assert_eq!(client.get("/garden").json()[0]["name"], "Harke");
-    assert!(server.log().contains("2 entries are in the data folder with other texts, which were kept"));
+    let line = "2 entries are in the data folder with other texts, which were kept";
+    wait_until(DEADLINE, line, || server.log().contains(line));
 }
 
 #[test]
