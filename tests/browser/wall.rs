@@ -149,10 +149,19 @@ const HAS_HOURS: &str = "[...document.querySelectorAll('product-item')].every((i
 fn look(browser: &Browser, (width, height): (u32, u32)) {
     browser.look(width, height, 1, "dark");
     browser.until(DEADLINE, &format!("innerWidth === {width} && innerHeight === {height}"));
+    browser.until(DEADLINE, IS_ARRANGED);
     browser.run(
         "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))",
     );
 }
+
+/// Whether the columns take the width that the board has now.
+const IS_ARRANGED: &str = "((board) => {
+    const number = (name) => parseFloat(board.style.getPropertyValue(name));
+    const gap = parseFloat(getComputedStyle(board).rowGap);
+    const columns = number('--columns');
+    return Math.abs(columns * (number('--cell-width') + gap) - gap - board.clientWidth) < 2;
+  })(document.querySelector('#board'))";
 
 #[test]
 fn every_number_of_products_up_to_48_fits_each_screen_without_faults() {

@@ -105,17 +105,25 @@ impl Browser {
         let folder = env::temp_dir().join(format!("ordercast-browser-{}-{number:04}", process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .env("HOME", &folder)
-            .env("TMPDIR", &folder)
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver can be started");
-        let addr = address_of(&mut driver);
+        let start = || {
+            let mut driver = Command::new(&driver)
+                .arg("--port=0")
+                .env("HOME", &folder)
+                .env("TMPDIR", &folder)
+                .current_dir(&folder)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("chromedriver can be started");
+            let addr = address_of(&mut driver);
+            if addr.is_none() {
+                let _ = driver.wait();
+            }
+            addr.map(|addr| (driver, addr))
+        };
+        // It ends when another process takes the port that it has chosen.
+        let (driver, addr) = (0..5).find_map(|_| start()).expect("chromedriver prints its port");
         let mut browser = Browser { driver, addr, session: String::new(), browser: None, folder, _turn: turn };
         browser.open_session(&binary, flags);
         Some(browser)
@@ -319,9 +327,8 @@ impl Drop for Browser {
     }
 }
 
-/// chromedriver listens on a free port and prints it.
-#[track_caller]
-fn address_of(driver: &mut Child) -> SocketAddr {
+/// chromedriver listens on a free port and prints it; `None` if it ends before.
+fn address_of(driver: &mut Child) -> Option<SocketAddr> {
     let mut stdout = BufReader::new(driver.stdout.take().expect("stdout is piped"));
     let mut line = String::new();
     while stdout.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -330,11 +337,11 @@ fn address_of(driver: &mut Child) -> SocketAddr {
         if let Some(port) = port.and_then(|(_, port)| port.parse().ok()) {
             // Read on, so that chromedriver does not block on a full pipe.
             thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-            return SocketAddr::from(([127, 0, 0, 1], port));
+            return Some(SocketAddr::from(([127, 0, 0, 1], port)));
         }
         line.clear();
     }
-    panic!("chromedriver did not print its port");
+    None
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
