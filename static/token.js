@@ -28,9 +28,9 @@ export const manages = (need) => need !== READ && need !== ORDER;
  * Why the visitor is asked: there is no token; the token of this tab is not accepted (`REVOKED`) or may not do this; the token
  * just entered is not accepted (`WRONG`) or may not do this.
  */
-export const MISSING = 'missing';
-export const REVOKED = 'revoked';
-export const WRONG = 'wrong';
+const MISSING = 'missing';
+const REVOKED = 'revoked';
+const WRONG = 'wrong';
 export const OWN_READS_ONLY = 'own reads only';
 export const READS_ONLY = 'reads only';
 
