@@ -177,8 +177,14 @@ sheet.replaceSync(`
   .ask:empty, .gone { display: none; }
   .ask:not(:empty) ~ form .add { background: var(--warn-wash); color: var(--warn); }
   .period:not(:empty)::before { content: " · "; }
-  form { grid-area: form; display: flex; align-items: center; justify-content: flex-end; gap: 0.25em; }
-  form { min-height: 2.75em; }
+  form {
+    grid-area: form;
+    display: flex;
+    align-items: center;
+    justify-content: flex-end;
+    gap: 0.25em;
+    min-height: 2.75em;
+  }
   :host([wide]) form { gap: 0.5em; }
   .sent[data-state="sent"] { color: var(--good); }
   .sent[data-state="waiting"] { color: var(--warn); }

@@ -127,7 +127,7 @@ class Access {
     }
     let why = rejection(response, need, used);
     const rejected = response.status === UNAUTHORISED ? used : null;
-    // Of the till's own token, a manager learns nothing.
+    // The till's own token may not manage: that is no reason to tell the manager.
     if (why === WRONG) why = manages(need) && this.#manager === null ? MISSING : REVOKED;
     if (why === READS_ONLY) why = OWN_READS_ONLY;
     try {
