@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Server, ordercast};
+use super::{Client, Server, ordercast};
 
 /// Orders in one request; the server takes up to 1,000.
 const BATCH: usize = 500;
@@ -22,6 +22,14 @@ pub fn fill(server: &Server, count: usize) {
         let reply = client.request("POST", "/orders", &headers, batch.concat().as_bytes());
         assert_eq!(reply.status, 200, "{reply:?}");
     }
+}
+
+/// Posts as many orders of A1 as [`fill`] posts at a time, without keys.
+#[track_caller]
+pub fn post_batch(client: &mut Client) {
+    let lines = "{\"id\":\"A1\",\"amount\":1}\n".repeat(BATCH);
+    let reply = client.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], lines.as_bytes());
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 /// The files of a folder with their bytes, without the lock file, which names the last process.

@@ -1,7 +1,7 @@
 //! When the whole data file is checked: not after a stop in order, beside serving after any other end, and before serving
 //! with `--check`.
 
-use crate::common::folder::fill;
+use crate::common::folder::{fill, post_batch};
 use crate::common::{DEADLINE, Server, TempDir, WebSocket, ordercast, wait_until};
 use std::fs;
 use std::path::Path;
@@ -117,6 +117,40 @@ fn with_check_a_damaged_file_is_refused_and_a_sound_one_served() {
     let run = ordercast(temp.path(), &["--listen", "127.0.0.1:0", "--data", ".", "--check"], &[]);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stderr.contains("is damaged"), "{run:?}");
+}
+
+/// A check keeps the write-ahead log from beginning again. Under kill after kill the log would fill the disk.
+#[test]
+fn the_check_waits_while_the_log_is_large() {
+    const LARGE: u64 = 9 * 1024 * 1024;
+    let temp = TempDir::new();
+    let mut server = filled(temp.path());
+    let (file, log) = (temp.path().join(DATA_FILE), temp.path().join(format!("{DATA_FILE}-wal")));
+    let hold = |file: &Path| {
+        let reader = rusqlite::Connection::open(file).expect("a reader");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM orders;").expect("a transaction");
+        reader
+    };
+    let (reader, mut client) = (hold(&file), server.client());
+    while fs::metadata(&log).expect("a log").len() < LARGE {
+        post_batch(&mut client);
+    }
+    let totals = server.totals();
+    server.kill();
+    // The end of the reader would empty the log, as that of the server has not.
+    let copied = TempDir::new();
+    for path in [&file, &log] {
+        fs::copy(path, copied.path().join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    drop(reader);
+    let reader = hold(&copied.path().join(DATA_FILE));
+    let server = start(copied.path());
+    assert_eq!(server.totals(), totals);
+    wait_until(DEADLINE, "the check waits", || server.log().contains("waits until the write-ahead log is small"));
+    server.client().order("A1", 1);
+    assert!(!server.log().contains("is sound"), "{}", server.log());
+    reader.execute_batch("COMMIT;").expect("the reader ends");
+    wait_until(DEADLINE, "the check ends", || server.log().contains("the data file is sound"));
 }
 
 /// A damaged page that only an order meets: nothing else reads it.

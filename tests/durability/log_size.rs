@@ -1,14 +1,13 @@
 //! The size of SQLite's write-ahead log: empty after a second without orders, and not at its peak for ever.
 
-use crate::common::{Client, DEADLINE, Server, TempDir, wait_until};
+use crate::common::folder::post_batch;
+use crate::common::{DEADLINE, Server, TempDir, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const DATA_FILE: &str = "ordercast.sqlite3";
 /// What the log may keep: 4 MiB, and the frames of one commit.
 const LOG_BYTES: u64 = 4 * 1024 * 1024 + 512 * 1024;
-/// Orders in one batch.
-const BATCH: usize = 500;
 
 fn log(data: &Path) -> PathBuf {
     data.join(format!("{DATA_FILE}-wal"))
@@ -16,13 +15,6 @@ fn log(data: &Path) -> PathBuf {
 
 fn bytes(path: &Path) -> u64 {
     fs::metadata(path).expect("a file").len()
-}
-
-#[track_caller]
-fn post_batch(client: &mut Client) {
-    let lines = "{\"id\":\"A1\",\"amount\":1}\n".repeat(BATCH);
-    let reply = client.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], lines.as_bytes());
-    assert_eq!(reply.status, 200);
 }
 
 /// People copy the one file that they see.

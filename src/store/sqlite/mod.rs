@@ -21,7 +21,7 @@ use crate::tally::order::Key;
 use crate::tally::position::RunList;
 
 pub(crate) use changes::write_changes;
-pub use integrity::IntegrityCheck;
+pub use integrity::{IntegrityCheck, LogSize};
 
 use session::Session;
 

@@ -26,7 +26,7 @@ use crate::tally::position::RunList;
 const STATEMENTS: usize = 16;
 /// Bytes that the write-ahead log keeps when it begins again: 4 MiB, what SQLite lets it grow to before it moves its
 /// pages into the data file. Beyond that it grows only while a reader holds it.
-const LOG_BYTES: u32 = 4 * 1024 * 1024;
+pub(super) const LOG_BYTES: u32 = 4 * 1024 * 1024;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
