@@ -21,8 +21,8 @@ const STEPS_PER_ROW: u64 = 40;
 const SMALL_LOG_BYTES: u64 = 2 * LOG_BYTES as u64;
 /// The least size at which the log is large: 16 MiB.
 const LARGE_LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// A log is large from this share of the data file on, so that the disk has room to move it there. While a sound file
-/// is read, the highest rate of orders adds about half as much.
+/// A log is large from this share of the data file on: a check takes longer for a large file, and a disk that is meant
+/// for more orders has room to move the log into it.
 const LARGE_LOG_SHARE: u64 = 4;
 
 /// The size of the write-ahead log, which cannot begin again while a check runs.
