@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ordercast::internal::config::{self, Command, HELP};
+use ordercast::internal::config::{self, Command};
 use ordercast::internal::{install_log, tools};
 use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -37,7 +37,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     // With a handler, a file at the limit on file sizes makes a write fail; without one it would end the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     match command {
-        Command::Help => print(HELP)?,
+        Command::Help(command) => print(&config::help(command))?,
+        Command::Completions(shell) => print(&config::completions(shell))?,
+        Command::Man => print(&config::man_page())?,
         Command::Version => print(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
         Command::Serve(config) => return serve(&config),
         Command::Export(options) => {

@@ -49,10 +49,12 @@ pub fn check(input: &[u8]) {
         return;
     }
     match parse(&arguments, &environment) {
-        Ok(Command::Help | Command::Version) => {
+        Ok(Command::Help(_) | Command::Version) => {
             let is_word = arguments.first().is_some_and(|word| *word == b"help" || *word == b"version");
             assert!(is_word || arguments.iter().any(|word| word.starts_with(b"-")), "help that was not asked for");
         }
+        Ok(Command::Completions(shell)) => assert!(arguments.contains(&shell.name().as_bytes())),
+        Ok(Command::Man) => assert_eq!(arguments[0], b"man"),
         Ok(Command::Serve(config)) => {
             check_ranges(&config);
             check_round_trip(&config);
@@ -75,7 +77,7 @@ fn check_tool(command: &Command, name: &[u8]) {
         Command::Repair(Repair { output, .. }) => (b"repair", vec![b"--output", output.as_os_str().as_bytes()]),
         // After `--` the name of a file may begin with a dash.
         Command::Backup(Backup { file, .. }) => (b"backup", vec![b"--", file.as_os_str().as_bytes()]),
-        Command::Serve(_) | Command::Help | Command::Version => unreachable!("{command:?}"),
+        _ => unreachable!("{command:?}"),
     };
     let (Command::Export(Export { data, .. })
     | Command::Check(Check { data })

@@ -1,7 +1,14 @@
 //! The command line, its environment variables, and the defaults. Owns the options and how each is written. Reads
 //! neither the real arguments nor the real environment: `main` passes them in.
+//!
+//! `table` lists all commands and options; `--help`, the man page and the completions are made from it.
 
+mod completions;
+mod help;
+mod man;
 mod settings;
+mod table;
+mod values;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -12,6 +19,10 @@ use std::path::PathBuf;
 use crate::store::Reason;
 use crate::store::retention::Retention;
 
+pub use completions::completions;
+pub use help::help;
+pub use man::man_page;
+
 /// The default of connections at a time.
 pub const MAX_CONNECTIONS: usize = 10_000;
 /// The default data folder.
@@ -21,61 +32,6 @@ const PORTS: [u16; 2] = [3000, 5050];
 
 /// The catalogue of an empty data folder, unless a file is given.
 pub const BUILT_IN_CATALOG: &[u8] = include_bytes!("catalog.json");
-
-/// What `--help` prints.
-pub const HELP: &str = "\
-Ordercast keeps a durable tally of orders and shows every change, live.
-
-Usage: ordercast [serve] [options]
-       ordercast export [--data DIR] [--format ndjson|csv]   Print the order log
-       ordercast check [--data DIR]                          Check whether the data file is sound
-       ordercast backup FILE [--data DIR]                    Copy the data file, also while a server runs
-       ordercast repair [--data DIR] [--output DIR]          Save what is readable of a damaged file to another folder
-
-Options (each with its environment variable):
-  --listen ADDR          Address to serve on, such as 127.0.0.1:3000, or a port of this machine; may be repeated
-                         (port 0: any free port)
-                         [default: 127.0.0.1:3000 and 127.0.0.1:5050] [ORDERCAST_LISTEN, separated by commas]
-  --data DIR             Folder of the data file [default: data] [ORDERCAST_DATA]
-  --check                Check the whole data file before serving; without it that is done beside serving, after a stop
-                         that was not in order [ORDERCAST_CHECK=1]
-  --catalog FILE         Catalogue (JSON) whose new categories and products are added [default: built in]
-                         [ORDERCAST_CATALOG]
-  --static-dir DIR       Serve the web app from this folder instead of the built-in one [ORDERCAST_STATIC_DIR]
-  --allow-origin ORIGIN  Accept web pages of this origin, such as https://shop.example (* for all); may be repeated
-                         [ORDERCAST_ALLOW_ORIGIN, separated by commas]
-  --allow-frame ORIGIN   Let pages of this origin show the web app in a frame (* for all); may be repeated
-                         [ORDERCAST_ALLOW_FRAME, separated by commas]
-  --allow-host NAME      Accept this host name too, such as the one that a proxy passes on; may be repeated
-                         [ORDERCAST_ALLOW_HOST, separated by commas]
-  --token-file FILE      Ordering needs a token of this file (one a line), and so does changing products unless there is
-                         an --admin-token-file; read again on SIGHUP [ORDERCAST_TOKEN_FILE]
-  --read-token-file FILE
-                         Reading products and totals needs a token of this file or of --token-file, which must be given
-                         too [ORDERCAST_READ_TOKEN_FILE]
-  --admin-token-file FILE
-                         Changing products and categories and closing periods needs a token of this file, which may
-                         order and read too; without it, those who may order may do so [ORDERCAST_ADMIN_TOKEN_FILE]
-  --keep-keys HOURS      Retention time of keys after their use, 1 to 8784 [default: 24] [ORDERCAST_KEEP_KEYS]
-  --max-keys N           Cap on keys at a time: orders with new keys are rejected when it is reached [default: no cap]
-                         [ORDERCAST_MAX_KEYS]
-  --keep-orders N        Orders that the order log keeps at least: older ones are deleted as new ones are added; totals
-                         are not touched [default: all] [ORDERCAST_KEEP_ORDERS]
-  --max-data-bytes N     Cap on the data file's size, from 1048576 on [default: no cap] [ORDERCAST_MAX_DATA_BYTES]
-  --max-connections N    Connections at a time [default: 10000] [ORDERCAST_MAX_CONNECTIONS]
-  --max-connections-per-ip N
-                         Connections at a time from one client address [default: no cap]
-                         [ORDERCAST_MAX_CONNECTIONS_PER_IP]
-  --help                 Print this, as ordercast help does
-  --version              Print the version, as ordercast version does
-
-Options of single commands:
-  --format FORMAT        Format of export: ndjson or csv [default: ndjson] [ORDERCAST_FORMAT]
-  --output DIR           Folder that repair writes [default: the data folder's name with -repaired] [ORDERCAST_OUTPUT]
-
-Post an order:  curl -X POST -H 'Content-Type: application/json' -d '{\"amount\": 10}' http://localhost:3000/orders/A1
-See the board:  http://localhost:5050
-";
 
 /// The options of a server.
 ///
@@ -180,6 +136,32 @@ pub struct Backup {
     pub file: PathBuf,
 }
 
+/// A shell whose completions are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    /// The GNU Bourne-Again Shell, from 4.4 on.
+    Bash,
+    /// The Z shell, with its completion system.
+    Zsh,
+    /// The friendly interactive shell, from 3.0 on.
+    Fish,
+}
+
+impl Shell {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bash, Self::Zsh, Self::Fish];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Zsh => "zsh",
+            Self::Fish => "fish",
+        }
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -193,8 +175,12 @@ pub enum Command {
     Repair(Repair),
     /// Copy a data file.
     Backup(Backup),
-    /// Print [`HELP`].
-    Help,
+    /// Print the completions for a shell.
+    Completions(Shell),
+    /// Print the man page.
+    Man,
+    /// Print the [`help`] of this command, or the overview.
+    Help(Option<&'static str>),
     /// Print the version.
     Version,
 }
@@ -277,11 +263,59 @@ mod tests {
 
     #[test]
     fn help_and_version_take_precedence_over_everything() {
-        assert_eq!(parse_words(&["--help"], &[]), Ok(Command::Help));
+        assert_eq!(parse_words(&["--help"], &[]), Ok(Command::Help(None)));
         assert_eq!(parse_words(&["serve", "-V"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Version));
-        assert_eq!(parse_words(&["help"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Help));
+        assert_eq!(parse_words(&["help"], &[("ORDERCAST_LISTEN", "x")]), Ok(Command::Help(None)));
         assert_eq!(parse_words(&["version"], &[("ORDERCAST_LISTN", "x")]), Ok(Command::Version));
         assert!(parse_words(&["serve", "help"], &[]).is_err());
+    }
+
+    #[test]
+    fn the_help_of_one_command_is_asked_for_in_two_ways() {
+        assert_eq!(parse_words(&["help", "backup"], &[]), parse_words(&["backup", "--help"], &[]));
+        assert_eq!(parse_words(&["help", "serve"], &[]), Ok(Command::Help(Some("serve"))));
+        assert_eq!(parse_words(&["--listen", "7", "--help"], &[]), Ok(Command::Help(None)));
+        assert_eq!(parse_words(&["help", "--all"], &[]), Ok(Command::Help(None)));
+        let error = parse_words(&["help", "bakup"], &[]).unwrap_err();
+        assert!(error.contains("\"bakup\" (did you mean backup?)"), "{error}");
+        assert!(parse_words(&["exprt"], &[]).unwrap_err().contains("did you mean export?"));
+    }
+
+    #[test]
+    fn a_command_without_options_reads_no_variable() {
+        let environment = [("ORDERCAST_LISTN", "x"), ("ORDERCAST_LISTEN", "nonsense")];
+        assert_eq!(parse_words(&["man"], &environment), Ok(Command::Man));
+        for shell in Shell::ALL {
+            let command = parse_words(&["completions", shell.name()], &environment);
+            assert_eq!(command, Ok(Command::Completions(shell)));
+        }
+    }
+
+    #[test]
+    fn each_default_that_the_help_tells_is_the_default() {
+        for setting in table::SETTINGS.iter().filter(|setting| setting.commands.contains(&"serve")) {
+            let values = match setting.default {
+                "" | "built in" | "no cap" | "all" => continue,
+                values => values.split(" and "),
+            };
+            let words: Vec<String> = values.map(|value| format!("--{}={value}", setting.flag)).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            assert_eq!(config(&words, &[]), Config::default(), "{words:?}");
+        }
+        assert_eq!(parse_words(&["export", "--format=ndjson"], &[]), parse_words(&["export"], &[]));
+    }
+
+    #[test]
+    fn a_command_has_no_flag_twice_and_each_option_has_commands() {
+        for entry in table::COMMANDS {
+            let mut flags: Vec<_> = entry.settings().map(|setting| setting.flag).collect();
+            flags.sort_unstable();
+            assert!(flags.windows(2).all(|pair| pair[0] != pair[1]), "{}: {flags:?}", entry.name);
+        }
+        for setting in table::SETTINGS {
+            let are_known = setting.commands.iter().all(|name| table::COMMANDS.iter().any(|entry| entry.name == *name));
+            assert!(are_known && !setting.commands.is_empty(), "{}", setting.flag);
+        }
     }
 
     #[test]
@@ -333,7 +367,7 @@ mod tests {
         let backup = Backup { data: data(), file: "f".into() };
         assert_eq!(command(&["backup", "f"]), Ok(Command::Backup(backup)));
         assert_eq!(parse_words(&["check"], &[]), Ok(Command::Check(Check { data: "data".into() })));
-        assert_eq!(command(&["backup", "--help"]), Ok(Command::Help));
+        assert_eq!(command(&["backup", "--help"]), Ok(Command::Help(Some("backup"))));
     }
 
     #[test]
@@ -361,7 +395,10 @@ mod tests {
             (&["repair", "--data", "."], "repair needs --output"),
             (&["backup"], "backup needs a file"),
             (&["backup", ""], "unknown argument"),
-            (&["backup", "a", "b"], "unknown argument \"b\""),
+            (&["backup", "a", "b"], "unknown argument \"b\"; see ordercast backup --help"),
+            (&["completions"], "bash, zsh or fish"),
+            (&["completions", "tcsh"], "completions tcsh"),
+            (&["man", "--data", "x"], "--data here; see ordercast man --help"),
             (&["--data", "a", "serve"], "serve"),
             (&["-x"], "-x"),
         ] {
@@ -376,12 +413,13 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command_option_and_variable() {
-        for setting in settings::SETTINGS {
+        let overview = help(None);
+        for setting in table::SETTINGS {
             let (flag, variable) = (setting.flag, setting.variable());
-            assert!(HELP.contains(&format!("--{flag} ")) && HELP.contains(&variable), "{flag}");
+            assert!(overview.contains(&format!("--{flag} ")) && overview.contains(&variable), "{flag}");
         }
-        for (name, _) in &settings::COMMANDS[1..] {
-            assert!(HELP.contains(&format!("ordercast {name} ")), "{name}");
+        for entry in &table::COMMANDS[1..] {
+            assert!(overview.contains(&format!("ordercast {} ", entry.name)), "{}", entry.name);
         }
     }
 

@@ -58,3 +58,20 @@ fn the_tests_and_bounds_of_the_security_page_exist() {
     assert_eq!(missing_tests(wrong, &tests), ["http::lingering::no_such_test", "…::no_early_answer_…"]);
     assert_eq!(missing_bounds(wrong, &sources), BTreeSet::from(["NO_BOUND"]));
 }
+
+#[test]
+fn the_page_on_configuration_has_every_flag_and_its_variable() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let help = ordercast::internal::config::help(None);
+    let names = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
+    let missing: Vec<_> = names
+        .flat_map(|name| {
+            let variable = format!("ORDERCAST_{}", name.to_uppercase().replace('-', "_"));
+            let is_option = !matches!(name, "help" | "version");
+            [Some(format!("`--{name}")), is_option.then(|| format!("`{variable}"))].into_iter().flatten()
+        })
+        .filter(|name| ![" ", "`", "="].iter().any(|end| page.contains(&format!("{name}{end}"))))
+        .collect();
+    assert_eq!(missing, Vec::<String>::new());
+    assert!(help.lines().filter(|line| line.starts_with("  --")).count() > 15, "{help}");
+}

@@ -6,7 +6,9 @@
 mod common;
 
 mod backup;
+mod completions;
 mod export;
+mod man;
 mod odd_files;
 mod periods;
 mod repair;

@@ -1,0 +1,251 @@
+//! The table of commands and options: the one source of the command line, of `--help`, of the man page and of the shells'
+//! completions.
+
+use std::ffi::OsStr;
+
+use super::values::{
+    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, positive, text, yes_or_no,
+};
+use crate::store::Reason;
+
+/// What the names of all environment variables begin with.
+pub(super) const PREFIX: &str = "ORDERCAST_";
+
+/// One option. The name of its environment variable follows from its flag.
+pub(super) struct Setting {
+    pub(super) flag: &'static str,
+    /// The name of its value: `FILE` and `DIR` are paths, `a|b` is one of these words, and others are other texts. Empty
+    /// for a switch.
+    pub(super) value: &'static str,
+    /// The value without the flag, or a text that says what holds then; empty where nothing is to say.
+    pub(super) default: &'static str,
+    /// Plain text, without a full stop. Up to the first semicolon it is a line of a shell's completions.
+    pub(super) help: &'static str,
+    /// The commands that take it. A flag that means different things to two commands has a row for each.
+    pub(super) commands: &'static [&'static str],
+    pub(super) kind: Kind,
+    pub(super) set: Set,
+}
+
+/// Stores the value of an option.
+pub(super) type Set = fn(&mut Values, &OsStr) -> Result<(), Reason>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    One,
+    /// It may be repeated; the environment variable separates the values with commas.
+    List,
+    /// A flag without a value; the environment variable is 1 or 0.
+    Switch,
+}
+
+impl Setting {
+    pub(super) fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.flag.replace('-', "_").to_ascii_uppercase())
+    }
+}
+
+/// One command.
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    /// Its arguments, in the order in which they follow, named as [`Setting::value`] is. An optional one is in brackets.
+    pub(super) arguments: &'static [&'static str],
+    /// Plain text, without a full stop, of at most 60 letters.
+    pub(super) summary: &'static str,
+    /// Sentences for the command's own help and for the man page; may be empty.
+    pub(super) details: &'static str,
+}
+
+impl Entry {
+    /// Its options, in the order of the table.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &'static Setting> {
+        SETTINGS.iter().filter(|setting| setting.commands.contains(&self.name))
+    }
+
+    /// How it is written, without its options.
+    pub(super) fn synopsis(&self) -> String {
+        [&[self.name][..], self.arguments].concat().join(" ")
+    }
+}
+
+/// The command that may be left out.
+pub(super) const SERVE: &str = "serve";
+
+/// The commands. The first one may be left out.
+pub(super) const COMMANDS: &[Entry] = &[
+    Entry {
+        name: SERVE,
+        arguments: &[],
+        summary: "Serve orders and the board; may be left out",
+        details: "Prints a line with its URL to standard output for each address, once it accepts connections. SIGTERM \
+                  or SIGINT (Ctrl-C) stops it in order, a second one at once; SIGHUP reads the token files again.",
+    },
+    Entry {
+        name: "export",
+        arguments: &[],
+        summary: "Print the order log",
+        details: "Works also while a server runs.",
+    },
+    Entry {
+        name: "check",
+        arguments: &[],
+        summary: "Check whether the data file is sound",
+        details: "Reads the whole file, also while a server runs, and compares totals, log and periods. The exit code is \
+                  1 if the file is damaged.",
+    },
+    Entry {
+        name: "backup",
+        arguments: &["FILE"],
+        summary: "Copy the data file, also while a server runs",
+        details: "The copy is complete, checked and synced before it gets its name. To restore it, stop the server and \
+                  put it into an empty data folder under the name ordercast.sqlite3.",
+    },
+    Entry {
+        name: "repair",
+        arguments: &[],
+        summary: "Save what is readable of a damaged file to another folder",
+        details: "The damaged folder stays as it is. No server may use it.",
+    },
+    Entry {
+        name: "completions",
+        arguments: &["bash|zsh|fish"],
+        summary: "Print the completions for a shell",
+        details: "For bash, for example: ordercast completions bash > \
+                  ~/.local/share/bash-completion/completions/ordercast",
+    },
+    Entry {
+        name: "man",
+        arguments: &[],
+        summary: "Print the man page",
+        details: "To read it: ordercast man | man -l -",
+    },
+];
+
+const SERVER: &[&str] = &[SERVE];
+
+pub(super) const SETTINGS: &[Setting] = &[
+    list(
+        ("listen", "ADDR", "127.0.0.1:3000 and 127.0.0.1:5050"),
+        "Address to serve on, such as 127.0.0.1:3000, or a port of this machine; may be repeated (port 0: any free port)",
+        SERVER,
+        |to, value| add_addresses(&mut to.config.listen, text(value)?),
+    ),
+    one(
+        ("data", "DIR", "data"),
+        "Folder of the data file",
+        &[SERVE, "export", "check", "backup", "repair"],
+        |to, value| assign(&mut to.config.data, value.into()),
+    ),
+    switch(
+        "check",
+        "Check the whole data file before serving; without it that is done beside serving, after a stop that was not in \
+         order",
+        SERVER,
+        |to, value| assign(&mut to.config.check, yes_or_no(value)?),
+    ),
+    one(
+        ("catalog", "FILE", "built in"),
+        "Catalogue (JSON) whose new categories and products are added",
+        SERVER,
+        |to, value| assign(&mut to.config.catalog, Some(value.into())),
+    ),
+    one(("static-dir", "DIR", "built in"), "Serve the web app from this folder", SERVER, |to, value| {
+        assign(&mut to.config.static_dir, Some(value.into()))
+    }),
+    list(
+        ("allow-origin", "ORIGIN", ""),
+        "Accept web pages of this origin, such as https://shop.example (* for all); may be repeated",
+        SERVER,
+        |to, value| add_origin(&mut to.config.allow_origins, text(value)?),
+    ),
+    list(
+        ("allow-frame", "ORIGIN", ""),
+        "Let pages of this origin show the web app in a frame (* for all); may be repeated",
+        SERVER,
+        |to, value| add_frame(&mut to.config.allow_frames, text(value)?),
+    ),
+    list(
+        ("allow-host", "NAME", ""),
+        "Accept this host name too, such as the one that a proxy passes on; may be repeated",
+        SERVER,
+        |to, value| add_host(&mut to.config.allow_hosts, text(value)?),
+    ),
+    one(
+        ("token-file", "FILE", ""),
+        "Ordering needs a token of this file (one a line); so does changing products unless there is an \
+         --admin-token-file; read again on SIGHUP",
+        SERVER,
+        |to, value| assign(&mut to.config.token_file, Some(value.into())),
+    ),
+    one(
+        ("read-token-file", "FILE", ""),
+        "Reading products and totals needs a token of this file or of --token-file; that must be given too",
+        SERVER,
+        |to, value| assign(&mut to.config.read_token_file, Some(value.into())),
+    ),
+    one(
+        ("admin-token-file", "FILE", ""),
+        "Changing products and categories and closing periods needs a token of this file; it may order and read too; \
+         without the file, those who may order may do so",
+        SERVER,
+        |to, value| assign(&mut to.config.admin_token_file, Some(value.into())),
+    ),
+    one(("keep-keys", "HOURS", "24"), "Retention time of keys after their use; 1 to 8784", SERVER, |to, value| {
+        assign(&mut to.config.retention.keys, hours(value)?)
+    }),
+    one(
+        ("max-keys", "N", "no cap"),
+        "Cap on keys at a time; orders with new keys are rejected when it is reached",
+        SERVER,
+        |to, value| assign(&mut to.config.retention.max_keys, Some(positive(value)?)),
+    ),
+    one(
+        ("keep-orders", "N", "all"),
+        "Orders that the order log keeps at least; older ones are deleted as new ones are added; totals are not touched",
+        SERVER,
+        |to, value| assign(&mut to.config.retention.orders, Some(positive(value)?)),
+    ),
+    one(("max-data-bytes", "N", "no cap"), "Cap on the data file's size; from 1048576 on", SERVER, |to, value| {
+        assign(&mut to.config.retention.data_bytes, Some(bytes(value)?))
+    }),
+    one(("max-connections", "N", "10000"), "Connections at a time", SERVER, |to, value| {
+        assign(&mut to.config.max_connections, positive(value)?)
+    }),
+    one(
+        ("max-connections-per-ip", "N", "no cap"),
+        "Connections at a time from one client address",
+        SERVER,
+        |to, value| assign(&mut to.config.max_connections_per_ip, Some(positive(value)?)),
+    ),
+    one(("format", "ndjson|csv", "ndjson"), "Format of the output", &["export"], |to, value| {
+        assign(&mut to.format, format(value)?)
+    }),
+    one(
+        ("output", "DIR", "the data folder's name with -repaired"),
+        "Folder that is written",
+        &["repair"],
+        |to, value| assign(&mut to.output, Some(value.into())),
+    ),
+];
+
+type Commands = &'static [&'static str];
+
+/// An option with a value: its flag, the name of its value, and the default.
+const fn one(words: (&'static str, &'static str, &'static str), help: &'static str, of: Commands, set: Set) -> Setting {
+    let (flag, value, default) = words;
+    Setting { flag, value, default, help, commands: of, kind: Kind::One, set }
+}
+
+/// As [`one`], but it may be repeated.
+const fn list(
+    words: (&'static str, &'static str, &'static str),
+    help: &'static str,
+    of: Commands,
+    set: Set,
+) -> Setting {
+    Setting { kind: Kind::List, ..one(words, help, of, set) }
+}
+
+const fn switch(flag: &'static str, help: &'static str, of: Commands, set: Set) -> Setting {
+    Setting { kind: Kind::Switch, ..one((flag, "", ""), help, of, set) }
+}

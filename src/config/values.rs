@@ -1,0 +1,127 @@
+//! The values of all options, and how each is read from a text: what it may be, and what the error says.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeBounds;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{Config, ExportFormat};
+use crate::store::Reason;
+
+/// The longest retention time of keys: a year.
+const MAX_KEY_HOURS: u64 = 366 * 24;
+/// The smallest cap of a data file: 1 MiB, room for a catalogue and some thousand orders.
+const MIN_DATA_BYTES: u64 = 1024 * 1024;
+
+/// The values of all options; each command uses some of them.
+#[derive(Default)]
+pub(super) struct Values {
+    pub(super) config: Config,
+    pub(super) format: ExportFormat,
+    pub(super) output: Option<PathBuf>,
+    /// The words that are no options, in their order.
+    pub(super) arguments: Vec<OsString>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a setter may fail, so all have the same type")]
+pub(super) fn assign<T>(place: &mut T, value: T) -> Result<(), Reason> {
+    *place = value;
+    Ok(())
+}
+
+pub(super) fn text(value: &OsStr) -> Result<&str, Reason> {
+    value.to_str().ok_or_else(|| "must be UTF-8 text".into())
+}
+
+pub(super) fn number<T: FromStr + PartialOrd>(
+    value: &OsStr,
+    valid: impl RangeBounds<T>,
+    kind: &str,
+) -> Result<T, Reason> {
+    let number = text(value)?.parse().ok().filter(|number| valid.contains(number));
+    number.ok_or_else(|| format!("must be a number {kind}").into())
+}
+
+pub(super) fn positive<T: FromStr + PartialOrd + From<u8>>(value: &OsStr) -> Result<T, Reason> {
+    number(value, T::from(1).., "from 1 on")
+}
+
+pub(super) fn yes_or_no(value: &OsStr) -> Result<bool, Reason> {
+    match text(value)? {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err("must be 1 or 0".into()),
+    }
+}
+
+pub(super) fn hours(value: &OsStr) -> Result<Duration, Reason> {
+    let hours = number(value, 1..=MAX_KEY_HOURS, &format!("of hours from 1 to {MAX_KEY_HOURS}"))?;
+    Ok(Duration::from_secs(hours * 60 * 60))
+}
+
+pub(super) fn bytes(value: &OsStr) -> Result<u64, Reason> {
+    number(value, MIN_DATA_BYTES.., &format!("of bytes from {MIN_DATA_BYTES} on"))
+}
+
+pub(super) fn format(value: &OsStr) -> Result<ExportFormat, Reason> {
+    match text(value)? {
+        "ndjson" => Ok(ExportFormat::Ndjson),
+        "csv" => Ok(ExportFormat::Csv),
+        _ => Err("must be ndjson or csv".into()),
+    }
+}
+
+/// Adds every address of a name such as `localhost`. A port alone is one of loopback. `:PORT` is rejected: to other
+/// programs it means all addresses, which nobody should open by a short form.
+pub(super) fn add_addresses(listen: &mut Vec<SocketAddr>, value: &str) -> Result<(), Reason> {
+    if let Some(port) = value.strip_prefix(':') {
+        return Err(
+            format!("must name the host: 127.0.0.1:{port} for this machine, 0.0.0.0:{port} for the network").into()
+        );
+    }
+    let port: Result<u16, _> = value.parse();
+    let value =
+        port.map_or_else(|_| value.to_owned(), |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
+    let addresses = value.to_socket_addrs().map_err(|error| {
+        Reason::new(
+            "must be an address with a port, such as 127.0.0.1:3000 or 0.0.0.0:3000, or a port of this machine",
+            error,
+        )
+    })?;
+    for address in addresses {
+        if address.port() == 0 || !listen.contains(&address) {
+            listen.push(address);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn add_origin(origins: &mut Vec<String>, value: &str) -> Result<(), Reason> {
+    let host = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    if value != "*" && (host.is_empty() || host.contains('/')) {
+        return Err("must be a scheme and a host, such as https://shop.example, or *".into());
+    }
+    origins.push(value.to_owned());
+    Ok(())
+}
+
+pub(super) fn add_frame(origins: &mut Vec<String>, value: &str) -> Result<(), Reason> {
+    let host = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    // It becomes part of a header line whose parts end with spaces and semicolons.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_[]*".contains(&byte);
+    if value != "*" && (host.is_empty() || host.contains('/') || !value.bytes().all(is_plain)) {
+        return Err("must be a scheme and a host, such as https://signage.example, or *".into());
+    }
+    origins.push(value.trim_end_matches('/').to_owned());
+    Ok(())
+}
+
+pub(super) fn add_host(hosts: &mut Vec<String>, value: &str) -> Result<(), Reason> {
+    if value.contains(['/', '*']) {
+        return Err("must be one host name, such as shop.example".into());
+    }
+    hosts.push(value.to_owned());
+    Ok(())
+}
