@@ -6,7 +6,6 @@ use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::rejection::Rejection;
-use super::reply::Outcome;
 
 /// A commit that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs.
 pub(super) const HANGING_AFTER: Duration = Duration::from_secs(5);
@@ -16,38 +15,48 @@ pub(super) const HANGING_AFTER: Duration = Duration::from_secs(5);
 pub enum Readiness {
     /// Orders are taken.
     Ready,
-    /// The last commit failed; the next one is tried.
+    /// The store has failed, and no commit has succeeded since; the next one is tried.
     Failing(Rejection),
-    /// A commit has not returned.
+    /// The store has not answered.
     Hanging,
 }
 
-/// The state of the last commit.
+/// The state of the store.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Why the last commit failed.
+    /// Why the store has failed, until a commit succeeds.
     failure: Mutex<Option<Rejection>>,
     /// Whether there is such a reason.
     is_failing: AtomicBool,
     /// Why no order is taken any more.
     end: OnceLock<Rejection>,
-    /// When the running commit began, by [`now_ms`]; 0 while none runs.
+    /// When the store was asked for what it has not answered yet, by [`now_ms`]; 0 if there is nothing.
     begun_ms: AtomicU64,
 }
 
 impl Health {
-    /// A commit begins.
+    /// The store is asked for something.
     pub(super) fn begin(&self) {
         self.begun_ms.store(now_ms(), Ordering::Relaxed);
     }
 
-    /// The commit has ended. Returns whether the one before had failed.
-    pub(super) fn end(&self, result: &Outcome) -> bool {
+    /// The store has answered.
+    pub(super) fn returned(&self) {
         self.begun_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// The store has failed. Returns whether it had failed before.
+    pub(super) fn fail(&self, reason: Rejection) -> bool {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        self.is_failing.swap(true, Ordering::Relaxed)
+    }
+
+    /// A commit has succeeded. Returns whether the store had failed before.
+    pub(super) fn recover(&self) -> bool {
         let was_failing = self.is_failing.load(Ordering::Relaxed);
-        if was_failing || result.is_err() {
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = result.clone().err();
-            self.is_failing.store(result.is_err(), Ordering::Relaxed);
+        if was_failing {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.is_failing.store(false, Ordering::Relaxed);
         }
         was_failing
     }
@@ -62,13 +71,13 @@ impl Health {
         self.end.get()
     }
 
-    /// Whether a commit has not returned.
+    /// Whether the store has not answered for [`HANGING_AFTER`].
     pub(super) fn is_hanging(&self) -> bool {
         let begun_ms = self.begun_ms.load(Ordering::Relaxed);
         begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGING_AFTER.as_millis() as u64
     }
 
-    /// Whether the last commit failed.
+    /// Whether the store has failed, and no commit has succeeded since.
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }

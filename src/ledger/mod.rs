@@ -391,9 +391,14 @@ impl<S: Store> Ledger<S> {
 
     fn write(&mut self, changes: &[Change]) -> Outcome {
         (self.is_busy, self.is_at_rest) = (true, false);
-        self.ask_store(|store| store.commit(changes))
+        self.ask_store(|store| store.commit(changes))?;
+        if self.health.recover() {
+            self.failures.end();
+        }
+        Ok(())
     }
 
+    /// Has the store inspected. That it succeeds does not end a failure: it writes nothing, so the disk may be full still.
     fn inspect(&mut self) -> Outcome {
         self.inspected = Instant::now();
         self.ask_store(Store::inspect)
@@ -406,24 +411,17 @@ impl<S: Store> Ledger<S> {
         let begun = Instant::now();
         self.health.begin();
         let result = ask(&mut self.store);
+        self.health.returned();
         if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
             log::warn!("the disk took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());
         }
-        match result {
-            Ok(()) => {
-                if self.health.end(&Ok(())) {
-                    self.failures.end();
-                }
-                Ok(())
-            }
-            Err(error) => Err(self.failed(&error)),
-        }
+        result.map_err(|error| self.failed(&error))
     }
 
     /// Notes and logs an error of the store. After damage no order is taken any more.
     fn failed(&mut self, error: &StoreError) -> Rejection {
         let rejection = Rejection::from(error);
-        let was_failing = self.health.end(&Err(rejection.clone()));
+        let was_failing = self.health.fail(rejection.clone());
         if matches!(error, StoreError::Damaged(_)) {
             self.health.end_orders(rejection.clone());
         }

@@ -1,7 +1,7 @@
 //! The ledger on a scripted store: what is answered when.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, OnceLock, RwLock};
 
 use crossbeam_channel::Sender;
@@ -31,6 +31,8 @@ struct Script {
     /// After so many lookups the order is not repeated.
     most_found: usize,
     inspected: AtomicUsize,
+    /// Whether a commit without changes finds the disk full.
+    probe_fails: AtomicBool,
     /// The sequence number and the total of each order that was to be committed.
     orders: Mutex<Vec<(u64, i64)>>,
 }
@@ -40,7 +42,8 @@ struct ScriptedStore(Arc<Script>);
 impl Store for ScriptedStore {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         if changes.is_empty() {
-            return Ok(());
+            let is_full = self.0.probe_fails.load(Relaxed);
+            return if is_full { Err(StoreError::Full("".into())) } else { Ok(()) };
         }
         self.0.orders.lock().unwrap().extend(changes.iter().filter_map(|change| match change {
             Change::Order { seq, total, .. } => Some((*seq, total.get())),
@@ -92,6 +95,7 @@ impl Bench {
             found: AtomicUsize::new(0),
             most_found,
             inspected: AtomicUsize::new(0),
+            probe_fails: AtomicBool::new(false),
             orders: Mutex::default(),
         });
         let mut catalog = Catalog::default();
@@ -309,4 +313,22 @@ fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fail
     // A repeat needs no commit.
     let repeat = close(1).0;
     assert_eq!(received(&repeat), Err(Rejection::NotCurrentPeriod { number: 1, current: 2 }));
+}
+
+#[test]
+fn a_repeat_that_is_answered_does_not_make_a_full_disk_ready() {
+    let bench = Bench::new(Some("k"), 1);
+    let first = bench.submit(order(7, None));
+    bench.commit_begins();
+    bench.script.probe_fails.store(true, Relaxed);
+    bench.commit_ends(Err(StoreError::Full("".into())));
+    assert_eq!(received(&first), Err(Rejection::StoreFull));
+    assert_eq!(received(&bench.submit(order(1, Some("k")))), Ok(()), "it is on disk");
+    assert_eq!(bench.handle.readiness(), Readiness::Failing(Rejection::StoreFull));
+    bench.script.probe_fails.store(false, Relaxed);
+    let begun = Instant::now();
+    while bench.handle.readiness() != Readiness::Ready {
+        assert!(begun.elapsed() < DEADLINE, "a probe that succeeds makes it ready");
+        thread::yield_now();
+    }
 }
