@@ -176,11 +176,13 @@ impl<S: Store> Ledger<S> {
                     Job::Catalog { change, reply } => {
                         // It ends the current commit, so that it comes after all orders before it.
                         self.commit();
+                        inspection = None;
                         reply.send(self.change_catalog(change));
                     }
                     Job::ClosePeriod { number, report, reply } => {
                         // After the orders that were counted before it.
                         self.commit();
+                        inspection = None;
                         // A requester that has given up takes no report.
                         reply.send(self.close_period(number).map(|closed| drop(report.send(closed))));
                     }

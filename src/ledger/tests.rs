@@ -332,3 +332,25 @@ fn a_repeat_that_is_answered_does_not_make_a_full_disk_ready() {
         thread::yield_now();
     }
 }
+
+#[test]
+fn repeats_share_an_inspection_until_there_is_a_commit() {
+    let bench = Bench::new(Some("k"), 1);
+    let first = bench.submit(order(1, None));
+    bench.commit_begins();
+    // These wait until the first commit has ended.
+    let repeats = [bench.submit(order(1, Some("k"))), bench.submit(order(1, Some("k")))];
+    let second = bench.submit(order(1, None));
+    let (reply, close) = Reply::channel();
+    // A close of a period that is not current is answered after an inspection of its own.
+    bench.handle.jobs.send(Job::ClosePeriod { number: 9, report: bounded(1).0, reply }).expect("the ledger runs");
+    let last = bench.submit(order(1, Some("k")));
+    bench.commit_ends(Ok(()));
+    assert_eq!(bench.commit_begins(), 1);
+    assert_eq!(repeats.each_ref().map(received), [Ok(()), Ok(())]);
+    assert_eq!(bench.script.inspected.load(Relaxed), 1);
+    bench.commit_ends(Ok(()));
+    assert_eq!([&first, &second, &last].map(received), [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(received(&close), Err(Rejection::NotCurrentPeriod { number: 9, current: 1 }));
+    assert_eq!(bench.script.inspected.load(Relaxed), 3);
+}
