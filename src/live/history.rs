@@ -197,7 +197,9 @@ impl Queries {
                             // were published meanwhile stay in it.
                             let published = sink.published();
                             let shown = page.entries.partition_point(|entry| entry.seq <= published);
-                            if shown < page.entries.len() {
+                            // Nor may a reader go on from behind an order that is not published: if its commit is
+                            // taken back, another order gets its number.
+                            if shown < page.entries.len() || page.next.is_some_and(|next| next > published) {
                                 page.entries.truncate(shown);
                                 page.next = None;
                             }

@@ -195,3 +195,14 @@ fn a_page_shows_no_order_that_is_not_published() {
     assert_eq!(log.page_of(1, 0, 100, Filter::default()), ((1..=15).collect(), None));
     assert_eq!(log.page_of(1, 15, 100, Filter::default()), (vec![], None));
 }
+
+#[test]
+fn a_page_without_matches_does_not_go_on_from_an_order_that_is_not_published() {
+    const LINES: u64 = QUERY_LINES as u64;
+    let orders: Vec<(u32, u64, i64)> = (0..LINES + 10).map(|seq| (0, seq, 1)).collect();
+    let rare = Filter { product: Some(ProductIndex(1)), ..Filter::default() };
+    for (unpublished, next) in [(10, Some(LINES)), (11, None)] {
+        let log = Log::new("next", &orders, unpublished);
+        assert_eq!(log.page_of(1, 0, 10, rare), (vec![], next), "{unpublished} are not published");
+    }
+}
