@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) published: AtomicU64,
     /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
     pub(super) announced: AtomicBool,
-    /// Whether there are subscribers. If not, [`FanoutHandle::publish`] does not wake the thread.
+    /// Whether there are subscribers. If not, publications and changes of the catalogue do not wake the thread.
     pub(super) wanted: AtomicBool,
 }
 
@@ -83,6 +83,8 @@ impl FanoutHandle {
     /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
         self.add(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
+        // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
+        self.announce();
     }
 
     fn add(&self, add: impl FnOnce(&mut WaitingList)) {
@@ -95,8 +97,14 @@ impl FanoutHandle {
             }
             crowded = waiting.len() > MAX_WAITING / 2;
         }
-        let wanted = crowded || self.shared.wanted.load(Ordering::Acquire);
-        if wanted && !self.shared.announced.swap(true, Ordering::AcqRel) {
+        if crowded || self.shared.wanted.load(Ordering::Acquire) {
+            self.announce();
+        }
+    }
+
+    /// Wakes the thread, unless that is under way.
+    fn announce(&self) {
+        if !self.shared.announced.swap(true, Ordering::AcqRel) {
             // A full queue needs no announcement: the thread looks at the list before every event.
             if let Err(TrySendError::Full(_)) = self.events.try_send(Event::Published) {
                 self.shared.announced.store(false, Ordering::Release);
@@ -150,6 +158,7 @@ impl FanoutHandle {
         self.events.send(Event::AllTotals(sender)).ok()?;
         totals.recv().ok()
     }
+
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
         let _ = self.events.send(Event::Finish);

@@ -352,6 +352,19 @@ fn a_close_replaces_what_a_subscriber_was_owed_of_the_period_before() {
     assert!(!client.subscriber.is_lagging());
 }
 
+#[test]
+fn the_openings_of_a_period_do_not_wait_for_a_subscriber() {
+    let (history, _log) = history::prepare();
+    let start_at = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs: &runs() };
+    let (fanout, handle) = prepare(catalog(), &start_at, history);
+    handle.publish(&[Publication { product: ProductIndex(0), total: total(1), seq: 1 }]);
+    assert!(fanout.events.is_empty(), "nobody waits for an order");
+    for _ in 0..2 {
+        handle.publish_period([1, 0, 0].map(total).into(), 1);
+    }
+    assert_eq!(fanout.events.len(), 1);
+}
+
 /// The thread is behind: it gets the latest total of each product, and the marker comes first.
 #[test]
 fn a_close_among_merged_publications_shows_no_count_that_there_never_was() {
