@@ -70,8 +70,8 @@ pub(super) fn report_format(request: Request<'_>) -> ReportFormat {
     if weight("text/csv", "text/*") > weight(JSON, "application/*") { ReportFormat::Csv } else { ReportFormat::Json }
 }
 
-/// The media range of an item of `Accept`, and its weight from 0 to 1; `None` if the weight is malformed.
-fn weighted(item: &str) -> Option<(&str, f32)> {
+/// The value of an item of `Accept` or `Accept-Encoding`, and its weight from 0 to 1; `None` if the weight is malformed.
+pub(super) fn weighted(item: &str) -> Option<(&str, f32)> {
     let mut parts = item.split(';').map(str::trim);
     let range = parts.next()?;
     match parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="))) {

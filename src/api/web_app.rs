@@ -1,6 +1,7 @@
 //! The answers to requests for files of the web app.
 
 use super::assets::{Assets, Content};
+use super::headers::weighted;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
@@ -43,12 +44,10 @@ pub(super) fn file(assets: &Assets, frames: &[String], request: Request<'_>) -> 
 /// matter, since there is only one alternative.
 fn takes_gzip(request: Request<'_>) -> bool {
     let mut any = false;
-    for item in request.items("Accept-Encoding") {
-        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
-        let is_refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim_end_matches(['0', '.']).is_empty());
-        match coding.trim().to_ascii_lowercase().as_str() {
-            "gzip" | "x-gzip" => return !is_refused,
-            "*" => any = !is_refused,
+    for (coding, weight) in request.items("Accept-Encoding").filter_map(weighted) {
+        match coding.to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => return weight > 0.0,
+            "*" => any = weight > 0.0,
             _ => {}
         }
     }

@@ -165,6 +165,8 @@ fn files_are_compressed_for_clients_that_take_gzip_and_for_no_others() {
         ("x-gzip", true),
         ("*", true),
         ("gzip;q=0", false),
+        ("gzip ; Q=0", false),
+        ("gzip;q=x", false),
         ("gzip;q=0.000, *", false),
         ("*;q=0", false),
         ("br, deflate", false),
