@@ -3,9 +3,13 @@
 
 use rusqlite::{Connection, params};
 
+use crate::tally::catalog::MAX_PRODUCTS;
+
 /// The highest number of a period that is taken for one: a million, a close a minute for two years. The list is filled up
 /// to the highest, so a damaged row must not name any number.
 pub const MAX_PERIODS: i64 = 1_000_000;
+/// The highest number of a line of the reports that is taken for one: a line for each product in each period.
+pub const MAX_LINES: i64 = MAX_PERIODS * MAX_PRODUCTS as i64;
 
 /// What was saved and lost of the periods.
 pub struct SavedPeriods {

@@ -11,7 +11,7 @@ use super::super::{ToolError, counted};
 use super::indexes::{Indexes, is_catalog_row};
 use super::page::{Kind, Page, Value};
 use super::pages::Pages;
-use super::periods::MAX_PERIODS;
+use super::periods::{MAX_LINES, MAX_PERIODS};
 use crate::store::{open, schema};
 use crate::tally::catalog::MAX_PRODUCTS;
 use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
@@ -272,7 +272,7 @@ impl Readable {
                 on_row(Row::Period { number: row, opened_ms, opened_after })?;
             }
             [Null, Int(period), Int(product), Int(amount)]
-                if row > 0 && is_period(period) && is_catalog_row(product) =>
+                if (1..=MAX_LINES).contains(&row) && is_period(period) && is_catalog_row(product) =>
             {
                 on_row(Row::PeriodSum { n: row, period, product, amount })?;
             }
@@ -326,5 +326,17 @@ mod tests {
     #[test]
     fn ranges_are_joined() {
         assert_eq!(merge_ranges(vec![(5, 9), (1, 2), (3, 4), (7, 8), (12, 12)]), [(1, 9), (12, 12)]);
+    }
+
+    /// The next close would number its lines behind the highest one, and SQLite has no number behind the last.
+    #[test]
+    fn a_line_of_a_report_has_a_number_that_a_server_can_have_given() {
+        use Value::{Int, Null};
+        let is_line = |row: i64| {
+            let values = [Null, Int(1), Int(1), Int(5)];
+            Readable::default().add(row, &values, &mut Indexes::default(), &mut |_| Ok(())).unwrap()
+        };
+        assert_eq!([1, MAX_LINES].map(is_line), [true; 2]);
+        assert_eq!([0, -1, MAX_LINES + 1, i64::MAX].map(is_line), [false; 4]);
     }
 }
