@@ -98,8 +98,9 @@ fn time(request: Request<'_>, name: &str) -> Result<Option<u64>, Problem> {
 fn text<'a>(request: Request<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
     let Some(value) = request.parameter(name) else { return Ok(None) };
     let text = unescaped(value);
-    let text = text.ok_or_else(|| Problem::new(400, format!("{name} has a percent sign that begins no escape")))?;
-    Ok(Some(text))
+    let wrong =
+        || Problem::new(400, format!("{name} must be text in UTF-8; a percent sign begins an escape such as %2B"));
+    text.map(Some).ok_or_else(wrong)
 }
 
 /// The text without percent escapes (RFC 3986, section 2.1); `None` if one is malformed or the result is not UTF-8.
