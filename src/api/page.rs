@@ -6,10 +6,10 @@ use crate::http::request::Request;
 /// The most lines of a page, and the default: 1,000, about 120 KB of the log.
 pub(super) const MAX_LINES: usize = 1_000;
 
-/// The page of the list at `path` that a request asks for: the number behind which it begins, and its most lines.
+/// The page of the list at `path` that a request asks for: the number after which it begins, and its most lines.
 ///
 /// # Errors
-/// 400 for what is no number.
+/// 400 if a parameter is not such a number.
 #[inline(never)]
 pub(super) fn page(request: Request<'_>, path: &str) -> Result<(u64, usize), Problem> {
     let number = |name, least: u64, default: u64| {

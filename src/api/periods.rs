@@ -13,8 +13,8 @@ use crate::ledger::Rejection;
 use crate::live::history::Unreadable;
 use crate::tally::period::Report;
 
-/// Tries to read the totals of the current period while periods are closed: 10. Each close is a commit, so none but a
-/// client that closes one period after the other makes more than two necessary.
+/// Tries to read the totals of the current period while periods are closed: 10. Each close is a commit, so more than two
+/// are needed only while a client closes one period after the other.
 const MAX_TRIES: usize = 10;
 
 impl OrderService {

@@ -12,6 +12,7 @@ use crate::tally::rfc3339;
 
 const EXAMPLE: &str = r#"{"number":7}"#;
 const CSV_HEADER: &str = "category,id,name,hidden,amount\r\n";
+
 /// Reads the body that closes a period: `{"number":7}`. Returns the number.
 ///
 /// # Errors
@@ -44,8 +45,8 @@ pub fn report_object(catalog: &Catalog, report: &Report) -> String {
     format!(r#"{{{},"products":{products}}}"#, period_members(&report.period, report.closed_ms))
 }
 
-/// A report as CSV, with a line of names. A name that a spreadsheet would take for a formula gets an apostrophe; ids and
-/// categories hold no character that a formula needs.
+/// A report as CSV, with a line of names. A name that a spreadsheet would take for a formula gets an apostrophe. Ids and
+/// categories, which programs compare, stay as they are: without parentheses a formula in one can call no function.
 #[must_use]
 pub fn report_csv(catalog: &Catalog, report: &Report) -> String {
     let mut csv = CSV_HEADER.to_owned();

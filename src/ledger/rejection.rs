@@ -20,7 +20,7 @@ pub enum Rejection {
     CategoryExists(String),
     /// The product is hidden, and takes no new order until it is shown again.
     Hidden,
-    /// Not this period is the current one, but another: close that one, if it is the one that is meant.
+    /// Another period is the current one: close that one, if it is the one that is meant.
     NotCurrentPeriod {
         /// The number that was sent.
         number: u64,

@@ -16,7 +16,8 @@ pub const MAX_INFO_BYTES: usize = 2_000;
 /// The most bytes of text of all products together: 4 MiB, about 400 bytes for each of [`MAX_PRODUCTS`].
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most categories of one server. The fan-out thread looks at each after every commit: 10 µs for 1,000.
+/// The most categories of one server. After every commit the fan-out thread looks at each that has subscribers: 10 µs for
+/// 1,000.
 pub const MAX_CATEGORIES: usize = 1_000;
 
 /// First path segments of routes, which no new category may have as its name.

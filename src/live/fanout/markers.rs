@@ -63,7 +63,7 @@ impl Fanout {
         }
     }
 
-    /// Counts from these totals on. Whoever counts the period gets a snapshot, whatever it was owed before.
+    /// Counts from these totals on. Every subscriber that counts the period gets a snapshot, whatever it was owed before.
     fn open_period(&mut self, openings: &[Total], opened_after: u64) {
         self.load_products();
         self.set_openings(openings);

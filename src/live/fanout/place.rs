@@ -65,7 +65,7 @@ pub(super) struct Place {
     pub(super) status: Status,
 }
 
-// As large as before subscribers could be told more than totals.
+// So that it does not grow unnoticed.
 const _: () = assert!(size_of::<Place>() <= 40);
 
 impl Place {

@@ -82,7 +82,7 @@ fn room_for_totals_ends_at_a_number_of_buffers_and_of_bytes() {
     let mut outbox = Outbox::default();
     assert!(outbox.has_room(1 << 30));
     outbox.push(buffer(1), 0);
-    assert!(outbox.has_room(1 << 30), "a snapshot behind the first buffer");
+    assert!(outbox.has_room(1 << 30), "a single buffer behind the first");
     outbox.push(buffer(8_000), 0);
     assert_eq!((outbox.has_room(192), outbox.has_room(193)), (true, false));
     outbox.pop();
