@@ -8,8 +8,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
+use crate::close::ASKS_TO_CLOSE;
 use crate::common::{DEADLINE, Server, TempDir, skip};
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, ENTER};
 
 /// Where `make deps` puts it.
 const AXE: &str = "tests/browser/accessibility/node_modules/axe-core/axe.min.js";
@@ -35,9 +36,6 @@ const RUN: &str = "
       return violations.flatMap(({ id, impact, nodes }) =>
         nodes.map(({ html, failureSummary }) => `${id} (${impact}): ${html}\n  ${failureSummary}`));
     })";
-
-const FRAMES: &str =
-    "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null))))";
 
 /// A browser with axe-core, and the violations so far.
 struct Audit {
@@ -86,7 +84,7 @@ fn set_look(browser: &Browser, width: u32, height: u32, features: &Features) {
     let features: Vec<Value> = features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     browser.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
     browser.until(DEADLINE, &format!("innerWidth === {width} && innerHeight === {height}"));
-    browser.run(FRAMES);
+    browser.draw();
 }
 
 #[track_caller]
@@ -201,9 +199,7 @@ fn managing_has_no_violation_in_any_state() {
     audit.browser.until(DEADLINE, &says("#report-sum", "14"));
     audit.check("report");
     audit.browser.click("#report-close");
-    audit
-        .browser
-        .until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
+    audit.browser.until(DEADLINE, ASKS_TO_CLOSE);
     audit.check("question about a close");
     audit.browser.click("#report-dialog [type=submit]");
     audit.browser.until(DEADLINE, "document.querySelector('#report-dialog [type=submit]').hidden");
@@ -227,7 +223,7 @@ fn the_question_for_a_token_has_no_violation() {
     open(&audit.browser, &server, "#electronics");
     audit.browser.until(DEADLINE, "document.querySelector('#token').open");
     audit.check("token asked for");
-    audit.browser.type_into("#token-input", "somebody-elses-0123456789\u{e007}");
+    audit.browser.type_into("#token-input", &format!("somebody-elses-0123456789{ENTER}"));
     audit.browser.until(DEADLINE, &says("#token-reason", "is not valid"));
     audit.check("token rejected");
     audit.browser.click("#token-cancel");
@@ -236,7 +232,7 @@ fn the_question_for_a_token_has_no_violation() {
     audit.check("locked");
     audit.browser.click("#token-enter");
     audit.browser.until(DEADLINE, "document.querySelector('#token').open");
-    audit.browser.type_into("#token-input", &format!("{READER}\u{e007}"));
+    audit.browser.type_into("#token-input", &format!("{READER}{ENTER}"));
     audit.browser.until(DEADLINE, &state_is("live"));
     order(&audit.browser, "A1", "1");
     audit.browser.until(DEADLINE, &says("#token-reason", "but not order"));

@@ -5,12 +5,13 @@ use serde_json::json;
 use crate::common::periods::{close, report};
 use crate::common::{DEADLINE, Server};
 use crate::shop::{fill, open_board};
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, ENTER, save};
 
-const ENTER: &str = "\u{e007}";
-
-const ASKS_TO_CLOSE: &str = "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')";
-const IS_CLOSED: &str = "document.querySelector('#report-state').textContent === 'Closed'";
+/// Whether the question about a close can be answered.
+pub const ASKS_TO_CLOSE: &str =
+    "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')";
+/// Whether the report is that of a closed period.
+pub const IS_CLOSED: &str = "document.querySelector('#report-state').textContent === 'Closed'";
 const IS_CURRENT: &str = "document.querySelector('#report-state').textContent === 'Not closed yet'";
 
 #[track_caller]
@@ -19,7 +20,7 @@ fn current_number(server: &Server) -> i64 {
 }
 
 #[track_caller]
-fn show_report(browser: &Browser) {
+pub fn show_report(browser: &Browser) {
     browser.click("#period-show");
     browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
 }
@@ -278,10 +279,4 @@ fn a_long_report_is_printed_on_as_many_pages_as_it_needs() {
 fn pages(pdf: &[u8]) -> usize {
     let text = String::from_utf8_lossy(pdf);
     text.matches("/Type /Page\n").count()
-}
-
-pub fn save(name: &str, content: &[u8]) {
-    if let Some(folder) = std::env::var_os("ORDERCAST_SCREENSHOTS") {
-        std::fs::write(std::path::Path::new(&folder).join(name), content).expect("the folder can be written to");
-    }
 }

@@ -3,33 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
-use crate::close::save;
+use crate::close::{ASKS_TO_CLOSE, IS_CLOSED, show_report};
 use crate::common::{DEADLINE, Server, TempDir, wait_until};
 use crate::shop::{fill, open_board};
-use crate::token::KEPT;
-use crate::webdriver::Browser;
+use crate::token::{ASKS, DOES_NOT_ASK, KEPT, give};
+use crate::webdriver::{Browser, ENTER, ESCAPE};
 
 const TILL: &str = "till-0123456789012";
 const MANAGER: &str = "manager-0123456789";
 const WRONG: &str = "somebody-elses-012";
-const ENTER: &str = "\u{e007}";
-const ESCAPE: &str = "\u{e00c}";
-
-const ASKS: &str = "document.querySelector('#token').open";
-const DOES_NOT_ASK: &str = "!document.querySelector('#token').open";
-const ASKS_TO_CLOSE: &str = "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')";
-const IS_CLOSED: &str = "document.querySelector('#report-state').textContent === 'Closed'";
-
 fn start(files: &TempDir) -> Server {
     let (tills, managers) = (files.write("tills", TILL), files.write("managers", MANAGER));
     Server::builder().arg("--token-file").arg(tills).arg("--admin-token-file").arg(managers).start()
-}
-
-#[track_caller]
-fn give(browser: &Browser, token: &str) {
-    browser.until(DEADLINE, ASKS);
-    browser.until(DEADLINE, "!document.querySelector('#token-use').disabled");
-    browser.type_into("#token-input", &format!("{token}{ENTER}"));
 }
 
 #[track_caller]
@@ -98,8 +83,7 @@ fn record_tokens(browser: &Browser) {
 
 #[track_caller]
 fn close_period(browser: &Browser) {
-    browser.click("#period-show");
-    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
+    show_report(browser);
     browser.click("#report-close");
     browser.until(DEADLINE, ASKS_TO_CLOSE);
     browser.click("#report-dialog [type=submit]");
@@ -322,7 +306,7 @@ fn a_board_that_is_read_with_the_code_of_the_manager_is_locked_when_managing_is_
     browser.click("#token-cancel");
     browser.until(DEADLINE, DOES_NOT_ASK);
     // A request that begins before the dialog's delayed `close` event is cancelled with the former one.
-    browser.run("return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
+    browser.draw();
     // The dialog for a category reads the products first, so the page's own request is made without it.
     browser.run(
         "import(new URL('api.js', document.querySelector('script[type=module]').src))
@@ -452,8 +436,7 @@ fn the_dialogs_for_managing_fit_a_phone_and_a_desktop() {
     let authorization = [("Content-Type", "application/json"), ("Authorization", &format!("Bearer {MANAGER}"))];
     assert_eq!(server.client().request("POST", "/periods", &authorization, b"{\"number\":1}").status, 200);
     open_till(&browser, &server);
-    browser.click("#period-show");
-    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
+    show_report(&browser);
     expect_fit(&browser, "report", "report-dialog");
     browser.click("#report-close");
     browser.until(DEADLINE, ASKS_TO_CLOSE);
@@ -489,6 +472,6 @@ fn expect_fit(browser: &Browser, name: &str, dialog: &str) {
              return [dialog.scrollWidth - dialog.clientWidth, dialog.scrollHeight - dialog.clientHeight]"
         ));
         assert_eq!(overflow, json!([0, 0]), "{name} at {width}");
-        save(&format!("{name}-{width}-{scheme}.png"), &browser.screenshot());
+        browser.picture(&format!("{name}-{width}-{scheme}"));
     }
 }

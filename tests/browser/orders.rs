@@ -4,11 +4,8 @@
 //! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of a board with waiting orders.
 
 use std::collections::HashSet;
-use std::env;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -370,10 +367,7 @@ fn what_is_said_of_waiting_orders_fits_a_phone_and_a_television() {
         ("waiting-television", 1920, 1080, 1, "dark"),
     ];
     let picture = |name: &str| {
-        if let Some(folder) = env::var_os("ORDERCAST_SCREENSHOTS") {
-            let file = Path::new(&folder).join(name).with_extension("png");
-            fs::write(file, browser.screenshot()).expect("the folder can be written to");
-        }
+        browser.picture(name);
     };
     for (name, width, height, scale, scheme) in screens {
         browser.look(width, height, scale, scheme);

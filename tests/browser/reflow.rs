@@ -2,13 +2,10 @@
 //! 400 % has (WCAG 2.2, 1.4.10), and with text twice as large (1.4.4). The page does not scroll sideways, and no
 //! control and no text is cut or covered.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::board::{state_is, total_is};
+use crate::close::ASKS_TO_CLOSE;
 use crate::common::{DEADLINE, Server, TempDir};
 use crate::webdriver::Browser;
 
@@ -101,9 +98,6 @@ const FAULTS: &str = r"
     scrollTo(0, 0);
     return faults";
 
-const FRAMES: &str =
-    "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null))))";
-
 /// Products with long words, long names and large totals.
 fn shop(admin: &TempDir) -> Server {
     admin.write("admin", "manager-0123456789");
@@ -132,16 +126,13 @@ fn check_all(browser: &Browser, screens: &[(u32, u32, u32)], size: &str) {
         for &(width, height, scale) in screens {
             browser.look(width, height, scale, "light");
             browser.until(DEADLINE, &format!("document.documentElement.clientWidth === {width}"));
-            browser.run(FRAMES);
+            browser.draw();
             let found = browser.run(FAULTS);
             let found = found.as_array().expect("a list of faults");
             faults.extend(
                 found.iter().map(|fault| format!("{view}, {width}×{height}: {}", fault.as_str().unwrap_or("?"))),
             );
-            if let Some(folder) = env::var_os("ORDERCAST_SCREENSHOTS") {
-                let file = Path::new(&folder).join(format!("reflow-{size}-{width}-{}.png", view.replace(' ', "-")));
-                fs::write(file, browser.screenshot()).expect("the folder can be written to");
-            }
+            browser.picture(&format!("reflow-{size}-{width}-{}", view.replace(' ', "-")));
         }
     };
     browser.open(&format!("http://{}/", server.addr()));
@@ -172,7 +163,7 @@ fn check_all(browser: &Browser, screens: &[(u32, u32, u32)], size: &str) {
     browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
     check("report");
     browser.run("document.querySelector('#report-close').click()");
-    browser.until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
+    browser.until(DEADLINE, ASKS_TO_CLOSE);
     check("question about a close");
     browser.run("document.querySelector('#report-dialog [type=submit]').click()");
     browser.until(DEADLINE, "document.querySelector('#token').open");

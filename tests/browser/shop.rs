@@ -4,9 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
+use crate::close::ASKS_TO_CLOSE;
 use crate::common::periods::{amounts, report};
 use crate::common::{DEADLINE, Server};
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, ENTER};
 
 const MANAGER: &str = "manager-0123456789";
 
@@ -201,11 +202,11 @@ fn the_period_is_closed_with_its_report_by_one_who_may() {
     browser.click("#period-show");
     browser.until(DEADLINE, "document.querySelector('#report-sum').textContent === '16'");
     browser.click("#report-close");
-    browser.until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
+    browser.until(DEADLINE, ASKS_TO_CLOSE);
     browser.click("#report-dialog [type=submit]");
     // The close needs the manager's access code.
     browser.until(DEADLINE, "document.querySelector('#token').open");
-    browser.type_into("#token-input", &format!("{MANAGER}\u{e007}"));
+    browser.type_into("#token-input", &format!("{MANAGER}{ENTER}"));
     browser.until(DEADLINE, "document.querySelector('#report-dialog [type=submit]').hidden");
     let lines = browser.run("return document.querySelector('#report-lines').innerText.replaceAll('\\t', ' ')");
     assert!(lines.as_str().is_some_and(|lines| lines.contains("Vacuum Cleaner A1 14")), "{lines}");

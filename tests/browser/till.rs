@@ -9,11 +9,7 @@ use crate::board::{state_is, total_is};
 use crate::common::periods::close;
 use crate::common::{DEADLINE, Server, SmallDisk};
 use crate::shop::{fill, part, shown};
-use crate::webdriver::Browser;
-
-/// Enter and Escape, as WebDriver writes them.
-const ENTER: &str = "\u{e007}";
-const ESCAPE: &str = "\u{e00c}";
+use crate::webdriver::{Browser, ENTER, ESCAPE};
 
 #[track_caller]
 fn open_board(browser: &Browser, server: &Server, category: &str) {
@@ -93,7 +89,7 @@ fn quick_amounts_are_shown_wherever_they_fit() {
             browser.look(width, height, 1, "light");
             browser.until(DEADLINE, &format!("innerWidth === {width}"));
             for managed in [false, true] {
-                browser.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+                browser.draw();
                 let seen = browser.run(
                     "return [...document.querySelectorAll('product-item')].map((item) => {
                        const form = item.shadowRoot.querySelector('form');
@@ -118,7 +114,6 @@ fn quick_amounts_are_shown_wherever_they_fit() {
                 browser.click("#manage");
             }
         }
-        if [2, 5, 8, 30].contains(&count) {}
     }
 }
 

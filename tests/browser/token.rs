@@ -3,16 +3,13 @@
 //!
 //! `ORDERCAST_SCREENSHOTS=DIR` writes pictures of the dialog.
 
-use std::env;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
 use crate::common::{Builder, DEADLINE, Server, TempDir, wait_until};
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, ENTER, ESCAPE};
 
 const WRITER: &str = "writer-0123456789.~+";
 const READER: &str = "reader-0123456789.~+";
@@ -20,12 +17,9 @@ const WRONG: &str = "somebody-elses-0123456789";
 /// More than the longest wait between two attempts of the page.
 const RECOVERY: Duration = Duration::from_secs(25);
 
-/// Keys by their WebDriver names (section 17.4.2).
-const ENTER: &str = "\u{E007}";
-const ESCAPE: &str = "\u{E00C}";
-
-const ASKS: &str = "document.querySelector('#token').open";
-const DOES_NOT_ASK: &str = "!document.querySelector('#token').open";
+/// Whether the board asks for a token.
+pub const ASKS: &str = "document.querySelector('#token').open";
+pub const DOES_NOT_ASK: &str = "!document.querySelector('#token').open";
 
 /// A server's token files.
 struct Files(TempDir);
@@ -68,7 +62,7 @@ fn open_board(browser: &Browser, server: &Server) {
 
 /// Enters a token into the dialog, which has the focus.
 #[track_caller]
-fn give(browser: &Browser, token: &str) {
+pub fn give(browser: &Browser, token: &str) {
     browser.until(DEADLINE, ASKS);
     browser.until(DEADLINE, "!document.querySelector('#token-use').disabled");
     browser.type_into("#token-input", &format!("{token}{ENTER}"));
@@ -478,10 +472,7 @@ fn the_question_fits_a_phone_and_a_television() {
         let side = |name: &str| place[name].as_f64().expect("a number");
         assert!(side("left") >= 0.0 && side("right") <= f64::from(width), "{name}: {place}");
         assert!(side("top") >= 0.0 && side("bottom") <= f64::from(height), "{name}: {place}");
-        if let Some(folder) = env::var_os("ORDERCAST_SCREENSHOTS") {
-            let file = Path::new(&folder).join(name).with_extension("png");
-            fs::write(file, browser.screenshot()).expect("the folder can be written to");
-        }
+        browser.picture(name);
     }
     assert_eq!(browser.run("return sessionStorage.getItem('ordercast-token:/')"), Value::Null);
 }

@@ -8,12 +8,11 @@ use serde_json::json;
 
 use crate::board::{state_is, total_is};
 use crate::common::{DEADLINE, Server, TempDir};
-use crate::webdriver::Browser;
+use crate::token::{ASKS, DOES_NOT_ASK};
+use crate::webdriver::{Browser, ENTER};
 
 const READERS: [&str; 2] = ["reader-of-a-0123456", "reader-of-b-0123456"];
 const TILL: &str = "till-0123456789012";
-const ASKS: &str = "document.querySelector('#token').open";
-const DOES_NOT_ASK: &str = "!document.querySelector('#token').open";
 
 /// Forwards requests below `/a/` to the first server, and below `/b/` to the second one, until the process ends.
 fn share_an_origin(servers: [SocketAddr; 2]) -> SocketAddr {
@@ -68,7 +67,7 @@ fn give(browser: &Browser, token: &str, keeps: bool) {
     if keeps {
         browser.click("#token-keep");
     }
-    browser.type_into("#token-input", &format!("{token}\u{e007}"));
+    browser.type_into("#token-input", &format!("{token}{ENTER}"));
     browser.until(DEADLINE, DOES_NOT_ASK);
     browser.until(DEADLINE, &state_is("live"));
 }

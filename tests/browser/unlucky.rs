@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::board::{state_is, total_is};
+use crate::close::{ASKS_TO_CLOSE, IS_CLOSED, show_report};
 use crate::common::{DEADLINE, Server};
 use crate::shop::{fill, open_board};
 use crate::webdriver::Browser;
@@ -15,9 +16,7 @@ fn a_second_click_at_once_does_not_close_the_period() {
     let server = Server::start();
     server.client().order("A1", 1);
     open_board(&browser, &server);
-    browser.click("#period-show");
-    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
-    let is_closed = "document.querySelector('#report-state').textContent === 'Closed'";
+    show_report(&browser);
     // Wherever the second button is, and however slow the answer to the first one was.
     browser.run(
         "const confirm = document.querySelector('#report-confirm');
@@ -25,11 +24,11 @@ fn a_second_click_at_once_does_not_close_the_period() {
            .observe(confirm, { attributes: true });",
     );
     browser.click("#report-close");
-    browser.until(DEADLINE, "!document.querySelector('#report-dialog [type=submit]').matches('[hidden], :disabled')");
-    assert_eq!(browser.run(&format!("return {is_closed}")), false);
+    browser.until(DEADLINE, ASKS_TO_CLOSE);
+    assert_eq!(browser.run(&format!("return {IS_CLOSED}")), false);
     assert_eq!(server.client().get("/periods/current").json()["number"], 1);
     browser.click("#report-dialog [type=submit]");
-    browser.until(DEADLINE, is_closed);
+    browser.until(DEADLINE, IS_CLOSED);
 }
 
 #[test]
@@ -132,8 +131,7 @@ fn long_names_leave_the_numbers_of_a_report_in_sight_and_on_paper() {
     assert_eq!(client.request("PATCH", "/electronics/A1", &[JSON], name.as_bytes()).status, 200);
     client.order("A1", 123_456);
     open_board(&browser, &server);
-    browser.click("#period-show");
-    browser.until(DEADLINE, "document.querySelector('#report-dialog').open");
+    show_report(&browser);
     browser.run("dispatchEvent(new Event('beforeprint'))");
     let widest = "return Math.max(...[...document.querySelectorAll('ROOT :is(th, td):last-child')]
         .map((cell) => cell.getBoundingClientRect().right)) <= EDGE";

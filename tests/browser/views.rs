@@ -2,9 +2,6 @@
 //!
 //! The pictures of the documentation are made here (`make pictures`): `ORDERCAST_SCREENSHOTS=DIR` writes them.
 
-use std::env;
-use std::fs;
-use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -12,7 +9,7 @@ use serde_json::{Value, json};
 use crate::board::{state_is, total_is};
 use crate::common::{DEADLINE, Server, TempDir};
 use crate::wall::FAULTS;
-use crate::webdriver::Browser;
+use crate::webdriver::{Browser, ENTER};
 
 const MANAGER: &str = "manager-0123456789";
 
@@ -158,14 +155,6 @@ fn look(browser: &Browser, Screen { width, height, scale, scheme }: Screen) {
     );
 }
 
-#[track_caller]
-fn picture(browser: &Browser, name: &str) {
-    if let Some(folder) = env::var_os("ORDERCAST_SCREENSHOTS") {
-        let file = Path::new(&folder).join(name).with_extension("png");
-        fs::write(file, browser.screenshot()).expect("the folder can be written to");
-    }
-}
-
 /// Takes a picture of a change: orders a product, and stops the change in its middle for as long as it takes.
 #[track_caller]
 fn picture_of_a_change(browser: &Browser, server: &Server, (id, amount): (&str, i64), name: &str) {
@@ -179,7 +168,7 @@ fn picture_of_a_change(browser: &Browser, server: &Server, (id, amount): (&str, 
         "return document.querySelector('[data-id={id}]').shadowRoot.querySelector('.change').textContent"
     ));
     assert_eq!(said, format!("+{amount}"));
-    picture(browser, name);
+    browser.picture(name);
     browser.run(&format!("for (const change of {changes}) change.finish()"));
     browser.until(DEADLINE, &format!("{changes}.length === 0"));
 }
@@ -215,7 +204,7 @@ fn a_shop_sees_its_day_on_every_screen() {
     browser.until(DEADLINE, &format!("{sums}.length === 3 && {sums}.every((sum) => sum !== '')"));
     for (name, screen) in [("overview", LAPTOP), ("overview-phone", PHONE)] {
         look(&browser, screen);
-        picture(&browser, name);
+        browser.picture(name);
     }
     let totals = server.totals();
     let sum =
@@ -254,26 +243,26 @@ fn a_till_lists_its_orders_and_says_what_became_of_each() {
     browser.run("document.querySelector('footer').scrollIntoView({ block: 'end' })");
     let changes = "[...document.querySelectorAll('product-item')].flatMap((item) => item.shadowRoot.getAnimations())";
     browser.until(DEADLINE, &format!("{changes}.length === 0"));
-    picture(&browser, "till");
+    browser.picture("till");
     assert_eq!(browser.run(CUT_TEXTS), json!([]));
     look(&browser, PHONE);
     browser.run("document.querySelector('#last-orders').scrollIntoView()");
-    picture(&browser, "till-phone");
+    browser.picture("till-phone");
 
     look(&browser, LAPTOP);
     browser.click("#last-orders > summary");
     browser.run("scrollTo(0, 0)");
     server.kill();
     browser.until(DEADLINE, &state_is("lost"));
-    picture(&browser, "away");
+    browser.picture("away");
     browser.click("product-item[data-id=B3] >>> .add");
     browser.until(DEADLINE, "document.querySelector('#waiting').textContent.startsWith('1 order is waiting')");
     let waiting = "document.querySelector('[data-id=B3]').shadowRoot.querySelector('.sent').textContent";
     browser.until(DEADLINE, &format!("{waiting} === '+1 waiting'"));
-    picture(&browser, "waiting");
+    browser.picture("waiting");
     look(&browser, PHONE);
     browser.run("scrollTo(0, 0)");
-    picture(&browser, "waiting-phone");
+    browser.picture("waiting-phone");
     assert_eq!(browser.run(CUT_TEXTS), json!([]));
 }
 
@@ -286,20 +275,20 @@ fn the_shop_is_managed_and_its_day_reported() {
     browser.click("#manage");
     browser.click("product-item[data-id=B6] >>> .edit");
     browser.run("document.querySelector('#edit-dialog [name=hidden]').checked = true");
-    picture(&browser, "edit");
+    browser.picture("edit");
     browser.click("#edit-dialog [type=submit]");
     browser.until(DEADLINE, "document.querySelector('#token').open");
-    picture(&browser, "token");
-    browser.type_into("#token-input", &format!("{MANAGER}\u{e007}"));
+    browser.picture("token");
+    browser.type_into("#token-input", &format!("{MANAGER}{ENTER}"));
     browser.until(DEADLINE, "document.querySelector('[data-id=B6]').hasAttribute('withdrawn')");
     browser.until(DEADLINE, "!document.querySelector('#edit-dialog').open");
     // The focus is back on the pencil; the picture is without its ring.
     browser.click(".brand");
     look(&browser, LAPTOP);
-    picture(&browser, "managing");
+    browser.picture("managing");
     assert_eq!(browser.run(CUT_TEXTS), json!([]));
     look(&browser, PHONE);
-    picture(&browser, "managing-phone");
+    browser.picture("managing-phone");
     look(&browser, LAPTOP);
 
     browser.click("#period-show");
@@ -318,7 +307,7 @@ fn the_shop_is_managed_and_its_day_reported() {
             place["top"].as_f64() >= Some(0.0) && place["bottom"].as_f64() <= Some(f64::from(screen.height)),
             "{place}"
         );
-        picture(&browser, name);
+        browser.picture(name);
     }
 }
 
@@ -334,7 +323,7 @@ fn no_text_of_any_language_is_cut_on_a_laptop_a_tablet_or_a_phone() {
         for (name, screen) in [("laptop", LAPTOP), ("tablet", TABLET), ("phone", PHONE)] {
             look(&browser, screen);
             assert_eq!(browser.run(CUT_TEXTS), json!([]), "{language} on a {name}");
-            picture(&browser, &format!("{language}-{name}"));
+            browser.picture(&format!("{language}-{name}"));
         }
     }
 }

@@ -45,6 +45,13 @@ const POLL: Duration = Duration::from_millis(10);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SHADOW: &str = "shadow-6066-11e4-a52e-4f735466cecf";
 
+/// Keys by their WebDriver names (section 17.4.2).
+pub const ENTER: &str = "\u{E007}";
+pub const ESCAPE: &str = "\u{E00C}";
+
+/// The variable that names the folder for pictures; without it none are taken.
+const PICTURES: &str = "ORDERCAST_SCREENSHOTS";
+
 /// Browsers that run at a time: much of what they do is to wait, and more would miss the tests' deadlines on a small
 /// machine.
 const AT_A_TIME: usize = 2;
@@ -274,6 +281,20 @@ impl Browser {
         from_base64(answer.as_str().expect("a picture"))
     }
 
+    /// Writes a picture of the window into the folder for pictures, if there is one.
+    #[track_caller]
+    pub fn picture(&self, name: &str) {
+        if env::var_os(PICTURES).is_some() {
+            save(&format!("{name}.png"), &self.screenshot());
+        }
+    }
+
+    /// Waits until the page has drawn two frames, and so has laid out what was changed before.
+    #[track_caller]
+    pub fn draw(&self) {
+        self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null))))");
+    }
+
     /// The console messages of the page and the browser since the last call.
     #[track_caller]
     pub fn console(&self) -> Vec<String> {
@@ -324,6 +345,14 @@ impl Drop for Browser {
             let _ = Command::new("kill").arg("-KILL").arg(process.to_string()).status();
         }
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Writes a file into the folder for pictures, if there is one.
+#[track_caller]
+pub fn save(name: &str, content: &[u8]) {
+    if let Some(folder) = env::var_os(PICTURES) {
+        fs::write(PathBuf::from(folder).join(name), content).expect("the folder can be written to");
     }
 }
 
