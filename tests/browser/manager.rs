@@ -33,6 +33,16 @@ fn open_till(browser: &Browser, server: &Server) {
     expect_kept(browser, TILL);
 }
 
+/// A browser at such a till, the token files, and the server.
+#[track_caller]
+fn till() -> Option<(Browser, TempDir, Server)> {
+    let browser = Browser::start()?;
+    let files = TempDir::new();
+    let server = start(&files);
+    open_till(&browser, &server);
+    Some((browser, files, server))
+}
+
 #[track_caller]
 fn expect_kept(browser: &Browser, token: &str) {
     browser.until(DEADLINE, &format!("{KEPT}.length === 1"));
@@ -55,6 +65,14 @@ fn expect_price(browser: &Browser, price: &str) {
     let shown = "document.querySelector('product-item[data-id=A1] > [slot=rrp]')?.textContent";
     browser.until(DEADLINE, &format!("{shown} === '{price}'"));
     assert_eq!(browser.run(&format!("return {ASKS}")), false);
+}
+
+/// Changes the price with the code of the manager, which the board asks for.
+#[track_caller]
+fn change_price_as_manager(browser: &Browser, price: &str) {
+    change_price(browser, price);
+    give(browser, MANAGER);
+    expect_price(browser, price);
 }
 
 /// What the dialog says: its title, and its reason for asking again, if there is one.
@@ -91,10 +109,7 @@ fn close_period(browser: &Browser) {
 
 #[test]
 fn the_code_of_the_manager_is_dropped_when_managing_is_done_and_on_reload() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, _server)) = till() else { return };
     browser.click("#manage");
     change_price(&browser, "89.99");
     assert_eq!(question(&browser), json!(["Enter the manager’s code to change products", null]));
@@ -110,9 +125,7 @@ fn the_code_of_the_manager_is_dropped_when_managing_is_done_and_on_reload() {
 
     browser.click("#manage");
     browser.click("#manage");
-    change_price(&browser, "87.00");
-    give(&browser, MANAGER);
-    expect_price(&browser, "87.00");
+    change_price_as_manager(&browser, "87.00");
     browser.run("location.reload()");
     browser.until(DEADLINE, &state_is("live"));
     close_period(&browser);
@@ -130,14 +143,9 @@ fn the_code_of_the_manager_is_dropped_when_managing_is_done_and_on_reload() {
 
 #[test]
 fn the_code_of_the_manager_is_dropped_after_ten_idle_minutes() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, _server)) = till() else { return };
     browser.click("#manage");
-    change_price(&browser, "89.99");
-    give(&browser, MANAGER);
-    expect_price(&browser, "89.99");
+    change_price_as_manager(&browser, "89.99");
     let later = |minutes: u32| {
         browser.run(&format!(
             "const now = Date.now;
@@ -156,14 +164,9 @@ fn the_code_of_the_manager_is_dropped_after_ten_idle_minutes() {
 
 #[test]
 fn orders_and_reading_use_the_code_of_the_till_while_the_manager_is_there() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let mut server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, mut server)) = till() else { return };
     browser.click("#manage");
-    change_price(&browser, "89.99");
-    give(&browser, MANAGER);
-    expect_price(&browser, "89.99");
+    change_price_as_manager(&browser, "89.99");
     record_tokens(&browser);
     change_price(&browser, "88.00");
     expect_price(&browser, "88.00");
@@ -261,9 +264,7 @@ fn where_only_managing_needs_a_code_nothing_else_uses_it() {
     let server = Server::builder().arg("--admin-token-file").arg(files.write("managers", MANAGER)).start();
     open_board(&browser, &server);
     browser.click("#manage");
-    change_price(&browser, "89.99");
-    give(&browser, MANAGER);
-    expect_price(&browser, "89.99");
+    change_price_as_manager(&browser, "89.99");
     record_tokens(&browser);
     order(&browser);
     browser.until(DEADLINE, &total_is("A1", 4));
@@ -328,10 +329,7 @@ fn a_board_that_is_read_with_the_code_of_the_manager_is_locked_when_managing_is_
 
 #[test]
 fn the_code_of_the_manager_is_not_left_in_the_next_question() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, files, server)) = till() else { return };
     hold(&browser, "/orders/", true);
     order(&browser);
     browser.click("#manage");
@@ -354,10 +352,7 @@ fn the_code_of_the_manager_is_not_left_in_the_next_question() {
 
 #[test]
 fn the_code_of_the_manager_is_dropped_with_a_product_that_was_added_outside_managing() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, _server)) = till() else { return };
     add_product(&browser, "Desk Lamp");
     give(&browser, MANAGER);
     browser.until(DEADLINE, &total_is("A3", 0));
@@ -378,10 +373,7 @@ fn the_code_of_the_manager_is_dropped_with_a_product_that_was_added_outside_mana
 
 #[test]
 fn a_code_that_is_being_tried_cannot_be_cancelled() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, _server)) = till() else { return };
     hold(&browser, "/periods", false);
     close_period(&browser);
     give(&browser, MANAGER);
@@ -406,10 +398,7 @@ fn a_code_that_is_being_tried_cannot_be_cancelled() {
 
 #[test]
 fn the_code_of_the_manager_is_not_kept_for_a_change_that_ends_after_managing() {
-    let Some(browser) = Browser::start() else { return };
-    let files = TempDir::new();
-    let server = start(&files);
-    open_till(&browser, &server);
+    let Some((browser, _files, _server)) = till() else { return };
     hold(&browser, "/electronics/", true);
     browser.click("#manage");
     change_price(&browser, "89.99");
