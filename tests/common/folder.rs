@@ -51,3 +51,25 @@ pub fn exported(folder: &Path) -> Vec<Value> {
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     run.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
+
+/// The size of a page of the data file.
+pub const PAGE_BYTES: usize = 4_096;
+
+/// Whether a page is a leaf of the index of keys, with more than 20 of those that [`fill`] gives.
+pub fn has_keys(page: &[u8]) -> bool {
+    const INDEX_LEAF: u8 = 0x0a;
+    page[0] == INDEX_LEAF && page.windows(5).filter(|five| five == b"till-").count() > 20
+}
+
+/// Swaps two leaves of the index of keys in a data file that no server uses: rows and pages are readable, but SQLite does
+/// not find every key any more.
+#[track_caller]
+pub fn swap_leaves_of_keys(data_file: &Path) {
+    let mut bytes = fs::read(data_file).expect("a file");
+    let is_leaf = |at: &usize| has_keys(&bytes[*at..at + PAGE_BYTES]);
+    let leaves: Vec<usize> = (0..bytes.len()).step_by(PAGE_BYTES).filter(is_leaf).collect();
+    assert!(leaves.len() >= 2, "{leaves:?}");
+    let (first, last) = bytes.split_at_mut(leaves[leaves.len() - 1]);
+    first[leaves[0]..leaves[0] + PAGE_BYTES].swap_with_slice(&mut last[..PAGE_BYTES]);
+    fs::write(data_file, bytes).expect("a file");
+}

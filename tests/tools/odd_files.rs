@@ -1,6 +1,6 @@
 //! Data files in unusual states: behind a link, missing while the WAL is there, with an index that does not match.
 
-use crate::common::folder::{exported, files, fill};
+use crate::common::folder::{exported, files, fill, swap_leaves_of_keys};
 use crate::common::{Finished, Server, TempDir, ordercast};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -90,18 +90,10 @@ fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
 /// An order whose key the index does not find would count again.
 #[test]
 fn a_file_whose_index_does_not_find_its_keys_is_refused() {
-    const INDEX_LEAF: u8 = 0x0a;
     let mut server = Server::start();
     fill(&server, 2_000);
     server.terminate();
-    let path = server.data().join(DATA_FILE);
-    let mut bytes = fs::read(&path).expect("a file");
-    let has_keys = |page: &[u8]| page[0] == INDEX_LEAF && page.windows(5).filter(|five| five == b"till-").count() > 20;
-    let leaves: Vec<usize> = (0..bytes.len()).step_by(4_096).filter(|at| has_keys(&bytes[*at..at + 4_096])).collect();
-    assert!(leaves.len() >= 2, "{leaves:?}");
-    let (first, last) = bytes.split_at_mut(leaves[leaves.len() - 1]);
-    first[leaves[0]..leaves[0] + 4_096].swap_with_slice(&mut last[..4_096]);
-    fs::write(&path, bytes).expect("a file");
+    swap_leaves_of_keys(&server.data().join(DATA_FILE));
     let start = [&START[..], &["--check"]].concat();
     for args in [&start[..], &["check", "--data", "."], &["backup", "../copy", "--data", "."]] {
         let said = refusal(&server.data(), args);
