@@ -12,6 +12,11 @@ use crate::live::history::{Orders, PageSink as _, ReplayPage};
 use crate::live::{history, slow_sockets};
 use crate::tally::catalog::{Catalog, CategoryIndex, Details};
 
+/// The start on a store without orders, whose products have totals of 0.
+fn nothing(runs: &RunList) -> Start<'_> {
+    Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs }
+}
+
 #[test]
 fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up() {
     let mut catalog = Catalog::default();
@@ -19,7 +24,7 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 10, shown_after: None, runs: &runs };
+    let first = Start { last_seq: 10, ..nothing(&runs) };
     let (handle, thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -54,14 +59,8 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
         let details = Details { name: id.into(), rrp: String::new(), info: String::new() };
         catalog.add_product(category, id, details).unwrap();
     }
-    let first = Start {
-        totals: &[Total::default(); 4],
-        openings: &[],
-        opened_after: 0,
-        last_seq: 0,
-        shown_after: None,
-        runs: &RunList::default(),
-    };
+    let runs = RunList::default();
+    let first = nothing(&runs);
     let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history::prepare().0).unwrap();
     let publish = |numbers: &[(u32, i64)]| {
         let publication = |(index, &(product, total)): (usize, &(u32, i64))| Publication {
@@ -106,14 +105,7 @@ fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() 
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
-    let first = Start {
-        totals: &[Total::default(); 2],
-        openings: &[],
-        opened_after: 0,
-        last_seq: 10,
-        shown_after: None,
-        runs: &runs,
-    };
+    let first = Start { last_seq: 10, ..nothing(&runs) };
     let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
@@ -167,7 +159,7 @@ fn a_snapshot_in_parts_has_each_product_once_and_then_what_has_changed_since() {
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     for format in [Format::Plain, Format::Positioned, Format::Events] {
-        let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
+        let first = nothing(&runs);
         let catalog = Arc::new(RwLock::new(catalog.clone()));
         let (handle, _thread) = start(catalog, &first, history::prepare().0).unwrap();
         let publish = |seq: u64, product: u32, total: i64| {
@@ -238,7 +230,7 @@ fn orders_that_exceed_one_round_are_all_sent_in_order() {
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     for format in [Format::Plain, Format::Positioned, Format::Events] {
-        let first = Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
+        let first = nothing(&runs);
         let catalog = Arc::new(RwLock::new(catalog.clone()));
         let (handle, _thread) = start(catalog, &first, history::prepare().0).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
