@@ -94,8 +94,8 @@ impl Handle {
         })
     }
 
-    /// The current total of each product of a category, in the order of the catalogue. Contains every order that was
-    /// answered before the call.
+    /// The current total of each product of a category that is not hidden, in the order of the catalogue. Contains every
+    /// order that was answered before the call.
     ///
     /// # Errors
     /// [`HandleError::UnknownCategory`], and [`HandleError::Stopped`].
