@@ -95,14 +95,14 @@ pictures: build
 	done
 	docs/animation/make.py
 
-# What only tests and `bench-peers` need. Debian packages: the browser that tests drive, a peer, shells and formatters for
-# the completions and the man page, and npm where there is none.
+# What only tests and `bench-peers` need. Debian packages: the browser that tests drive, proxies, a peer, shells and formatters
+# for the completions and the man page, and npm where there is none.
 # From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json.
 AXE_FOLDER = tests/browser/accessibility
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 deps:
 	apt-get update --quiet=2
-	$(APT_INSTALL) chromium chromium-driver curl nginx libnginx-mod-nchan fish man-db mandoc zsh
+	$(APT_INSTALL) caddy chromium chromium-driver curl fish haproxy libnginx-mod-nchan man-db mandoc nginx openssl zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 

@@ -1,5 +1,5 @@
-//! The board in a real browser, and the server behind a real reverse proxy. Needs chromium, chromedriver, nginx and
-//! axe-core (`make deps`); without them a test is skipped with a message, and fails under CI.
+//! The board in a real browser, and the server behind real reverse proxies. Needs chromium, chromedriver, nginx, Caddy,
+//! HAProxy and axe-core (`make deps`); without them a test is skipped with a message, and fails under CI.
 //!
 //! A test belongs here if it needs one of these programs.
 
@@ -11,6 +11,7 @@ mod board;
 mod close;
 mod manager;
 mod orders;
+mod proxies;
 mod proxy;
 mod reflow;
 mod shop;
