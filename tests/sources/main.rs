@@ -1,5 +1,5 @@
-//! What needs no server process: the library as other programs embed it, the seeds of the fuzz targets, and the layers
-//! of `src/`.
+//! What needs no server process: the library as other programs embed it, the seeds of the fuzz targets, the layers of
+//! `src/`, and what the documents say of the source.
 //!
 //! A test belongs here if it reads files of the repository, or calls the library instead of the built binary.
 
@@ -9,6 +9,7 @@ mod documents;
 mod embedding;
 mod fuzz_seeds;
 mod layers;
+mod statuses;
 
 use std::collections::BTreeMap;
 use std::fs;
