@@ -1,43 +1,26 @@
-// Requests to the server: addresses relative to the page, JSON, the header fields with the token and the key, and errors
-// whose message can be shown to a visitor.
+// The board's requests: addresses relative to the page, the token that each needs, and errors whose message can be shown to a
+// visitor. ordercast.js sends them.
 
+import { NOT_FOUND, NO_ANSWER, Ordercast, Problem, valueOf } from './ordercast.js';
 import { texts } from './texts.js';
 import { ADD, CATEGORY, CLOSE, MANAGE, ORDER, READ, access } from './token.js';
 
-/** A request without an answer after this time has failed. */
-const REQUEST_DEADLINE_MS = 8_000;
-/** Statuses of a proxy whose server did not answer it: these count as no answer. */
-const UNANSWERED = [502, 504];
-/** Statuses of the server or a proxy after which the same request may succeed: too slow, too early, too many. */
-const RETRYABLE = [408, 425, 429];
 /** The form of a category's name, and names that no category has. */
 const CATEGORY_NAME = /^[a-z0-9_-]{1,64}$/;
 const ROUTES = ['orders', 'log', 'healthz', 'readyz', 'metrics', 'categories', 'rates', 'periods'];
-/** The status of a problem without an answer. */
-export const NO_ANSWER = 0;
-export const NOT_FOUND = 404;
-export const CONFLICT = 409;
 
-/** An error that the server answered with (its `detail` and `status`), or no answer (`NO_ANSWER`). */
-export class Problem extends Error {
-  constructor(message, status) {
-    super(message);
-    this.name = 'Problem';
-    this.status = status;
-  }
-
-  /** Whether the same request would be rejected again. */
-  get isFinal() {
-    return this.status >= 400 && this.status < 500 && !RETRYABLE.includes(this.status);
-  }
-}
+/** The server of the page. */
+export const server = new Ordercast({
+  url: new URL('.', document.baseURI),
+  token: () => access.tokenForReading,
+});
 
 /** All categories: `[{ name, title, products }]`. */
 export const categories = () => request(READ, 'categories');
 
 /** The products of a category; with `hidden` also those that are not shown. An address may name anything. */
 export async function products(category, hidden = false) {
-  if (!CATEGORY_NAME.test(category) || ROUTES.includes(category)) throw new Problem('', NOT_FOUND);
+  if (!CATEGORY_NAME.test(category) || ROUTES.includes(category)) throw new Problem(NOT_FOUND, '');
   return request(READ, `${category}${hidden ? '?hidden=true' : ''}`);
 }
 
@@ -65,59 +48,36 @@ export const reportCsv = (number) => request(READ, `periods/${number}`, { accept
 /** Closes a period, if it is the current one. Resolves to its report. */
 export const closePeriod = (number) => request(CLOSE, 'periods', { body: { number }, about: number });
 
-/** Sends an order. Resolves once it is on the server's disk. A repeat with the same key is not counted again. */
-export const addOrder = ({ id, amount, key }) =>
+const addOrder = ({ id, amount, key }) =>
   request(ORDER, `orders/${encodeURIComponent(id)}`, { body: { amount }, key });
 
-/**
- * Opens the live feed of a category, with the options of a query. A page cannot set header fields of a handshake: the token is
- * sent as a subprotocol.
- */
-export function openFeed(category, query) {
-  const address = new URL(`orders/${encodeURIComponent(category)}?${query}`, document.baseURI);
-  address.protocol = address.protocol.replace('http', 'ws');
-  address.hash = '';
-  const token = access.tokenForReading;
-  return new WebSocket(address, token === null ? [] : ['bearer', token]);
+/** Orders of this tab, which end with it. Several servers may share an origin, each under a path of its own. */
+export const outbox = (callbacks) =>
+  server.outbox({
+    send: addOrder,
+    storage: tabStorage(),
+    prefix: `ordercast-order:${new URL('.', document.baseURI).pathname}:`,
+    keyPrefix: 'board-',
+    ...callbacks,
+  });
+
+/** Reading it throws in a browser that is set to store nothing. */
+function tabStorage() {
+  try {
+    return sessionStorage;
+  } catch {
+    return null;
+  }
 }
 
 async function request(need, path, options = {}) {
-  let response;
   try {
-    response = await access.request((token) => send(path, token, options), need, options.about);
-  } catch {
-    throw new Problem(texts.noAnswer, NO_ANSWER);
+    const response = await access.request((token) => server.send(path, { ...options, token }), need, options.about);
+    return valueOf(response, options.accept !== undefined);
+  } catch (problem) {
+    // The server's texts are shown as they are.
+    const { status = NO_ANSWER, detail } = problem;
+    const text = status === NO_ANSWER ? texts.noAnswer : texts.unexpectedAnswer(status);
+    throw new Problem(status, detail ?? text);
   }
-  if (UNANSWERED.includes(response.status)) throw new Problem(texts.noAnswer, NO_ANSWER);
-  const { answer } = response;
-  if (response.ok && options.accept !== undefined) return answer;
-  let detail = texts.unexpectedAnswer(response.status);
-  try {
-    const value = JSON.parse(answer);
-    if (response.ok) return value;
-    detail = value.detail ?? detail;
-  } catch {
-    // Not JSON.
-  }
-  throw new Problem(detail, response.status);
-}
-
-/**
- * Resolves to the status and the text of the answer. The text is read at once: after the deadline it could not be
- * read, and the visitor may be asked for a token before the answer is used.
- */
-async function send(path, token, { body, key, accept, method = 'POST' }) {
-  const headers = new Headers();
-  if (token !== null) headers.set('Authorization', `Bearer ${token}`);
-  // A quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1).
-  if (key !== undefined) headers.set('Idempotency-Key', `"${key}"`);
-  if (accept !== undefined) headers.set('Accept', accept);
-  const options = { headers, cache: 'no-store', signal: AbortSignal.timeout(REQUEST_DEADLINE_MS) };
-  if (body !== undefined) {
-    headers.set('Content-Type', 'application/json');
-    options.method = method;
-    options.body = JSON.stringify(body);
-  }
-  const response = await fetch(new URL(path, document.baseURI), options);
-  return { ok: response.ok, status: response.status, answer: await response.text() };
 }

@@ -1,27 +1,24 @@
 // The page: the category that the address names, so that it survives a reload; the connection state, the waiting orders, and
-// the form for a new product; and how all parts are put together. api.js, feed.js and outbox.js are the network; board.js
+// the form for a new product; and how all parts are put together. ordercast.js and api.js are the network; board.js
 // draws the products; last-hour.js has more numbers of theirs; search.js, overview.js, wall.js, till.js and manage.js are
 // what one may see and do beside them; token.js and token-form.js ask for tokens; problem.js says what went wrong.
 
 import * as api from './api.js';
 import { Arrivals } from './arrivals.js';
-import { Backoff } from './backoff.js';
 import { Board } from './board.js';
 import { Chime } from './chime.js';
-import { Feed } from './feed.js';
 import { LastHour } from './last-hour.js';
 import { Manage } from './manage.js';
-import { MAX_ORDERS, Outbox } from './outbox.js';
+import { Backoff, FORBIDDEN, MAX_ORDERS, NOT_FOUND, NO_ANSWER, UNAUTHORISED } from './ordercast.js';
 import { Overview } from './overview.js';
 import { ProblemNotice } from './problem.js';
 import { Search } from './search.js';
 import { formatMoment, formatNumber, stateText, texts, translate } from './texts.js';
 import { Till } from './till.js';
-import { FORBIDDEN, UNAUTHORISED, access } from './token.js';
+import { access } from './token.js';
 import { TokenForm } from './token-form.js';
 import { Wall, address } from './wall.js';
 
-const { NO_ANSWER, NOT_FOUND } = api;
 const UNPROCESSABLE = 422;
 const GONE = 410;
 /** The most letters of a category's name that a text repeats. */
@@ -56,8 +53,6 @@ let category = '';
 let showsPeriod = false;
 /** The last time at which the totals were known to be current. */
 let currentDate = null;
-/** The category of every product id in a list so far, to ignore late totals of another category. */
-const categoryOf = new Map();
 /** Ids in the feed that are in no list so far. The list is loaded again once for each. */
 const newIds = new Set();
 let isReloading = false;
@@ -73,7 +68,7 @@ let isManaging = false;
 /** The version of the server that has served this page. */
 let version = null;
 
-const feed = new Feed({
+const feed = api.server.feed({
   query: 'every=100&status=true&catalog=true',
   load: (name) => api.products(name, isManaging),
   onProducts(products) {
@@ -82,7 +77,6 @@ const feed = new Feed({
     loadCategories();
   },
   onTotal(id, total) {
-    if ((categoryOf.get(id) ?? category) !== category) return false;
     const former = board.totalOf(id) ?? total;
     if (former < total) chime.play();
     // The screen on a wall has no listener.
@@ -90,7 +84,6 @@ const feed = new Feed({
     board.setTotal(id, total);
     if (former !== total) lastHour.note();
     if (!board.has(id)) reloadFor(id);
-    return true;
   },
   onStatus(message) {
     version ??= message.version;
@@ -110,17 +103,14 @@ const feed = new Feed({
 });
 
 /** The counts of the current period. What else happens, the other feed tells. */
-const periodFeed = new Feed({
+const periodFeed = api.server.feed({
   get query() {
     return `period=current&every=${showsPeriod ? 100 : 250}&status=true`;
   },
   load: async () => [...board.items].map((item) => item.product),
-  onProducts() {},
   onTotal(id, count) {
     board.setPeriod(id, count);
-    return true;
   },
-  onProblem() {},
   onState(state) {
     periodState = state;
     if (showsPeriod && feedState === 'live') showConnection();
@@ -158,7 +148,7 @@ const till = new Till(page.till, {
   },
 });
 
-const outbox = new Outbox({
+const outbox = api.outbox({
   onChange: showWaiting,
   onState(order, state) {
     till.note(order, state);
@@ -253,7 +243,6 @@ function showTitle() {
 
 function showProducts(of, products) {
   if (of !== category) return;
-  for (const { id } of products) categoryOf.set(id, of);
   board.show(products);
   feed.products = products;
   periodFeed.products = products;
@@ -339,7 +328,9 @@ async function loadCategories() {
 
 function addOrder(order) {
   problem.hide();
-  if (!outbox.add(order)) problem.showRejection(order, texts.tooManyWaiting(MAX_ORDERS));
+  // An order is taken back under one key, so that it counts once, also from a copy of this tab.
+  const key = order.undoes === undefined ? undefined : `${order.undoes}-undo`;
+  if (outbox.add({ ...order, key }) === null) problem.showRejection(order, texts.tooManyWaiting(MAX_ORDERS));
 }
 
 async function addProduct(form) {

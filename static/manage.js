@@ -2,6 +2,7 @@
 // periods. Each in a dialog of its own. Requests go through api.js, which asks for a token when one is needed.
 
 import * as api from './api.js';
+import { CONFLICT } from './ordercast.js';
 import { formatMoment, formatNumber, texts } from './texts.js';
 
 /** The characters of a category's name in addresses. */
@@ -226,7 +227,7 @@ class Report {
     try {
       this.#show(await api.closePeriod(number));
     } catch (error) {
-      if (error.status !== api.CONFLICT) throw error;
+      if (error.status !== CONFLICT) throw error;
       this.#show(await api.report(number));
       this.#tellClosed();
     }

@@ -5,7 +5,7 @@ import { formatChange, formatTime, texts } from './texts.js';
 
 /** Orders that are listed. */
 const LISTED = 30;
-/** Contains the path for the same reason as in outbox.js. */
+/** Contains the path for the same reason as in api.js. */
 const STORED = `ordercast-till:${new URL('.', document.baseURI).pathname}`;
 /** How long a product shows that its order was sent, and offers to take it back. */
 const SHOWN_MS = 10_000;

@@ -6,10 +6,10 @@
 // `MANAGER_IDLE_MS`, and used for nothing else. There is one exception: a tab without a token of its own uses it for
 // reading and orders as well, if the board cannot be read without a token.
 
+import { FORBIDDEN, UNAUTHORISED } from './ordercast.js';
+
 /** Contains the path, because several servers may share an origin, each under a path of its own. */
 const KEY = `ordercast-token:${new URL('.', document.baseURI).pathname}`;
-export const UNAUTHORISED = 401;
-export const FORBIDDEN = 403;
 const SERVER_FAILED = 500;
 /** How long the manager's token is kept after its last use. */
 const MANAGER_IDLE_MS = 10 * 60_000;

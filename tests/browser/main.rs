@@ -11,6 +11,7 @@ mod board;
 mod close;
 mod manager;
 mod orders;
+mod page;
 mod proxies;
 mod proxy;
 mod reflow;

@@ -1,58 +1,77 @@
-// The live subscription: one WebSocket, its reconnection, and the check that it still works. The list of products is
-// loaded before subscribing, so that totals arrive for known products.
+// Live totals of an Ordercast server. Part of ordercast.js.
 
-import { NOT_FOUND, openFeed } from './api.js';
-import { Backoff } from './backoff.js';
-import { UNAUTHORISED } from './token.js';
+import { Backoff } from './ordercast-backoff.js';
+import { NOT_FOUND, UNAUTHORISED } from './ordercast-request.js';
 
-/** After this time without a total, a new snapshot is requested, which also shows whether the connection works. */
+/** The name of the feed of all categories. */
+export const ALL = '*';
+
+/** After this time without a message, the connection is tested. The server sends its status every 15 s. */
 const SILENCE_MS = 25_000;
-/** A connection is lost when a handshake or a snapshot takes longer than this. */
+/** A connection is lost when a handshake or the first totals take longer than this. */
 const ANSWER_DEADLINE_MS = 8_000;
 /** After a connection that was live for this time, the waits between attempts begin with the shortest again. */
 const STEADY_MS = 5_000;
 /** How often `SILENCE_MS` and `STEADY_MS` are checked. */
 const CHECK_MS = 1_000;
 
+const pathOf = (category) => (category === ALL ? 'orders' : `orders/${encodeURIComponent(category)}`);
+
 /**
- * Callbacks:
- * - `query`: the options of the feed, for its address,
- * - `load(category)`: resolves to the list of products; an error with `status` 404 ends the subscription, one with 401
- *   suspends it until `resume()`,
- * - `onProducts(products)`: the list, before the first total,
- * - `onTotal(id, total)`: each total, in order; returns whether it is of the current category,
- * - `isPatient()`: an unknown category is tried again, as after an error of the server,
+ * The live totals of a category: one WebSocket, its reconnection, and the check that it still works. A list is loaded before
+ * each connection, because a page sees the status of a rejected request, and not that of a rejected handshake.
+ *
+ * Callbacks, all of them optional:
+ * - `query`: the options of the feed for its address, such as `every=100`,
+ * - `resumes`: whether a connection that was lost is continued where it ended: then every total is delivered, also those of
+ *   orders that were made meanwhile, unless the server answers with the current totals,
+ * - `load(category)`: resolves to a list of objects with an `id`; the current totals if there is no such callback. An error
+ *   with `status` 404 ends the subscription, one with 401 suspends it until `resume()`,
+ * - `onProducts(list)`: the list, before the first total,
+ * - `onTotal(id, total)`: each total of the category, in order,
+ * - `isPatient()`: whether an unknown category is tried again, as after an error of the server,
  * - `onStatus(status)`: the server's own status, `{ status, version }`,
- * - `onCatalog()`: products of the category were changed,
+ * - `onCatalog()`: products of the category were changed (with `catalog=true` in the query),
  * - `onProblem(error)`: a failed load, or an error message on the feed,
  * - `onState(state)`: `idle`, `connecting`, `live` or `lost`, at each change.
  */
 export class Feed {
+  #server;
   #callbacks;
   #backoff = new Backoff();
   #category = '';
   #state = 'idle';
   #socket = null;
+  /** Whether the socket's subscription can be moved to another category. */
+  #isMovable = false;
   /** Number of the current attempt. Answers to an earlier one are discarded. */
   #attempt = 0;
   #retry = null;
   #deadline = null;
   /** The snapshot of a category without products, or with hidden ones alone, has no total that could be waited for. */
   #hasProducts = false;
+  /** The category of each product of the lists so far, to ignore late totals of a former category. */
+  #categoryOf = new Map();
   /** Whether totals in the feed count: not between a change of category and the subscription to the new one. */
   #subscribed = false;
+  #position = null;
   /** When the totals were last known to be current: by `performance.now()` and by the date. */
   #currentAt = 0;
   #currentDate = null;
   #liveSince = 0;
+  #closing = new AbortController();
 
-  constructor(callbacks) {
+  constructor(server, callbacks) {
+    this.#server = server;
     this.#callbacks = callbacks;
-    setInterval(() => this.#check(), CHECK_MS);
-    addEventListener('online', () => this.#retryNow());
-    document.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.#retryNow();
-    });
+    const timer = setInterval(() => this.#check(), CHECK_MS);
+    const { signal } = this.#closing;
+    signal.addEventListener('abort', () => clearInterval(timer));
+    // A worker has the first of these events alone.
+    globalThis.addEventListener?.('online', () => this.#retryNow(), { signal });
+    globalThis.addEventListener?.('visibilitychange', () => {
+      if (globalThis.document?.hidden === false) this.#retryNow();
+    }, { signal });
   }
 
   /** The last time at which the totals were known to be current. */
@@ -60,14 +79,24 @@ export class Feed {
     return new Date(this.#currentDate);
   }
 
+  /** The position of the last total, for `watch`, if the feed resumes; `null` before the first one. */
+  get position() {
+    return this.#position;
+  }
+
   /** The products of the category, which may have changed. */
   set products(products) {
     this.#hasProducts = products.some(({ hidden }) => hidden !== true);
+    for (const { id } of products) this.#categoryOf.set(id, this.#category);
   }
 
-  /** Subscribes to `category` instead of the current one. An empty name ends the subscription. */
-  watch(category) {
+  /**
+   * Subscribes to `category`, or to `ALL`, instead of the current one. An empty name ends the subscription. With a position
+   * a feed that resumes begins where that ended.
+   */
+  watch(category, position = null) {
     this.#category = category;
+    this.#position = position;
     this.#backoff.reset();
     if (category === '') {
       this.#stop();
@@ -83,20 +112,26 @@ export class Feed {
     this.watch(this.#category);
   }
 
+  /** Ends the subscription for good. */
+  close() {
+    this.watch('');
+    this.#closing.abort();
+  }
+
   async #connect() {
     const attempt = this.#newAttempt();
     const category = this.#category;
     let products;
     try {
-      products = await this.#callbacks.load(category);
+      products = await (this.#callbacks.load?.(category) ?? this.#server.request(pathOf(category)));
     } catch (error) {
       if (attempt === this.#attempt) this.#loadFailed(error);
       return;
     }
     if (attempt !== this.#attempt) return;
     this.products = products;
-    this.#callbacks.onProducts(products);
-    if (this.#socket?.readyState === WebSocket.OPEN) {
+    this.#callbacks.onProducts?.(products);
+    if (this.#socket?.readyState === WebSocket.OPEN && this.#isMovable && category !== ALL) {
       this.#requestSnapshot();
     } else {
       this.#open();
@@ -105,12 +140,16 @@ export class Feed {
 
   #open() {
     this.#close();
-    const socket = openFeed(this.#category, this.#callbacks.query);
+    const query = new URLSearchParams(this.#callbacks.query);
+    query.set('status', 'true');
+    if (this.#callbacks.resumes) query.set('since', this.#position ?? '');
+    const socket = this.#server.open(pathOf(this.#category), query);
     const isCurrent = () => socket === this.#socket;
     socket.onopen = () => isCurrent() && this.#onSubscribed();
     socket.onmessage = ({ data }) => isCurrent() && this.#receive(data);
     socket.onclose = () => isCurrent() && this.#lost();
     this.#socket = socket;
+    this.#isMovable = this.#category !== ALL;
     this.#startDeadline();
   }
 
@@ -138,15 +177,24 @@ export class Feed {
     }
     if (message.status !== undefined) {
       this.#callbacks.onStatus?.(message);
-      // A quiet shop: the server itself says that nothing is missing.
-      if (this.#state === 'live' && this.#deadline === null) this.#markCurrent();
+      // A quiet shop: the server itself says that nothing is missing. Where a feed resumes, there may be no total to wait for.
+      const isQuiet = this.#state === 'live' && this.#deadline === null;
+      if (isQuiet || (this.#subscribed && this.#position !== null)) this.#markCurrent();
     } else if (message.catalog !== undefined) {
       this.#callbacks.onCatalog?.();
     } else if (message.error !== undefined) {
-      this.#callbacks.onProblem(new Error(message.error));
+      this.#callbacks.onProblem?.(new Error(message.error));
     } else if (this.#subscribed && typeof message.id === 'string' && typeof message.total === 'number') {
-      if (this.#callbacks.onTotal(message.id, message.total)) this.#markCurrent();
+      this.#receiveTotal(message);
     }
+  }
+
+  #receiveTotal({ id, total, position = null }) {
+    const isOfAnother = (this.#categoryOf.get(id) ?? this.#category) !== this.#category;
+    if (isOfAnother && this.#category !== ALL) return;
+    this.#callbacks.onTotal?.(id, total);
+    this.#position = position;
+    this.#markCurrent();
   }
 
   #markCurrent() {
@@ -167,12 +215,12 @@ export class Feed {
       this.#category = '';
       this.#stop();
     } else if (error.status === UNAUTHORISED) {
-      // The visitor was asked for a token and gave none. Another attempt would ask again.
+      // Another attempt would need another token.
       this.#stop();
     } else {
       this.#lost();
     }
-    this.#callbacks.onProblem(error);
+    this.#callbacks.onProblem?.(error);
   }
 
   #lost() {
@@ -221,14 +269,18 @@ export class Feed {
   }
 
   #testConnection() {
-    const canRequest = this.#socket?.readyState === WebSocket.OPEN && this.#hasProducts;
-    if (canRequest && this.#deadline === null) this.#requestSnapshot();
+    if (this.#deadline !== null) return;
+    if (this.#socket?.readyState === WebSocket.OPEN && this.#hasProducts && this.#isMovable) {
+      this.#requestSnapshot();
+    } else if (performance.now() - this.#currentAt > SILENCE_MS) {
+      this.#lost();
+    }
   }
 
   #setState(state) {
     if (state === this.#state) return;
     this.#state = state;
     if (state === 'live') this.#liveSince = performance.now();
-    this.#callbacks.onState(state);
+    this.#callbacks.onState?.(state);
   }
 }
