@@ -384,7 +384,7 @@ fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
 }
 
 /// The lines of a stream as they come. It is read to its end, so that the writer never blocks or fails.
-pub(super) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
