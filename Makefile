@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall mutants fuzz bench bench-board bench-peers pictures deps clean
+.PHONY: run echo build test check audit power torture wall mutants fuzz contract bench bench-board bench-peers pictures deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -67,6 +67,19 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	CARGO="$(CARGO)" FUZZ_SECONDS="$(FUZZ_SECONDS)" fuzz/run.sh
 
+# schemathesis compares the OpenAPI document with a server that the test starts on a free port: EXAMPLES requests of each kind
+# for each operation, and the links from answer to request. Every test run sends some.
+EXAMPLES ?= 100
+CONTRACT = target/contract/installed
+contract: $(CONTRACT)
+	ORDERCAST_CONTRACT_EXAMPLES=$(EXAMPLES) $(CARGO) test --quiet --test interfaces contract:: -- --nocapture
+
+# schemathesis in an environment of its own. The versions and hashes of it and of what it needs are in the file.
+$(CONTRACT): tests/interfaces/requirements.txt
+	python3 -m venv --clear target/contract
+	target/contract/bin/pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
 # The most resident KB that an idle subscriber may take: 11.1 with glibc, and room for noise. A connection
 # thread that touches one more page of its stack takes 4 KB more, and fails.
 MAX_RESIDENT_KB = 12.0
@@ -96,15 +109,18 @@ pictures: build
 	docs/animation/make.py
 
 # What only tests and `bench-peers` need. Debian packages: the browser that tests drive, proxies, a peer, shells and formatters
-# for the completions and the man page, and npm where there is none.
-# From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json.
+# for the completions and the man page, a compiler and Python for the examples, and npm where there is none.
+# From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json. From PyPI:
+# schemathesis, see `contract`.
 AXE_FOLDER = tests/browser/accessibility
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 deps:
 	apt-get update --quiet=2
-	$(APT_INSTALL) caddy chromium chromium-driver curl fish haproxy libnginx-mod-nchan man-db mandoc nginx openssl zsh
+	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy libc6-dev libnginx-mod-nchan man-db mandoc nginx openssl \
+		python3 python3-venv zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(MAKE) $(CONTRACT)
 
 clean:
 	$(CARGO) clean

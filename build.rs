@@ -1,5 +1,5 @@
 //! Prepares the web app: takes the comments out of its scripts and style sheets, compresses its files, and names a
-//! version that changes with any of them.
+//! version that changes with any of them. Prepares the OpenAPI document in the same way.
 
 use std::env;
 use std::fmt::Write as _;
@@ -12,11 +12,16 @@ use flate2::write::GzEncoder;
 
 /// The page, which names the other files.
 const INDEX: &str = "index.html";
+/// The OpenAPI document. In the repository it has the name of cargo's variable instead of the version.
+const OPENAPI: &str = "src/api/openapi.json";
+const OWN_VERSION: &str = "CARGO_PKG_VERSION";
 
 fn main() -> io::Result<()> {
-    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("static");
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let folder = root.join("static");
     let output = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
     println!("cargo::rerun-if-changed={}", folder.display());
+    println!("cargo::rerun-if-changed={OPENAPI}");
     println!("cargo::rerun-if-changed=build.rs");
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(&folder)?
         .map(|entry| {
@@ -38,14 +43,33 @@ fn main() -> io::Result<()> {
             let text = String::from_utf8(std::mem::take(bytes)).expect("scripts and style sheets are UTF-8");
             *bytes = without_comments(&text).into_bytes();
         }
-        let compressed = compress(bytes)?;
-        fs::write(output.join(name.as_str()), &bytes)?;
-        fs::write(output.join(format!("{name}.gz")), compressed)?;
-        let etag = fnv(OFFSET, bytes);
-        writeln!(list, "    file!({name:?}, \"{etag:016x}\"),").expect("a String takes all");
+        writeln!(list, "    {},", embed(&output, name, bytes)?).expect("a String takes all");
     }
     fs::write(output.join("assets.rs"), format!("&[\n{list}]\n"))?;
+    let document = without_spaces(&fs::read_to_string(root.join(OPENAPI))?);
+    let document = document.replace(OWN_VERSION, &env::var(OWN_VERSION).expect("cargo sets it"));
+    fs::write(output.join("openapi.rs"), embed(&output, "openapi.json", document.as_bytes())?)?;
     fs::write(output.join("version"), version)
+}
+
+/// Writes a file for `include_bytes!`, as it is and compressed; returns its entry in the list.
+fn embed(output: &Path, name: &str, bytes: &[u8]) -> io::Result<String> {
+    fs::write(output.join(name), bytes)?;
+    fs::write(output.join(format!("{name}.gz")), compress(bytes)?)?;
+    Ok(format!("file!({name:?}, \"{:016x}\")", fnv(OFFSET, bytes)))
+}
+
+/// A JSON text without the white space between its tokens.
+fn without_spaces(json: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    json.chars()
+        .filter(|&letter| {
+            let is_kept = is_string || !letter.is_ascii_whitespace();
+            is_string ^= letter == '"' && !is_escaped;
+            is_escaped = letter == '\\' && !is_escaped;
+            is_kept
+        })
+        .collect()
 }
 
 /// The page with the version in front of each name of another file: `href="style.css"` becomes `href="VERSION/style.css"`.

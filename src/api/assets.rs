@@ -1,4 +1,5 @@
-//! The files of the web app: embedded in the binary, or read from a folder. Their names, media types and entity tags.
+//! The files of the web app: embedded in the binary, or read from a folder. Their names, media types and entity tags. The
+//! OpenAPI document is served like one of them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -63,8 +64,13 @@ macro_rules! file {
     };
 }
 
-/// Every file of `static/`: its name, its hash, its bytes, and these compressed. `build.rs` writes the list.
-const EMBEDDED: &[(&str, &str, &[u8], &[u8])] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+/// A file's name, its hash, its bytes, and these compressed.
+type Embedded = (&'static str, &'static str, &'static [u8], &'static [u8]);
+
+/// Every file of `static/`. `build.rs` writes the list.
+const EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+/// The OpenAPI document.
+const OPENAPI: Embedded = include!(concat!(env!("OUT_DIR"), "/openapi.rs"));
 /// The version of all these files together, with which the page names the others.
 const VERSION: &str = include_str!(concat!(env!("OUT_DIR"), "/version"));
 
@@ -90,22 +96,32 @@ impl Assets {
             name => name,
         };
         match self {
-            Self::Embedded => {
-                let (is_versioned, name) = match name.split_once('/') {
-                    Some((version, name)) if is_version(version) => (version == VERSION, name),
-                    _ => (false, name),
-                };
-                let (_, hash, bytes, compressed) = EMBEDDED.iter().find(|(own, ..)| *own == name)?;
-                Some(Asset {
-                    content: Content::Embedded(bytes, compressed),
-                    content_type: content_type(name),
-                    hash: Cow::Borrowed(hash),
-                    is_versioned,
-                })
-            }
-            Self::Folder(folder) => folder.find(name),
+            Self::Embedded => embedded(name),
+            Self::Folder(folder) => folder.find(name).or_else(|| is_for_programs(name).then(|| embedded(name))?),
         }
     }
+}
+
+fn embedded(name: &str) -> Option<Asset> {
+    let (is_versioned, name) = match name.split_once('/') {
+        Some((version, name)) if is_version(version) => (version == VERSION, name),
+        _ => (false, name),
+    };
+    let (_, hash, bytes, compressed) = EMBEDDED.iter().chain([&OPENAPI]).find(|(own, ..)| *own == name)?;
+    // A version is that of the web app alone.
+    let is_versioned = is_versioned && name != OPENAPI.0;
+    Some(Asset {
+        content: Content::Embedded(bytes, compressed),
+        content_type: content_type(name),
+        hash: Cow::Borrowed(hash),
+        is_versioned,
+    })
+}
+
+/// Whether the file is for programs and pages of others, which find it also beside another web app: the OpenAPI document
+/// and the client module.
+fn is_for_programs(name: &str) -> bool {
+    name == OPENAPI.0 || (name.starts_with("ordercast") && name.ends_with(".js"))
 }
 
 /// Whether a part of a path has the form of a version. A page of another version, as during an upgrade, gets the present

@@ -54,20 +54,28 @@ impl Route {
         }
     }
 
-    /// Rejects a query parameter that has no meaning here, so that none is ignored silently. A query of the web app's
-    /// files is for the page's own script.
+    /// Whether this method is allowed.
+    pub(super) fn allows(&self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// The query parameters that have a meaning here; `None` for the web app's files, whose query is for the page's own
+    /// script.
+    fn parameters(&self, method: &Method) -> Option<&'static [&'static str]> {
+        Some(match self {
+            Self::File => return None,
+            Self::Log => &["after", "limit", "since", "until", "id", "category"],
+            Self::Periods if *method != Method::Post => &["after", "limit"],
+            Self::Feed(_) if *method != Method::Post => feed_options::PARAMETERS,
+            Self::Categories | Self::Category(_) if matches!(method, Method::Get | Method::Head) => &["hidden"],
+            _ => &[],
+        })
+    }
+
+    /// Rejects a query parameter that has no meaning here, so that none is ignored silently.
     #[inline(never)]
     pub(super) fn check_parameters(&self, request: Request<'_>) -> Result<(), Problem> {
-        let known: &[&str] = match self {
-            Self::File => return Ok(()),
-            Self::Log => &["after", "limit", "since", "until", "id", "category"],
-            Self::Periods if request.head().method != Method::Post => &["after", "limit"],
-            Self::Feed(_) if request.head().method != Method::Post => feed_options::PARAMETERS,
-            Self::Categories | Self::Category(_) if matches!(request.head().method, Method::Get | Method::Head) => {
-                &["hidden"]
-            }
-            _ => &[],
-        };
+        let Some(known) = self.parameters(&request.head().method) else { return Ok(()) };
         let Some((name, _)) = request.parameters().find(|(name, _)| !known.contains(name)) else { return Ok(()) };
         let hint = match known {
             [] => "; this address takes none".to_owned(),
@@ -203,3 +211,6 @@ pub(super) fn no_product(catalog: &Catalog, id: &str) -> Problem {
 pub(super) fn quoted_name(name: &str) -> String {
     if name.len() <= MAX_ID_BYTES { format!("{name:?}") } else { "of this name".to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,8 +131,9 @@ impl Routes {
 
     fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
         let method = &request.head().method;
-        // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405.
-        if matches!(method, Method::NonStandard(_)) {
+        // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405. QUERY is
+        // newer than tiny_http (draft-ietf-httpbis-safe-method-w-body).
+        if matches!(method, Method::NonStandard(_)) && method.as_str() != "QUERY" {
             return Err(Problem::new(501, "this method is not known here; use GET, HEAD, POST, PUT, PATCH or OPTIONS"));
         }
         if *method == Method::Options && request.path() == "*" {
@@ -145,6 +146,9 @@ impl Routes {
         let route = Route::find(&self.catalog, request)?;
         if *method == Method::Options {
             return Ok(Decision::Answer(cors::options(request, origin, route.allow())));
+        }
+        if !route.allows(method) {
+            return Err(not_allowed(&route));
         }
         route.check_parameters(request)?;
         match (method, route) {
@@ -198,15 +202,7 @@ impl Routes {
             (Method::Patch, Route::CategoryProduct(index)) => {
                 expect_body(request, &[JSON, MERGE_PATCH]).map(|_| Decision::Act(Action::ChangeProduct(index)))
             }
-            (_, route) => {
-                let allow = route.allow();
-                let hint = match route {
-                    Route::Product(_) => "; GET /orders/{category} returns the totals",
-                    Route::Period(_) => "; POST /periods closes the current period",
-                    _ => "",
-                };
-                Err(Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow))
-            }
+            (_, route) => Err(not_allowed(&route)),
         }
     }
 
@@ -261,6 +257,18 @@ impl Routes {
 #[must_use]
 pub fn answer(problem: &Problem) -> Answer {
     problem.answer(json::problem)
+}
+
+/// 405 with what the route allows.
+#[inline(never)]
+fn not_allowed(route: &Route) -> Problem {
+    let allow = route.allow();
+    let hint = match route {
+        Route::Product(_) => "; GET /orders/{category} returns the totals",
+        Route::Period(_) => "; POST /periods closes the current period",
+        _ => "",
+    };
+    Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow)
 }
 
 /// Whether a list has hidden products too.

@@ -93,3 +93,22 @@ fn known_parameters_are_taken_and_the_queries_of_files_are_left_to_the_page() {
     }
     WebSocket::open(server.addr(), "/orders?since=").texts(3);
 }
+
+#[test]
+fn a_method_that_is_not_allowed_is_refused_before_the_parameters_are_read() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (method, path, allow) in [
+        ("TRACE", "/categories?hidden=true", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/log?sort=5", "GET, HEAD, OPTIONS"),
+        ("PUT", "/orders?x=1", "GET, HEAD, POST, OPTIONS"),
+        ("GET", "/orders/A1?x=1", "POST, OPTIONS"),
+        // Known, and newer than the other methods.
+        ("QUERY", "/orders?x=1", "GET, HEAD, POST, OPTIONS"),
+        ("QUERY", "/", "GET, HEAD, OPTIONS"),
+    ] {
+        let reply = client.request(method, path, &[], b"");
+        reply.problem(405);
+        assert_eq!(reply.header("allow"), Some(allow), "{method} {path}");
+    }
+}

@@ -7,6 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod contract;
 mod documents;
 mod examples;
+mod openapi;
 mod program;
