@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall mutants fuzz contract bench bench-board bench-peers pictures deps clean
+.PHONY: run echo build test check audit power torture wall soak mutants fuzz contract bench bench-board bench-peers \
+	pictures deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -55,6 +56,14 @@ torture:
 MINUTES ?= 30
 wall:
 	ORDERCAST_WALL_MINUTES=$(MINUTES) $(CARGO) test --quiet --test browser wall_days:: -- --nocapture
+
+# Everything at once against the release binary for MINUTES, at SHARE of the peak rate: sums, slopes of memory and latency,
+# and a plot, in SOAK_DIR. Every test run does some seconds of it.
+SHARE ?= 0.5
+SOAK_DIR ?= $(CURDIR)/target/soak
+soak:
+	ORDERCAST_SOAK_MINUTES="$(MINUTES)" ORDERCAST_SOAK_SHARE="$(SHARE)" ORDERCAST_SOAK_DIR="$(SOAK_DIR)" \
+		$(CARGO) test --release --quiet --test soak every_order -- --nocapture
 
 # Changes the code in one place at a time and runs the tests: a random sample of MUTANTS changes, each of which a test should
 # notice; tests/mutants.sh says what it needs.

@@ -359,7 +359,7 @@ fn stream_or_pipe(stream: Option<&UnixStream>) -> Stdio {
 }
 
 /// `ORDERCAST_…` variables of the test's environment must not configure the server.
-fn without_environment_twins(command: &mut Command) {
+pub fn without_environment_twins(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ORDERCAST_") {
             command.env_remove(name);

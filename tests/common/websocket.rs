@@ -226,6 +226,9 @@ impl WebSocket {
     }
 
     fn fill(&mut self) -> io::Result<()> {
+        // A feed that never pauses between two frames must not grow the buffer.
+        self.buffer.drain(..self.used);
+        self.used = 0;
         let mut bytes = [0; 16 * 1024];
         match super::read(&self.stream, &mut bytes) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
