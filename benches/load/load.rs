@@ -27,6 +27,8 @@ pub struct Load {
     pub receive_buffer: Option<usize>,
     /// The interval of the subscribers' feed (`every`), in milliseconds; `None` for one without.
     pub every: Option<u64>,
+    /// Whether the server's metrics are read meanwhile.
+    pub scrape: bool,
 }
 
 impl Load {
@@ -40,6 +42,7 @@ impl Load {
             measured: options.seconds.unwrap_or(Duration::from_secs(if options.quick { 1 } else { 4 })),
             receive_buffer: None,
             every: None,
+            scrape: options.scrape,
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `frames`, `answer` | parsing what servers send |
 //! | `histogram` | latencies |
 //! | `server` | starting and ending servers |
+//! | `scrape` | reading the server's metrics during a run |
 //! | `procfs` | CPU and memory of processes and kernel |
 //! | `bare_sends` | the cost of sends without a server |
 //! | `figures` | the kinds of figures, the result of one piece of work |
@@ -34,6 +35,7 @@ mod procfs;
 mod report;
 mod run;
 mod scenarios;
+mod scrape;
 mod search;
 mod sent;
 mod server;

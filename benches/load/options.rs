@@ -26,6 +26,7 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
 --seconds S           length of each measured run
+--scrape              read /metrics once a second during each run of post, deliver, paced and search
 --limit MS            the highest p99 that search allows
 --max-resident KB     memory fails when an idle subscriber takes more resident memory of the server
 ";
@@ -46,6 +47,7 @@ pub struct Options {
     pub rates: Option<Vec<Option<f64>>>,
     pub posters: Option<Vec<usize>>,
     pub seconds: Option<Duration>,
+    pub scrape: bool,
     pub p99_limit: Option<Duration>,
     /// Resident KB of an idle subscriber.
     pub max_resident: Option<f64>,
@@ -77,6 +79,7 @@ impl Options {
                 Long("rates") => options.rates = Some(list(&mut parser, rate)?),
                 Long("posters") => options.posters = Some(list(&mut parser, count)?),
                 Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
+                Long("scrape") => options.scrape = true,
                 Long("limit") => options.p99_limit = Some(duration(&mut parser, 1e-3)?),
                 Long("max-resident") => options.max_resident = Some(parser.value()?.parse()?),
                 Long("help") | Short('h') => options.help = true,

@@ -1,5 +1,6 @@
 //! One run under load: posters and subscribers against a server, whose CPU and memory are sampled meanwhile.
 
+use std::io;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use crate::connect::{self, Until};
 use crate::load::Load;
 use crate::posters::{self, Plan, Posted};
 use crate::procfs;
+use crate::scrape::Scrapes;
 use crate::sent::Sent;
 use crate::server::Server;
 use crate::subscribers::{Progress, Reader, Seen};
@@ -93,13 +95,14 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
         };
         let (address, posts) = (server.address, &sent);
         let posting = scope.spawn(move || posters::post(address, &plan, posts));
-        let (memory, begin, end) = sample(server, &progress, load);
+        let sampled = sample(server, &progress, load);
         let posted = posting.join();
         // Also after an error, or the reader would never end.
         sent.finish();
         let posted = posted.map_err(|_| "the posters panicked")??;
         let read = reading.join().map_err(|_| "the reader panicked")?;
         read.map_err(|error| format!("reading: {error}"))?;
+        let (memory, begin, end) = sampled.map_err(|error| format!("/metrics: {error}"))?;
         Ok::<_, String>((posted, memory, begin, end))
     });
     let (posted, mut memory, begin, end) = watched.map_err(|error| error + &server.log_tail())?;
@@ -136,7 +139,7 @@ fn capacity(load: &Load) -> usize {
 }
 
 /// Samples until posting ends; the counters are those at the beginning and the end of the measured time.
-fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Counters, Counters) {
+fn sample(server: &Server, progress: &Progress, load: &Load) -> io::Result<(Memory, Counters, Counters)> {
     let own = [std::process::id()];
     let counters = || Counters {
         at: Instant::now(),
@@ -146,19 +149,22 @@ fn sample(server: &Server, progress: &Progress, load: &Load) -> (Memory, Counter
         deliveries: progress.delivered.load(Ordering::Relaxed),
     };
     let mut memory = Memory::default();
-    let mut watch = |span: Duration| {
+    let mut scrapes = load.scrape.then(|| Scrapes::new(server.address));
+    let mut watch = |span: Duration| -> io::Result<()> {
         let end = Instant::now() + span;
         while Instant::now() < end {
+            scrapes.as_mut().map_or(Ok(()), Scrapes::scrape_if_due)?;
             memory.resident_max = memory.resident_max.max(procfs::resident(server.pids()));
             memory.tcp_max = memory.tcp_max.max(procfs::tcp_memory());
             thread::sleep(SAMPLE_EVERY.min(end.saturating_duration_since(Instant::now())));
         }
+        Ok(())
     };
-    watch(load.warm_up);
+    watch(load.warm_up)?;
     let begin = counters();
-    watch(load.measured);
+    watch(load.measured)?;
     let end = counters();
-    (memory, begin, end)
+    Ok((memory, begin, end))
 }
 
 /// A subscriber that connects after the run must get exactly the totals of the orders accepted; else the fault.
