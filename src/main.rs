@@ -73,6 +73,9 @@ fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         // A server whose standard output is closed still serves.
         let _ = print(&format!("listening on http://{address}\n"));
     }
+    for address in server.metrics_addresses() {
+        let _ = print(&format!("metrics on http://{address}/metrics\n"));
+    }
     server.run()?;
     Ok(if terminal_gone.load(Ordering::Relaxed) { TERMINAL_GONE.into() } else { ExitCode::SUCCESS })
 }

@@ -17,6 +17,7 @@ pub(super) enum Route {
     File,
     Health,
     Ready,
+    Metrics,
     Categories,
     Log,
     Periods,
@@ -41,6 +42,7 @@ impl Route {
             Self::File
             | Self::Health
             | Self::Ready
+            | Self::Metrics
             | Self::Categories
             | Self::Log
             | Self::Rates(_)
@@ -115,6 +117,7 @@ impl Route {
             "/periods" => return Ok(Self::Periods),
             "/healthz" => return Ok(Self::Health),
             "/readyz" => return Ok(Self::Ready),
+            "/metrics" => return Ok(Self::Metrics),
             _ if is_file(path) => return Ok(Self::File),
             _ => {}
         }
@@ -181,6 +184,11 @@ pub(super) fn is_file(path: &str) -> bool {
 /// Whether the path is of a health check, which reveals nothing else.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(without_slash(path), "/healthz" | "/readyz")
+}
+
+/// Whether the path is of the metrics.
+pub(super) fn is_metrics(path: &str) -> bool {
+    without_slash(path) == "/metrics"
 }
 
 /// The number of a period, as it is written in lists; `None` for `current`.

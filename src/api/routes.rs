@@ -29,7 +29,7 @@ use super::headers::{
 };
 use super::order_log::LogQuery;
 use super::page::page;
-use super::route::Route;
+use super::route::{Route, is_metrics, is_probe};
 use super::{authorization, cors, web_app};
 
 /// Everything that requests refer to.
@@ -42,6 +42,8 @@ pub struct Routes {
     pub ledger: LedgerHandle,
     /// The allowed hosts and origins.
     pub policy: Policy,
+    /// What the addresses serve that serve orders.
+    pub scope: Scope,
     /// The requests that the policy has rejected.
     pub foreign: ForeignRequests,
     /// The tokens.
@@ -52,6 +54,17 @@ pub struct Routes {
     pub frames: Vec<String>,
     /// The lists of products.
     pub lists: ProductLists,
+}
+
+/// What an address serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Everything but metrics, which have an address of their own.
+    WithoutMetrics,
+    /// Metrics and health checks.
+    Metrics,
 }
 
 /// What to do for a request, as its head decides.
@@ -94,6 +107,8 @@ pub enum Action {
     ChangeProduct(ProductIndex),
     /// A new category of this name, or another title of it.
     PutCategory(String),
+    /// All metrics.
+    Metrics,
     /// A page of the log.
     Log(Box<LogQuery>),
     /// The rates of these products.
@@ -115,12 +130,14 @@ pub enum Action {
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
 
 impl Routes {
-    /// Decides from the head alone, so that an unwanted body need not be read.
+    /// Decides from the head alone, so that an unwanted body need not be read. `policy` and `scope` are of the address that
+    /// the request came to.
     #[must_use]
-    pub fn route(&self, request: Request<'_>) -> Routed {
-        let (decision, origin) = match cors::check_source(&self.policy, &self.foreign, request) {
+    pub fn route(&self, policy: &Policy, scope: Scope, request: Request<'_>) -> Routed {
+        let (decision, origin) = match cors::check_source(policy, &self.foreign, request) {
             Ok(origin) => {
                 let decision = authorization::authorize(&self.tokens, request)
+                    .and_then(|token| check_scope(scope, request).map(|()| token))
                     .and_then(|token| self.decide(request, origin, token));
                 (decision.unwrap_or_else(|problem| Decision::Answer(answer(&problem))), origin)
             }
@@ -162,6 +179,7 @@ impl Routes {
             }
             (Method::Get | Method::Head, Route::Health) => Ok(Decision::Answer(Answer::json(json::OK))),
             (Method::Get | Method::Head, Route::Ready) => self.ready().map(Decision::Answer),
+            (Method::Get | Method::Head, Route::Metrics) => Ok(Decision::Act(Action::Metrics)),
             (Method::Get | Method::Head, Route::Log) => {
                 let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
                 Ok(Decision::Act(Action::Log(Box::new(LogQuery::parse(request, &catalog)?))))
@@ -269,6 +287,20 @@ fn not_allowed(route: &Route) -> Problem {
         _ => "",
     };
     Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow)
+}
+
+/// Rejects what is not served at the address that the request came to.
+fn check_scope(scope: Scope, request: Request<'_>) -> Result<(), Problem> {
+    let path = request.path();
+    match scope {
+        Scope::WithoutMetrics if is_metrics(path) => {
+            Err(Problem::new(404, "metrics have an address of their own here, that of --metrics-listen"))
+        }
+        Scope::Metrics if !is_metrics(path) && !is_probe(path) => {
+            Err(Problem::new(404, "this address has /metrics, /healthz and /readyz only"))
+        }
+        Scope::All | Scope::WithoutMetrics | Scope::Metrics => Ok(()),
+    }
 }
 
 /// Whether a list has hidden products too.

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feed::{Feeds, LiveFeed};
+use super::metrics::Metrics;
 use super::rates::RateAnswers;
 use super::route;
 use super::routes::{self, Action, NDJSON, Routed, Routes, Topic};
@@ -35,6 +36,8 @@ pub struct OrderService {
     pub rates: RateAnswers,
     /// What live feeds need.
     pub feeds: Feeds,
+    /// Prints metrics.
+    pub metrics: Metrics,
 }
 
 impl Service for OrderService {
@@ -42,7 +45,7 @@ impl Service for OrderService {
     type Topic = Topic;
 
     fn route(&self, request: Request<'_>) -> Routed {
-        self.routes.route(request)
+        self.routes.route(&self.routes.policy, self.routes.scope, request)
     }
 
     fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {
@@ -55,6 +58,7 @@ impl Service for OrderService {
             Action::AddProduct(category) => self.add_product(category, call.body),
             Action::ChangeProduct(product) => self.change_product(product, call.body),
             Action::PutCategory(name) => self.put_category(&name, call.body),
+            Action::Metrics => Ok(self.metrics.answer()),
             Action::Log(query) => query.answer(&self.history),
             Action::Rates(feed) => self.rates.answer(feed),
             Action::Periods { after, limit } => self.list_periods(after, limit),
@@ -184,9 +188,12 @@ fn answer_order(deferred: &Deferred, outcome: Outcome) {
             if *second != now {
                 (*second, *printed) = (now, Answer::json(json::OK).print());
             }
-            deferred.send(printed);
+            deferred.send(200, printed);
         }),
-        Err(rejection) => deferred.send(&routes::answer(&rejected(&rejection)).print()),
+        Err(rejection) => {
+            let answer = routes::answer(&rejected(&rejection));
+            deferred.send(answer.status(), &answer.print());
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub const BUILT_IN_CATALOG: &[u8] = include_bytes!("catalog.json");
 pub struct Config {
     /// Listen addresses.
     pub listen: Vec<SocketAddr>,
+    /// Listen addresses that serve metrics and health checks only; the others serve no metrics then.
+    pub metrics_listen: Vec<SocketAddr>,
     /// The folder of the data file; made if it does not exist.
     pub data: PathBuf,
     /// What the data folder keeps.
@@ -75,6 +77,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
+            metrics_listen: Vec::new(),
             data: PathBuf::from(DATA),
             retention: Retention::default(),
             check: false,

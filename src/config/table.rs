@@ -130,6 +130,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         SERVER,
         |to, value| add_addresses(&mut to.config.listen, text(value)?),
     ),
+    list(
+        ("metrics-listen", "ADDR", "/metrics at every address"),
+        "Address that serves /metrics, /healthz and /readyz only; /metrics is at no other address then; may be repeated",
+        SERVER,
+        |to, value| add_addresses(&mut to.config.metrics_listen, text(value)?),
+    ),
     one(
         ("data", "DIR", "data"),
         "Folder of the data file",

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::chunked::Chunked;
+use super::counters::Counters;
 use super::deferred::{Deferred, Progress};
 use super::problem::Problem;
 use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
@@ -60,6 +61,7 @@ pub struct Connection {
     /// Whether this thread waits for a request. A server that stops wakes it then by shutting down the read side, and at
     /// no other time: on a connection without read and write side Linux answers further input with a reset.
     is_waiting: Arc<AtomicBool>,
+    counters: Arc<Counters>,
     /// What has been received; the first `used` bytes belong to requests that have been answered.
     input: Vec<u8>,
     used: usize,
@@ -76,12 +78,13 @@ pub struct Connection {
 
 impl Connection {
     /// A connection from which nothing has been read. The stream stays in blocking mode. `is_waiting` is set while the
-    /// connection's thread waits for a request.
+    /// connection's thread waits for a request; `counters` counts the answers.
     #[must_use]
-    pub fn new(stream: Arc<TcpStream>, is_waiting: Arc<AtomicBool>) -> Self {
+    pub fn new(stream: Arc<TcpStream>, is_waiting: Arc<AtomicBool>, counters: Arc<Counters>) -> Self {
         Self {
             stream,
             is_waiting,
+            counters,
             input: Vec::new(),
             used: 0,
             timeout: None,
@@ -253,6 +256,7 @@ impl Connection {
             (true, false) => None,
         };
         let head = answer.head(version, connection);
+        self.counters.answered(answer.status());
         if is_head || answer.status() == 304 {
             write_all(&self.stream, &[&head])?;
         } else {
@@ -282,7 +286,7 @@ impl Connection {
     /// Where another thread can write the current request's answer.
     #[must_use]
     pub fn deferred(&self) -> &Arc<Deferred> {
-        self.deferred.get_or_init(|| Arc::new(Deferred::new(self.stream.clone())))
+        self.deferred.get_or_init(|| Arc::new(Deferred::new(self.stream.clone(), self.counters.clone())))
     }
 
     /// Gives the answer to a [`ReadError`], and closes.
@@ -401,7 +405,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Arc::new(listener.accept().unwrap().0);
-        let mut connection = Connection::new(stream, Arc::default());
+        let mut connection = Connection::new(stream, Arc::default(), Arc::default());
         let (tick, deadline) = (Duration::from_millis(1), Duration::from_secs(10));
         assert!(!connection.receives_within(tick));
         client.write_all(b"GET").unwrap();
@@ -410,7 +414,7 @@ mod tests {
         assert!(connection.receives_within(deadline), "what was received before counts");
         assert!(begun.elapsed() < deadline);
         assert_eq!(connection.unread(), b"GET");
-        let mut ended = Connection::new(connection.stream.clone(), Arc::default());
+        let mut ended = Connection::new(connection.stream.clone(), Arc::default(), Arc::default());
         drop(client);
         assert!(ended.receives_within(deadline));
     }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
 use super::response::Answer;
 use super::socket::{send_now, write_all};
 
@@ -13,6 +14,7 @@ use super::socket::{send_now, write_all};
 #[derive(Debug)]
 pub struct Deferred {
     stream: Arc<TcpStream>,
+    counters: Arc<Counters>,
     state: Mutex<State>,
     sent: Condvar,
 }
@@ -43,8 +45,8 @@ pub(super) enum Progress {
 impl Deferred {
     /// No answer is due on this connection yet.
     #[must_use]
-    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
-        Self { stream, state: Mutex::new(State::Idle), sent: Condvar::new() }
+    pub(super) fn new(stream: Arc<TcpStream>, counters: Arc<Counters>) -> Self {
+        Self { stream, counters, state: Mutex::new(State::Idle), sent: Condvar::new() }
     }
 
     /// Begins to wait for an answer. The connection's thread writes nothing until [`Self::wait`] has returned
@@ -53,13 +55,14 @@ impl Deferred {
         *self.state() = State::Due(Instant::now() + patience, overdue);
     }
 
-    /// Writes the answer, never blocking. What the socket does not take, because the client sends requests and reads no
+    /// Writes the answer with this status, never blocking. What the socket does not take, because the client sends requests and reads no
     /// answers, is left to the connection's thread.
-    pub fn send(&self, answer: &[u8]) {
+    pub fn send(&self, status: u16, answer: &[u8]) {
         let mut state = self.state();
         if matches!(*state, State::Abandoned) {
             return;
         }
+        self.counters.answered_deferred(status);
         let sent = send_now(&self.stream, answer).unwrap_or(0);
         *state = if sent == answer.len() { State::Idle } else { State::Rest(answer[sent..].to_vec()) };
         drop(state);
@@ -130,9 +133,9 @@ mod tests {
         while let Ok(sent) = send_now(&server, &[b'-'; 4_096]) {
             written += sent;
         }
-        let deferred = Deferred::new(server.clone());
+        let deferred = Deferred::new(server.clone(), Arc::default());
         deferred.begin(Duration::from_secs(60), overdue);
-        deferred.send(b"the answer");
+        deferred.send(200, b"the answer");
         assert!(matches!(&*deferred.state(), State::Rest(rest) if b"the answer".ends_with(rest)));
         // Requests still come in.
         client.write_all(b"next").unwrap();
@@ -153,12 +156,12 @@ mod tests {
     #[test]
     fn an_answer_that_comes_after_it_was_overdue_is_not_written() {
         let (mut client, server) = connection();
-        let deferred = Deferred::new(server.clone());
+        let deferred = Deferred::new(server.clone(), Arc::default());
         deferred.begin(Duration::from_millis(50), overdue);
         assert!(matches!(deferred.wait(Some(Duration::ZERO)), Ok(Progress::Due)));
         let Ok(Progress::Overdue(answer)) = deferred.wait(None) else { panic!("it is overdue") };
         assert_eq!(answer.status(), 500);
-        deferred.send(b"late");
+        deferred.send(200, b"late");
         drop((deferred, server));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
@@ -168,10 +171,10 @@ mod tests {
     #[test]
     fn an_answer_in_time_is_written_by_the_thread_that_has_it() {
         let (mut client, server) = connection();
-        let deferred = Arc::new(Deferred::new(server));
+        let deferred = Arc::new(Deferred::new(server, Arc::default()));
         deferred.begin(Duration::from_secs(60), overdue);
         let other = deferred.clone();
-        let answering = thread::spawn(move || other.send(b"in time"));
+        let answering = thread::spawn(move || other.send(200, b"in time"));
         assert!(matches!(deferred.wait(None), Ok(Progress::Sent)));
         answering.join().unwrap();
         drop(deferred);

@@ -4,6 +4,7 @@
 
 pub mod chunked;
 pub mod connection;
+pub mod counters;
 pub mod deferred;
 mod framing;
 pub mod handshake;

@@ -33,6 +33,15 @@ pub enum Opening {
 }
 
 impl Opening {
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::WebSocket(_) => 101,
+            Self::Stream(answer) => answer.status(),
+        }
+    }
+
     /// Prints the head.
     #[must_use]
     pub fn print(&self) -> Vec<u8> {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
 
 use super::catalog_changes::CatalogChange;
+use super::counters::Counters;
+use super::figures::LastFigures;
 use super::health::{Health, Readiness};
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
-use crate::store::StoreError;
+use crate::store::{Figures, StoreError};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
@@ -57,6 +59,8 @@ pub(super) enum Job {
     Tick,
     /// Disconnected once the store has been inspected.
     Inspect(Sender<()>),
+    /// Gets what the store holds.
+    Measure(Sender<Figures>),
     /// Disconnected once the store is closed.
     Stop(Sender<()>),
 }
@@ -70,7 +74,7 @@ impl Job {
             | Self::ClosePeriod { reply, .. } => {
                 reply.send(Err(rejection));
             }
-            Self::Tick | Self::Inspect(_) | Self::Stop(_) => {}
+            Self::Tick | Self::Inspect(_) | Self::Measure(_) | Self::Stop(_) => {}
         }
     }
 }
@@ -80,7 +84,9 @@ impl Job {
 pub struct LedgerHandle {
     pub(super) jobs: Sender<Job>,
     pub(super) health: Arc<Health>,
+    pub(super) counters: Arc<Counters>,
     pub(super) period: SharedPeriod,
+    pub(super) figures: Arc<LastFigures>,
 }
 
 impl LedgerHandle {
@@ -153,6 +159,25 @@ impl LedgerHandle {
         self.health.readiness()
     }
 
+    /// What the ledger has done.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is known of orders that can be taken, without asking the ledger.
+    #[must_use]
+    pub fn last_readiness(&self) -> Readiness {
+        self.health.readiness()
+    }
+
+    /// What the store holds, or what it last held if the ledger does not answer within 100 ms. The ledger does not wait for
+    /// the caller.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.figures.get(|sender| self.jobs.try_send(Job::Measure(sender)).is_ok())
+    }
+
     /// Tells the ledger that a second has passed, so that it can put the store in order while no orders come.
     pub fn tick(&self) {
         // A ledger with a full queue is not idle.
@@ -172,11 +197,15 @@ impl LedgerHandle {
 
     fn send(&self, job: Job) {
         if self.health.is_hanging() {
+            self.counters.reject(&Rejection::StoreHangs);
             return job.reject(Rejection::StoreHangs);
         }
         match self.jobs.send_timeout(job, LEDGER_DEADLINE) {
             Ok(()) => {}
-            Err(SendTimeoutError::Timeout(job)) => job.reject(Rejection::StoreHangs),
+            Err(SendTimeoutError::Timeout(job)) => {
+                self.counters.reject(&Rejection::StoreHangs);
+                job.reject(Rejection::StoreHangs);
+            }
             // The ledger has ended: dropping the job answers it.
             Err(SendTimeoutError::Disconnected(job)) => drop(job),
         }

@@ -2,9 +2,10 @@
 //! hanging.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use super::counters::now_ms;
 use super::rejection::Rejection;
 
 /// A commit that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs.
@@ -94,10 +95,4 @@ impl Health {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().map_or(Readiness::Ready, Readiness::Failing)
     }
-}
-
-/// Milliseconds on a monotonic clock, from 1 on.
-fn now_ms() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_millis() as u64 + 1
 }

@@ -3,7 +3,9 @@
 //! connections or formats.
 
 mod catalog_changes;
+mod counters;
 mod failure_log;
+mod figures;
 mod handle;
 mod health;
 mod pending;
@@ -22,12 +24,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::live::fanout::FanoutHandle;
 use crate::live::rates::Rates;
 use crate::log::Throttle;
-use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
+use crate::store::{Change, Figures, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::SharedCatalog;
 use crate::tally::order::{Key, Publication, Total};
 use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
 
 pub use catalog_changes::CatalogChange;
+pub use counters::Counters;
 pub use handle::{LEDGER_DEADLINE, LedgerHandle, Order};
 pub use health::Readiness;
 pub use rejection::Rejection;
@@ -63,6 +66,7 @@ struct Ledger<S> {
     rates: Arc<Rates>,
     jobs: Receiver<Job>,
     health: Arc<Health>,
+    counters: Arc<Counters>,
     /// The next commit.
     pending: Pending,
     publications: Vec<Publication>,
@@ -72,6 +76,10 @@ struct Ledger<S> {
     is_at_rest: bool,
     /// When the store was last inspected.
     inspected: Instant,
+    /// When a commit or a probe was last tried.
+    tried: Instant,
+    /// What the store last measured, and when.
+    measured: Option<(Instant, Figures)>,
     failures: FailureLog,
     hang_throttle: Throttle,
     keys_throttle: Throttle,
@@ -100,10 +108,16 @@ pub fn start(
     rates: Arc<Rates>,
 ) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
     let (sender, jobs) = bounded(QUEUE);
-    let health = Arc::<Health>::default();
+    let (health, counters) = (Arc::<Health>::default(), Arc::<Counters>::default());
     let Start { totals, period, last_seq } = start;
     let period = Arc::new(RwLock::new(Arc::new(period)));
-    let handle = LedgerHandle { jobs: sender, health: health.clone(), period: period.clone() };
+    let handle = LedgerHandle {
+        jobs: sender,
+        health: health.clone(),
+        counters: counters.clone(),
+        period: period.clone(),
+        figures: Arc::default(),
+    };
     let hidden = {
         let catalog = catalog.read().unwrap_or_else(PoisonError::into_inner);
         catalog.products().iter().map(|product| product.is_hidden).collect()
@@ -119,11 +133,14 @@ pub fn start(
         rates,
         jobs,
         health,
+        counters,
         pending: Pending::default(),
         publications: Vec::new(),
         is_busy: false,
         is_at_rest: false,
         inspected: Instant::now(),
+        tried: Instant::now(),
+        measured: None,
         failures: FailureLog::default(),
         hang_throttle: Throttle::default(),
         keys_throttle: Throttle::default(),
@@ -141,6 +158,7 @@ pub fn start(
 }
 
 /// Whether an order is new, or known by its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Counted {
     New,
     /// It is already part of the next commit.
@@ -177,17 +195,19 @@ impl<S: Store> Ledger<S> {
                         // It ends the current commit, so that it comes after all orders before it.
                         self.commit();
                         inspection = None;
-                        reply.send(self.change_catalog(change));
+                        let outcome = self.change_catalog(change);
+                        self.reply(reply, outcome);
                     }
                     Job::ClosePeriod { number, report, reply } => {
                         // After the orders that were counted before it.
                         self.commit();
                         inspection = None;
                         // A requester that has given up takes no report.
-                        reply.send(self.close_period(number).map(|closed| drop(report.send(closed))));
+                        let outcome = self.close_period(number).map(|closed| drop(report.send(closed)));
+                        self.reply(reply, outcome);
                     }
                     Job::Order { order, reply } => {
-                        let counted = self.count(order);
+                        let counted = self.count(order).map(|counted| (counted, u64::from(counted != Counted::New)));
                         self.reply_when_committed(counted, reply, &mut inspection);
                     }
                     Job::Batch { orders, key, reply } => {
@@ -199,6 +219,7 @@ impl<S: Store> Ledger<S> {
                         let _ = self.inspect();
                         drop(inspected);
                     }
+                    Job::Measure(figures) => drop(figures.send(self.measure())),
                 }
                 // Both, since a repeated order adds no change.
                 if self.pending.changes.len().max(looked_at) < MAX_BATCH {
@@ -211,7 +232,8 @@ impl<S: Store> Ledger<S> {
 
     fn next(&self) -> Result<Job, RecvTimeoutError> {
         if self.health.is_failing() {
-            self.jobs.recv_timeout(PROBE_EVERY)
+            // Not after the last job: jobs that are no orders come all the time.
+            self.jobs.recv_deadline(self.tried + PROBE_EVERY)
         } else {
             // Without a timer, which each order would set anew.
             self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -231,20 +253,36 @@ impl<S: Store> Ledger<S> {
         let _ = self.inspect();
     }
 
-    /// `inspection` is the result of an inspection since the last commit.
+    /// `counted` has the number of orders that were not counted again; `inspection` is the result of an inspection since
+    /// the last commit.
     fn reply_when_committed(
         &mut self,
-        counted: Result<Counted, Rejection>,
+        counted: Result<(Counted, u64), Rejection>,
         reply: Reply,
         inspection: &mut Option<Outcome>,
     ) {
         match counted {
-            Ok(Counted::New | Counted::InThisCommit) => self.pending.push_counted(reply),
-            Ok(Counted::OnDisk) => reply.send(inspection.get_or_insert_with(|| self.inspect()).clone()),
+            Ok((Counted::New | Counted::InThisCommit, repeats)) => {
+                self.pending.repeats += repeats;
+                self.pending.push_counted(reply);
+            }
+            Ok((Counted::OnDisk, repeats)) => {
+                let outcome = inspection.get_or_insert_with(|| self.inspect()).clone();
+                if outcome.is_ok() {
+                    self.counters.repeats.add(repeats);
+                }
+                self.reply(reply, outcome);
+            }
             // The reason may be an order that is not on disk yet; the rejection holds only if that one is committed.
             Err(rejection) if !self.pending.changes.is_empty() => self.pending.push_rejected(reply, rejection),
-            Err(rejection) => reply.send(Err(rejection)),
+            Err(rejection) => self.reply(reply, Err(rejection)),
         }
+    }
+
+    /// Sends a reply, and counts it if it is a rejection.
+    fn reply(&self, reply: Reply, outcome: Outcome) {
+        self.counters.note(&outcome);
+        reply.send(outcome);
     }
 
     /// Counts one order in memory and adds it to the next commit, unless its key is known.
@@ -268,13 +306,14 @@ impl<S: Store> Ledger<S> {
         Ok(Counted::New)
     }
 
-    /// Counts all of these orders or none.
-    fn count_batch(&mut self, orders: Vec<Order>, key: Option<Key>) -> Result<Counted, Rejection> {
+    /// Counts all of these orders or none. Returns also how many of them were not counted again.
+    fn count_batch(&mut self, orders: Vec<Order>, key: Option<Key>) -> Result<(Counted, u64), Rejection> {
         let digest = pending::digest(&orders);
         if let Some(key) = &key
             && let Some((used, counted)) = self.find_key(key)?
         {
-            return if used == KeyUse::Batch(digest) { Ok(counted) } else { Err(Rejection::KeyReused) };
+            let repeats = orders.len() as u64;
+            return if used == KeyUse::Batch(digest) { Ok((counted, repeats)) } else { Err(Rejection::KeyReused) };
         }
         // A key with two uses would hide one of them.
         if key.is_some()
@@ -283,9 +322,11 @@ impl<S: Store> Ledger<S> {
             return Err(Rejection::InBatch(place, Box::new(Rejection::KeyReused)));
         }
         let begun = self.pending.changes.len();
-        let mut all = Counted::OnDisk;
+        let (mut all, mut repeats) = (Counted::OnDisk, 0);
         for (place, order) in orders.into_iter().enumerate() {
-            match (self.count(order), &all) {
+            let counted = self.count(order);
+            repeats += u64::from(matches!(counted, Ok(Counted::OnDisk | Counted::InThisCommit)));
+            match (counted, &all) {
                 (Ok(Counted::OnDisk), _) | (Ok(Counted::InThisCommit), Counted::New) => {}
                 (Ok(counted), _) => all = counted,
                 (Err(rejection), _) => {
@@ -302,7 +343,7 @@ impl<S: Store> Ledger<S> {
             self.pending.push(Change::BatchKey { key, digest });
             all = Counted::New;
         }
-        Ok(all)
+        Ok((all, repeats))
     }
 
     /// The use of a key, and whether it is on disk yet.
@@ -363,14 +404,16 @@ impl<S: Store> Ledger<S> {
             }));
             // Published before answered, so that a client with an answer finds the order in every later snapshot.
             self.fanout.publish(&self.publications);
+            self.counters.counted(self.publications.len() as u64, pending.repeats);
             self.publications.clear();
             pending.clear_changes();
         }
         self.pending = pending;
+        self.pending.repeats = 0;
         if outcome.is_err() {
             self.undo(0);
         }
-        self.pending.answer(&outcome);
+        self.pending.answer(&outcome, &self.counters);
     }
 
     /// Closes the current period and opens the next, in a commit of its own. Returns the report of the closed one.
@@ -393,11 +436,13 @@ impl<S: Store> Ledger<S> {
 
     fn write(&mut self, changes: &[Change]) -> Outcome {
         (self.is_busy, self.is_at_rest) = (true, false);
-        self.ask_store(|store| store.commit(changes))?;
-        if self.health.recover() {
+        self.tried = Instant::now();
+        let outcome = self.ask_store(|store| store.commit(changes));
+        self.counters.tried(&outcome, (!changes.is_empty()).then(|| (self.tried.elapsed(), self.store.sync_time())));
+        if outcome.is_ok() && self.health.recover() {
             self.failures.end();
         }
-        Ok(())
+        outcome
     }
 
     /// Has the store inspected. That it succeeds does not end a failure: it writes nothing, so the disk may be full still.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Order, Outcome, Rejection, Reply};
+use super::{Counters, Order, Outcome, Rejection, Reply};
 use crate::store::{Change, KeyUse};
 use crate::tally::order::Key;
 
@@ -11,6 +11,8 @@ use crate::tally::order::Key;
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
+    /// Orders that repeat one of this commit, or that a batch of this commit repeats.
+    pub(super) repeats: u64,
     keys: HashMap<Key, KeyUse>,
     /// The replies, each with its outcome if the commit succeeds.
     replies: Vec<(Reply, Outcome)>,
@@ -61,15 +63,17 @@ impl Pending {
         self.keys.clear();
     }
 
-    /// Sends every reply, after a commit with this outcome.
-    pub(super) fn answer(&mut self, outcome: &Outcome) {
+    /// Sends every reply, after a commit with this outcome, and counts the rejections among them.
+    pub(super) fn answer(&mut self, outcome: &Outcome, counters: &Counters) {
         for (reply, due) in self.replies.drain(..) {
-            reply.send(match (outcome, due) {
+            let own = match (outcome, due) {
                 (Ok(()), due) => due,
                 // It was not part of the commit, so it is certain that it was not counted.
                 (Err(Rejection::Unknown), Err(_)) => Err(Rejection::StoreRefused),
                 (Err(rejection), _) => Err(rejection.clone()),
-            });
+            };
+            counters.note(&own);
+            reply.send(own);
         }
     }
 }

@@ -48,6 +48,47 @@ pub enum Rejection {
     Stopping,
 }
 
+/// The reasons by which rejections are counted, in the order of [`Rejection::reason`].
+pub(super) const REASONS: [&str; 14] = [
+    "total_out_of_range",
+    "not_in_catalog",
+    "id_in_use",
+    "category_exists",
+    "hidden",
+    "not_current_period",
+    "key_reused",
+    "keys_full",
+    "store_full",
+    "store_failed",
+    "store_unusable",
+    "store_hangs",
+    "unknown",
+    "stopping",
+];
+
+impl Rejection {
+    /// The index of its reason in [`REASONS`]; of a batch's rejection that of the order that caused it.
+    pub(super) fn reason(&self) -> usize {
+        match self {
+            Self::InBatch(_, rejection) => rejection.reason(),
+            Self::TotalOutOfRange => 0,
+            Self::NotInCatalog(_) => 1,
+            Self::IdInUse(_) => 2,
+            Self::CategoryExists(_) => 3,
+            Self::Hidden => 4,
+            Self::NotCurrentPeriod { .. } => 5,
+            Self::KeyReused => 6,
+            Self::KeysFull => 7,
+            Self::StoreFull => 8,
+            Self::StoreRefused => 9,
+            Self::StoreUnusable(_) => 10,
+            Self::StoreHangs => 11,
+            Self::Unknown => 12,
+            Self::Stopping => 13,
+        }
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE, Watcher};
 use crate::log::Throttle;
+use crate::tally::metric::{Counter, Gauge};
 
 /// How often the write deadline is checked while a socket is full: 1 s, a tenth of the deadline.
 const DEADLINE_TICK: Duration = Duration::from_secs(1);
@@ -33,9 +34,27 @@ pub struct SlowSockets {
     incoming: Sender<Arc<Subscriber>>,
     waker: Waker,
     stopping: AtomicBool,
+    counters: Counters,
+}
+
+/// What the thread does; it alone writes them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sockets that are full.
+    pub full: Gauge,
+    /// Sessions that were closed because their sockets had taken nothing for [`WRITE_DEADLINE`].
+    pub closed: Counter,
+    /// Bytes that full sockets have taken later.
+    pub bytes: Counter,
 }
 
 impl SlowSockets {
+    /// What the thread does.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Ends the thread, and closes every subscriber whose socket is full.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -60,13 +79,19 @@ pub fn start(
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (sender, incoming) = unbounded();
-    let handle = Arc::new(SlowSockets { incoming: sender, waker, stopping: AtomicBool::new(false) });
+    let handle = Arc::new(SlowSockets {
+        incoming: sender,
+        waker,
+        stopping: AtomicBool::default(),
+        counters: Counters::default(),
+    });
     let mut thread = SlowSocketThread {
         poll,
         incoming,
         handle: handle.clone(),
         watched: HashMap::new(),
         last_token: WAKER.0,
+        bytes: 0,
         closed: 0,
         throttle: Throttle::default(),
         on_must_catch_up,
@@ -82,6 +107,8 @@ struct SlowSocketThread<F> {
     handle: Arc<SlowSockets>,
     watched: HashMap<Token, Arc<Subscriber>>,
     last_token: usize,
+    /// Bytes that were sent since the counters were last written.
+    bytes: u64,
     /// Sessions closed since the last log line about them.
     closed: usize,
     throttle: Throttle,
@@ -116,6 +143,8 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
                 next_tick = now + DEADLINE_TICK;
                 self.close_overdue(now);
             }
+            self.handle.counters.full.set(self.watched.len() as u64);
+            self.handle.counters.bytes.add(std::mem::take(&mut self.bytes));
         }
         self.watched.values().for_each(|subscriber| subscriber.close());
         self.incoming.try_iter().for_each(|subscriber| subscriber.close());
@@ -139,7 +168,7 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
 
     fn drain(&mut self, token: Token) {
         let Some(subscriber) = self.watched.get(&token) else { return };
-        let drained = subscriber.drain_blocked();
+        let drained = subscriber.drain_blocked(&mut self.bytes);
         if drained == Drained::Blocked {
             return;
         }
@@ -169,6 +198,7 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
             if !subscriber.is_closed() {
                 subscriber.close();
                 self.closed += 1;
+                self.handle.counters.closed.add(1);
             }
         }
         if self.closed > 0 && self.throttle.allows() {

@@ -50,6 +50,17 @@ pub struct Buffer {
     pub is_held_back: bool,
 }
 
+/// What a thread has sent to subscribers: plain numbers, which it adds up over many of them before it publishes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Totals and notices that were sent or queued.
+    pub messages: u64,
+    /// Bytes that sockets have taken.
+    pub bytes: u64,
+    /// Totals that were not sent because a later one of the same product is.
+    pub skipped: u64,
+}
+
 /// How an attempt to send ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -92,8 +103,6 @@ struct Outbox {
     /// The close frame is queued or sent: nothing follows it.
     is_finished: bool,
     is_closed: bool,
-    /// Totals that were not sent because a later one of the same product was.
-    skipped: u64,
     /// Bytes that [`Subscriber::drain_blocked`] has sent.
     late_bytes: u64,
 }
@@ -143,8 +152,9 @@ impl Subscriber {
         Arc::new(Self { stream, watcher, outbox: Mutex::default(), room: Condvar::new() })
     }
 
-    /// Sends totals, queues them, or skips them when there is no room; never blocks. For the fan-out thread.
-    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>) -> Drained {
+    /// Sends totals, queues them, or skips them when there is no room; never blocks. Adds to `sent` what became of them.
+    /// For the fan-out thread.
+    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>, sent: &mut Sent) -> Drained {
         let mut outbox = self.outbox();
         if outbox.is_closed || outbox.is_finished {
             return Drained::Done;
@@ -153,17 +163,19 @@ impl Subscriber {
             if buffer.is_held_back {
                 *missed_from = buffer.first.min(*missed_from);
             }
-            outbox.skipped += buffer.totals + buffer.merged;
+            sent.skipped += buffer.totals + buffer.merged;
             return Drained::Done;
         }
-        outbox.skipped += buffer.merged;
+        sent.skipped += buffer.merged;
         if outbox.queue.is_empty() {
-            return self.send_first(&mut outbox, &buffer.bytes, || buffer.clone());
+            sent.messages += buffer.totals;
+            return self.send_first(&mut outbox, &buffer.bytes, &mut sent.bytes, || buffer.clone());
         }
         if outbox.has_room(buffer.bytes.len()) {
+            sent.messages += buffer.totals;
             outbox.push(buffer.clone(), 0);
         } else {
-            outbox.skipped += buffer.totals;
+            sent.skipped += buffer.totals;
             outbox.missed_from = Some(buffer.first);
         }
         Drained::Done
@@ -171,9 +183,9 @@ impl Subscriber {
 
     /// Sends a lagging subscriber some of what it missed: messages that end at `ends`. Returns the number of those that
     /// the socket took, the last of them perhaps in part; the caller encodes the others anew when it has room again.
-    /// For the fan-out thread.
+    /// Adds them to `sent`. For the fan-out thread.
     #[must_use]
-    pub fn offer_missed(self: &Arc<Self>, bytes: &[u8], ends: &[usize]) -> usize {
+    pub fn offer_missed(self: &Arc<Self>, bytes: &[u8], ends: &[usize], sent: &mut Sent) -> usize {
         let mut outbox = self.outbox();
         if outbox.is_closed || outbox.is_finished {
             return ends.len();
@@ -181,19 +193,21 @@ impl Subscriber {
         if !outbox.queue.is_empty() {
             return 0;
         }
-        match send_all(&self.stream, bytes) {
-            Ok(sent) if sent == bytes.len() => ends.len(),
-            Ok(sent) => {
-                let cut = ends.partition_point(|end| *end <= sent);
-                let rest = bytes[sent..ends[cut]].to_vec();
-                self.block(&mut outbox, Arc::new(Buffer { bytes: rest, ..Buffer::default() }), 0);
-                cut + 1
-            }
-            Err(_) => {
-                self.close_holding(&mut outbox);
-                ends.len()
-            }
-        }
+        let Ok(taken) = send_all(&self.stream, bytes) else {
+            self.close_holding(&mut outbox);
+            return ends.len();
+        };
+        let messages = if taken == bytes.len() {
+            ends.len()
+        } else {
+            let cut = ends.partition_point(|end| *end <= taken);
+            let rest = bytes[taken..ends[cut]].to_vec();
+            self.block(&mut outbox, Arc::new(Buffer { bytes: rest, ..Buffer::default() }), 0);
+            cut + 1
+        };
+        sent.messages += messages as u64;
+        sent.bytes += taken as u64;
+        messages
     }
 
     /// Sends the session's own message, or queues it. Blocks while the queue is full, up to [`WRITE_DEADLINE`].
@@ -229,22 +243,29 @@ impl Subscriber {
             return Drained::Done;
         }
         if outbox.queue.is_empty() {
-            return self.send_first(outbox, &bytes, || Arc::new(Buffer { bytes: bytes.clone(), ..Buffer::default() }));
+            let buffer = || Arc::new(Buffer { bytes: bytes.clone(), ..Buffer::default() });
+            return self.send_first(outbox, &bytes, &mut 0, buffer);
         }
         outbox.push(Arc::new(Buffer { bytes, ..Buffer::default() }), 0);
         Drained::Done
     }
 
-    /// Sends to a socket that is not full. What it does not take is queued as `buffer`, and the watcher takes over.
+    /// Sends to a socket that is not full, and adds to `sent_bytes` what it takes. The rest is queued as `buffer`, and the
+    /// watcher takes over.
     fn send_first(
         self: &Arc<Self>,
         outbox: &mut Outbox,
         bytes: &[u8],
+        sent_bytes: &mut u64,
         buffer: impl FnOnce() -> Arc<Buffer>,
     ) -> Drained {
         match send_all(&self.stream, bytes) {
-            Ok(sent) if sent == bytes.len() => {}
-            Ok(sent) => self.block(outbox, buffer(), sent),
+            Ok(sent) => {
+                *sent_bytes += sent as u64;
+                if sent < bytes.len() {
+                    self.block(outbox, buffer(), sent);
+                }
+            }
             Err(_) => self.close_holding(outbox),
         }
         outbox.drained()
@@ -257,9 +278,9 @@ impl Subscriber {
         self.watcher.watch(self.clone());
     }
 
-    /// Sends what waits, when a full socket has room again: for the slow-socket thread. Unless it returns
-    /// [`Drained::Blocked`], the subscriber is handed over anew when its socket is full once more.
-    pub fn drain_blocked(&self) -> Drained {
+    /// Sends what waits, when a full socket has room again, and adds to `sent_bytes` what it takes: for the slow-socket
+    /// thread. Unless it returns [`Drained::Blocked`], the subscriber is handed over anew when its socket is full once more.
+    pub fn drain_blocked(&self, sent_bytes: &mut u64) -> Drained {
         let mut outbox = self.outbox();
         while let Some(buffer) = outbox.queue.front().cloned() {
             match send_all(&self.stream, &buffer.bytes[outbox.sent..]) {
@@ -267,6 +288,7 @@ impl Subscriber {
                     if sent > 0 {
                         outbox.blocked_since = Some(Instant::now());
                         outbox.late_bytes += sent as u64;
+                        *sent_bytes += sent as u64;
                     }
                     outbox.sent += sent;
                     if outbox.sent < buffer.bytes.len() {
@@ -348,12 +370,6 @@ impl Subscriber {
     #[must_use]
     pub fn is_overdue(&self, now: Instant) -> bool {
         self.outbox().blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= WRITE_DEADLINE)
-    }
-
-    /// Totals that were not sent because a later one of the same product was, since the last call.
-    #[must_use]
-    pub fn take_skipped(&self) -> u64 {
-        std::mem::take(&mut self.outbox().skipped)
     }
 
     /// Bytes that [`Subscriber::drain_blocked`] has sent. A change shows that the peer reads.

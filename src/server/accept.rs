@@ -122,6 +122,7 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn pause(&mut self, why: &str) {
+        self.connections.counters().pauses.add(1);
         if self.throttle.allows() {
             log::warn!("{why}; trying again");
         }

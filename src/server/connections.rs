@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::http::counters::Counters;
 use crate::http::socket::reset_on_close;
 
 /// The most connections at a time.
@@ -43,6 +44,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Connections {
     caps: Caps,
+    counters: Arc<Counters>,
     inner: Mutex<Inner>,
     /// Notified when a connection ends or becomes a session, while the server stops.
     changed: Condvar,
@@ -62,7 +64,23 @@ pub struct Registration {
 impl Connections {
     /// No connections yet.
     pub fn new(caps: Caps) -> Self {
-        Self { caps, inner: Mutex::default(), changed: Condvar::new(), stopping: AtomicBool::new(false) }
+        Self {
+            caps,
+            counters: Arc::default(),
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// What happened to connections.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The most connections at a time.
+    pub fn caps(&self) -> Caps {
+        self.caps
     }
 
     /// Adds a connection from `peer`, which speaks HTTP.
@@ -76,16 +94,20 @@ impl Connections {
             return Err(NotAdmitted::Stopping);
         }
         if inner.open >= self.caps.connections {
+            self.counters.rejected_by_server.add(1);
             return Err(NotAdmitted::Server);
         }
         if let Some(cap) = self.caps.per_address {
             let open = inner.by_address.entry(address).or_default();
             if *open >= cap {
+                self.counters.rejected_by_address.add(1);
                 return Err(NotAdmitted::Address);
             }
             *open += 1;
         }
         inner.open += 1;
+        self.counters.accepted.add(1);
+        self.counters.open.set(inner.open as u64);
         inner.last_id += 1;
         let id = inner.last_id;
         let is_waiting = Arc::new(AtomicBool::new(false));
@@ -163,6 +185,7 @@ impl Drop for Registration {
             let mut inner = self.connections.inner();
             inner.http.remove(&self.id);
             inner.open -= 1;
+            self.connections.counters.open.set(inner.open as u64);
             if let Some(open) = inner.by_address.get_mut(&self.address) {
                 *open -= 1;
                 if *open == 0 {

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::ServerError;
 use super::accept::{self, Acceptor};
 use super::connections::{Caps, Connections};
+use crate::http::counters::Counters;
 use crate::http::service::Service;
 use crate::http::socket::bound_send_buffers;
 
@@ -49,12 +50,32 @@ impl Listeners {
         &self.addresses
     }
 
+    /// The most connections at a time.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        self.connections.caps()
+    }
+
+    /// What happened to connections.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.connections.counters()
+    }
+
     /// Starts the accept threads.
     ///
     /// # Errors
     /// When the system refuses an accept thread.
     pub fn accept<S: Service>(&mut self, service: &Arc<S>) -> io::Result<()> {
-        for listener in std::mem::take(&mut self.waiting) {
+        self.accept_on(0, service)
+    }
+
+    /// Starts the accept threads of its sockets from this one on that have none yet.
+    ///
+    /// # Errors
+    /// When the system refuses an accept thread.
+    pub fn accept_on<S: Service>(&mut self, first: usize, service: &Arc<S>) -> io::Result<()> {
+        for listener in self.waiting.drain(first..) {
             self.acceptors.push(Acceptor::new(listener, self.connections.clone(), service.clone()).start()?);
         }
         Ok(())

@@ -22,9 +22,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
 use crate::api::foreign::ForeignRequests;
+use crate::api::metrics::Metrics;
+use crate::api::metrics_address::MetricsAddress;
 use crate::api::product_lists::ProductLists;
 use crate::api::rates::{RateAnswers, Turn};
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Scope};
 use crate::api::service::OrderService;
 use crate::api::tokens::{TokenFiles, Tokens};
 use crate::config::{BUILT_IN_CATALOG, Config};
@@ -35,7 +37,7 @@ use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Reason, StoreError, Stored, seed};
+use crate::store::{Reason, StoreError, Stored, now_ms, seed};
 use crate::tally::catalog::{Category, RESERVED_NAMES};
 use crate::tally::period::CurrentPeriod;
 
@@ -79,6 +81,10 @@ const JOIN_TICK: Duration = Duration::from_millis(2);
 /// ```
 pub struct Server {
     listeners: Listeners,
+    /// The number of those that serve orders; the others serve metrics.
+    for_orders: usize,
+    /// The hosts and origins that the others allow.
+    metrics_policy: Policy,
     /// Taken when the server stops.
     service: Option<Arc<OrderService>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
@@ -102,16 +108,17 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says what to change.
     pub fn bind(config: &Config) -> Result<Self, ServerError> {
-        let listeners = config.listen.iter().map(|address| listener::listen(*address)).collect::<Result<_, _>>()?;
-        Self::from_listeners(config, listeners)
+        Self::from_listeners(config, listen(&config.listen)?)
     }
 
-    /// The same on sockets that listen already; the configuration's addresses are not used. The sockets are put into
-    /// blocking mode, and the send buffers of their connections are bounded.
+    /// The same on sockets that listen already; of the configuration's addresses only those for metrics are used. The
+    /// sockets are put into blocking mode, and the send buffers of their connections are bounded.
     ///
     /// # Errors
     /// [`ServerError`] says what to change.
-    pub fn from_listeners(config: &Config, listeners: Vec<TcpListener>) -> Result<Self, ServerError> {
+    pub fn from_listeners(config: &Config, mut listeners: Vec<TcpListener>) -> Result<Self, ServerError> {
+        let for_orders = listeners.len();
+        listeners.extend(listen(&config.metrics_listen)?);
         let assets = match &config.static_dir {
             None => Assets::Embedded,
             Some(folder) => Assets::folder(folder).map_err(|error| ServerError::StaticDir(folder.clone(), error))?,
@@ -128,17 +135,17 @@ impl Server {
         if let Some(reason) = &cap.reason {
             log::warn!("{reason}");
         }
-        let mut addresses = listeners.addresses().iter();
+        let mut addresses = listeners.addresses()[..for_orders].iter();
         if let (None, Some(address)) = (&config.token_file, addresses.find(|address| !address.ip().is_loopback())) {
             let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
             log::warn!("everybody who can reach {address} may order{more}; --token-file limits that");
         }
-        Self::start(config, listeners, store, stored, assets, tokens).map_err(ServerError::System)
+        Self::start(config, (listeners, for_orders), store, stored, assets, tokens).map_err(ServerError::System)
     }
 
     fn start(
         config: &Config,
-        listeners: Listeners,
+        (listeners, for_orders): (Listeners, usize),
         store: SqliteStore,
         stored: Stored,
         assets: Assets,
@@ -169,11 +176,14 @@ impl Server {
         };
         let (ledger, ledger_thread) = ledger::start(store, start, catalog.clone(), fanout.clone(), rates.clone())?;
         let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
+        let policy = |addresses: &[_]| Policy::new(addresses, &config.allow_origins, &config.allow_hosts);
+        let metrics_policy = policy(&listeners.addresses()[for_orders..]);
         let routes = Routes {
             catalog: catalog.clone(),
             fanout: fanout.clone(),
             ledger: ledger.clone(),
-            policy: Policy::new(listeners.addresses(), &config.allow_origins, &config.allow_hosts),
+            policy: policy(&listeners.addresses()[..for_orders]),
+            scope: if config.metrics_listen.is_empty() { Scope::All } else { Scope::WithoutMetrics },
             foreign: ForeignRequests::default(),
             tokens: tokens.clone(),
             assets,
@@ -181,8 +191,16 @@ impl Server {
             lists: ProductLists::default(),
         };
         let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates, turn: Turn::default() };
+        let metrics = Metrics {
+            connections: listeners.counters().clone(),
+            max_connections: listeners.caps().connections,
+            ledger: ledger.clone(),
+            fanout: fanout.clone(),
+            slow_sockets: slow_sockets.clone(),
+            started_ms: now_ms(),
+        };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
-        let service = Arc::new(OrderService { routes, ledger, history, rates, feeds });
+        let service = Arc::new(OrderService { routes, ledger, history, rates, feeds, metrics });
         let (end_sender, end) = bounded(1);
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
         let threads = vec![
@@ -191,13 +209,20 @@ impl Server {
             ("slow-socket", slow_socket_thread),
             ("history", history_thread),
         ];
-        Ok(Self { listeners, service: Some(service), threads, data_check, handle, end })
+        let service = Some(service);
+        Ok(Self { listeners, for_orders, metrics_policy, service, threads, data_check, handle, end })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        self.listeners.addresses()
+        &self.listeners.addresses()[..self.for_orders]
+    }
+
+    /// The addresses that serve metrics and health checks only.
+    #[must_use]
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.listeners.addresses()[self.for_orders..]
     }
 
     /// A handle to it.
@@ -213,7 +238,9 @@ impl Server {
     /// When the system refuses an accept thread, or one of the server's threads ends before it was asked to.
     pub fn run(mut self) -> Result<(), ServerError> {
         if let Some(service) = &self.service {
-            self.listeners.accept(service).map_err(ServerError::System)?;
+            let metrics = MetricsAddress { service: service.clone(), policy: self.metrics_policy.clone() };
+            let started = self.listeners.accept_on(self.for_orders, &Arc::new(metrics));
+            started.and_then(|()| self.listeners.accept(service)).map_err(ServerError::System)?;
         }
         match self.wait_for_end() {
             Some(thread) => Err(ServerError::Broken(thread)),
@@ -269,6 +296,10 @@ impl Drop for Server {
             thread::sleep(JOIN_TICK);
         }
     }
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServerError> {
+    addresses.iter().map(|address| listener::listen(*address)).collect()
 }
 
 fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {

@@ -42,7 +42,7 @@ struct Upgrade<Topic> {
 pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, registration: &Registration) {
     let is_waiting = registration.is_waiting.clone();
     if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, is_waiting, connections)
-        && open(&stream, opening).is_ok()
+        && open(&stream, opening, connections).is_ok()
     {
         registration.set_session();
         service.run_session(topic, stream, early);
@@ -51,7 +51,8 @@ pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Conn
 
 // Not inlined: printing goes deep, so it begins where the stack is shallow, and ends before the session begins.
 #[inline(never)]
-fn open(stream: &TcpStream, opening: Opening) -> io::Result<()> {
+fn open(stream: &TcpStream, opening: Opening, connections: &Connections) -> io::Result<()> {
+    connections.counters().answered(opening.status());
     let head = opening.print();
     drop(opening);
     write_all(stream, &[&head])
@@ -63,7 +64,8 @@ fn serve_requests<S: Service>(
     is_waiting: Arc<AtomicBool>,
     connections: &Connections,
 ) -> Option<Upgrade<S::Topic>> {
-    let mut serving = Serving::boxed(service, Connection::new(stream, is_waiting), connections);
+    let connection = Connection::new(stream, is_waiting, connections.counters().clone());
+    let mut serving = Serving::boxed(service, connection, connections);
     loop {
         let read = serving.read();
         match serving.carry_out(read) {

@@ -13,6 +13,8 @@ pub const DATA_FILE: &str = "ordercast.sqlite3";
 const PAGE_BYTES: u64 = 4096;
 /// What SQLite needs beside a data file to open it for writing: 64 KiB, the index of the write-ahead log and the log.
 const ROOM_BYTES: usize = 64 * 1024;
+/// The name of the file beside the data file with the time of the last backup.
+pub const LAST_BACKUP_FILE: &str = "last-backup";
 /// The lock file's name in the data folder; it holds the process id of the server that owns the folder.
 pub const LOCK_FILE: &str = "ordercast.lock";
 

@@ -2,6 +2,7 @@
 //! and the catalogue, not the threads that use them. [`sqlite`] is the store that ships.
 
 mod error;
+mod figures;
 pub(crate) mod files;
 pub(crate) mod open;
 mod open_files;
@@ -12,7 +13,7 @@ pub(crate) mod schema;
 pub mod seed;
 pub mod sqlite;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::tally::catalog::{Catalog, Category, CategoryIndex, Product, ProductIndex};
 use crate::tally::order::{Amount, Key, Total};
@@ -20,6 +21,7 @@ use crate::tally::period::Period;
 use crate::tally::position::RunList;
 
 pub use error::{Reason, StoreError};
+pub use figures::Figures;
 
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
@@ -135,6 +137,16 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Failed`] when it cannot be read.
     fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError>;
+
+    /// How long the last step of the last commit took, which ends with the sync; `None` when it is not known.
+    fn sync_time(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How much it holds.
+    fn measure(&mut self) -> Figures {
+        Figures::default()
+    }
 
     /// Whether what was committed is still where the next start will look for it.
     ///

@@ -1,6 +1,7 @@
-//! The pure rules: amounts, totals, keys, the catalogue, periods, positions, rates, times, spelling. No I/O.
+//! The pure rules: amounts, totals, keys, the catalogue, periods, positions, rates, times, spelling, counters. No I/O.
 
 pub mod catalog;
+pub mod metric;
 pub mod order;
 pub mod period;
 pub mod position;

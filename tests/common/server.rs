@@ -87,8 +87,14 @@ impl Builder {
 
     /// Like [`Builder::start`]; if the server ends before it listens, the error has its log.
     pub fn try_start(self) -> Result<Server, String> {
-        let mut server =
-            Server { temp: TempDir::new(), builder: self, child: None, addrs: Vec::new(), log: Arc::default() };
+        let mut server = Server {
+            temp: TempDir::new(),
+            builder: self,
+            child: None,
+            addrs: Vec::new(),
+            metrics_addrs: Vec::new(),
+            log: Arc::default(),
+        };
         server.try_launch()?;
         Ok(server)
     }
@@ -101,6 +107,7 @@ pub struct Server {
     builder: Builder,
     child: Option<Child>,
     addrs: Vec<SocketAddr>,
+    metrics_addrs: Vec<SocketAddr>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -123,6 +130,11 @@ impl Server {
     /// Every address, in the order of `--listen`.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// Every address for metrics, in the order of `--metrics-listen`.
+    pub fn metrics_addrs(&self) -> &[SocketAddr] {
+        &self.metrics_addrs
     }
 
     /// The data folder.
@@ -307,6 +319,14 @@ impl Server {
             };
             self.addrs.push(address_of(&line));
         }
+        let for_metrics = self.builder.args.iter().filter(|arg| *arg == "--metrics-listen").count();
+        self.metrics_addrs = (0..for_metrics)
+            .map(|_| {
+                let line = lines.recv_timeout(DEADLINE).expect("a line for each address");
+                let addr = line.strip_prefix("metrics on http://").and_then(|rest| rest.strip_suffix("/metrics"));
+                addr.and_then(|addr| addr.parse().ok()).unwrap_or_else(|| panic!("no address of metrics: {line:?}"))
+            })
+            .collect();
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ fn through_a_connection(listener: &TcpListener, stream: &[u8]) -> Outcome {
             // Kept open until here, because closing it with an unread `100 Continue` would reset the connection.
             client
         });
-        let mut connection = Connection::new(Arc::new(server), Arc::default());
+        let mut connection = Connection::new(Arc::new(server), Arc::default(), Arc::default());
         let mut requests = Vec::new();
         let end = loop {
             match read_one(&mut connection) {

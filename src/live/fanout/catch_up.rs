@@ -94,7 +94,7 @@ impl Fanout {
                 self.groups[at].push(&mut self.page, *seq, product, *total, Some(*seq));
             }
         }
-        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends, &mut self.sent);
         let _ = subscriber.lag_from(self.page.numbers.get(taken).copied().unwrap_or(last.seq + 1));
     }
 
@@ -111,7 +111,7 @@ impl Fanout {
         if is_whole && self.groups[at].has_positions() {
             self.add_position(at, self.groups[at].sent_up_to(self.last_seq));
         }
-        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends, &mut self.sent);
         if is_whole && taken == self.page.numbers.len() {
             subscriber.resume();
         } else if let Some(last) = self.page.numbers[..taken].last() {
@@ -136,7 +136,7 @@ impl Fanout {
         if is_last {
             self.add_position(at, self.last_seq);
         }
-        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends, &mut self.sent);
         if is_last && taken == self.page.numbers.len() {
             return subscriber.resume();
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
+use super::counters::Counters;
 use super::subscription::{Counts, Feed, Subscription};
 use super::waiting::{Marker, Waiting, WaitingList};
 use crate::live::history::{self, ReplayPage};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) announced: AtomicBool,
     /// Whether there are subscribers. If not, publications and changes of the catalogue do not wake the thread.
     pub(super) wanted: AtomicBool,
+    pub(super) counters: Counters,
 }
 
 impl Shared {
@@ -51,6 +53,7 @@ impl Shared {
             published: AtomicU64::new(last_seq),
             announced: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            counters: Counters::default(),
         }
     }
 }
@@ -157,6 +160,12 @@ impl FanoutHandle {
         let (sender, totals) = bounded(1);
         self.events.send(Event::AllTotals(sender)).ok()?;
         totals.recv().ok()
+    }
+
+    /// What the thread has sent, and to how many subscribers.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.

@@ -110,6 +110,7 @@ impl Fanout {
         self.places.insert(address(subscriber), place);
         self.groups[at].subscribers.push(subscriber.clone());
         self.status_subscribers += usize::from(status != Status::Unwanted);
+        self.shared.counters.list(subscription.format);
         at
     }
 
@@ -142,9 +143,7 @@ impl Fanout {
         self.status_subscribers -= usize::from(place.status != Status::Unwanted);
         let (at, index) = (place.group(), place.index as usize);
         let group = &mut self.groups[at];
-        let skipped = subscriber.take_skipped();
-        // Subscribers that are owed every order get from the log what was skipped.
-        self.skipped += if group.has_every_order() { 0 } else { skipped };
+        self.shared.counters.unlist(group.format());
         group.subscribers.swap_remove(index);
         if let Some(moved) = group.subscribers.get(index)
             && let Some(place) = self.places.get_mut(&address(moved))

@@ -11,6 +11,7 @@
 //! latest total of each product only, with positions too.
 
 mod catch_up;
+mod counters;
 mod group;
 mod handle;
 mod list;
@@ -36,7 +37,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::json::{self, FeedEnd};
 use crate::live::history::History;
-use crate::live::subscriber::{Drained, Subscriber};
+use crate::live::subscriber::{Drained, Sent, Subscriber};
 use crate::tally::catalog::{ProductIndex, SharedCatalog};
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
@@ -100,8 +101,8 @@ struct Fanout {
     catalog_changes: u64,
     /// Whether subscribers may have to be caught up after this round, because of the catalogue or a new period.
     has_news: bool,
-    /// Totals that were skipped for subscribers that have left.
-    skipped: u64,
+    /// What was sent since the counters were last written.
+    sent: Sent,
     is_finishing: bool,
     batch: WaitingList,
     /// What is being encoded for one subscriber; here so that its memory is used again.
@@ -177,7 +178,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         status_at: 0,
         catalog_changes: 0,
         has_news: false,
-        skipped: 0,
+        sent: Sent::default(),
         is_finishing: false,
         batch: WaitingList::default(),
         page: Page::default(),
@@ -212,6 +213,7 @@ impl Fanout {
                 Ok(event) => self.act(event),
                 Err(_) => {}
             }
+            self.shared.counters.publish(&mut self.sent);
         }
     }
 
@@ -329,14 +331,19 @@ impl Fanout {
 
     fn send_round(&mut self, at: usize) {
         let Some(round) = self.groups[at].take_round().map(Arc::new) else { return };
-        let mut index = 0;
+        // Local, so that the loop over all subscribers adds to registers.
+        let (mut index, mut sent) = (0, Sent::default());
         while let Some(subscriber) = self.groups[at].subscribers.get(index) {
-            if subscriber.offer(&round) == Drained::MustCatchUp {
+            if subscriber.offer(&round, &mut sent) == Drained::MustCatchUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
             }
             index += 1;
         }
+        self.sent.messages += sent.messages;
+        self.sent.bytes += sent.bytes;
+        // Subscribers that are owed every order get from the log what was skipped.
+        self.sent.skipped += if self.groups[at].has_every_order() { 0 } else { sent.skipped };
     }
 
     /// Makes every subscriber that is owed every order lag from this sequence number on.
@@ -374,8 +381,7 @@ impl Fanout {
 
     /// Logs, once, whether some subscribers were too slow for every total.
     fn log_skipped(&self) {
-        let listed = self.groups.iter().filter(|group| !group.has_every_order()).flat_map(|group| &group.subscribers);
-        let skipped = self.skipped + listed.map(|subscriber| subscriber.take_skipped()).sum::<u64>();
+        let skipped = self.shared.counters.skipped.get() + self.sent.skipped;
         if skipped > 0 {
             log::info!("subscribers skipped {skipped} totals, each because a later one followed too closely");
         }

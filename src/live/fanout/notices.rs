@@ -93,7 +93,7 @@ impl Fanout {
             group.push_notice(&mut self.page, number, "catalog", &json::catalog_notice(name));
         }
         drop(catalog);
-        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends);
+        let taken = subscriber.offer_missed(&self.page.bytes, &self.page.ends, &mut self.sent);
         for number in &self.page.numbers[..taken] {
             match number {
                 0 => place.status = Status::Told,

@@ -31,14 +31,14 @@ fn totals(text: String, first: u64) -> Arc<Buffer> {
 /// Fills the socket, and returns what it will deliver before anything else.
 fn fill(subscriber: &Arc<Subscriber>) -> String {
     let text = "-".repeat(16 * 1024 * 1024);
-    assert_eq!(subscriber.offer(&totals(text.clone(), 1)), Drained::Blocked);
+    assert_eq!(subscriber.offer(&totals(text.clone(), 1), &mut Sent::default()), Drained::Blocked);
     text
 }
 
 /// Drains whenever the client has read, until everything has left. Returns the last outcome.
 fn drain(subscriber: &Arc<Subscriber>) -> Drained {
     loop {
-        match subscriber.drain_blocked() {
+        match subscriber.drain_blocked(&mut 0) {
             Drained::Blocked => thread::yield_now(),
             drained => return drained,
         }
@@ -102,13 +102,13 @@ fn a_full_socket_is_overdue_when_it_has_taken_nothing_for_the_deadline() {
     let blocked_since = || subscriber.outbox().blocked_since.expect("it is full");
     // For a moment the kernel may move bytes to the client's buffer, which makes room for more.
     let mut since = blocked_since();
-    while subscriber.drain_blocked() == Drained::Blocked && blocked_since() != since {
+    while subscriber.drain_blocked(&mut 0) == Drained::Blocked && blocked_since() != since {
         since = blocked_since();
     }
     assert!(!subscriber.is_overdue(since + WRITE_DEADLINE.saturating_sub(Duration::from_nanos(1))));
     assert!(subscriber.is_overdue(since + WRITE_DEADLINE) && !subscriber.is_overdue(now));
     // Nothing has been taken since.
-    assert_eq!((subscriber.drain_blocked(), subscriber.outbox().blocked_since), (Drained::Blocked, Some(since)));
+    assert_eq!((subscriber.drain_blocked(&mut 0), subscriber.outbox().blocked_since), (Drained::Blocked, Some(since)));
 }
 
 #[test]
@@ -116,14 +116,14 @@ fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end
     let (client, subscriber, watched) = connected();
     let mut expected = fill(&subscriber);
     for (number, text) in ["a", "b", "c"].into_iter().enumerate() {
-        assert_eq!(subscriber.offer(&totals(text.into(), number as u64 + 2)), Drained::Done);
+        assert_eq!(subscriber.offer(&totals(text.into(), number as u64 + 2), &mut Sent::default()), Drained::Done);
         assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
         expected += text;
         expected += "own";
     }
     assert!(Arc::ptr_eq(&watched.try_recv().unwrap(), &subscriber) && watched.try_recv().is_err());
     let _ = subscriber.finish(b"end".to_vec());
-    assert_eq!(subscriber.offer(&totals("late".into(), 9)), Drained::Done);
+    assert_eq!(subscriber.offer(&totals("late".into(), 9), &mut Sent::default()), Drained::Done);
     assert_eq!(subscriber.send(b"late".to_vec()).unwrap(), Drained::Done);
     assert!(!subscriber.is_drained());
     let reader = read_all(client);
@@ -138,20 +138,23 @@ fn totals_without_room_are_skipped_until_the_queue_is_empty() {
     let (client, subscriber, _watched) = connected();
     let mut expected = fill(&subscriber);
     let line = "x".repeat(1_000);
+    let mut sent = Sent::default();
     for number in 2..=9 {
-        assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+        assert_eq!(subscriber.offer(&totals(line.clone(), number), &mut sent), Drained::Done);
         expected += &line;
     }
     for number in 10..=12 {
-        assert_eq!(subscriber.offer(&totals(line.clone(), number)), Drained::Done);
+        assert_eq!(subscriber.offer(&totals(line.clone(), number), &mut sent), Drained::Done);
     }
-    assert_eq!((subscriber.owed_from(), subscriber.take_skipped()), (None, 3));
+    assert_eq!(subscriber.owed_from(), None);
+    assert_eq!(sent, Sent { messages: 8, bytes: 0, skipped: 3 }, "what is queued counts, its bytes when they leave");
     let reader = read_all(client);
     assert_eq!(drain(&subscriber), Drained::MustCatchUp);
     assert_eq!(subscriber.owed_from(), Some(10));
     subscriber.resume();
-    assert_eq!(subscriber.offer(&totals("latest".into(), 13)), Drained::Done);
-    assert_eq!((subscriber.is_lagging(), subscriber.take_skipped()), (false, 0));
+    assert_eq!(subscriber.offer(&totals("latest".into(), 13), &mut sent), Drained::Done);
+    assert!(!subscriber.is_lagging());
+    assert_eq!(sent, Sent { messages: 9, bytes: 6, skipped: 3 });
     subscriber.close();
     assert!(reader.join().unwrap() == expected + "latest");
 }
@@ -160,7 +163,7 @@ fn totals_without_room_are_skipped_until_the_queue_is_empty() {
 fn a_lagging_subscriber_that_moves_is_owed_the_whole_snapshot() {
     let (_client, subscriber, _watched) = connected();
     assert_eq!(subscriber.lag_from(7), Drained::MustCatchUp);
-    assert_eq!(subscriber.offer(&totals("x".into(), 8)), Drained::Done);
+    assert_eq!(subscriber.offer(&totals("x".into(), 8), &mut Sent::default()), Drained::Done);
     assert_eq!(subscriber.lag_from(SNAPSHOT), Drained::MustCatchUp);
     assert_eq!(subscriber.owed_from(), Some(SNAPSHOT));
 }
@@ -173,7 +176,7 @@ fn of_what_was_missed_a_full_socket_keeps_no_more_than_one_message() {
     let reader = loop {
         let messages: Vec<String> = (number..number + 1_000).map(|number| format!("<{number:06}>")).collect();
         let ends: Vec<usize> = (1..=1_000).map(|count| count * 8).collect();
-        let taken = subscriber.offer_missed(messages.concat().as_bytes(), &ends);
+        let taken = subscriber.offer_missed(messages.concat().as_bytes(), &ends, &mut Sent::default());
         assert!(taken > 0);
         sent += &messages[..taken].concat();
         number += taken;
@@ -186,13 +189,13 @@ fn of_what_was_missed_a_full_socket_keeps_no_more_than_one_message() {
         let outbox = subscriber.outbox();
         assert!(outbox.queue.len() == 1 && (1..=8).contains(&outbox.queue[0].bytes.len()), "{outbox:?}");
     }
-    assert_eq!(subscriber.offer_missed(b"now", &[3]), 0);
+    assert_eq!(subscriber.offer_missed(b"now", &[3], &mut Sent::default()), 0);
     assert_eq!(drain(&subscriber), Drained::MustCatchUp);
-    assert_eq!(subscriber.offer_missed(b"then", &[4]), 1);
+    assert_eq!(subscriber.offer_missed(b"then", &[4], &mut Sent::default()), 1);
     subscriber.resume();
     subscriber.close();
     assert!(reader.join().unwrap() == sent + "then");
-    assert_eq!(subscriber.offer_missed(b"late", &[4]), 1);
+    assert_eq!(subscriber.offer_missed(b"late", &[4], &mut Sent::default()), 1);
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn totals_leave_room_for_messages_and_a_message_without_room_waits_until_the_end
     fill(&subscriber);
     let mut number = 2;
     while !subscriber.is_lagging() {
-        assert_eq!(subscriber.offer(&totals("x".into(), number)), Drained::Done);
+        assert_eq!(subscriber.offer(&totals("x".into(), number), &mut Sent::default()), Drained::Done);
         number += 1;
     }
     for _ in 0..RESERVED_BUFFERS {
@@ -230,13 +233,13 @@ fn threads_that_send_at_once_lose_nothing_and_mix_no_bytes() {
     let offering = subscriber.clone();
     let offerer = thread::spawn(move || {
         for number in 1..=ROUNDS {
-            let _ = offering.offer(&totals(format!("<{number}>"), number as u64));
+            let _ = offering.offer(&totals(format!("<{number}>"), number as u64), &mut Sent::default());
             // Like the fan-out thread, which sends what was missed once the queue is empty.
             while offering.is_lagging() && (number == ROUNDS || offering.is_drained()) {
                 if let Some(missed) = offering.owed_from() {
                     offering.resume();
                     let rest: Vec<_> = (missed..=number as u64).map(|number| format!("<{number}>")).collect();
-                    let _ = offering.offer(&totals(rest.concat(), missed));
+                    let _ = offering.offer(&totals(rest.concat(), missed), &mut Sent::default());
                 }
                 thread::yield_now();
             }

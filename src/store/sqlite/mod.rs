@@ -11,12 +11,13 @@ mod unwritable;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
 use super::files::{DATA_FILE, data_file, folder_of, has_room, lock, lock_to_read};
 use super::retention::Retention;
-use super::{Change, KeyUse, Reason, Store, StoreError, Stored};
+use super::{Change, Figures, KeyUse, Reason, Store, StoreError, Stored};
 use crate::tally::order::Key;
 use crate::tally::position::RunList;
 
@@ -151,6 +152,18 @@ impl Store for SqliteStore {
 
     fn has_room_for_key(&mut self, pending: usize) -> Result<bool, StoreError> {
         self.session()?.has_room_for_key(pending)
+    }
+
+    fn sync_time(&self) -> Option<Duration> {
+        self.session.as_ref().and_then(|session| session.sync_time)
+    }
+
+    fn measure(&mut self) -> Figures {
+        let mut figures = Figures::of_files(&self.path);
+        if let Some(session) = &self.session {
+            session.measure(&mut figures);
+        }
+        figures
     }
 
     fn inspect(&mut self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
@@ -17,7 +17,7 @@ use crate::store::open_files::OpenFiles;
 use crate::store::retention::{
     BatchSize, MonotonicClock, Retention, has_room_for_key, limit_size, oldest_key_ms, prune,
 };
-use crate::store::{Change, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
+use crate::store::{Change, Figures, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 use crate::tally::position::RunList;
@@ -55,6 +55,8 @@ pub(super) struct Session {
     is_sound: Arc<AtomicBool>,
     /// Whether something was written since the write-ahead log was last emptied.
     has_log: bool,
+    /// How long SQLite's `COMMIT` of the last transaction took: writing the WAL, the sync, and now and then a checkpoint.
+    pub(super) sync_time: Option<Duration>,
     throttle: Throttle,
 }
 
@@ -117,6 +119,7 @@ impl Session {
             page_bytes: page_bytes.cast_unsigned(),
             is_sound: Arc::new(AtomicBool::new(is_sound)),
             has_log: true,
+            sync_time: None,
             throttle: Throttle::default(),
         };
         Ok((session, stored))
@@ -149,7 +152,9 @@ impl Session {
         }
         self.has_log = true;
         let (transaction, first_kept) = self.prepare(changes).map_err(describe)?;
+        let begun = Instant::now();
         let Err(error) = transaction.commit() else {
+            self.sync_time = Some(begun.elapsed());
             self.first_seq = first_kept;
             self.has_recorded_run = true;
             return match self.compare_files() {
@@ -189,6 +194,18 @@ impl Session {
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
         Ok(has_room_for_key(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
+    }
+
+    /// Adds the rows and free pages of the data file to what was measured.
+    pub(super) fn measure(&self, figures: &mut Figures) {
+        let number = |sql| self.connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).ok();
+        // Sequence numbers have no gaps, and entries of the log are deleted from the first one on.
+        figures.log_rows = Some((self.last_seq + 1).saturating_sub(self.first_seq));
+        // Neither have the numbers of keys.
+        figures.key_rows = number("SELECT 1 + (SELECT max(n) FROM keys) - (SELECT min(n) FROM keys)")
+            .map(|rows| rows.unwrap_or(0).cast_unsigned());
+        figures.free_bytes =
+            number("PRAGMA freelist_count").flatten().map(|pages| pages.cast_unsigned() * self.page_bytes);
     }
 
     /// Compares the files at their paths with those that are open.

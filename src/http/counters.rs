@@ -1,0 +1,76 @@
+//! What happened to connections and how requests were answered. Written by the threads that accept, read and answer.
+
+use crate::tally::metric::{Counter, Gauge};
+
+/// The statuses that are counted by themselves: every one that this server sends. Any other is counted as the last one, 0.
+const STATUSES: [u16; 26] = [
+    200, 101, 201, 304, 400, 401, 403, 404, 405, 408, 409, 410, 411, 413, 415, 417, 421, 422, 426, 431, 500, 501, 503,
+    505, 507, 0,
+];
+
+/// Answers, by status.
+// A cache line and its neighbour, which some processors load with it: the ledger thread's counts are not slowed down by
+// those of other threads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Answers([Counter; STATUSES.len()]);
+
+impl Answers {
+    fn add(&self, status: u16) {
+        let index = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+        self.0[index].add(1);
+    }
+}
+
+/// What happened to connections, and the answers to their requests.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were admitted.
+    pub accepted: Counter,
+    /// Connections that are open.
+    pub open: Gauge,
+    /// Connections that were rejected because as many were open as the server may have.
+    pub rejected_by_server: Counter,
+    /// Connections that were rejected because as many were open as one address may have.
+    pub rejected_by_address: Counter,
+    /// Pauses of accepting, because the system had no descriptor, memory or thread left.
+    pub pauses: Counter,
+    /// Written by the connections' threads.
+    own: Answers,
+    /// Written by the ledger thread alone.
+    deferred: Answers,
+}
+
+impl Counters {
+    /// An answer that the connection's own thread writes.
+    pub fn answered(&self, status: u16) {
+        self.own.add(status);
+    }
+
+    /// An answer that another thread writes.
+    pub(super) fn answered_deferred(&self, status: u16) {
+        self.deferred.add(status);
+    }
+
+    /// The number of answers of each status; the status 0 stands for all that are not expected.
+    pub fn answers(&self) -> impl Iterator<Item = (u16, u64)> {
+        let both = self.own.0.iter().zip(&self.deferred.0);
+        STATUSES.into_iter().zip(both.map(|(own, deferred)| own.get() + deferred.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_status_whoever_writes_them() {
+        let counters = Counters::default();
+        counters.answered(200);
+        counters.answered_deferred(200);
+        counters.answered_deferred(507);
+        counters.answered(299);
+        let counted: Vec<_> = counters.answers().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [(200, 2), (507, 1), (0, 1)]);
+    }
+}
