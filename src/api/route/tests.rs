@@ -24,6 +24,7 @@ templates! {
     Route::File => "/",
     Route::Health => "/healthz",
     Route::Ready => "/readyz",
+    Route::Metrics => "/metrics",
     Route::Categories => "/categories",
     Route::Log => "/log",
     Route::Periods => "/periods",
