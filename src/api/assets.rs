@@ -121,7 +121,7 @@ fn embedded(name: &str) -> Option<Asset> {
 /// Whether the file is for programs and pages of others, which find it also beside another web app: the OpenAPI document
 /// and the client module.
 fn is_for_programs(name: &str) -> bool {
-    name == OPENAPI.0 || (name.starts_with("ordercast") && name.ends_with(".js"))
+    name == OPENAPI.0 || (name.starts_with("ordercast") && name.strip_suffix(".js").is_some())
 }
 
 /// Whether a part of a path has the form of a version. A page of another version, as during an upgrade, gets the present
