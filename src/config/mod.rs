@@ -182,7 +182,7 @@ pub enum Command {
     Completions(Shell),
     /// Print the man page.
     Man,
-    /// Print the [`help`] of this command, or the overview.
+    /// Print the [`help()`] of this command, or the overview.
     Help(Option<&'static str>),
     /// Print the version.
     Version,
