@@ -47,8 +47,8 @@ fn run(tool: &Path, folder: &TempDir, server: &Server, document: &str, args: &[&
         .arg("run")
         .arg(document)
         .args(["--url", &format!("http://{}/", server.addr())])
-        .args(["--checks", "all", "--workers", "1", "--request-timeout", "10", "--generation-database", "none"])
-        .args(["--no-color", "--seed", &seed().to_string()])
+        .args(["--workers", "1", "--request-timeout", "10", "--generation-database", "none", "--no-color"])
+        .args(["--seed", &seed().to_string()])
         .args(args)
         .env("SCHEMATHESIS_HOOKS", root().join("tests/interfaces/hooks.py"))
         .current_dir(folder.path());
