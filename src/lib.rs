@@ -23,7 +23,7 @@
 //! # }
 //! ```
 //!
-//! It logs through the `log` facade. ARCHITECTURE.md describes the inside, which has ten layers;
+//! It logs through the `log` facade. ARCHITECTURE.md describes the inside, which has eleven layers;
 //! each imports only from those below it:
 //!
 //! - `server`: listeners, threads, the orderly end.
@@ -31,6 +31,7 @@
 //! - `ledger`: the thread that commits.
 //! - `live`: the fan-out thread, subscribers, sessions, and reading the log.
 //! - `tools`: the commands for a data folder beside the server.
+//! - `client`: the commands that speak to a server; without the feature of this name they are absent.
 //! - `config`: flags, environment, defaults.
 //! - `json`: JSON from and to our types, and ready-made frames.
 //! - `store`: what makes the tally durable; SQLite behind a small trait.
@@ -48,6 +49,8 @@
 #![allow(clippy::option_if_let_else, clippy::single_match_else)]
 
 mod api;
+#[cfg(feature = "client")]
+mod client;
 mod config;
 mod http;
 mod json;
@@ -75,6 +78,10 @@ pub mod internal {
     pub use crate::server::Caps;
     pub use crate::server::listener::{Listeners, listen};
 
+    #[cfg(feature = "client")]
+    pub mod client {
+        pub use crate::client::*;
+    }
     pub mod config {
         pub use crate::config::*;
     }

@@ -1,5 +1,5 @@
 //! The command: from arguments to a [`Config`], to a server, to an exit code. Owns the process: signals, standard
-//! output, exit codes (0 done, 1 failed, 2 wrong usage, 129 the terminal is gone).
+//! output, exit codes (0 done, 1 failed, 2 wrong usage, 3 no answer from a server, 129 the terminal is gone).
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+#[cfg(feature = "client")]
+use ordercast::internal::client;
 use ordercast::internal::config::{self, Command};
 use ordercast::internal::{install_log, tools};
 use ordercast::{Config, Handle, Server};
@@ -56,8 +58,28 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Repair(options) => drop(print(&tools::repair::run(&options)?)),
         Command::Backup(options) => drop(print(&tools::backup::run(&options)?)),
+        #[cfg(feature = "client")]
+        Command::Post(options) => return Ok(code_of(client::post(&options))),
+        #[cfg(feature = "client")]
+        Command::Watch(options) => return Ok(code_of(client::watch(&options))),
+        #[cfg(not(feature = "client"))]
+        Command::Post(_) | Command::Watch(_) => {
+            return Err("this program was built without post and watch (the feature client); use curl".into());
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a command that speaks to a server, which has more than others.
+#[cfg(feature = "client")]
+fn code_of(result: Result<(), client::ClientError>) -> ExitCode {
+    result.map_or_else(
+        |error| {
+            print_error(&error);
+            error.exit_code().into()
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 /// The exit code after the end of a terminal, as a shell reports a process that SIGHUP has ended.

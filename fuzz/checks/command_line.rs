@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ordercast::Config;
+use ordercast::internal::config::client::{Access, Orders, Post, Watch};
 use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFormat, Repair};
 use ordercast::internal::store::retention::Retention;
 
@@ -59,6 +60,7 @@ pub fn check(input: &[u8]) {
             check_ranges(&config);
             check_round_trip(&config);
         }
+        Ok(command @ (Command::Post(_) | Command::Watch(_))) => check_client(&command, arguments[0]),
         Ok(command) => check_tool(&command, arguments[0]),
         Err(error) => check_error(&error, &arguments, &environment),
     }
@@ -90,6 +92,46 @@ fn check_tool(command: &Command, name: &[u8]) {
     let start: [&[u8]; 3] = [own, b"--data", data.as_os_str().as_bytes()];
     words.splice(0..0, start);
     assert!(words.iter().all(|word| !word.is_empty()), "{words:?}");
+    assert_eq!(parse(&words, &[]).as_ref(), Ok(command), "{words:?}");
+}
+
+/// A command that speaks to a server is named first, has a URL that a client can use, and is the same after it was written
+/// out and parsed again.
+fn check_client(command: &Command, name: &[u8]) {
+    let (Command::Post(Post { access, .. }) | Command::Watch(Watch { access, .. })) = command else {
+        unreachable!("{command:?}")
+    };
+    let Access { server, token_file, timeout } = access;
+    let host = server.strip_prefix("http://").expect("a scheme");
+    assert!(!host.is_empty() && !host.ends_with('/') && host.bytes().all(|byte| byte.is_ascii_graphic()), "{server}");
+    let own: &[u8] = if matches!(command, Command::Post(_)) { b"post" } else { b"watch" };
+    assert_eq!(name, own);
+    let mut words = vec![own.to_vec(), b"--server".to_vec(), server.clone().into_bytes()];
+    if let Some(path) = token_file {
+        words.extend([b"--token-file".to_vec(), path.as_os_str().as_bytes().to_vec()]);
+    }
+    if let Some(time) = timeout {
+        assert!(time.as_secs() > 0 && time.subsec_nanos() == 0, "{time:?}");
+        words.extend([b"--timeout".to_vec(), time.as_secs().to_string().into_bytes()]);
+    }
+    let key = match command {
+        Command::Post(Post { orders: Orders::One { key, .. }, .. }) => key.as_ref().map(|key| key.as_str().to_owned()),
+        Command::Post(Post { orders: Orders::Input { prefix }, .. }) => prefix.clone(),
+        _ => None,
+    };
+    if let Some(key) = key {
+        assert!(!key.is_empty() && !key.contains(char::is_control), "{key:?}");
+        words.extend([b"--key".to_vec(), key.into_bytes()]);
+    }
+    match command {
+        Command::Post(Post { orders: Orders::One { id, amount, .. }, .. }) => {
+            words.extend([id.clone().into_bytes(), amount.get().to_string().into_bytes()]);
+        }
+        Command::Post(_) => words.push(b"-".to_vec()),
+        Command::Watch(Watch { category, .. }) => words.extend(category.clone().map(String::into_bytes)),
+        _ => unreachable!("{command:?}"),
+    }
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     assert_eq!(parse(&words, &[]).as_ref(), Ok(command), "{words:?}");
 }
 

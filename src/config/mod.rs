@@ -3,6 +3,7 @@
 //!
 //! `table` lists all commands and options; `--help`, the man page and the completions are made from it.
 
+pub mod client;
 mod completions;
 mod help;
 mod man;
@@ -178,6 +179,10 @@ pub enum Command {
     Repair(Repair),
     /// Copy a data file.
     Backup(Backup),
+    /// Post orders to a server.
+    Post(client::Post),
+    /// Show the totals of a server.
+    Watch(client::Watch),
     /// Print the completions for a shell.
     Completions(Shell),
     /// Print the man page.

@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser};
 
 use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
 use super::values::{Values, text};
-use super::{Backup, Check, Command, Export, Repair, Shell};
+use super::{Backup, Check, Command, Export, Repair, Shell, client};
 use crate::store::Reason;
 use crate::tally::spelling::suggestion;
 
@@ -32,7 +32,7 @@ pub(super) fn parse(
         Some(command) => return Ok(command),
         None => {}
     }
-    let Values { mut config, format, output, arguments } = values;
+    let Values { mut config, format, output, access, key, arguments } = values;
     let data = config.data.clone();
     let mut arguments = arguments.into_iter();
     Ok(match entry.name {
@@ -48,6 +48,8 @@ pub(super) fn parse(
                 arguments.next().ok_or("backup needs a file to write, such as ordercast backup orders.backup")?;
             Command::Backup(Backup { data, file: file.into() })
         }
+        "post" => Command::Post(client::post(access, key, arguments.as_slice())?),
+        "watch" => Command::Watch(client::watch(access, arguments.as_slice())?),
         "completions" => {
             let word = arguments.next().ok_or("completions needs the name of a shell: bash, zsh or fish")?;
             let shell = Shell::ALL.into_iter().find(|shell| word == shell.name());
@@ -94,7 +96,16 @@ fn read(
     let see = if entry.name == SERVE { String::new() } else { format!("{} ", entry.name) };
     let see = format!("see ordercast {see}--help");
     let mut seen = Vec::new();
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+    loop {
+        // Without this, lexopt would read a negative amount as short options.
+        if entry.arguments.contains(&client::AMOUNT)
+            && let Some(mut raw) = parser.try_raw_args()
+            && let Some(number) = raw.next_if(client::is_negative)
+        {
+            values.arguments.push(number);
+            continue;
+        }
+        let Some(argument) = parser.next().map_err(|error| error.to_string())? else { break };
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Some(Command::Help(Some(entry.name)))),
             Arg::Long("version") | Arg::Short('V') => return Ok(Some(Command::Version)),

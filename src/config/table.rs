@@ -3,8 +3,10 @@
 
 use std::ffi::OsStr;
 
+use super::client::{self, AMOUNT};
 use super::values::{
-    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, positive, text, yes_or_no,
+    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, positive, seconds, text,
+    yes_or_no,
 };
 use crate::store::Reason;
 
@@ -107,6 +109,21 @@ pub(super) const COMMANDS: &[Entry] = &[
         details: "The damaged folder stays as it is. No server may use it.",
     },
     Entry {
+        name: "post",
+        arguments: &["ID", AMOUNT],
+        summary: "Post an order to a server, again until it is answered",
+        details: "With a dash instead of ID and AMOUNT it posts the orders of standard input, one JSON object a line, such \
+                  as {\"id\":\"A1\",\"amount\":10}. Every order has a key, so that it counts once. The exit code is 1 if \
+                  an order is refused, and 3 if the server does not answer.",
+    },
+    Entry {
+        name: "watch",
+        arguments: &["[CATEGORY]"],
+        summary: "Show the totals of a server, live",
+        details: "On a terminal it shows a table, until Ctrl-C; otherwise it prints one line a change, beginning with the \
+                  current totals. The exit code is 1 if the server refuses, and 3 if it does not answer.",
+    },
+    Entry {
         name: "completions",
         arguments: &["bash|zsh|fish"],
         summary: "Print the completions for a shell",
@@ -122,6 +139,8 @@ pub(super) const COMMANDS: &[Entry] = &[
 ];
 
 const SERVER: &[&str] = &[SERVE];
+/// The commands that speak to a server.
+const CLIENT: &[&str] = &["post", "watch"];
 
 pub(super) const SETTINGS: &[Setting] = &[
     list(
@@ -231,6 +250,27 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Folder that is written",
         &["repair"],
         |to, value| assign(&mut to.output, Some(value.into())),
+    ),
+    one(
+        ("server", "URL", "http://127.0.0.1:3000"),
+        "The server, or a proxy in front of it; http only",
+        CLIENT,
+        |to, value| assign(&mut to.access.server, client::server(text(value)?)?),
+    ),
+    one(("token-file", "FILE", ""), "The first token of this file is sent", CLIENT, |to, value| {
+        assign(&mut to.access.token_file, Some(value.into()))
+    }),
+    one(
+        ("timeout", "SECONDS", "30 for one order, else no end"),
+        "How long it tries while the server does not answer",
+        CLIENT,
+        |to, value| assign(&mut to.access.timeout, Some(seconds(value)?)),
+    ),
+    one(
+        ("key", "KEY", "random"),
+        "Key of the order; with a dash, what the keys of the orders begin with",
+        &["post"],
+        |to, value| assign(&mut to.key, Some(client::key(text(value)?)?)),
     ),
 ];
 

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::client::Access;
 use super::{Config, ExportFormat};
 use crate::store::Reason;
 
 /// The longest retention time of keys: a year.
 const MAX_KEY_HOURS: u64 = 366 * 24;
+/// The longest time for which a command tries to reach a server: a year.
+const MAX_TIMEOUT_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// The smallest cap of a data file: 1 MiB, room for a catalogue and some thousand orders.
 const MIN_DATA_BYTES: u64 = 1024 * 1024;
 
@@ -21,6 +24,9 @@ pub(super) struct Values {
     pub(super) config: Config,
     pub(super) format: ExportFormat,
     pub(super) output: Option<PathBuf>,
+    /// The server that a command speaks to.
+    pub(super) access: Access,
+    pub(super) key: Option<String>,
     /// The words that are no options, in their order.
     pub(super) arguments: Vec<OsString>,
 }
@@ -59,6 +65,11 @@ pub(super) fn yes_or_no(value: &OsStr) -> Result<bool, Reason> {
 pub(super) fn hours(value: &OsStr) -> Result<Duration, Reason> {
     let hours = number(value, 1..=MAX_KEY_HOURS, &format!("of hours from 1 to {MAX_KEY_HOURS}"))?;
     Ok(Duration::from_secs(hours * 60 * 60))
+}
+
+pub(super) fn seconds(value: &OsStr) -> Result<Duration, Reason> {
+    let seconds = number(value, 1..=MAX_TIMEOUT_SECONDS, &format!("of seconds from 1 to {MAX_TIMEOUT_SECONDS}"))?;
+    Ok(Duration::from_secs(seconds))
 }
 
 pub(super) fn bytes(value: &OsStr) -> Result<u64, Reason> {

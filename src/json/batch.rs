@@ -48,8 +48,21 @@ pub fn parse_batch(body: &[u8], is_ndjson: bool) -> Result<Vec<BatchOrder>, Batc
     if orders.iter().all(Result::is_ok) {
         return Ok(orders.into_iter().flatten().collect());
     }
-    let why = |error: BodyError| error.to_string().replacen("body", "order", 1);
-    Err(BatchError::Orders(orders.into_iter().map(|order| order.map_err(why)).collect()))
+    Err(BatchError::Orders(orders.into_iter().map(|order| order.map_err(|error| of_order(&error))).collect()))
+}
+
+/// What is wrong with one order.
+fn of_order(error: &BodyError) -> String {
+    error.to_string().replacen("body", "order", 1)
+}
+
+/// Reads one order of a batch.
+///
+/// # Errors
+/// The text says what to change.
+#[cfg(feature = "client")]
+pub fn parse_batch_order(json: &[u8]) -> Result<BatchOrder, String> {
+    parse_one(json).map_err(|error| of_order(&error))
 }
 
 fn invalid_body(why: String) -> BatchError {

@@ -1,6 +1,8 @@
 //! JSON from and to the types of the lower layers, WebSocket frames, server-sent events and CSV. The only user of
 //! `serde_json`; knows neither sockets nor HTTP.
 
+#[cfg(feature = "client")]
+mod answers;
 mod batch;
 mod catalog;
 mod catalog_file;
@@ -17,7 +19,14 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-pub use batch::{BatchError, BatchOrder, batch_problem, batch_results, parse_batch};
+#[cfg(feature = "client")]
+pub use answers::{
+    FeedMessage, ProductName, RecentAmounts, batch_is_counted, category_names, feed_message, first_wrong_order, is_ok,
+    order_body, order_line, problem_detail, product_names, recent_amounts, total_line,
+};
+#[cfg(feature = "client")]
+pub use batch::parse_batch_order;
+pub use batch::{BatchError, BatchOrder, MAX_BATCH_ORDERS, batch_problem, batch_results, parse_batch};
 pub use catalog::{
     CategoryFields, categories_array, category_object, parse_category, parse_product_patch, product_object,
     products_array,

@@ -388,7 +388,7 @@ pub fn without_environment_twins(command: &mut Command) {
 }
 
 #[track_caller]
-fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
+pub fn wait_for_exit(child: &mut Child, deadline: Duration) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("the child can be asked") {

@@ -8,10 +8,14 @@ use crate::rust_files;
 
 /// The folders of `src/`, from the highest to the lowest. `main.rs` and `lib.rs` stand above all of them; `log.rs`
 /// stands below all of them.
-const LAYERS: [&str; 10] = ["server", "api", "ledger", "live", "tools", "config", "json", "store", "http", "tally"];
+const LAYERS: [&str; 11] =
+    ["server", "api", "ledger", "live", "tools", "client", "config", "json", "store", "http", "tally"];
 
 /// The commands beside the server: only `main.rs` and `lib.rs` may use them.
-const TOOLS: &str = "tools";
+const COMMANDS: [&str; 2] = ["tools", "client"];
+
+/// The commands that speak to a server, and the folders that they may use: a server is another program to them.
+const CLIENT: (&str, [&str; 3]) = ("client", ["config", "json", "tally"]);
 
 /// Reads the path at the beginning of `text`, such as `crate::a::{b, c::d}`, into its names: `a b`, `a c d`.
 fn expand(text: &mut &str, before: &[String], found: &mut Vec<Vec<String>>) {
@@ -81,11 +85,12 @@ fn upward_paths(sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
         let own_layer = layer_of(own).unwrap_or_else(|| panic!("src/{own} is a folder without a layer"));
         for names in paths(text, "crate").iter().map(|names| &names[1..]) {
             let Some(layer) = names.first().and_then(|name| layer_of(name)) else { continue };
-            let is_foreign_tool = names[0] == TOOLS && own != TOOLS;
-            if layer < own_layer || is_foreign_tool {
+            let is_foreign_tool = COMMANDS.contains(&names[0].as_str()) && own != names[0];
+            let is_server_inside = own == CLIENT.0 && own != names[0] && !CLIENT.1.contains(&names[0].as_str());
+            if layer < own_layer || is_foreign_tool || is_server_inside {
                 let other = file_of(names, sources).unwrap_or_else(|| names[0].clone().into());
                 found.push(format!(
-                    "src/{} names src/{} (crate::{}), and {own} stands below {}",
+                    "src/{} names src/{} (crate::{}), and {own} stands below {} or must not know it",
                     file.display(),
                     other.display(),
                     names.join("::"),
@@ -174,6 +179,9 @@ fn an_upward_path_and_a_cycle_are_found_in_every_form() {
     }
     assert!(upward_paths(&with(&[("api/a.rs", "use crate::http::b::C; use crate::log;")])).is_empty());
     assert_eq!(upward_paths(&with(&[("server/a.rs", "use crate::tools::check;")])).len(), 1);
+    assert_eq!(upward_paths(&with(&[("tools/a.rs", "use crate::client::post;")])).len(), 1);
+    assert_eq!(upward_paths(&with(&[("client/a.rs", "use crate::store::now_ms;")])).len(), 1);
+    assert!(upward_paths(&with(&[("client/a.rs", "use crate::json::OK; use crate::client::b;")])).is_empty());
     let pair = with(&[("live/a.rs", "use super::b::B;"), ("live/b.rs", "use crate::live::a::{self, A};")]);
     assert_eq!(cycle(&imports(&pair)).map(|files| files.len()), Some(2));
     let family = with(&[("live/mod.rs", "use a::A;"), ("live/a.rs", "use super::B;\n// super::c::C")]);

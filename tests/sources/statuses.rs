@@ -44,7 +44,7 @@ fn signals(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The exit codes of main.rs: `ExitCode::from(2)`, `SUCCESS`, `FAILURE`, and `128 + SIGHUP` or `128 + signal`, where that
+/// The exit codes of main.rs and the commands of `client/`: `ExitCode::from(2)`, `SUCCESS`, `FAILURE`, and `128 + SIGHUP` or `128 + signal`, where that
 /// is one of the signals which end the process at once.
 fn exit_codes(code: &str) -> BTreeSet<u16> {
     let literals = ["ExitCode::from(", "process::exit("].into_iter().flat_map(|call| code.split(call).skip(1));
@@ -58,6 +58,7 @@ fn exit_codes(code: &str) -> BTreeSet<u16> {
     add("ExitCode::FAILURE", &[1]);
     add("128 + SIGHUP", &[129]);
     add("128 + signal", &[130, 143]);
+    add("Self::NoAnswer(_) => 3", &[3]);
     codes
 }
 
@@ -82,8 +83,10 @@ fn the_tables_of_signals_and_exit_codes_list_what_the_command_handles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/operations.md")).unwrap();
     let main = code(&fs::read_to_string(root.join("src/main.rs")).unwrap());
+    let client = code(&fs::read_to_string(root.join("src/client/mod.rs")).unwrap());
     let listed: BTreeSet<u16> = first_cells(&page, "exit code").into_iter().flat_map(numbers).collect();
-    assert_eq!(listed, exit_codes(&main), "the table of docs/operations.md, and src/main.rs");
+    let codes = exit_codes(&(main.clone() + &client));
+    assert_eq!(listed, codes, "the table of docs/operations.md, src/main.rs and src/client/mod.rs");
     let rows = first_cells(&page, "signal").join(" ");
     let missing: Vec<&str> = signals(&main).into_iter().filter(|name| !signals(&rows).contains(name)).collect();
     assert!(missing.is_empty(), "not in the table of docs/operations.md: {missing:?}");
