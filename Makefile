@@ -23,10 +23,11 @@ TEST_THREADS ?= 16
 test:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --no-fail-fast
 
-# Formatting, lints and documentation, all with warnings denied.
+# Formatting, lints and documentation, all with warnings denied; lints also for the bare server.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
+	$(CARGO) clippy --no-default-features --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 
 # Dependencies: versions, licences and sources (deny.toml), and known vulnerabilities, which are skipped where their database
@@ -126,7 +127,7 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --n
 deps:
 	apt-get update --quiet=2
 	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy libc6-dev libnginx-mod-nchan man-db mandoc nginx openssl \
-		prometheus python3 python3-venv zsh
+		prometheus python3 python3-venv tmux zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	$(MAKE) $(CONTRACT)

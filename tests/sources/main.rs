@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod bare_server;
 mod documents;
 mod embedding;
 mod fuzz_seeds;
