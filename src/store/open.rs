@@ -12,6 +12,9 @@ use super::schema::{APPLICATION_ID, VERSION, is_empty};
 /// How long a statement waits while another program, such as a SQLite shell, locks the file: 2 s, so that an order is
 /// rejected long before its client gives up.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that the write-ahead log keeps when it begins again: 4 MiB, what SQLite lets it grow to before it moves its
+/// pages into the data file. Beyond that it grows only while a reader holds it.
+pub const LOG_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Opens a file for one thread.
 pub fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

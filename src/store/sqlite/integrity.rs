@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::session::LOG_BYTES;
 use crate::store::files::with_suffix;
+use crate::store::open::LOG_BYTES;
 use crate::store::{StoreError, open};
 
 /// Steps of SQLite between two reports: some milliseconds.

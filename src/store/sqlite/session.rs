@@ -13,6 +13,7 @@ use super::integrity::IntegrityCheck;
 use super::rewrite::rewrite_wal;
 use crate::log::Throttle;
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
+use crate::store::open::LOG_BYTES;
 use crate::store::open_files::OpenFiles;
 use crate::store::retention::{
     BatchSize, MonotonicClock, Retention, has_room_for_key, limit_size, oldest_key_ms, prune,
@@ -24,9 +25,6 @@ use crate::tally::position::RunList;
 
 /// Prepared statements kept: all that a commit uses, with room.
 const STATEMENTS: usize = 16;
-/// Bytes that the write-ahead log keeps when it begins again: 4 MiB, what SQLite lets it grow to before it moves its
-/// pages into the data file. Beyond that it grows only while a reader holds it.
-pub(super) const LOG_BYTES: u32 = 4 * 1024 * 1024;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
