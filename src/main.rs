@@ -13,8 +13,8 @@ use std::thread;
 
 #[cfg(feature = "client")]
 use ordercast::internal::client;
-use ordercast::internal::config::{self, Command};
-use ordercast::internal::{install_log, tools};
+use ordercast::internal::config::{self, Command, LogOptions};
+use ordercast::internal::{error_line, install_log, tools};
 use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -43,7 +43,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Completions(shell) => print(&config::completions(shell))?,
         Command::Man => print(&config::man_page())?,
         Command::Version => print(concat!("ordercast ", env!("CARGO_PKG_VERSION"), "\n"))?,
-        Command::Serve(config) => return serve(&config),
+        Command::Serve(config, log) => return serve(&config, log),
         Command::Export(options) => {
             // Standard output by itself would be written line by line.
             if let Some(remark) = tools::export::run(&options, &mut BufWriter::new(io::stdout().lock()))? {
@@ -85,8 +85,17 @@ fn code_of(result: Result<(), client::ClientError>) -> ExitCode {
 /// The exit code after the end of a terminal, as a shell reports a process that SIGHUP has ended.
 const TERMINAL_GONE: u8 = 128 + SIGHUP as u8;
 
-fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    install_log()?;
+/// Runs a server. From the installation of the log on, an error is a line of it.
+fn serve(config: &Config, log: LogOptions) -> Result<ExitCode, Box<dyn Error>> {
+    install_log(log)?;
+    Ok(serve_on(config).unwrap_or_else(|error| {
+        log::error!("{}", text_of(&*error));
+        ExitCode::FAILURE
+    }))
+}
+
+/// Serves on the addresses of the configuration.
+fn serve_on(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let server = Server::bind(config)?;
     let terminal_gone = Arc::new(AtomicBool::new(false));
     let has_tokens = config.token_file.is_some() || config.admin_token_file.is_some();
@@ -157,10 +166,14 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// Prints an error and its causes, but none that only repeats the one before it, as SQLite's do.
 fn print_error(error: &dyn Error) {
+    let _ = io::stderr().lock().write_all(error_line(&text_of(error)).as_bytes());
+}
+
+/// The text of an error and of its causes, but of none that only repeats the one before it, as SQLite's do.
+fn text_of(error: &dyn Error) -> String {
     let mut last = error.to_string();
-    let mut line = format!("ordercast: {last}");
+    let mut line = last.clone();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
@@ -170,5 +183,5 @@ fn print_error(error: &dyn Error) {
         }
         (last, cause) = (text, error.source());
     }
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    line
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use ordercast::Config;
 use ordercast::internal::config::client::{Access, Orders, Post, Watch};
-use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFormat, Repair};
+use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFormat, LogFormat, LogOptions, Repair};
 use ordercast::internal::store::retention::Retention;
 
 /// The flags and their environment variables.
-const OPTIONS: [(&str, &str); 14] = [
+const OPTIONS: [(&str, &str); 16] = [
     ("--listen", "ORDERCAST_LISTEN"),
     ("--data", "ORDERCAST_DATA"),
     ("--catalog", "ORDERCAST_CATALOG"),
@@ -30,6 +30,8 @@ const OPTIONS: [(&str, &str); 14] = [
     ("--max-data-bytes", "ORDERCAST_MAX_DATA_BYTES"),
     ("--max-connections", "ORDERCAST_MAX_CONNECTIONS"),
     ("--max-connections-per-ip", "ORDERCAST_MAX_CONNECTIONS_PER_IP"),
+    ("--log", "ORDERCAST_LOG"),
+    ("--log-level", "ORDERCAST_LOG_LEVEL"),
 ];
 
 /// The fuzz target `command_line`.
@@ -56,9 +58,9 @@ pub fn check(input: &[u8]) {
         }
         Ok(Command::Completions(shell)) => assert!(arguments.contains(&shell.name().as_bytes())),
         Ok(Command::Man) => assert_eq!(arguments[0], b"man"),
-        Ok(Command::Serve(config)) => {
+        Ok(Command::Serve(config, log)) => {
             check_ranges(&config);
-            check_round_trip(&config);
+            check_round_trip(&config, log);
         }
         Ok(command @ (Command::Post(_) | Command::Watch(_))) => check_client(&command, arguments[0]),
         Ok(command) => check_tool(&command, arguments[0]),
@@ -186,7 +188,7 @@ fn check_ranges(config: &Config) {
 
 /// A configuration is the same after it was written as flags or, where commas allow it, as environment, and parsed
 /// again.
-fn check_round_trip(config: &Config) {
+fn check_round_trip(config: &Config, log: LogOptions) {
     let path = |path: &Option<PathBuf>| path.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
     let texts = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
     let number = |number: Option<u64>| number.iter().map(|number| number.to_string().into_bytes()).collect();
@@ -206,6 +208,8 @@ fn check_round_trip(config: &Config) {
         number(config.retention.data_bytes),
         number(Some(config.max_connections as u64)),
         number(config.max_connections_per_ip.map(|number| number as u64)),
+        vec![if log.format == LogFormat::Json { b"json".to_vec() } else { b"text".to_vec() }],
+        vec![log.level.to_string().to_lowercase().into_bytes()],
     ];
     let (mut joined, mut apart, mut twins) = (vec![b"serve".to_vec()], Vec::new(), Vec::new());
     for ((flag, twin), values) in OPTIONS.into_iter().zip(&lists) {
@@ -217,7 +221,7 @@ fn check_round_trip(config: &Config) {
     }
     for arguments in [joined, apart] {
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        assert_eq!(parse(&arguments, &[]), Ok(Command::Serve(Box::new(config.clone()))), "{arguments:?}");
+        assert_eq!(parse(&arguments, &[]), Ok(Command::Serve(Box::new(config.clone()), log)), "{arguments:?}");
     }
     // Lists are split at commas, paths are not.
     let is_list =
@@ -226,7 +230,7 @@ fn check_round_trip(config: &Config) {
         |value: &Vec<u8>| std::str::from_utf8(value).is_ok_and(|text| text.trim() == text && !text.contains(','));
     if twins.iter().all(|(name, _, values)| !is_list(name) || values.iter().all(fits)) {
         let environment: Vec<(&[u8], &[u8])> = twins.iter().map(|(name, value, _)| (*name, value.as_slice())).collect();
-        assert_eq!(parse(&[], &environment), Ok(Command::Serve(Box::new(config.clone()))), "{environment:?}");
+        assert_eq!(parse(&[], &environment), Ok(Command::Serve(Box::new(config.clone()), log)), "{environment:?}");
     }
 }
 

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use crate::store::Reason;
 use crate::store::retention::Retention;
 
+pub use crate::log::{Format as LogFormat, Options as LogOptions};
 pub use completions::completions;
 pub use help::help;
 pub use man::man_page;
@@ -169,8 +170,8 @@ impl Shell {
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Run a server.
-    Serve(Box<Config>),
+    /// Run a server, and write its log like this.
+    Serve(Box<Config>, LogOptions),
     /// Print the order log.
     Export(Export),
     /// Check a data file.
@@ -234,7 +235,7 @@ mod tests {
 
     fn config(words: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse_words(words, environment) {
-            Ok(Command::Serve(config)) => *config,
+            Ok(Command::Serve(config, _)) => *config,
             other => panic!("{other:?}"),
         }
     }
@@ -267,6 +268,18 @@ mod tests {
         assert!(error.contains("--check"), "{error}");
         let error = parse_words(&[], &[("ORDERCAST_CHECK", "yes")]).unwrap_err();
         assert!(error.contains("must be 1 or 0"), "{error}");
+    }
+
+    #[test]
+    fn the_log_has_a_form_and_a_level() {
+        let log = |words: &[&str], environment: &[(&str, &str)]| match parse_words(words, environment) {
+            Ok(Command::Serve(_, log)) => (log.format, log.level.to_string().to_lowercase()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(log(&[], &[]), (LogFormat::Text, "info".to_owned()));
+        let environment = [("ORDERCAST_LOG", "json"), ("ORDERCAST_LOG_LEVEL", "error")];
+        assert_eq!(log(&[], &environment), (LogFormat::Json, "error".to_owned()));
+        assert_eq!(log(&["--log=text", "--log-level", "warn"], &environment), (LogFormat::Text, "warn".to_owned()));
     }
 
     #[test]
@@ -395,6 +408,9 @@ mod tests {
             (&["--max-data-bytes", "1000"], "from 1048576 on"),
             (&["--read-token-file", "a"], "--token-file too"),
             (&["--allow-origin", "shop.example"], "scheme"),
+            (&["--log", "xml"], "text or json"),
+            (&["--log-level", "debug"], "error, warn or info"),
+            (&["export", "--log", "json"], "--log here"),
             (&["start"], "start"),
             (&["export", "--format", "xml"], "ndjson or csv"),
             (&["export", "--output", "x"], "--output"),

@@ -32,7 +32,7 @@ pub(super) fn parse(
         Some(command) => return Ok(command),
         None => {}
     }
-    let Values { mut config, format, output, access, key, arguments } = values;
+    let Values { mut config, log, format, output, access, key, arguments } = values;
     let data = config.data.clone();
     let mut arguments = arguments.into_iter();
     Ok(match entry.name {
@@ -64,7 +64,7 @@ pub(super) fn parse(
             if config.read_token_file.is_some() && config.token_file.is_none() {
                 return Err("--read-token-file needs --token-file too: without it, everybody could write".into());
             }
-            Command::Serve(Box::new(config))
+            Command::Serve(Box::new(config), log)
         }
     })
 }

@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 
 use super::client::{self, AMOUNT};
 use super::values::{
-    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, positive, seconds, text,
-    yes_or_no,
+    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, log_format, log_level,
+    positive, seconds, text, yes_or_no,
 };
 use crate::store::Reason;
 
@@ -242,6 +242,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         SERVER,
         |to, value| assign(&mut to.config.max_connections_per_ip, Some(positive(value)?)),
     ),
+    one(
+        ("log", "text|json", "text"),
+        "Form of the log lines on standard error; json is one object a line",
+        SERVER,
+        |to, value| assign(&mut to.log.format, log_format(value)?),
+    ),
+    one(("log-level", "error|warn|info", "info"), "The least important lines that are logged", SERVER, |to, value| {
+        assign(&mut to.log.level, log_level(value)?)
+    }),
     one(("format", "ndjson|csv", "ndjson"), "Format of the output", &["export"], |to, value| {
         assign(&mut to.format, format(value)?)
     }),

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use log::LevelFilter;
+
 use super::client::Access;
-use super::{Config, ExportFormat};
+use super::{Config, ExportFormat, LogFormat, LogOptions};
 use crate::store::Reason;
 
 /// The longest retention time of keys: a year.
@@ -22,6 +24,7 @@ const MIN_DATA_BYTES: u64 = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Values {
     pub(super) config: Config,
+    pub(super) log: LogOptions,
     pub(super) format: ExportFormat,
     pub(super) output: Option<PathBuf>,
     /// The server that a command speaks to.
@@ -81,6 +84,23 @@ pub(super) fn format(value: &OsStr) -> Result<ExportFormat, Reason> {
         "ndjson" => Ok(ExportFormat::Ndjson),
         "csv" => Ok(ExportFormat::Csv),
         _ => Err("must be ndjson or csv".into()),
+    }
+}
+
+pub(super) fn log_format(value: &OsStr) -> Result<LogFormat, Reason> {
+    match text(value)? {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".into()),
+    }
+}
+
+pub(super) fn log_level(value: &OsStr) -> Result<LevelFilter, Reason> {
+    match text(value)? {
+        "error" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        _ => Err("must be error, warn or info".into()),
     }
 }
 
