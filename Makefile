@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall soak mutants fuzz contract bench bench-board bench-peers \
+.PHONY: run echo build test check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
 	pictures deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -66,6 +66,10 @@ soak:
 	ORDERCAST_SOAK_MINUTES="$(MINUTES)" ORDERCAST_SOAK_SHARE="$(SHARE)" ORDERCAST_SOAK_DIR="$(SOAK_DIR)" \
 		$(CARGO) test --release --quiet --test soak every_order -- --nocapture
 
+# How often an idle server wakes up in MINUTES, without and with an open board. Every test run watches one for 12 s.
+idle:
+	ORDERCAST_IDLE_MINUTES=$(MINUTES) $(CARGO) test --quiet --test process idle:: -- --nocapture
+
 # Changes the code in one place at a time and runs the tests: a random sample of MUTANTS changes, each of which a test should
 # notice; tests/mutants.sh says what it needs.
 MUTANTS ?= 200
@@ -119,7 +123,8 @@ pictures: build
 	docs/animation/make.py
 
 # What only tests and `bench-peers` need. Debian packages: the browser that tests drive, proxies, Prometheus, a peer, shells and
-# formatters for the completions and the man page, a compiler and Python for the examples, and npm where there is none.
+# formatters for the completions and the man page, a compiler and Python for the examples, and npm
+# where there is none.
 # From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json. From PyPI:
 # schemathesis, see `contract`.
 AXE_FOLDER = tests/browser/accessibility

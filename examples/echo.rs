@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (slow_sockets, _) = slow_sockets::start(|_| {})?;
     let sockets: Vec<TcpListener> = addresses.into_iter().map(listen).collect::<Result<_, _>>()?;
     let mut listeners = Listeners::new(sockets, CAPS)?;
-    listeners.accept(&Arc::new(Echo { slow_sockets }))?;
+    listeners.accept(&Arc::new(Echo { slow_sockets }), || ())?;
     for address in listeners.addresses() {
         writeln!(std::io::stdout(), "listening on http://{address}")?;
     }

@@ -126,7 +126,7 @@ fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBoo
                     log::warn!("the terminal is gone (SIGHUP), so the server stops; nohup or setsid would keep it");
                     terminal_gone.store(true, Ordering::Relaxed);
                     ending = true;
-                    handle.shutdown();
+                    handle.shutdown_because("the terminal is gone (SIGHUP)");
                 }
                 SIGHUP if !has_tokens => log::info!("SIGHUP: there are no token files to read again"),
                 SIGHUP => match handle.reload() {
@@ -134,17 +134,22 @@ fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBoo
                     Err(error) => log::error!("{error:#}; the tokens stay as they were"),
                 },
                 _ if ending => {
+                    log::warn!("a second signal ({}): the server ends at once", name_of(signal));
                     log::logger().flush();
                     std::process::exit(128 + signal);
                 }
                 _ => {
                     ending = true;
-                    handle.shutdown();
+                    handle.shutdown_because(name_of(signal));
                 }
             }
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+}
+
+fn name_of(signal: i32) -> &'static str {
+    if signal == SIGINT { "SIGINT" } else { "SIGTERM" }
 }
 
 /// Whether this process has a controlling terminal.

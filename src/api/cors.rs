@@ -19,7 +19,7 @@ pub(super) fn check_source<'a>(
     let host = request.host();
     if !policy.allows_host(host) {
         foreign.hosts.add(host.unwrap_or_default());
-        foreign.log_sums();
+        let _ = foreign.log_sums();
         return Err(Problem::new(421, "this server is not reached by that name; start it with --allow-host NAME"));
     }
     match request.single_header("Origin")? {
@@ -27,7 +27,7 @@ pub(super) fn check_source<'a>(
         Some(origin) if policy.allows_origin(origin, host) => Ok(Some(origin)),
         Some(origin) => {
             foreign.origins.add(origin);
-            foreign.log_sums();
+            let _ = foreign.log_sums();
             let detail = if origin == "null" {
                 "pages without an origin of their own are not allowed; serve the page from a web server, or start this \
                  one with --allow-origin '*'"

@@ -1,6 +1,7 @@
 //! Log lines about requests that were rejected for their `Host` or `Origin`: the first one at once, then a sum a minute.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::log::Throttle;
 
@@ -15,10 +16,10 @@ pub struct ForeignRequests {
 }
 
 impl ForeignRequests {
-    /// Logs the sums that are due. Called once a second, so that a sum needs no further request to be logged.
-    pub fn log_sums(&self) {
-        self.hosts.log("Host", "--allow-host");
-        self.origins.log("Origin", "--allow-origin");
+    /// Logs the sums that are due. Returns when the next one is.
+    pub fn log_sums(&self) -> Option<Instant> {
+        let next = [self.hosts.log("Host", "--allow-host"), self.origins.log("Origin", "--allow-origin")];
+        next.into_iter().flatten().min()
     }
 }
 
@@ -45,13 +46,14 @@ impl Rejected {
         };
     }
 
-    /// Logs how many requests have been rejected since the last line.
-    pub(super) fn log(&self, line: &str, flag: &str) {
+    /// Logs how many requests have been rejected since the last line, unless it is too early. Returns when it is not.
+    pub(super) fn log(&self, line: &str, flag: &str) -> Option<Instant> {
         let mut unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if unlogged.count > 0 && unlogged.throttle.allows() {
             log::warn!("{}", unlogged.text(line, flag));
             unlogged.count = 0;
         }
+        if unlogged.count > 0 { unlogged.throttle.allows_at() } else { None }
     }
 }
 
@@ -78,11 +80,11 @@ mod tests {
             state().text("Origin", "--allow-origin"),
             "a request was rejected for its Origin \"http://evil.example\"; --allow-origin adds one"
         );
-        rejected.log("Origin", "--allow-origin");
+        assert_eq!(rejected.log("Origin", "--allow-origin"), None);
         assert_eq!(state().count, 0);
         for _ in 0..2 {
             rejected.add("http://\"\u{1b}[2J");
-            rejected.log("Origin", "--allow-origin");
+            assert!(rejected.log("Origin", "--allow-origin").is_some_and(|due| due > Instant::now()));
         }
         assert_eq!(state().count, 2, "within the minute they are counted only");
         let text = state().text("Origin", "--allow-origin");
@@ -91,7 +93,7 @@ mod tests {
             "{text}"
         );
         state().throttle = Throttle::default();
-        rejected.log("Origin", "--allow-origin");
+        assert_eq!(rejected.log("Origin", "--allow-origin"), None);
         assert_eq!(state().count, 0);
         rejected.add(&"x".repeat(10_000));
         assert!(state().text("Host", "--allow-host").contains("of 10000 bytes"));

@@ -1,5 +1,6 @@
 //! What happened to connections and how requests were answered. Written by the threads that accept, read and answer.
 
+use super::error_statuses::ErrorStatuses;
 use crate::tally::metric::{Counter, Gauge};
 
 /// The statuses that are counted by themselves: every one that this server sends. Any other is counted as the last one, 0.
@@ -35,6 +36,8 @@ pub struct Counters {
     pub rejected_by_address: Counter,
     /// Pauses of accepting, because the system had no descriptor, memory or thread left.
     pub pauses: Counter,
+    /// Answers with an error status, for the log.
+    pub errors: ErrorStatuses,
     /// Written by the connections' threads.
     own: Answers,
     /// Written by the ledger thread alone.
@@ -45,11 +48,13 @@ impl Counters {
     /// An answer that the connection's own thread writes.
     pub fn answered(&self, status: u16) {
         self.own.add(status);
+        self.errors.add(status);
     }
 
     /// An answer that another thread writes.
     pub(super) fn answered_deferred(&self, status: u16) {
         self.deferred.add(status);
+        self.errors.add(status);
     }
 
     /// The number of answers of each status; the status 0 stands for all that are not expected.

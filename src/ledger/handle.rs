@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::catalog_changes::CatalogChange;
 use super::counters::Counters;
@@ -55,8 +55,8 @@ pub(super) enum Job {
         report: Sender<Report>,
         reply: Reply,
     },
-    /// A second has passed.
-    Tick,
+    /// Answered at once.
+    Ping(Sender<()>),
     /// Disconnected once the store has been inspected.
     Inspect(Sender<()>),
     /// Gets what the store holds.
@@ -74,7 +74,7 @@ impl Job {
             | Self::ClosePeriod { reply, .. } => {
                 reply.send(Err(rejection));
             }
-            Self::Tick | Self::Inspect(_) | Self::Measure(_) | Self::Stop(_) => {}
+            Self::Ping(_) | Self::Inspect(_) | Self::Measure(_) | Self::Stop(_) => {}
         }
     }
 }
@@ -178,10 +178,21 @@ impl LedgerHandle {
         self.figures.get(|sender| self.jobs.try_send(Job::Measure(sender)).is_ok())
     }
 
-    /// Tells the ledger that a second has passed, so that it can put the store in order while no orders come.
-    pub fn tick(&self) {
-        // A ledger with a full queue is not idle.
-        let _ = self.jobs.try_send(Job::Tick);
+    /// Whether the ledger thread answers by `deadline`. While it waits for the store it counts as answering, however
+    /// long that takes: [`Self::readiness`] tells of a disk that hangs.
+    #[must_use]
+    pub fn answers(&self, deadline: Instant) -> bool {
+        let (sender, answer) = bounded(1);
+        let result = match self.jobs.send_deadline(Job::Ping(sender), deadline) {
+            Ok(()) => answer.recv_deadline(deadline),
+            Err(SendTimeoutError::Timeout(_)) => Err(RecvTimeoutError::Timeout),
+            Err(SendTimeoutError::Disconnected(_)) => Err(RecvTimeoutError::Disconnected),
+        };
+        match result {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => self.health.is_in_store(),
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
     }
 
     /// From now on no order is taken, because of this error of the store.

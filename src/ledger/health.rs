@@ -33,9 +33,24 @@ pub struct Health {
     end: OnceLock<Rejection>,
     /// When the store was asked for what it has not answered yet, by [`now_ms`]; 0 if there is nothing.
     begun_ms: AtomicU64,
+    /// Whether the ledger waits for the store.
+    is_in_store: AtomicBool,
 }
 
 impl Health {
+    /// Calls the store.
+    pub(super) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.is_in_store.store(true, Ordering::Relaxed);
+        let result = call();
+        self.is_in_store.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Whether the ledger waits for the store.
+    pub(super) fn is_in_store(&self) -> bool {
+        self.is_in_store.load(Ordering::Relaxed)
+    }
+
     /// The store is asked for something.
     pub(super) fn begin(&self) {
         self.begun_ms.store(now_ms(), Ordering::Relaxed);

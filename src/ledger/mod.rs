@@ -48,6 +48,8 @@ const MAX_BATCH: usize = 1_024;
 const QUEUE: usize = 1_024;
 /// How often a store that fails is tried without an order: twice a second.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// How long after the last commit the store is put in order: 1 s.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How often the store is inspected while no orders come: every 30 s.
 const INSPECT_EVERY: Duration = Duration::from_secs(30);
 /// The thread's stack; SQLite goes deepest on it.
@@ -70,10 +72,8 @@ struct Ledger<S> {
     /// The next commit.
     pending: Pending,
     publications: Vec<Publication>,
-    /// Whether there was a commit since the last tick.
-    is_busy: bool,
-    /// Whether the store has put itself in order since the last commit.
-    is_at_rest: bool,
+    /// When the store is put in order; `None` when it is.
+    rest_at: Option<Instant>,
     /// When the store was last inspected.
     inspected: Instant,
     /// When a commit or a probe was last tried.
@@ -96,7 +96,7 @@ pub struct Start {
 }
 
 /// Starts the ledger thread on what the store held when it was opened. It closes the store with [`LedgerHandle::stop`],
-/// and ends when the last handle is dropped.
+/// and ends when the last handle is dropped. `sentinel` is dropped when it ends, also by a panic.
 ///
 /// # Errors
 /// When the system refuses another thread.
@@ -106,6 +106,7 @@ pub fn start(
     catalog: SharedCatalog,
     fanout: FanoutHandle,
     rates: Arc<Rates>,
+    sentinel: impl Send + 'static,
 ) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
     let (sender, jobs) = bounded(QUEUE);
     let (health, counters) = (Arc::<Health>::default(), Arc::<Counters>::default());
@@ -136,8 +137,7 @@ pub fn start(
         counters,
         pending: Pending::default(),
         publications: Vec::new(),
-        is_busy: false,
-        is_at_rest: false,
+        rest_at: None,
         inspected: Instant::now(),
         tried: Instant::now(),
         measured: None,
@@ -146,9 +146,10 @@ pub fn start(
         keys_throttle: Throttle::default(),
     };
     let thread = thread::Builder::new().name("ledger".into()).stack_size(STACK_BYTES).spawn(move || {
+        let _sentinel = sentinel;
         let closed = ledger.run();
-        let Ledger { mut store, jobs, .. } = ledger;
-        store.close();
+        let Ledger { mut store, jobs, health, .. } = ledger;
+        health.during(|| store.close());
         drop(store);
         drop(closed);
         // Dropping a job rejects it. Left in the channel it would keep its requester waiting.
@@ -176,8 +177,7 @@ impl<S: Store> Ledger<S> {
             let mut next = match self.next() {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    // Finds out whether orders can be taken again.
-                    let _ = self.write(&[]);
+                    self.idle();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -214,7 +214,8 @@ impl<S: Store> Ledger<S> {
                         let counted = self.count_batch(orders, key);
                         self.reply_when_committed(counted, reply, &mut inspection);
                     }
-                    Job::Tick => self.tick(),
+                    // The requester may have given up.
+                    Job::Ping(sender) => drop(sender.send(())),
                     Job::Inspect(inspected) => {
                         let _ = self.inspect();
                         drop(inspected);
@@ -230,25 +231,30 @@ impl<S: Store> Ledger<S> {
         }
     }
 
+    /// The next job, or a timeout when [`Self::idle`] is due.
     fn next(&self) -> Result<Job, RecvTimeoutError> {
-        if self.health.is_failing() {
-            // Not after the last job: jobs that are no orders come all the time.
-            self.jobs.recv_deadline(self.tried + PROBE_EVERY)
-        } else {
-            // Without a timer, which each order would set anew.
-            self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        if self.health.ended().is_some() {
+            return self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
+        let due = if self.health.is_failing() {
+            // Not after the last job: jobs that are no orders come all the time.
+            self.tried + PROBE_EVERY
+        } else {
+            self.rest_at.unwrap_or(self.inspected + INSPECT_EVERY)
+        };
+        self.jobs.recv_deadline(due)
     }
 
-    /// What is done while no orders come, once a second.
-    fn tick(&mut self) {
-        if self.health.is_failing() || !self.pending.changes.is_empty() || std::mem::take(&mut self.is_busy) {
+    /// What is done while no orders come.
+    fn idle(&mut self) {
+        if self.health.is_failing() {
+            // Finds out whether orders can be taken again.
+            let _ = self.write(&[]);
             return;
         }
-        if !self.is_at_rest {
-            self.is_at_rest = self.store.rest();
-        } else if self.inspected.elapsed() < INSPECT_EVERY {
-            return;
+        if self.rest_at.is_some() {
+            let is_at_rest = self.health.during(|| self.store.rest());
+            self.rest_at = (!is_at_rest).then(|| Instant::now() + REST_AFTER);
         }
         let _ = self.inspect();
     }
@@ -351,7 +357,7 @@ impl<S: Store> Ledger<S> {
         if let Some(used) = self.pending.find_key(key) {
             return Ok(Some((used, Counted::InThisCommit)));
         }
-        match self.store.find_key(key) {
+        match self.health.during(|| self.store.find_key(key)) {
             Ok(used) => Ok(used.map(|used| (used, Counted::OnDisk))),
             Err(error) => Err(self.failed(&error)),
         }
@@ -359,7 +365,7 @@ impl<S: Store> Ledger<S> {
 
     /// Rejects a new key when no more may be stored.
     fn check_room_for_key(&mut self) -> Result<(), Rejection> {
-        match self.store.has_room_for_key(self.pending.key_count()) {
+        match self.health.during(|| self.store.has_room_for_key(self.pending.key_count())) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 if self.keys_throttle.allows() {
@@ -435,10 +441,10 @@ impl<S: Store> Ledger<S> {
     }
 
     fn write(&mut self, changes: &[Change]) -> Outcome {
-        (self.is_busy, self.is_at_rest) = (true, false);
         self.tried = Instant::now();
         let outcome = self.ask_store(|store| store.commit(changes));
         self.counters.tried(&outcome, (!changes.is_empty()).then(|| (self.tried.elapsed(), self.store.sync_time())));
+        self.rest_at = Some(Instant::now() + REST_AFTER);
         if outcome.is_ok() && self.health.recover() {
             self.failures.end();
         }
@@ -457,7 +463,7 @@ impl<S: Store> Ledger<S> {
         }
         let begun = Instant::now();
         self.health.begin();
-        let result = ask(&mut self.store);
+        let result = self.health.during(|| ask(&mut self.store));
         self.health.returned();
         if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
             log::warn!("the disk took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());

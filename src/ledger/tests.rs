@@ -33,6 +33,7 @@ struct Script {
     inspected: AtomicUsize,
     /// Whether a commit without changes finds the disk full.
     probe_fails: AtomicBool,
+    rested: AtomicUsize,
     /// The sequence number and the total of each order that was to be committed.
     orders: Mutex<Vec<(u64, i64)>>,
 }
@@ -73,6 +74,11 @@ impl Store for ScriptedStore {
         self.0.inspected.fetch_add(1, Relaxed);
         Ok(())
     }
+
+    fn rest(&mut self) -> bool {
+        self.0.rested.fetch_add(1, Relaxed);
+        true
+    }
 }
 
 struct Bench {
@@ -81,6 +87,8 @@ struct Bench {
     ends: Sender<Result<(), StoreError>>,
     handle: LedgerHandle,
     rates: Arc<Rates>,
+    /// Disconnected when the ledger thread ends.
+    died: Receiver<()>,
 }
 
 impl Bench {
@@ -96,6 +104,7 @@ impl Bench {
             most_found,
             inspected: AtomicUsize::new(0),
             probe_fails: AtomicBool::new(false),
+            rested: AtomicUsize::new(0),
             orders: Mutex::default(),
         });
         let mut catalog = Catalog::default();
@@ -107,13 +116,14 @@ impl Bench {
         let runs = RunList::default();
         let first =
             Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
-        let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0).unwrap();
+        let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
         let period = CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() };
         let first = super::Start { totals, period, last_seq: 0 };
         let rates = Rates::new(vec![None], 0);
-        let handle = start(ScriptedStore(script.clone()), first, catalog, fanout, rates.clone()).unwrap().0;
+        let (sentinel, died) = bounded::<()>(0);
+        let handle = start(ScriptedStore(script.clone()), first, catalog, fanout, rates.clone(), sentinel).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
-        Self { script, begun, ends, handle, rates }
+        Self { script, begun, ends, handle, rates, died }
     }
 
     fn submit(&self, order: Order) -> Receiver<Outcome> {
@@ -212,23 +222,51 @@ fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
 }
 
 #[test]
-fn an_idle_ledger_inspects_the_store_after_the_last_order_and_then_only_now_and_then() {
+fn an_idle_ledger_rests_and_inspects_the_store_after_the_last_order_and_then_only_now_and_then() {
     let bench = Bench::new(None, 0);
-    let inspected = || bench.script.inspected.load(Relaxed);
+    let (rested, inspected) = (|| bench.script.rested.load(Relaxed), || bench.script.inspected.load(Relaxed));
     let first = bench.submit(order(1, None));
     bench.commit_begins();
     bench.commit_ends(Ok(()));
     assert_eq!(received(&first), Ok(()));
-    // The first tick finds that there was a commit, the second puts the store in order.
-    for _ in 0..20 {
-        bench.handle.jobs.send(Job::Tick).expect("the ledger runs");
+    let begun = Instant::now();
+    // Jobs that change nothing do not put it off.
+    while inspected() == 0 {
+        assert!(bench.handle.answers(Instant::now() + DEADLINE));
+        assert!(begun.elapsed() < DEADLINE, "the store is not inspected");
+        thread::sleep(Duration::from_millis(1));
     }
-    // An order behind them shows that they have passed.
+    assert!(begun.elapsed() >= REST_AFTER / 2, "only when no orders come");
+    assert_eq!(rested(), 1);
+    // An order behind them shows that nothing follows.
+    for _ in 0..20 {
+        assert!(bench.handle.answers(Instant::now() + DEADLINE));
+    }
     let last = bench.submit(order(1, None));
     bench.commit_begins();
-    assert_eq!(inspected(), 1);
+    assert_eq!((rested(), inspected()), (1, 1));
     bench.commit_ends(Ok(()));
     assert_eq!(received(&last), Ok(()));
+}
+
+#[test]
+fn a_ledger_answers_unless_its_thread_has_ended_and_counts_as_answering_while_it_waits_for_the_disk() {
+    let soon = || Instant::now() + Duration::from_millis(20);
+    let bench = Bench::new(None, 0);
+    assert!(bench.handle.answers(Instant::now() + DEADLINE));
+    // The disk hangs.
+    let waiting = bench.submit(order(1, None));
+    bench.commit_begins();
+    assert!(bench.handle.answers(soon()));
+    bench.commit_ends(Ok(()));
+    assert_eq!(received(&waiting), Ok(()));
+    // The thread panics, as the script has no further end of a commit.
+    let waiting = bench.submit(order(1, None));
+    bench.commit_begins();
+    drop(bench.ends);
+    assert_eq!(received(&waiting), Err(Rejection::Unknown));
+    bench.died.recv_timeout(DEADLINE).expect_err("the sentinel is dropped");
+    assert!(!bench.handle.answers(Instant::now() + DEADLINE));
 }
 
 #[test]

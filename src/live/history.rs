@@ -172,12 +172,19 @@ impl Queries {
     }
 
     /// Starts the thread on this data file. It ends with [`History::close`], or when the last [`History`] is dropped.
+    /// `sentinel` is dropped when it ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses another thread.
-    pub fn start(self, path: PathBuf, sink: impl PageSink) -> io::Result<JoinHandle<()>> {
+    pub fn start(
+        self,
+        path: PathBuf,
+        sink: impl PageSink,
+        sentinel: impl Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
         let mut log = OpenLog { path, reader: None, throttle: Throttle::default() };
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
+            let _sentinel = sentinel;
             for query in self.0 {
                 match query {
                     Query::Replay(subscriber, _) if subscriber.is_closed() => {}

@@ -160,7 +160,9 @@ impl<F: Fn(Arc<Subscriber>)> SlowSocketThread<F> {
                 self.watched.insert(token, subscriber);
             }
             Err(error) => {
-                warn!("a slow session is closed: {error}");
+                if self.throttle.allows() {
+                    warn!("slow sessions are closed: {error}");
+                }
                 subscriber.close();
             }
         }

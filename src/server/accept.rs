@@ -26,6 +26,9 @@ const STACK_BYTES: usize = 128 * 1024;
 /// How long the connection that wakes an accept thread may take.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The status of the answer when a cap on connections is reached.
+const FULL: u16 = 503;
+
 /// One address's accept loop.
 pub struct Acceptor<S> {
     listener: TcpListener,
@@ -45,7 +48,7 @@ impl<S: Service> Acceptor<S> {
     /// An accept loop that has not started.
     pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
         let answer = |detail: &'static str| {
-            let problem = Problem::new(503, detail).with("Retry-After", RETRY_AFTER_SECONDS);
+            let problem = Problem::new(FULL, detail).with("Retry-After", RETRY_AFTER_SECONDS);
             let answer = service.answer_problem(&problem);
             let mut printed = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
             printed.extend_from_slice(answer.body().bytes());
@@ -66,9 +69,11 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// Starts the thread. It ends after [`Connections::stop`] and a [`wake`].
-    pub fn start(mut self) -> io::Result<JoinHandle<()>> {
+    /// Starts the thread. It ends after [`Connections::stop`] and a [`wake`]. `sentinel` is dropped when it ends, also
+    /// by a panic.
+    pub fn start(mut self, sentinel: impl Send + 'static) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("accept".into()).stack_size(STACK_BYTES).spawn(move || {
+            let _sentinel = sentinel;
             while !self.connections.is_stopping() {
                 self.accept_one();
             }
@@ -104,6 +109,7 @@ impl<S: Service> Acceptor<S> {
                     NotAdmitted::Address => &self.address_full,
                     NotAdmitted::Stopping => return,
                 };
+                self.connections.counters().errors.add(FULL);
                 if let Some(stream) = Arc::into_inner(stream) {
                     self.rejected.reject(stream, answer);
                 }

@@ -1,10 +1,13 @@
 //! Handle to a server in this process: orders and totals without a connection, reloading, and the end.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::end::End;
 use crate::api::service::OrderService;
 use crate::api::tokens::{TokenFileError, Tokens};
 use crate::ledger::{Order, Rejection};
@@ -14,7 +17,7 @@ use crate::tally::order::{Amount, Key, MAX_KEY_BYTES, MAX_TOTAL};
 /// Handle to a server; cheap to clone. It does not keep the server alive.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) end: Sender<()>,
+    pub(super) end: Sender<End>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) service: Weak<OrderService>,
 }
@@ -116,8 +119,22 @@ impl Handle {
     /// Asks the server to answer what is in flight, to close its sessions, and to return from
     /// [`Server::run`](super::Server::run).
     pub fn shutdown(&self) {
-        // A full channel holds the same request already.
-        let _ = self.end.try_send(());
+        self.shutdown_because("it was asked to");
+    }
+
+    /// Like [`Self::shutdown`], with a reason for the log, such as the name of a signal.
+    pub fn shutdown_because(&self, reason: impl Into<Cow<'static, str>>) {
+        // A full channel holds another reason to end.
+        let _ = self.end.try_send(End::Asked(reason.into()));
+    }
+
+    /// Whether the threads that take and relay orders answer within `patience`, for a supervisor such as systemd's
+    /// watchdog. One that waits for the disk counts as answering, because a new process would wait for the same disk;
+    /// `GET /readyz` tells of that.
+    #[must_use]
+    pub fn is_responsive(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        self.service().is_ok_and(|service| service.ledger.answers(deadline) && service.feeds.fanout.answers(deadline))
     }
 
     /// Reads the token files again. Without token files it does nothing.

@@ -62,21 +62,30 @@ impl Listeners {
         self.connections.counters()
     }
 
-    /// Starts the accept threads.
+    /// Starts the accept threads. Each drops a sentinel when it ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses an accept thread.
-    pub fn accept<S: Service>(&mut self, service: &Arc<S>) -> io::Result<()> {
-        self.accept_on(0, service)
+    pub fn accept<S: Service, D: Send + 'static>(
+        &mut self,
+        service: &Arc<S>,
+        sentinel: impl Fn() -> D,
+    ) -> io::Result<()> {
+        self.accept_on(0, service, sentinel)
     }
 
     /// Starts the accept threads of its sockets from this one on that have none yet.
     ///
     /// # Errors
     /// When the system refuses an accept thread.
-    pub fn accept_on<S: Service>(&mut self, first: usize, service: &Arc<S>) -> io::Result<()> {
+    pub fn accept_on<S: Service, D: Send + 'static>(
+        &mut self,
+        first: usize,
+        service: &Arc<S>,
+        sentinel: impl Fn() -> D,
+    ) -> io::Result<()> {
         for listener in self.waiting.drain(first..) {
-            self.acceptors.push(Acceptor::new(listener, self.connections.clone(), service.clone()).start()?);
+            self.acceptors.push(Acceptor::new(listener, self.connections.clone(), service.clone()).start(sentinel())?);
         }
         Ok(())
     }

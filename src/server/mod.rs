@@ -3,11 +3,13 @@
 mod accept;
 mod connections;
 mod data_check;
+mod end;
 mod error;
 mod handle;
 mod limits;
 pub mod listener;
 mod reject;
+mod report;
 mod serve;
 
 use std::borrow::Cow;
@@ -17,7 +19,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, at, bounded, never, select};
 
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
@@ -35,6 +37,7 @@ use crate::json;
 use crate::ledger;
 use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
+use crate::log::THROTTLE;
 use crate::store::files::data_file;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, now_ms, seed};
@@ -46,6 +49,7 @@ pub use error::ServerError;
 pub use handle::{Handle, HandleError, ProductTotal};
 
 use data_check::DataCheck;
+use end::{End, Sentinel};
 use listener::Listeners;
 
 /// How long the end may take: requests in flight are answered, sessions get their last totals and close, within 5 s.
@@ -56,8 +60,6 @@ const SESSION_DRAIN: Duration = Duration::from_secs(3);
 /// When connections that are still open are reset: 4.2 s after the end has begun. The kernel would keep what their clients
 /// have not read if they were open when the process ends.
 const RESET_AFTER: Duration = Duration::from_millis(4_200);
-/// How often the server's threads are checked and the ledger may put the store in order: once a second.
-const SUPERVISION: Duration = Duration::from_secs(1);
 /// How often a thread that ends is checked.
 const JOIN_TICK: Duration = Duration::from_millis(2);
 
@@ -87,11 +89,15 @@ pub struct Server {
     metrics_policy: Policy,
     /// Taken when the server stops.
     service: Option<Arc<OrderService>>,
-    threads: Vec<(&'static str, JoinHandle<()>)>,
+    threads: Vec<JoinHandle<()>>,
     /// The check of the data file, if it needed one.
     data_check: Option<DataCheck>,
     handle: Handle,
-    end: Receiver<()>,
+    end: Receiver<End>,
+    /// When it was started, and the number of orders then.
+    begun: (Instant, u64),
+    /// Why it ends, for the log.
+    reason: String,
 }
 
 impl std::fmt::Debug for Server {
@@ -140,7 +146,19 @@ impl Server {
             let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
             log::warn!("everybody who can reach {address} may order{more}; --token-file limits that");
         }
-        Self::start(config, (listeners, for_orders), store, stored, assets, tokens).map_err(ServerError::System)
+        let line = report::Start {
+            addresses: &listeners.addresses()[..for_orders],
+            data_file: store.path(),
+            orders: stored.last_seq,
+            products: stored.totals.len(),
+            caps,
+            retention: config.retention,
+        }
+        .line();
+        let server =
+            Self::start(config, (listeners, for_orders), store, stored, assets, tokens).map_err(ServerError::System)?;
+        log::info!("{line}");
+        Ok(server)
     }
 
     fn start(
@@ -151,6 +169,9 @@ impl Server {
         assets: Assets,
         tokens: Tokens,
     ) -> io::Result<Self> {
+        let begun = (Instant::now(), stored.last_seq);
+        let (end_sender, end) = bounded(1);
+        let sentinel = |thread| Sentinel::new(thread, &end_sender);
         let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
         let (history, queries) = history::prepare();
         let start = fanout::Start {
@@ -161,11 +182,15 @@ impl Server {
             shown_after: stored.shown_after,
             runs: &stored.runs,
         };
-        let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone())?;
-        let history_thread = queries.start(store.path().to_owned(), fanout.clone())?;
+        let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone(), sentinel("fan-out"))?;
+        let history_thread = queries.start(store.path().to_owned(), fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
-        let (slow_sockets, slow_socket_thread) =
-            slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber))?;
+        let slow_socket_sentinel = sentinel("slow-socket");
+        let (slow_sockets, slow_socket_thread) = slow_sockets::start(move |subscriber| {
+            // Dropped with this closure, when the thread ends.
+            let _ = &slow_socket_sentinel;
+            to_fanout.request_catch_up(subscriber);
+        })?;
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
         let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
@@ -174,7 +199,8 @@ impl Server {
             period: CurrentPeriod { period: stored.period, openings: stored.openings },
             last_seq: stored.last_seq,
         };
-        let (ledger, ledger_thread) = ledger::start(store, start, catalog.clone(), fanout.clone(), rates.clone())?;
+        let (ledger, ledger_thread) =
+            ledger::start(store, start, catalog.clone(), fanout.clone(), rates.clone(), sentinel("ledger"))?;
         let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let policy = |addresses: &[_]| Policy::new(addresses, &config.allow_origins, &config.allow_hosts);
         let metrics_policy = policy(&listeners.addresses()[for_orders..]);
@@ -201,16 +227,10 @@ impl Server {
         };
         let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
         let service = Arc::new(OrderService { routes, ledger, history, rates, feeds, metrics });
-        let (end_sender, end) = bounded(1);
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
-        let threads = vec![
-            ("ledger", ledger_thread),
-            ("fan-out", fanout_thread),
-            ("slow-socket", slow_socket_thread),
-            ("history", history_thread),
-        ];
-        let service = Some(service);
-        Ok(Self { listeners, for_orders, metrics_policy, service, threads, data_check, handle, end })
+        let threads = vec![ledger_thread, fanout_thread, slow_socket_thread, history_thread];
+        let (service, reason) = (Some(service), "it was dropped".to_owned());
+        Ok(Self { listeners, for_orders, metrics_policy, service, threads, data_check, handle, end, begun, reason })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -238,30 +258,49 @@ impl Server {
     /// When the system refuses an accept thread, or one of the server's threads ends before it was asked to.
     pub fn run(mut self) -> Result<(), ServerError> {
         if let Some(service) = &self.service {
+            let sentinel = || Sentinel::new("accept", &self.handle.end);
             let metrics = MetricsAddress { service: service.clone(), policy: self.metrics_policy.clone() };
-            let started = self.listeners.accept_on(self.for_orders, &Arc::new(metrics));
-            started.and_then(|()| self.listeners.accept(service)).map_err(ServerError::System)?;
+            let started = self.listeners.accept_on(self.for_orders, &Arc::new(metrics), sentinel);
+            started.and_then(|()| self.listeners.accept(service, sentinel)).map_err(ServerError::System)?;
         }
-        match self.wait_for_end() {
-            Some(thread) => Err(ServerError::Broken(thread)),
-            None => Ok(()),
+        let Some(end) = self.wait_for_end() else { return Ok(()) };
+        self.reason = end.to_string();
+        match end {
+            End::Asked(_) => Ok(()),
+            End::Broken(thread) => Err(ServerError::Broken(thread)),
         }
     }
 
-    /// Waits until the end is asked for, or one of the threads that everything needs has ended.
-    fn wait_for_end(&self) -> Option<&'static str> {
+    /// Waits until the end is asked for, or one of the threads that everything needs has ended. Wakes up only for that,
+    /// and for a log line that sums up answers with an error status, if there are any: an idle server sleeps.
+    fn wait_for_end(&self) -> Option<End> {
+        let errors = &self.listeners.counters().errors;
+        let (mut errors_at, mut foreign_at): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            match self.end.recv_timeout(SUPERVISION) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {}
+            let due = errors_at.into_iter().chain(foreign_at).min().map_or_else(never, at);
+            // While their line is due, further answers need not wake this thread.
+            let noted = if errors_at.is_none() { errors.noted() } else { &never() };
+            select! {
+                recv(self.end) -> end => return end.ok(),
+                recv(noted) -> _ => errors_at = Some(Instant::now() + THROTTLE),
+                recv(due) -> _ => {
+                    if errors_at.is_some_and(|at| at <= Instant::now()) {
+                        errors_at = None;
+                        self.log_errors();
+                    }
+                    // Requests under foreign names are among them, so that one of these lines is due soon after.
+                    foreign_at = self.service.as_ref().and_then(|service| service.routes.foreign.log_sums());
+                }
             }
-            if let Some(service) = &self.service {
-                service.ledger.tick();
-                service.routes.foreign.log_sums();
-            }
-            if let Some((name, _)) = self.threads.iter().find(|(_, thread)| thread.is_finished()) {
-                return Some(name);
-            }
+        }
+    }
+
+    /// Logs the answers with an error status since the last such line.
+    fn log_errors(&self) {
+        let errors = &self.listeners.counters().errors;
+        errors.noted().try_iter().for_each(drop);
+        if let Some(sums) = errors.take() {
+            log::info!("refused in the last minute: {sums}");
         }
     }
 }
@@ -284,17 +323,20 @@ impl Drop for Server {
         self.listeners.wait_for_all(reset_at.min(Instant::now() + SESSION_DRAIN));
         service.feeds.fanout.stop();
         service.feeds.slow_sockets.stop();
+        let orders = service.feeds.fanout.last_seq() - self.begun.1;
         self.listeners.close_requests();
         self.listeners.wait_for_all(deadline);
         // The threads end when the last handle to them is dropped.
         drop(service);
         let accept_threads = self.listeners.take_threads();
-        let mut threads: Vec<_> = self.threads.drain(..).map(|(_, thread)| thread).chain(accept_threads).collect();
+        let mut threads: Vec<_> = self.threads.drain(..).chain(accept_threads).collect();
         while !threads.is_empty() && Instant::now() < deadline {
             // Joined, so that the system has let go of them too.
             threads.extract_if(.., |thread| thread.is_finished()).for_each(|thread| drop(thread.join()));
             thread::sleep(JOIN_TICK);
         }
+        self.log_errors();
+        log::info!("{}", report::stop_line(&self.reason, orders, self.begun.0.elapsed()));
     }
 }
 

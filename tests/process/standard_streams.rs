@@ -73,4 +73,6 @@ fn rejected_origins_are_logged_once_and_summed_up_a_minute_later() {
     }
     wait_until(MINUTE + DEADLINE, "the sum is logged", || server.log().contains("7 requests were rejected"));
     assert_eq!(server.log().matches("rejected").count(), 2, "{}", server.log());
+    wait_until(DEADLINE, "the statuses are logged", || server.log().contains("refused in the last minute: 403 ×8"));
+    assert_eq!(server.log().matches("refused").count(), 1, "{}", server.log());
 }

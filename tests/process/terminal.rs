@@ -119,6 +119,8 @@ fn a_server_stops_in_order_when_its_terminal_is_gone_and_only_then() {
     drop(session);
     assert_eq!(server.code(), "129");
     assert!(server.file("log").contains("the terminal is gone"), "{}", server.file("log"));
+    let last = server.file("log").lines().last().unwrap_or_default().to_owned();
+    assert!(last.ends_with(" s: the terminal is gone (SIGHUP); 1 order taken in this run"), "{last}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
@@ -30,6 +31,8 @@ pub(super) enum Event {
     Totals(Feed, Counts, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
     AllTotals(Sender<Vec<Total>>),
+    /// Answered at once.
+    Ping(Sender<()>),
     Finish,
     Stop,
 }
@@ -168,6 +171,19 @@ impl FanoutHandle {
         &self.shared.counters
     }
 
+    /// Whether the fan-out thread answers by `deadline`.
+    #[must_use]
+    pub fn answers(&self, deadline: Instant) -> bool {
+        let (sender, answer) = bounded(1);
+        self.events.send_deadline(Event::Ping(sender), deadline).is_ok() && answer.recv_deadline(deadline).is_ok()
+    }
+
+    /// The sequence number of the last order that was published.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.shared.published.load(Ordering::Acquire)
+    }
+
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
         let _ = self.events.send(Event::Finish);
@@ -185,6 +201,6 @@ impl history::PageSink for FanoutHandle {
     }
 
     fn published(&self) -> u64 {
-        self.shared.published.load(Ordering::Acquire)
+        self.last_seq()
     }
 }

@@ -127,7 +127,7 @@ pub struct Start<'a> {
 }
 
 /// Starts the fan-out thread. It closes every subscriber with [`FanoutHandle::stop`], and ends when the last handle is
-/// dropped.
+/// dropped. `sentinel` is dropped when it ends, also by a panic.
 ///
 /// # Errors
 /// When the system refuses another thread.
@@ -135,9 +135,11 @@ pub fn start(
     catalog: SharedCatalog,
     start: &Start<'_>,
     history: History,
+    sentinel: impl Send + 'static,
 ) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
     let (mut fanout, handle) = prepare(catalog, start, history);
     let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
+        let _sentinel = sentinel;
         fanout.run();
         fanout.log_skipped();
         let Fanout { events, groups, history, .. } = fanout;
@@ -239,6 +241,8 @@ impl Fanout {
             Event::AllTotals(sender) => {
                 let _ = sender.send(self.products.iter().map(|product| product.total).collect());
             }
+            // The requester may have given up.
+            Event::Ping(sender) => drop(sender.send(())),
             Event::Finish => self.finish_all(),
         }
     }

@@ -41,7 +41,7 @@ impl Log {
         write(&folder, orders);
         let (history, queries) = prepare();
         let path = crate::store::files::data_file(&folder).unwrap();
-        queries.start(path, Published(last_seq - unpublished)).unwrap();
+        queries.start(path, Published(last_seq - unpublished), ()).unwrap();
         Self { folder, history, last_seq }
     }
 
