@@ -123,8 +123,8 @@ pictures: build
 	docs/animation/make.py
 
 # What only tests and `bench-peers` need. Debian packages: the browser that tests drive, proxies, Prometheus, a peer, shells and
-# formatters for the completions and the man page, a compiler and Python for the examples, and npm
-# where there is none.
+# formatters for the completions and the man page, a compiler and Python for the examples, systemd for its units and sockets,
+# and npm where there is none.
 # From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json. From PyPI:
 # schemathesis, see `contract`.
 AXE_FOLDER = tests/browser/accessibility
@@ -132,7 +132,7 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --n
 deps:
 	apt-get update --quiet=2
 	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy libc6-dev libnginx-mod-nchan man-db mandoc nginx openssl \
-		prometheus python3 python3-venv tmux zsh
+		prometheus python3 python3-venv systemd tmux zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	$(MAKE) $(CONTRACT)

@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod systemd;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +21,7 @@ use ordercast::internal::{error_line, install_log, tools};
 use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use systemd::Notifier;
 
 fn main() -> ExitCode {
     let command = match config::parse(std::env::args_os().skip(1), std::env::vars_os()) {
@@ -87,26 +91,31 @@ const TERMINAL_GONE: u8 = 128 + SIGHUP as u8;
 
 /// Runs a server. From the installation of the log on, an error is a line of it.
 fn serve(config: &Config, log: LogOptions) -> Result<ExitCode, Box<dyn Error>> {
+    let sockets = systemd::take_sockets();
     install_log(log)?;
-    Ok(serve_on(config).unwrap_or_else(|error| {
+    Ok(sockets.map_err(Into::into).and_then(|sockets| serve_on(sockets, config)).unwrap_or_else(|error| {
         log::error!("{}", text_of(&*error));
         ExitCode::FAILURE
     }))
 }
 
-/// Serves on the addresses of the configuration.
-fn serve_on(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    let server = Server::bind(config)?;
+/// Serves on these sockets, or, if there are none, on the addresses of the configuration.
+fn serve_on(sockets: Vec<TcpListener>, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let server = if sockets.is_empty() { Server::bind(config) } else { Server::from_listeners(config, sockets) }?;
+    let notifier = Arc::new(Notifier::from_env());
     let terminal_gone = Arc::new(AtomicBool::new(false));
     let has_tokens = config.token_file.is_some() || config.admin_token_file.is_some();
-    handle_signals(server.handle(), has_tokens, terminal_gone.clone())?;
-    for address in server.addresses() {
+    handle_signals(server.handle(), has_tokens, terminal_gone.clone(), notifier.clone())?;
+    let addresses: Vec<String> = server.addresses().iter().map(|address| format!("http://{address}")).collect();
+    for address in &addresses {
         // A server whose standard output is closed still serves.
-        let _ = print(&format!("listening on http://{address}\n"));
+        let _ = print(&format!("listening on {address}\n"));
     }
     for address in server.metrics_addresses() {
         let _ = print(&format!("metrics on http://{address}/metrics\n"));
     }
+    notifier.ready(format!("Serving {}", addresses.join(", ")));
+    notifier.start_watchdog(server.handle())?;
     server.run()?;
     Ok(if terminal_gone.load(Ordering::Relaxed) { TERMINAL_GONE.into() } else { ExitCode::SUCCESS })
 }
@@ -114,11 +123,20 @@ fn serve_on(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 /// The first SIGINT or SIGTERM stops the server in order, the second ends the process at once. SIGHUP reads the token
 /// files again. It stops the server only when the process was started on a terminal that is gone, and was not started
 /// with SIGHUP ignored (`nohup`).
-fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBool>) -> io::Result<()> {
+fn handle_signals(
+    handle: Handle,
+    has_tokens: bool,
+    terminal_gone: Arc<AtomicBool>,
+    notifier: Arc<Notifier>,
+) -> io::Result<()> {
     let needs_terminal = has_terminal() && !ignores_hangup();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let watch = move || {
         let mut ending = false;
+        let stop = |reason: &'static str| {
+            notifier.stopping(reason);
+            handle.shutdown_because(reason);
+        };
         for signal in signals.forever() {
             match signal {
                 SIGHUP if ending => {}
@@ -126,13 +144,9 @@ fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBoo
                     log::warn!("the terminal is gone (SIGHUP), so the server stops; nohup or setsid would keep it");
                     terminal_gone.store(true, Ordering::Relaxed);
                     ending = true;
-                    handle.shutdown_because("the terminal is gone (SIGHUP)");
+                    stop("the terminal is gone (SIGHUP)");
                 }
-                SIGHUP if !has_tokens => log::info!("SIGHUP: there are no token files to read again"),
-                SIGHUP => match handle.reload() {
-                    Ok(()) => log::info!("the token files have been read again"),
-                    Err(error) => log::error!("{error:#}; the tokens stay as they were"),
-                },
+                SIGHUP => notifier.reload(|| reload(&handle, has_tokens)),
                 _ if ending => {
                     log::warn!("a second signal ({}): the server ends at once", name_of(signal));
                     log::logger().flush();
@@ -140,12 +154,23 @@ fn handle_signals(handle: Handle, has_tokens: bool, terminal_gone: Arc<AtomicBoo
                 }
                 _ => {
                     ending = true;
-                    handle.shutdown_because(name_of(signal));
+                    stop(name_of(signal));
                 }
             }
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
+}
+
+/// Reads the token files again.
+fn reload(handle: &Handle, has_tokens: bool) {
+    if !has_tokens {
+        return log::info!("SIGHUP: there are no token files to read again");
+    }
+    match handle.reload() {
+        Ok(()) => log::info!("the token files have been read again"),
+        Err(error) => log::error!("{error:#}; the tokens stay as they were"),
+    }
 }
 
 fn name_of(signal: i32) -> &'static str {

@@ -2,6 +2,7 @@
 
 use crate::common::websocket::{PONG, frame};
 use crate::common::{DEADLINE, Message, Server, WebSocket, wait_until};
+use crate::service::Manager;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -70,7 +71,10 @@ fn watch(server: &Server, what: &str, time: Duration) -> u64 {
 #[test]
 fn an_idle_server_sleeps() {
     let minutes: Option<u64> = env::var("ORDERCAST_IDLE_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
-    let server = Server::builder().listen("127.0.0.1:0").listen("127.0.0.1:0").start();
+    // As its unit starts it, with a watchdog of 5 minutes.
+    let manager = Manager::new(true);
+    let builder = Server::builder().listen("127.0.0.1:0").listen("127.0.0.1:0");
+    let server = builder.env("NOTIFY_SOCKET", &manager.name).env("WATCHDOG_USEC", "300000000").start();
     // A connection between two requests, and after an answer that the ledger thread has written.
     let mut client = server.client();
     client.order("A1", 1);

@@ -9,9 +9,9 @@ const CRATES: &str = "
     ascii bitflags block-buffer bytes cfg-if chacha20 chunked_transfer const-oid cpufeatures crossbeam-channel
     crossbeam-utils crypto-common data-encoding digest errno fallible-iterator fallible-streaming-iterator
     foldhash getrandom hashbrown hashlink http httparse httpdate hybrid-array itoa lexopt libc libsqlite3-sys
-    linux-raw-sys log memchr mio ordercast proc-macro2 quote rand rand_core rlimit rusqlite rustix serde_core
-    serde_json sha1 signal-hook signal-hook-registry smallvec socket2 subtle syn thiserror thiserror-impl
-    tiny_http tungstenite typenum unicode-ident zmij
+    linux-raw-sys log memchr mio ordercast proc-macro2 quote rand rand_core rlimit rusqlite rustix sd-listen-fds
+    sd-notify serde_core serde_json sha1 signal-hook signal-hook-registry smallvec socket2 subtle syn thiserror
+    thiserror-impl tiny_http tungstenite typenum unicode-ident zmij
 ";
 
 /// The names of the crates that a build with these flags is made of.
