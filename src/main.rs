@@ -50,9 +50,8 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Serve(config, log) => return serve(&config, log),
         Command::Export(options) => {
             // Standard output by itself would be written line by line.
-            if let Some(remark) = tools::export::run(&options, &mut BufWriter::new(io::stdout().lock()))? {
-                let _ = writeln!(io::stderr().lock(), "ordercast: {remark}");
-            }
+            let remark = tools::export::run(&options, &mut BufWriter::new(io::stdout().lock()))?;
+            print_remarks(remark.as_slice());
         }
         Command::Check(options) => {
             let report = tools::check::run(&options)?;
@@ -61,7 +60,16 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(if report.is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Repair(options) => drop(print(&tools::repair::run(&options)?)),
-        Command::Backup(options) => drop(print(&tools::backup::run(&options)?)),
+        Command::Report(options) => {
+            let remarks = tools::report::run(&options, &mut BufWriter::new(io::stdout().lock()))?;
+            print_remarks(&remarks);
+        }
+        Command::Backup(options) => {
+            let made = tools::backup::run(&options)?;
+            let _ = print(&made.text);
+            print_remarks(&made.remarks);
+        }
+        Command::Compact(options) => drop(print(&tools::compact::run(&options)?)),
         #[cfg(feature = "client")]
         Command::Post(options) => return Ok(code_of(client::post(&options))),
         #[cfg(feature = "client")]
@@ -194,6 +202,13 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     Ok(output.flush()?)
+}
+
+/// Prints what the user of a command that is done should know.
+fn print_remarks(remarks: &[String]) {
+    for remark in remarks {
+        let _ = writeln!(io::stderr().lock(), "ordercast: {remark}");
+    }
 }
 
 fn print_error(error: &dyn Error) {

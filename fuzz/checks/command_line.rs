@@ -10,8 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ordercast::Config;
+use ordercast::internal::config::ReportFormat;
 use ordercast::internal::config::client::{Access, Orders, Post, Watch};
-use ordercast::internal::config::{self, Backup, Check, Command, Export, ExportFormat, LogFormat, LogOptions, Repair};
+use ordercast::internal::config::{
+    self, Backup, Check, Command, Compact, Export, ExportFormat, LogFormat, LogOptions, Repair, Report, ReportBy,
+};
 use ordercast::internal::store::retention::Retention;
 
 /// The flags and their environment variables.
@@ -75,17 +78,39 @@ fn check_tool(command: &Command, name: &[u8]) {
         ExportFormat::Ndjson => "ndjson",
         ExportFormat::Csv => "csv",
     };
+    let kept;
     let (own, mut words): (&[u8], Vec<&[u8]>) = match command {
         Command::Export(Export { format: told, .. }) => (b"export", vec![b"--format", format(*told).as_bytes()]),
         Command::Check(_) => (b"check", Vec::new()),
         Command::Repair(Repair { output, .. }) => (b"repair", vec![b"--output", output.as_os_str().as_bytes()]),
         // After `--` the name of a file may begin with a dash.
-        Command::Backup(Backup { file, .. }) => (b"backup", vec![b"--", file.as_os_str().as_bytes()]),
+        Command::Backup(Backup { file, keep, .. }) => {
+            kept = keep.map_or(String::new(), |keep| keep.to_string());
+            let flag: &[&[u8]] = if kept.is_empty() { &[] } else { &[b"--keep", kept.as_bytes()] };
+            (b"backup", [flag, &[b"--", file.as_os_str().as_bytes()]].concat())
+        }
+        Command::Compact(_) => (b"compact", Vec::new()),
+        Command::Report(Report { by, utc_offset, format, .. }) => {
+            let by: &[u8] = match by {
+                ReportBy::Period => b"period",
+                ReportBy::Day => b"day",
+                ReportBy::Hour => b"hour",
+            };
+            let format: &[&[u8]] = match format {
+                ReportFormat::Table => &[],
+                ReportFormat::Csv => &[b"--csv"],
+                ReportFormat::Json => &[b"--json"],
+            };
+            kept = utc_offset.to_string();
+            (b"report", [&[b"--by", by, b"--utc-offset", kept.as_bytes()][..], format].concat())
+        }
         _ => unreachable!("{command:?}"),
     };
     let (Command::Export(Export { data, .. })
     | Command::Check(Check { data })
     | Command::Repair(Repair { data, .. })
+    | Command::Compact(Compact { data })
+    | Command::Report(Report { data, .. })
     | Command::Backup(Backup { data, .. })) = command
     else {
         unreachable!("{command:?}")

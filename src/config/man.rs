@@ -41,6 +41,9 @@ While a server runs, and after one that was killed, its newest orders are in the
 .TP
 .I data/ordercast.lock
 The lock of the data folder, with the process id of its last server.
+.TP
+.I data/last\-backup
+The time of the last backup, in seconds since 1970 (UTC).
 .SH EXIT STATUS
 .TP
 .B 0

@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser};
 
 use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
 use super::values::{Values, text};
-use super::{Backup, Check, Command, Export, Repair, Shell, client};
+use super::{Backup, Check, Command, Compact, Export, Repair, Report, Shell, client};
 use crate::store::Reason;
 use crate::tally::spelling::suggestion;
 
@@ -32,11 +32,17 @@ pub(super) fn parse(
         Some(command) => return Ok(command),
         None => {}
     }
-    let Values { mut config, log, format, output, access, key, arguments } = values;
+    let report_format = values.report_format();
+    let Values { mut config, log, format, output, keep, by, utc_offset, access, key, arguments, .. } = values;
     let data = config.data.clone();
     let mut arguments = arguments.into_iter();
     Ok(match entry.name {
         "export" => Command::Export(Export { data, format }),
+        "report" => {
+            let format = report_format.ok_or("report: --csv and --json exclude each other; leave one out")?;
+            Command::Report(Report { data, by, utc_offset, format })
+        }
+        "compact" => Command::Compact(Compact { data }),
         "check" => Command::Check(Check { data }),
         "repair" => {
             let output = output.or_else(|| default_output(&data));
@@ -46,7 +52,7 @@ pub(super) fn parse(
         "backup" => {
             let file =
                 arguments.next().ok_or("backup needs a file to write, such as ordercast backup orders.backup")?;
-            Command::Backup(Backup { data, file: file.into() })
+            Command::Backup(Backup { data, file: file.into(), keep })
         }
         "post" => Command::Post(client::post(access, key, arguments.as_slice())?),
         "watch" => Command::Watch(client::watch(access, arguments.as_slice())?),

@@ -1,12 +1,12 @@
-//! The table of commands and options: the one source of the command line, of `--help`, of the man page and of the shells'
-//! completions.
+//! The table of commands and options: the one source of the command line, of `--help`, of the man page and of the
+//! completions of shells.
 
 use std::ffi::OsStr;
 
 use super::client::{self, AMOUNT};
 use super::values::{
     Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, log_format, log_level,
-    positive, seconds, text, yes_or_no,
+    positive, report_by, seconds, text, utc_offset, yes_or_no,
 };
 use crate::store::Reason;
 
@@ -96,11 +96,25 @@ pub(super) const COMMANDS: &[Entry] = &[
                   1 if the file is damaged.",
     },
     Entry {
+        name: "report",
+        arguments: &[],
+        summary: "Print orders and sums per product of each day",
+        details: "Works also while a server runs. Reads the order log; sums of closed periods come from their stored \
+                  reports. Starting totals of products are no orders and belong to no report.",
+    },
+    Entry {
         name: "backup",
-        arguments: &["FILE"],
+        arguments: &["FILE|DIR"],
         summary: "Copy the data file, also while a server runs",
-        details: "The copy is complete, checked and synced before it gets its name. To restore it, stop the server and \
-                  put it into an empty data folder under the name ordercast.sqlite3.",
+        details: "The copy is complete, checked and synced before it gets its name, and has no free pages. In an \
+                  existing folder, or with --keep, its name has the time and a number. To restore a backup, stop the \
+                  server and put it into an empty data folder under the name ordercast.sqlite3.",
+    },
+    Entry {
+        name: "compact",
+        arguments: &[],
+        summary: "Give the free pages of the data file back",
+        details: "Needs the server to be stopped, and room for the new file beside the old one.",
     },
     Entry {
         name: "repair",
@@ -158,7 +172,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     one(
         ("data", "DIR", "data"),
         "Folder of the data file",
-        &[SERVE, "export", "check", "backup", "repair"],
+        &[SERVE, "export", "report", "check", "backup", "compact", "repair"],
         |to, value| assign(&mut to.config.data, value.into()),
     ),
     switch(
@@ -254,6 +268,30 @@ pub(super) const SETTINGS: &[Setting] = &[
     one(("format", "ndjson|csv", "ndjson"), "Format of the output", &["export"], |to, value| {
         assign(&mut to.format, format(value)?)
     }),
+    one(
+        ("by", "period|day|hour", "day"),
+        "What each part of the report covers; days and hours begin as --utc-offset says",
+        &["report"],
+        |to, value| assign(&mut to.by, report_by(value)?),
+    ),
+    one(
+        ("utc-offset", "OFFSET", "+00:00"),
+        "Difference of local time from UTC, such as +02:00 or -03:30; it is the same all year",
+        &["report"],
+        |to, value| assign(&mut to.utc_offset, utc_offset(value)?),
+    ),
+    switch("csv", "Print the report as CSV; without --csv and --json it is a table", &["report"], |to, value| {
+        assign(&mut to.csv, yes_or_no(value)?)
+    }),
+    switch("json", "Print the report as one JSON object", &["report"], |to, value| {
+        assign(&mut to.json, yes_or_no(value)?)
+    }),
+    one(
+        ("keep", "N", "all"),
+        "Backups that are left in the folder; the oldest beyond them are removed",
+        &["backup"],
+        |to, value| assign(&mut to.keep, Some(positive(value)?)),
+    ),
     one(
         ("output", "DIR", "the data folder's name with -repaired"),
         "Folder that is written",

@@ -10,8 +10,9 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::client::Access;
-use super::{Config, ExportFormat, LogFormat, LogOptions};
+use super::{Config, ExportFormat, LogFormat, LogOptions, ReportBy, ReportFormat};
 use crate::store::Reason;
+use crate::tally::rfc3339::UtcOffset;
 
 /// The longest retention time of keys: a year.
 const MAX_KEY_HOURS: u64 = 366 * 24;
@@ -30,6 +31,11 @@ pub(super) struct Values {
     /// The server that a command speaks to.
     pub(super) access: Access,
     pub(super) key: Option<String>,
+    pub(super) keep: Option<usize>,
+    pub(super) by: ReportBy,
+    pub(super) utc_offset: UtcOffset,
+    pub(super) csv: bool,
+    pub(super) json: bool,
     /// The words that are no options, in their order.
     pub(super) arguments: Vec<OsString>,
 }
@@ -101,6 +107,32 @@ pub(super) fn log_level(value: &OsStr) -> Result<LevelFilter, Reason> {
         "warn" => Ok(LevelFilter::Warn),
         "info" => Ok(LevelFilter::Info),
         _ => Err("must be error, warn or info".into()),
+    }
+}
+
+pub(super) fn report_by(value: &OsStr) -> Result<ReportBy, Reason> {
+    match text(value)? {
+        "period" => Ok(ReportBy::Period),
+        "day" => Ok(ReportBy::Day),
+        "hour" => Ok(ReportBy::Hour),
+        _ => Err("must be period, day or hour".into()),
+    }
+}
+
+pub(super) fn utc_offset(value: &OsStr) -> Result<UtcOffset, Reason> {
+    let offset = UtcOffset::parse(text(value)?);
+    offset.ok_or_else(|| "must be hours and minutes from UTC, such as +02:00 or -03:30, or Z for UTC itself".into())
+}
+
+impl Values {
+    /// The format of a report; `None` if two are asked for.
+    pub(super) fn report_format(&self) -> Option<ReportFormat> {
+        match (self.csv, self.json) {
+            (false, false) => Some(ReportFormat::Table),
+            (true, false) => Some(ReportFormat::Csv),
+            (false, true) => Some(ReportFormat::Json),
+            (true, true) => None,
+        }
     }
 }
 

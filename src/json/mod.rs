@@ -33,7 +33,7 @@ pub use catalog::{
 };
 pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
-pub use csv::field as csv_field;
+pub use csv::{field as csv_field, text_field as csv_text_field};
 pub use history_line::history_line;
 pub use log_line::push_log_line;
 use object::Object;
@@ -164,7 +164,8 @@ fn array(items: impl Iterator<Item = String>) -> String {
 }
 
 /// The text as a JSON string, quotes included.
-fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     // Serialising a string never fails.
     serde_json::to_string(text).unwrap_or_default()
 }

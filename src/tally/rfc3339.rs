@@ -1,5 +1,7 @@
 //! Times as RFC 3339 writes them. Knows no clock.
 
+use std::fmt;
+
 /// Minutes of a day.
 const DAY: i64 = 24 * 60;
 /// Milliseconds of a minute.
@@ -44,6 +46,46 @@ pub fn format(ms: u64) -> String {
     let (year, month, day) = date(minutes / DAY);
     let (hour, minute, second) = (minutes % DAY / 60, minutes % 60, rest_ms / 1_000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest_ms % 1_000)
+}
+
+/// The difference of local time from UTC, of less than a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UtcOffset {
+    minutes: i64,
+}
+
+impl UtcOffset {
+    /// Reads `Z`, `+hh:mm` or `-hh:mm`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        offset(text.as_bytes()).map(|minutes| Self { minutes })
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub fn ms(self) -> i64 {
+        self.minutes * MINUTE_MS
+    }
+
+    /// The date and the time of day there, as `2026-01-31` and `12:00:00`, of a time in milliseconds since 1970 (UTC).
+    /// Times from the year 10000 on are written as the end of 9999.
+    #[must_use]
+    pub fn date_and_time(self, ms: i64) -> (String, String) {
+        let first_ms = days_since_1970(0, 1, 1) * DAY * MINUTE_MS;
+        let seconds = ms.saturating_add(self.ms()).clamp(first_ms, LAST_MS.cast_signed()).div_euclid(1_000);
+        let minutes = seconds.div_euclid(60);
+        let ((year, month, day), minute) = (date(minutes.div_euclid(DAY)), minutes.rem_euclid(DAY));
+        let time = format!("{:02}:{:02}:{:02}", minute / 60, minute % 60, seconds.rem_euclid(60));
+        (format!("{year:04}-{month:02}-{day:02}"), time)
+    }
+}
+
+/// As `+02:00`.
+impl fmt::Display for UtcOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, size) = (if self.minutes < 0 { '-' } else { '+' }, self.minutes.abs());
+        write!(f, "{sign}{:02}:{:02}", size / 60, size % 60)
+    }
 }
 
 /// The number that these digits are.
@@ -218,6 +260,27 @@ mod tests {
         // Steps of a prime number of milliseconds, some 31 years each.
         for ms in (0..=LAST_MS).step_by(999_999_999_989) {
             assert_eq!(parse(&format(ms)), Some(ms.cast_signed()), "{ms}");
+        }
+    }
+
+    #[test]
+    fn an_offset_moves_the_day_and_the_hour() {
+        for (offset, ms, date, time) in [
+            ("Z", 0, "1970-01-01", "00:00:00"),
+            ("-00:01", 0, "1969-12-31", "23:59:00"),
+            ("+14:00", 1_769_860_800_999, "2026-02-01", "02:00:00"),
+            ("-09:30", 1_709_164_800_000, "2024-02-28", "14:30:00"),
+            ("+23:59", LAST_MS.cast_signed(), "9999-12-31", "23:59:59"),
+            ("-23:59", i64::MIN, "0000-01-01", "00:00:00"),
+        ] {
+            let offset = UtcOffset::parse(offset).unwrap();
+            assert_eq!(offset.date_and_time(ms), (date.to_owned(), time.to_owned()), "{offset}");
+        }
+        for (text, written) in [("z", "+00:00"), ("-03:30", "-03:30"), ("+00:00", "+00:00"), ("-00:00", "+00:00")] {
+            assert_eq!(UtcOffset::parse(text).unwrap().to_string(), written);
+        }
+        for wrong in ["", "2", "+2", "+0200", "02:00", "+24:00", "+02:60", "+2:00", "UTC", "+02:00 "] {
+            assert_eq!(UtcOffset::parse(wrong), None, "{wrong}");
         }
     }
 }

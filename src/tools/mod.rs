@@ -1,10 +1,13 @@
-//! The commands for a data folder beside the server: export, check, backup, repair. None of them writes to the folder
-//! that it reads, except for the lock file of `repair`.
+//! The commands for a data folder beside the server: export, report, check, backup, compact, repair. Only `compact` changes
+//! the data file. Of the others `repair` writes the lock file and `backup` the time of the last backup.
 
 pub mod backup;
 pub mod check;
+pub mod compact;
+mod copy;
 pub mod export;
 pub mod repair;
+pub mod report;
 mod source;
 
 use std::error::Error;

@@ -32,13 +32,14 @@ pub fn post_batch(client: &mut Client) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// The files of a folder with their bytes, without the lock file, which names the last process.
+/// The files of a folder with their bytes, without the lock file, which names the last process, and without the time of the
+/// last backup.
 #[track_caller]
 pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let mut files: Vec<_> = entries
         .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file")))
-        .filter(|(name, _)| name != "ordercast.lock")
+        .filter(|(name, _)| name != "ordercast.lock" && name != "last-backup")
         .collect();
     files.sort();
     files

@@ -1,4 +1,5 @@
-//! The commands beside the server: `export`, `check`, `backup` and `repair`, and data files of other versions.
+//! The commands beside the server: `export`, `report`, `check`, `backup`, `compact` and `repair`, completions and the man
+//! page, and data files of other versions.
 //!
 //! A test belongs here if it runs such a command on a data folder.
 
@@ -6,10 +7,13 @@
 mod common;
 
 mod backup;
+mod backup_folder;
+mod compact;
 mod completions;
 mod export;
 mod man;
 mod odd_files;
 mod periods;
 mod repair;
+mod report;
 mod schema;
