@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: run echo build test check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
-	pictures deps clean
+	pictures deps install uninstall dist dist-deps clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -136,6 +136,26 @@ deps:
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	$(MAKE) $(CONTRACT)
+
+# What `make build` built, with manual page, completions and units, below PREFIX; DESTDIR stands in front of all paths.
+# `uninstall` removes these files, and keeps the configuration and the orders.
+PREFIX ?= /usr/local
+DESTDIR ?=
+install uninstall:
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install.sh $@
+
+# A release for three architectures into target/dist; TARGETS="…" builds some of them. What a target needs, `make
+# dist-deps` installs on Debian; a target without it is skipped with a message.
+TARGETS ?= x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-gnueabihf
+dist:
+	CARGO="$(CARGO)" packaging/dist.sh $(TARGETS)
+
+dist-deps:
+	apt-get update --quiet=2
+	$(APT_INSTALL) binutils curl gcc gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf \
+		libc6-dev-armhf-cross python3
+	packaging/musl.sh amd64 arm64
+	for target in $(TARGETS); do rustup target add $$target || echo "$$target cannot be had"; done
 
 clean:
 	$(CARGO) clean
