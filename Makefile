@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: run echo build test check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
-	pictures deps install uninstall dist dist-deps clean
+	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
 # Flags go in ARGS: make run ARGS="--listen 0.0.0.0:8080 --data /srv/orders"
@@ -131,8 +131,8 @@ AXE_FOLDER = tests/browser/accessibility
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 deps:
 	apt-get update --quiet=2
-	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy libc6-dev libnginx-mod-nchan man-db mandoc nginx openssl \
-		prometheus python3 python3-venv systemd tmux zsh
+	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy iproute2 libc6-dev libnginx-mod-nchan man-db mandoc \
+		nginx openssl prometheus python3 python3-venv systemd tmux zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	$(MAKE) $(CONTRACT)
@@ -152,10 +152,26 @@ dist:
 
 dist-deps:
 	apt-get update --quiet=2
-	$(APT_INSTALL) binutils curl gcc gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf \
-		libc6-dev-armhf-cross python3
+	$(APT_INSTALL) binutils curl debootstrap gcc gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf iproute2 \
+		libc6-dev-armhf-cross python3 qemu-user-static systemd
 	packaging/musl.sh amd64 arm64
 	for target in $(TARGETS); do rustup target add $$target || echo "$$target cannot be had"; done
+
+# Tries what `make dist` made: each binary alone in its root, the package in a new Debian, and a second build elsewhere,
+# which must have the same bytes. Needs root, and what `make dist-deps` installs.
+DEBIAN_ROOT = target/debian
+dist-test:
+	tests/packages/binaries.sh
+	test -d $(DEBIAN_ROOT) || { debootstrap --variant=minbase --include=procps,systemd bookworm $(DEBIAN_ROOT).new && \
+		mv $(DEBIAN_ROOT).new $(DEBIAN_ROOT); }
+	ROOT=$(DEBIAN_ROOT) ARCHIVE=$$(echo target/dist/ordercast-*-x86_64-*.tar.gz) \
+		tests/packages/install.sh target/dist/ordercast_*_amd64.deb
+	tests/packages/same_bytes.sh $(TARGETS)
+
+# The same with the binary that the tests run, in this system below an overlay, so that it takes less than a minute.
+packages-test:
+	$(CARGO) build --quiet
+	CARGO="$(CARGO)" tests/packages/run.sh
 
 clean:
 	$(CARGO) clean
