@@ -153,6 +153,8 @@ fn an_interrupt_ends_it_behind_the_answer_and_says_what_is_counted() {
     command.write(&orders(7, &["A1"]));
     wait_until(Duration::from_secs(15), "the lines are counted", || server.total("A1") == 10);
     command.signal("INT");
+    // The end of the input would end it too.
+    wait_until(Duration::from_secs(15), "it ends", || !command.is_running());
     let run = command.finish();
     expect(&run, 130, &["interrupted\nordercast: everything up to line 7 is counted, and", "to go on", "--key post-"]);
     assert!(!run.stderr.contains("not known"), "{run:?}");
