@@ -31,7 +31,8 @@ libraries=$(rustc --print target-libdir --target "$target")
 [ -n "$(find "$libraries" -name 'libstd-*.rlib' 2>/dev/null)" ] ||
     lacks "Rust's standard library for it is missing (rustup target add $target)"
 
-# Paths of this machine, which panic messages would name.
+# Paths of this machine, which panic messages would name. Cargo unpacks the crates first, so that their folders exist.
+$cargo fetch --locked --target "$target" >&2
 remap="$root=/ordercast"
 home=${CARGO_HOME:-$HOME/.cargo}
 flags="-Ctarget-feature=+crt-static"
