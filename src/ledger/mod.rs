@@ -137,7 +137,8 @@ pub fn start(
         counters,
         pending: Pending::default(),
         publications: Vec::new(),
-        rest_at: None,
+        // What the last server left, or a new file's catalogue, is in the write-ahead log.
+        rest_at: Some(Instant::now() + REST_AFTER),
         inspected: Instant::now(),
         tried: Instant::now(),
         measured: None,

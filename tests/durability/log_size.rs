@@ -17,6 +17,19 @@ fn bytes(path: &Path) -> u64 {
     fs::metadata(path).expect("a file").len()
 }
 
+#[test]
+fn the_log_is_empty_a_second_after_a_start_without_orders() {
+    let temp = TempDir::new();
+    let mut server = Server::builder().data(temp.path()).start();
+    wait_until(DEADLINE, "the catalogue is in the data file", || bytes(&log(temp.path())) == 0);
+    server.client().order("A1", 1);
+    assert!(bytes(&log(temp.path())) > 0);
+    server.kill();
+    let server = Server::builder().data(temp.path()).start();
+    wait_until(DEADLINE, "the order is in the data file", || bytes(&log(temp.path())) == 0);
+    assert_eq!(server.total("A1"), 4);
+}
+
 /// People copy the one file that they see.
 #[test]
 fn a_copy_of_the_data_file_alone_is_complete_after_a_second_without_orders() {
