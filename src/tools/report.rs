@@ -65,8 +65,8 @@ struct Parts<'a> {
     ends: BTreeMap<i64, u64>,
     sums: BTreeMap<i64, BTreeMap<u32, Sum>>,
     last_seq: u64,
-    /// The highest number of an order that the log does not have.
-    missing: u64,
+    /// The parts by periods of which the log does not have every order.
+    incomplete: BTreeSet<i64>,
     lost: u64,
 }
 
@@ -113,6 +113,7 @@ fn write_all(options: &Options, output: &mut impl Write) -> Result<Vec<String>, 
         parts.print_complete(&mut source, &mut output)?;
     }
     // What the log does not have any more is not waited for.
+    parts.note_missing(parts.last_seq + 1, last);
     parts.last_seq = u64::MAX;
     parts.print_complete(&mut source, &mut output)?;
     output.finish()?;
@@ -184,14 +185,17 @@ impl<'a> Parts<'a> {
         }
         // Orders before the first one were deleted (`--keep-orders`).
         let missing = begin.first.map_or(begin.stored.period.opened_after, |(seq, _)| seq.saturating_sub(1));
-        Self {
-            options,
-            begin,
-            ends,
-            sums: BTreeMap::new(),
-            last_seq: missing.min(begin.stored.last_seq),
-            missing,
-            lost: 0,
+        let last_seq = missing.min(begin.stored.last_seq);
+        let mut parts =
+            Self { options, begin, ends, sums: BTreeMap::new(), last_seq, incomplete: BTreeSet::new(), lost: 0 };
+        parts.note_missing(1, missing);
+        parts
+    }
+
+    /// Notes that the log does not have the orders with these numbers, of which there may be none.
+    fn note_missing(&mut self, first: u64, last: u64) {
+        if first <= last && self.options.by == ReportBy::Period {
+            self.incomplete.extend(self.part_of(first, 0)..=self.part_of(last, 0));
         }
     }
 
@@ -218,7 +222,7 @@ impl<'a> Parts<'a> {
         let &Order { seq, at_ms, product, amount } = order;
         let before = self.last_seq;
         if seq > before + 1 {
-            self.missing = seq - 1;
+            self.note_missing(before + 1, seq - 1);
             self.lost += if seq > self.begin.repaired { seq - before - 1 } else { 0 };
         }
         self.last_seq = seq;
@@ -246,7 +250,8 @@ impl<'a> Parts<'a> {
                 ReportBy::Hour => Span::Hour(part * HOUR_MS - offset_ms),
                 ReportBy::Period => {
                     let (period, closed_ms) = self.begin.periods[part.max(0).cast_unsigned() as usize];
-                    self.take_amounts(source, &mut sums, period, closed_ms)?;
+                    let is_counted = !self.incomplete.contains(&part);
+                    self.take_amounts(source, &mut sums, period, closed_ms, is_counted)?;
                     Span::Period(period, closed_ms)
                 }
             };
@@ -255,13 +260,15 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// The amounts of a period are those of its report, which outlives the orders in the log.
+    /// The amounts of a period are those of its report, which outlives the orders in the log. Their number is only known if
+    /// the log has all of them: `is_counted`.
     fn take_amounts(
         &self,
         source: &mut Source,
         sums: &mut BTreeMap<u32, Sum>,
         period: Period,
         closed_ms: Option<u64>,
+        is_counted: bool,
     ) -> Result<(), ToolError> {
         let Stored { totals, openings, .. } = &self.begin.stored;
         let amounts = if closed_ms.is_none() {
@@ -271,8 +278,6 @@ impl<'a> Parts<'a> {
             let report = source.read(|connection| periods::report(connection, period.number))?;
             report.map_err(|error| StoreError::opening(&path, error))?.map(|report| report.amounts).unwrap_or_default()
         };
-        // Only what the log has is counted, so that the number of orders is known if it has all of them.
-        let is_counted = self.missing <= period.opened_after;
         for sum in sums.values_mut() {
             *sum = Sum { orders: sum.orders.filter(|_| is_counted), amount: 0 };
         }
