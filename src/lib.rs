@@ -74,7 +74,7 @@ pub use tally::catalog::CatalogError;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::api::routes::answer as answer_problem;
-    pub use crate::log::{error_line, install as install_log};
+    pub use crate::log::{error_lines, install as install_log};
     pub use crate::server::Caps;
     pub use crate::server::listener::{Listeners, listen};
 

@@ -191,13 +191,17 @@ pub fn is_journal() -> bool {
     file.metadata().is_ok_and(|found| device == found.dev().to_string() && inode == found.ino().to_string())
 }
 
-/// An error's line on standard error while no logger is installed.
+/// The lines of a text on standard error while no logger is installed. Other control characters than line ends are escaped.
 #[must_use]
-pub fn error_line(error: &str) -> String {
-    let mut line = if is_journal() { priority(Level::Error).to_owned() } else { "ordercast: ".to_owned() };
-    push_text(&mut line, error);
-    line.push('\n');
-    line
+pub fn error_lines(text: &str) -> String {
+    let prefix = if is_journal() { priority(Level::Error) } else { "ordercast: " };
+    let mut lines = String::new();
+    for line in text.split('\n') {
+        lines.push_str(prefix);
+        push_text(&mut lines, line);
+        lines.push('\n');
+    }
+    lines
 }
 
 /// Makes this process write its log lines to standard error, panics too. Does nothing when another logger is installed.

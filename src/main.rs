@@ -17,7 +17,7 @@ use std::thread;
 #[cfg(feature = "client")]
 use ordercast::internal::client;
 use ordercast::internal::config::{self, Command, LogOptions};
-use ordercast::internal::{error_line, install_log, tools};
+use ordercast::internal::{error_lines, install_log, tools};
 use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -212,7 +212,7 @@ fn print_remarks(remarks: &[String]) {
 }
 
 fn print_error(error: &dyn Error) {
-    let _ = io::stderr().lock().write_all(error_line(&text_of(error)).as_bytes());
+    let _ = io::stderr().lock().write_all(error_lines(&text_of(error)).as_bytes());
 }
 
 /// The text of an error and of its causes, but of none that only repeats the one before it, as SQLite's do.

@@ -79,7 +79,7 @@ fn post_one(
         if pause.is_none() || attempts.are_over() {
             let why = format!("{}; given up after {} s", later.why, timeout.as_secs());
             let order = if may_count { "whether the order counts is not known" } else { "the order is not counted" };
-            return Err(ClientError::NoAnswer(format!("{why}; {order}\nordercast: to go on: {again}")));
+            return Err(ClientError::NoAnswer(format!("{why}; {order}\nto go on: {again}")));
         }
     }
 }

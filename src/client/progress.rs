@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::text::grouped;
+use crate::log::error_lines;
 
 /// How often the bar moves while nothing happens: ten times a second.
 const TICK: Duration = Duration::from_millis(100);
@@ -130,7 +131,7 @@ impl Progress {
 }
 
 fn say(bar: Option<&ProgressBar>, text: &str) {
-    let write = || drop(writeln!(io::stderr(), "ordercast: {text}"));
+    let write = || drop(io::stderr().write_all(error_lines(text).as_bytes()));
     match bar {
         Some(bar) => bar.suspend(write),
         None => write(),

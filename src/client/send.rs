@@ -63,9 +63,9 @@ pub(super) fn run(server: Server, prefix: &str, timeout: Option<Duration>) -> Re
     Err(error(message(&[&text, &reached, &how_to_go_on(prefix)])))
 }
 
-/// A message of several lines, of which `main` prefixes the first.
+/// A message of several lines.
 fn message(texts: &[&str]) -> String {
-    texts.join("\nordercast: ")
+    texts.join("\n")
 }
 
 fn how_to_go_on(prefix: &str) -> String {
