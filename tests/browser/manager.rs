@@ -92,7 +92,7 @@ fn record_tokens(browser: &Browser) {
         "const send = fetch;
          window.sent = [];
          window.fetch = (address, options) => {
-           const kind = options.method === undefined ? 'read' : new URL(address).pathname.split('/')[1];
+           const kind = options.method === 'GET' ? 'read' : new URL(address).pathname.split('/')[1];
            sent.push([kind, options.headers.get('Authorization')]);
            return send(address, options);
          };",
@@ -205,7 +205,7 @@ fn hold(browser: &Browser, path: &str, before_it_is_sent: bool) {
            window.release = resolve;
          });
          window.fetch = async (address, options) => {
-           if (options.method === undefined || !new URL(address).pathname.startsWith(path)) {
+           if (options.method === 'GET' || !new URL(address).pathname.startsWith(path)) {
              return send(address, options);
            }
            if (before) await released();

@@ -10,7 +10,7 @@ use crate::common::{Server, TempDir, seed, skip};
 use crate::program::Program;
 
 /// Requests of each kind for an operation; `make contract` sends more.
-const EXAMPLES: u32 = 3;
+const EXAMPLES: u32 = 5;
 /// Every test run sends the same requests; `make contract` sends others each time.
 const SEED: u64 = 1;
 /// With the default number it takes about 20 s on two idle cores.

@@ -43,7 +43,10 @@ fn filled(query: &str) -> String {
 /// The names of metrics in a text, without the ends of a histogram's series.
 fn names(text: &str, types: &Scrape) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let words = text.split(|letter| !is_part(letter)).filter(|word| word.starts_with("ordercast_"));
+    // Not names of files, such as ordercast_0.1.0_amd64.deb.
+    let is_name =
+        |word: &&str| word.strip_prefix("ordercast_").is_some_and(|rest| rest.starts_with(|it: char| !it.is_numeric()));
+    let words = text.split(|letter| !is_part(letter)).filter(is_name);
     let base = |word: &str| {
         let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
         of_histogram
