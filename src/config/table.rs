@@ -164,8 +164,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         |to, value| add_addresses(&mut to.config.listen, text(value)?),
     ),
     list(
-        ("metrics-listen", "ADDR", "/metrics at every address"),
-        "Address that serves /metrics, /healthz and /readyz only; /metrics is at no other address then; may be repeated",
+        ("metrics-listen", "ADDR", ""),
+        "Address that serves /metrics, /healthz and /readyz only; /metrics is at no other address then, and at every one \
+         without this; may be repeated",
         SERVER,
         |to, value| add_addresses(&mut to.config.metrics_listen, text(value)?),
     ),
