@@ -3,7 +3,8 @@
 # The last line on standard output is the binary's path. Exit code 3: this machine lacks something that the target
 # needs. A message on standard error names it, and `make dist-deps` installs it on Debian.
 #
-# The same sources, compilers and SOURCE_DATE_EPOCH give the same bytes, wherever the checkout and cargo's registry lie.
+# The same sources, compilers and SOURCE_DATE_EPOCH should give the same bytes, wherever the checkout and the registry of
+# cargo lie (tests/packages/same_bytes.sh).
 set -eu
 
 target=$1

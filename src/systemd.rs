@@ -94,7 +94,7 @@ impl Notifier {
 
     /// The configuration is read again by `read`. `Type=notify-reload` waits for the end of that.
     pub fn reload(&self, read: impl FnOnce()) {
-        // That type wants the time of the beginning, by which it tells two reloads apart.
+        // That type needs the time of the beginning, which distinguishes two reloads.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.send(&[NotifyState::Reloading, now, NotifyState::Status("Reading the token files again")]);
         }

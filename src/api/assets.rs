@@ -69,6 +69,8 @@ type Embedded = (&'static str, &'static str, &'static [u8], &'static [u8]);
 
 /// Every file of `static/`. `build.rs` writes the list.
 const EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+/// What the names of the client module's files begin with.
+const MODULE: &str = "ordercast";
 /// The OpenAPI document.
 const OPENAPI: Embedded = include!(concat!(env!("OUT_DIR"), "/openapi.rs"));
 /// The version of all these files together, with which the page names the others.
@@ -121,7 +123,7 @@ fn embedded(name: &str) -> Option<Asset> {
 /// Whether the file is for programs and pages of others, which find it also beside another web app: the OpenAPI document
 /// and the client module.
 fn is_for_programs(name: &str) -> bool {
-    name == OPENAPI.0 || (name.starts_with("ordercast") && name.strip_suffix(".js").is_some())
+    name == OPENAPI.0 || name.starts_with(MODULE)
 }
 
 /// Whether a part of a path has the form of a version. A page of another version, as during an upgrade, gets the present

@@ -35,13 +35,13 @@ impl Reached {
 }
 
 /// Watches for signals. The number of the first one comes through the channel; `notice` is called for it. At the second
-/// one the process ends, after `last_words` has been called.
+/// one the process ends, after `last_notice` has been called.
 ///
 /// # Errors
 /// When the system refuses a thread.
 pub(super) fn watch(
     notice: impl Fn() + Send + 'static,
-    last_words: impl Fn() + Send + 'static,
+    last_notice: impl Fn() + Send + 'static,
 ) -> io::Result<Receiver<i32>> {
     let (sender, receiver) = bounded(1);
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -51,7 +51,7 @@ pub(super) fn watch(
             if sender.try_send(signal).is_ok() {
                 notice();
             } else {
-                last_words();
+                last_notice();
                 process::exit(i32::from(exit_code_of(signal)));
             }
         }

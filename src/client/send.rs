@@ -31,7 +31,7 @@ pub(super) fn run(server: Server, prefix: &str, timeout: Option<Duration>) -> Re
     let mut progress = Progress::start(length_of_input());
     let reached = Arc::new(Reached::default());
     let say = progress.speaker();
-    let (notice, last_words) = (say.clone(), say);
+    let (notice, last_notice) = (say.clone(), say);
     let (for_notice, for_last, own_prefix) = (reached.clone(), reached.clone(), prefix.to_owned());
     let stop = interrupt::watch(
         move || {
@@ -39,7 +39,7 @@ pub(super) fn run(server: Server, prefix: &str, timeout: Option<Duration>) -> Re
                 notice("waiting for the answer to the orders that were sent; a second signal ends this at once");
             }
         },
-        move || last_words(&message(&[&for_last.text(), &how_to_go_on(&own_prefix)])),
+        move || last_notice(&message(&[&for_last.text(), &how_to_go_on(&own_prefix)])),
     )
     .map_err(system)?;
     let lines = input::read(io::stdin(), prefix).map_err(system)?;

@@ -1,4 +1,4 @@
-//! Requests to a server, and what their failures mean for whoever sends them again.
+//! Requests to a server, and whether those that failed may be sent again.
 
 use std::fs::File;
 use std::io::Read;

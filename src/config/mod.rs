@@ -67,7 +67,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// The file of tokens that may read; `None` lets everybody read.
     pub read_token_file: Option<PathBuf>,
-    /// The file of tokens that may change products and categories; `None` lets everybody do so who may order.
+    /// The file of tokens that may change products and categories, close periods, order and read; `None` lets everybody
+    /// change and close who may order.
     pub admin_token_file: Option<PathBuf>,
     /// Connections at a time; lowered at start to what the system allows.
     pub max_connections: usize,

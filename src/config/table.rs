@@ -219,7 +219,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     one(
         ("read-token-file", "FILE", ""),
-        "Reading products and totals needs a token of this file or of --token-file; that must be given too",
+        "Reading products and totals needs a token of this file, of --token-file, which must be given too, or of \
+         --admin-token-file",
         SERVER,
         |to, value| assign(&mut to.config.read_token_file, Some(value.into())),
     ),

@@ -1,4 +1,4 @@
-//! How arguments and variables are read, and that the table of options tells the truth.
+//! How arguments and variables are read, and that the table of options is true.
 
 use super::*;
 use std::os::unix::ffi::OsStringExt;

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_by_status_whoever_writes_them() {
+    fn answers_are_counted_by_status_in_whichever_thread_they_are_written() {
         let counters = Counters::default();
         counters.answered(200);
         counters.answered_deferred(200);

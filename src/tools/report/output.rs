@@ -10,7 +10,7 @@ use crate::json;
 use crate::tally::catalog::{Catalog, ProductIndex};
 use crate::tools::ToolError;
 
-/// The longest name in a table; longer ones end with a dot of three points.
+/// The longest name in a table; longer ones are cut and end with an ellipsis.
 const MAX_NAME: usize = 40;
 /// The space between two columns.
 const GAP: &str = "  ";
