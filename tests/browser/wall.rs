@@ -61,11 +61,12 @@ pub const FAULTS: &str = r"
         const element = item.shadowRoot.querySelector(part);
         if (element.getClientRects().length > 0 && element.textContent !== '') texts.push(box(element));
       }
-      // What leaves one of these boxes is not drawn.
+      // What leaves one of these boxes is not drawn. A number that has just changed is drawn larger, with its box.
       const within = (text, part, what) => {
-        const { left, top } = part.getBoundingClientRect();
-        const [width, height] = [part.clientWidth + 2 * part.clientLeft, part.clientHeight + 2 * part.clientTop];
-        const client = { left, top, right: left + width, bottom: top + height };
+        const { left, top, width } = part.getBoundingClientRect();
+        const scale = width / part.offsetWidth;
+        const right = left + scale * (part.clientWidth + 2 * part.clientLeft);
+        const client = { left, top, right, bottom: top + scale * (part.clientHeight + 2 * part.clientTop) };
         if (!isInside(text, client)) faults.push(`${what} of ${item.dataset.id} is cut`);
       };
       const inShadow = (part) => item.shadowRoot.querySelector(part);
