@@ -92,12 +92,19 @@ fn replace(connection: &Connection, path: &Path, has_wal: bool) -> Result<(u64, 
     partial.file().set_permissions(fs::Permissions::from_mode(old.mode())).map_err(at)?;
     partial.finish(path, if has_wal { WITH_WAL } else { WITHOUT_WAL })?;
     let after = partial.file().metadata().map_err(at)?.len();
+    // With what its log has, which is not in the file yet after a kill.
+    let before = pages(connection, "page_count") * pages(connection, "page_size");
     // Last, so that the old file stays as it is if anything before fails.
     remove_wal(connection, path)?;
     fs::rename(partial.path(), path).map_err(at)?;
     partial.complete();
     sync_folder(folder_of(path)).map_err(at)?;
-    Ok((old.len(), after))
+    Ok((before, after))
+}
+
+/// A number of pages, or the bytes of one, by the name of its pragma. 0 if it cannot be read.
+fn pages(connection: &Connection, pragma: &str) -> u64 {
+    connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap_or(0).max(0).cast_unsigned()
 }
 
 /// Says how much room is needed.
@@ -105,11 +112,11 @@ fn explain(error: ToolError, connection: &Connection, path: &Path) -> ToolError 
     if !is_full(&error) {
         return error;
     }
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap_or(0);
-    let bytes = (pragma("page_count") - pragma("freelist_count")).max(0) * pragma("page_size");
+    let [all, free] = ["page_count", "freelist_count"].map(|pragma| pages(connection, pragma));
+    let bytes = all.saturating_sub(free) * pages(connection, "page_size");
     ToolError::failed(format!(
         "no space left for the new file; it needs {} beside the old one in {}, which is unchanged",
-        megabytes(bytes.cast_unsigned()),
+        megabytes(bytes),
         folder_of(path).display()
     ))
 }
