@@ -234,7 +234,7 @@ fn the_document_and_the_table_of_statuses_have_the_same_ones() {
         statuses.map(|status| status.parse().expect("a status")).collect()
     };
     let answered: BTreeSet<u16> = operations(&document).into_iter().flat_map(|(_, _, own, _)| statuses(own)).collect();
-    let rows = cells("operations.md", "status");
+    let rows = cells("service.md", "status");
     let mut written: BTreeSet<u16> =
         rows.iter().flat_map(|row| row.split(',')).map(|status| status.trim().parse().expect("a status")).collect();
     // An interim answer, which OpenAPI does not describe.

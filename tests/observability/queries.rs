@@ -67,8 +67,8 @@ fn every_metric_is_documented_and_no_other_is_named() {
         scrape.types.contains_key("ordercast_last_backup_age_seconds")
     });
     let served: BTreeSet<String> = scrape.types.keys().cloned().collect();
-    let documented = names(&read("docs/operations.md"), &scrape);
-    assert_eq!(documented, served, "docs/operations.md lists them");
+    let documented = names(&read("docs/monitoring.md"), &scrape);
+    assert_eq!(documented, served, "docs/monitoring.md lists them");
     let used = [read("packaging/grafana-dashboard.json"), read("packaging/prometheus-alerts.yml")].concat();
     let unknown: Vec<_> = names(&used, &scrape).difference(&served).cloned().collect();
     assert!(unknown.is_empty(), "{unknown:?}");

@@ -2,130 +2,13 @@
 # Installs a Debian package, upgrades it under load and purges it, on a Debian that systemd runs as process 1 in
 # namespaces of its own: tests/packages/install.sh PACKAGE [PACKAGE-BEFORE]
 #
-# PACKAGE-BEFORE is the package of an earlier version; without one it is PACKAGE under a lower number. ROOT is the
-# folder of a Debian with systemd, as debootstrap makes it, or else this machine's own system; it stays as it is, below
-# an overlay that is thrown away. ARCHIVE is the archive of the same version, which is tried last. The network of the
-# namespaces has only a loopback, so that the ports of the machine do not matter.
-#
-# Needs root, and Debian's curl, iproute2, systemd and util-linux.
-set -euo pipefail
-
-skip() { # WHY [fault]: under CI a tool that is missing is a fault
-    if [ "${CI:-}" = true ] && [ "${2:-}" = fault ]; then
-        echo "FAILED: $1" >&2
-        exit 1
-    fi
-    echo "skipped: $1" >&2
-    exit 0
-}
-
-if [ "${1:-}" != --inside ]; then
-    for tool in dpkg-deb curl ip pivot_root unshare nsenter /lib/systemd/systemd; do
-        command -v "$tool" >/dev/null || skip "$tool is missing" fault
-    done
-    [ "$(dpkg-deb --field "$1" Architecture)" = "$(dpkg --print-architecture)" ] ||
-        skip "the package is for another processor"
-    unshare --mount --pid --ipc --uts --net --cgroup --fork --mount-proc true 2>/dev/null ||
-        skip "this user may not make namespaces"
-    # What is mounted from here on goes with this process.
-    exec unshare --mount --propagation private "$0" --inside "$@"
-fi
-shift
+# PACKAGE-BEFORE is the package of an earlier version; without one it is PACKAGE under a lower number. ARCHIVE is the
+# archive of the same version, which is tried last. machine.sh says what the machine is.
+. "$(dirname "$0")/machine.sh"
 
 new=$(realpath "$1")
 before=${2:+$(realpath "$2")}
-work=$(mktemp -d)
-mount -t tmpfs tmpfs "$work"
-process=
 prefix=/usr
-began=$SECONDS
-
-step() {
-    echo "$((SECONDS - began)) s: $*"
-}
-
-fail() {
-    echo "FAILED: $*" >&2
-    if [ -n "$process" ]; then
-        cat "$work/dpkg" >&2
-        inside journalctl --no-pager --lines 40 --unit ordercast.service >&2 || true
-    fi
-    exit 1
-}
-
-# Ends what runs in the namespaces, and with it their mounts.
-end() {
-    touch "$work/stop"
-    [ -z "$process" ] || kill -KILL "$process" 2>/dev/null || true
-    umount --lazy "$work" 2>/dev/null || true
-    rmdir "$work" 2>/dev/null || true
-}
-trap end EXIT
-trap 'fail "line $LINENO"' ERR
-
-# SECONDS COMMAND...: waits until the command succeeds.
-within() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$deadline" ] || fail "this did not succeed in time: $*"
-        sleep 0.1
-    done
-}
-
-inside() {
-    nsenter --target "$process" --mount --pid --ipc --uts --net --cgroup -- "$@"
-}
-
-# As process 1 sees the machine: its own processes, devices, control groups, and a loopback.
-become_process_1() {
-    mount -t proc proc "$root/proc"
-    mount -t sysfs -o ro sysfs "$root/sys"
-    mount -t tmpfs tmpfs "$root/sys/fs/cgroup"
-    mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-    mount -t tmpfs tmpfs "$root/run"
-    mount -t tmpfs tmpfs "$root/tmp"
-    mount -t tmpfs tmpfs "$root/dev"
-    mkdir "$root/dev/shm" "$root/dev/pts"
-    mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
-    ln -s pts/ptmx "$root/dev/ptmx"
-    for device in full null random tty urandom zero; do
-        touch "$root/dev/$device"
-        mount --bind "/dev/$device" "$root/dev/$device"
-    done
-    ip link set lo up
-    # Not only chroot, in which no service could have a user namespace.
-    cd "$root"
-    pivot_root . .
-    umount --lazy .
-    exec env --ignore-environment container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        /lib/systemd/systemd --system --unit=multi-user.target --show-status=0 --log-target=journal
-}
-
-boot() {
-    export root
-    export -f become_process_1
-    unshare --mount --pid --ipc --uts --net --cgroup --fork --kill-child bash -euc become_process_1 >"$work/boot" 2>&1 &
-    local unshare=$!
-    process() { process=$(pgrep --parent "$unshare"); }
-    within 10 process
-    booted() { inside systemctl is-system-running --wait 2>/dev/null | grep --quiet -E 'running|degraded'; }
-    within 60 booted
-}
-
-halt() {
-    inside systemctl poweroff 2>/dev/null
-    over() { ! kill -0 "$process" 2>/dev/null; }
-    within 30 over
-    process=
-}
-
-# PATH [OPTION...]: a request to the service, whose answer is printed.
-ask() {
-    local path=$1
-    shift
-    nsenter --target "$process" --net curl --silent --show-error --fail --max-time 10 "$@" "http://127.0.0.1:3000$path"
-}
 
 total() {
     ask /orders/electronics | tr '{' '\n' | sed -n 's/^"id":"A1","total":\([0-9]*\).*/\1/p'
@@ -177,7 +60,7 @@ check_service() {
 
 install_package() { # FILE: without a terminal, so that a question would be an error
     cp "$1" "$root/tmp-package.deb"
-    inside dpkg --install /tmp-package.deb </dev/null >"$work/dpkg" 2>&1 || fail "dpkg: $(cat "$work/dpkg")"
+    inside dpkg --install /tmp-package.deb </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 }
 
 if [ -z "$before" ]; then
@@ -186,14 +69,6 @@ if [ -z "$before" ]; then
     sed -i 's/^Version: .*/Version: 0.0.1/' "$work/package/DEBIAN/control"
     dpkg-deb --root-owner-group -Znone --build "$work/package" "$before" >/dev/null
 fi
-root=$work/root
-mkdir "$root" "$work/upper" "$work/overlay"
-mount -t overlay -o "lowerdir=$(realpath "${ROOT:-/}"),upperdir=$work/upper,workdir=$work/overlay" overlay "$root"
-# Without services of the machine itself, its ban on starting any, and its index of all manual pages.
-rm -rf "$root"/etc/systemd/system/*.wants "$root"/etc/rc?.d "$root/etc/fstab" "$root/usr/sbin/policy-rc.d" \
-    "$root/var/lib/man-db/auto-update"
-[ ! -e "$root/var/lib/ordercast" ] || skip "there is a folder /var/lib/ordercast already" fault
-
 boot
 step "systemd runs"
 
@@ -252,10 +127,10 @@ check_service
 [ "$(total)" = $((start + $(answered))) ] || fail "after a start of the machine the total is $(total)"
 step "started with the machine"
 
-inside dpkg --remove ordercast </dev/null >"$work/dpkg" 2>&1 || fail "dpkg: $(cat "$work/dpkg")"
+inside dpkg --remove ordercast </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 ! runs || fail "the server runs after the package was removed"
 [ -f "$root/etc/default/ordercast" ] || fail "removing the package deleted its configuration"
-inside dpkg --purge ordercast </dev/null >"$work/dpkg" 2>&1 || fail "dpkg: $(cat "$work/dpkg")"
+inside dpkg --purge ordercast </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 for left in /etc/default/ordercast /usr/bin/ordercast /usr/lib/systemd/system/ordercast.service \
     /etc/systemd/system/ordercast.service /etc/systemd/system/multi-user.target.wants/ordercast.service \
     /usr/share/doc/ordercast /var/lib/systemd/deb-systemd-helper-enabled/ordercast.service.dsh-also; do
@@ -266,9 +141,9 @@ install_package "$new"
 check_service
 [ "$(total)" = $((start + $(answered))) ] || fail "after the purge the total is $(total)"
 step "purged without a question, the orders kept and served by the next installation"
-inside dpkg --purge ordercast </dev/null >"$work/dpkg" 2>&1
+inside dpkg --purge ordercast </dev/null >"$work/output" 2>&1
 
-# The commands of docs/operations.md, on the orders that the package left.
+# The commands of docs/service.md, on the orders that the package left.
 if [ -n "${ARCHIVE:-}" ]; then
     prefix=/usr/local
     cp "$ARCHIVE" "$root/archive.tar.gz"

@@ -20,3 +20,4 @@ for name in once twice; do
 done
 cmp "$work/once.deb" "$work/twice.deb"
 tests/packages/install.sh "$work/once.deb"
+tests/packages/path.sh "$work/once.deb"

@@ -1,4 +1,5 @@
-//! What docs/security.md names exists: a table of attacks is worth nothing when its tests or bounds are gone.
+//! What the documents name exists: tests and bounds (a table of attacks is worth nothing without them), flags, and the
+//! pages and headings that links lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -74,4 +75,40 @@ fn the_page_on_configuration_has_every_flag_and_its_variable() {
         .collect();
     assert_eq!(missing, Vec::<String>::new());
     assert!(help.lines().filter(|line| line.starts_with("  --")).count() > 15, "{help}");
+}
+
+/// The targets of the links of a page that lead into this repository.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://"))
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let keeps = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+    headings.map(|text| text.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-")).collect()
+}
+
+#[test]
+fn every_link_between_the_documents_leads_to_a_file_and_a_heading() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["", "docs"].into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let paths = files.map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = paths.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
+    let mut count = 0;
+    for path in &pages {
+        let page = fs::read_to_string(path).unwrap();
+        for link in links(&page) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            assert!(target.exists(), "{}: {link} is missing", path.display());
+            let is_there = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
+            assert!(is_there, "{}: {link} leads to no heading", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} links");
+    assert_eq!(links("[a](b.md#c), [d](https://e), `f`").collect::<Vec<_>>(), ["b.md#c"]);
+    assert_eq!(anchors("# Keys: a, b\n## 1 Install"), ["1-install", "keys-a-b"].map(str::to_owned).into());
 }

@@ -1,4 +1,4 @@
-//! The tables of signals, exit codes and statuses in docs/operations.md list what the source has, and nothing else.
+//! The tables of signals, exit codes and statuses in docs/service.md list what the source has, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,13 +64,13 @@ fn exit_codes(code: &str) -> BTreeSet<u16> {
 
 #[test]
 fn the_table_of_statuses_lists_what_the_server_can_answer() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/service.md")).unwrap();
     let listed: BTreeSet<u16> = first_cells(&page, "status").into_iter().flat_map(numbers).collect();
     let answers = |file: &PathBuf| file.starts_with("api") || file.starts_with("http") || file.ends_with("accept.rs");
     let sources = rust_files("src");
     let files = sources.iter().filter(|(file, _)| answers(file) && !file.ends_with("tests.rs"));
     let answered: BTreeSet<u16> = files.flat_map(|(_, text)| statuses(&code(text))).collect();
-    assert_eq!(listed, answered, "the table of docs/operations.md, and the source");
+    assert_eq!(listed, answered, "the table of docs/service.md, and the source");
     // The scan finds every form, and nothing in tests, comments and longer numbers.
     let text = "Problem::new(404, x); Rejection::Hidden => (410, false), // 418 is not used\n if a { 304 } else { 200 }\n\
                 b\"HTTP/1.1 100 Continue\" 4040 255 3_408 x418\n#[cfg(test)] mod tests { 505 }";
@@ -81,14 +81,14 @@ fn the_table_of_statuses_lists_what_the_server_can_answer() {
 #[test]
 fn the_tables_of_signals_and_exit_codes_list_what_the_command_handles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let page = fs::read_to_string(root.join("docs/service.md")).unwrap();
     let main = code(&fs::read_to_string(root.join("src/main.rs")).unwrap());
     let client = code(&fs::read_to_string(root.join("src/client/mod.rs")).unwrap());
     let listed: BTreeSet<u16> = first_cells(&page, "exit code").into_iter().flat_map(numbers).collect();
     let codes = exit_codes(&(main.clone() + &client));
-    assert_eq!(listed, codes, "the table of docs/operations.md, src/main.rs and src/client/mod.rs");
+    assert_eq!(listed, codes, "the table of docs/service.md, src/main.rs and src/client/mod.rs");
     let rows = first_cells(&page, "signal").join(" ");
     let missing: Vec<&str> = signals(&main).into_iter().filter(|name| !signals(&rows).contains(name)).collect();
-    assert!(missing.is_empty(), "not in the table of docs/operations.md: {missing:?}");
+    assert!(missing.is_empty(), "not in the table of docs/service.md: {missing:?}");
     assert_eq!(exit_codes("ExitCode::from(7) std::process::exit(9) ExitCode::FAILURE"), BTreeSet::from([1, 7, 9]));
 }
