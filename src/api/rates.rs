@@ -132,7 +132,8 @@ mod tests {
             let text = text(feed);
             assert!(text.contains(r#""complete":false"#), "{text}");
             for id in ["T1", "T2", "Y1"] {
-                assert_eq!(text.contains(id), shown.contains(&id), "{id} in {text}");
+                let is_there = text.contains(&format!(r#""id":"{id}""#));
+                assert_eq!(is_there, shown.contains(&id), "{id} in {text}");
             }
             assert_eq!(text.matches(",7").count(), shown.len(), "{text}");
         }
