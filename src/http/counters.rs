@@ -1,6 +1,7 @@
 //! What happened to connections and how requests were answered. Written by the threads that accept, read and answer.
 
-use super::error_statuses::ErrorStatuses;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use crate::tally::metric::{Counter, Gauge};
 
 /// The statuses that are counted by themselves: every one that this server sends. Any other is counted as the last one, 0.
@@ -23,6 +24,22 @@ impl Answers {
     }
 }
 
+/// The status with which a connection is rejected when too many are open (RFC 9110, section 15.6.4).
+pub const REJECTED: u16 = 503;
+/// Errors of clients and servers begin here (RFC 9110, sections 15.5 and 15.6).
+const FIRST_ERROR: u16 = 400;
+
+/// Holds an item once there was an error that nobody has been told of.
+#[derive(Debug)]
+struct Noted(Sender<()>, Receiver<()>);
+
+impl Default for Noted {
+    fn default() -> Self {
+        let (sender, receiver) = bounded(1);
+        Self(sender, receiver)
+    }
+}
+
 /// What happened to connections, and the answers to their requests.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -30,31 +47,57 @@ pub struct Counters {
     pub accepted: Counter,
     /// Connections that are open.
     pub open: Gauge,
-    /// Connections that were rejected because as many were open as the server may have.
+    /// Connections that were rejected because as many were open as the server may have. [`Counters::note_error`] goes with
+    /// each.
     pub rejected_by_server: Counter,
-    /// Connections that were rejected because as many were open as one address may have.
+    /// Connections that were rejected because as many were open as one address may have. [`Counters::note_error`] goes
+    /// with each.
     pub rejected_by_address: Counter,
     /// Pauses of accepting, because the system had no descriptor, memory or thread left.
     pub pauses: Counter,
-    /// Answers with an error status, for the log.
-    pub errors: ErrorStatuses,
     /// Written by the connections' threads.
     own: Answers,
     /// Written by the ledger thread alone.
     deferred: Answers,
+    noted: Noted,
 }
 
 impl Counters {
     /// An answer that the connection's own thread writes.
     pub fn answered(&self, status: u16) {
         self.own.add(status);
-        self.errors.add(status);
+        self.note(status);
     }
 
     /// An answer that another thread writes.
     pub(super) fn answered_deferred(&self, status: u16) {
         self.deferred.add(status);
-        self.errors.add(status);
+        self.note(status);
+    }
+
+    fn note(&self, status: u16) {
+        if status >= FIRST_ERROR {
+            self.note_error();
+        }
+    }
+
+    /// Tells that an error was counted.
+    pub fn note_error(&self) {
+        // A full channel says so already.
+        let _ = self.noted.0.try_send(());
+    }
+
+    /// Gets an item when there are errors since it was emptied.
+    #[must_use]
+    pub fn noted_errors(&self) -> &Receiver<()> {
+        &self.noted.1
+    }
+
+    /// The number of answers of each error status, in ascending order, with those to rejected connections.
+    pub fn errors(&self) -> impl Iterator<Item = (u16, u64)> {
+        let rejected = self.rejected_by_server.get() + self.rejected_by_address.get();
+        let errors = self.answers().filter(|(status, _)| *status >= FIRST_ERROR);
+        errors.map(move |(status, count)| (status, if status == REJECTED { count + rejected } else { count }))
     }
 
     /// The number of answers of each status; the status 0 stands for all that are not expected.
@@ -74,8 +117,17 @@ mod tests {
         counters.answered(200);
         counters.answered_deferred(200);
         counters.answered_deferred(507);
+        assert!(counters.noted_errors().try_recv().is_ok() && counters.noted_errors().is_empty());
         counters.answered(299);
+        counters.answered(101);
         let counted: Vec<_> = counters.answers().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(counted, [(200, 2), (507, 1), (0, 1)]);
+        assert_eq!(counted, [(200, 2), (101, 1), (507, 1), (0, 1)]);
+        assert!(counters.noted_errors().is_empty());
+        counters.answered(503);
+        counters.rejected_by_server.add(2);
+        counters.rejected_by_address.add(3);
+        let errors: Vec<_> = counters.errors().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(errors, [(503, 6), (507, 1)]);
+        assert!(counters.errors().is_sorted());
     }
 }

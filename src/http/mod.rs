@@ -6,7 +6,6 @@ pub mod chunked;
 pub mod connection;
 pub mod counters;
 pub mod deferred;
-pub mod error_statuses;
 mod framing;
 pub mod handshake;
 mod head;

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::connections::{Connections, NotAdmitted, Registration};
 use super::reject::{CLOSE_DELAY, RejectedConnections};
 use super::serve::serve;
+use crate::http::counters::REJECTED;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::service::Service;
 use crate::http::socket::is_timeout;
@@ -25,9 +26,6 @@ const CONNECTION_STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } e
 const STACK_BYTES: usize = 128 * 1024;
 /// How long the connection that wakes an accept thread may take.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The status of the answer when a cap on connections is reached.
-const FULL: u16 = 503;
 
 /// One address's accept loop.
 pub struct Acceptor<S> {
@@ -48,7 +46,7 @@ impl<S: Service> Acceptor<S> {
     /// An accept loop that has not started.
     pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
         let answer = |detail: &'static str| {
-            let problem = Problem::new(FULL, detail).with("Retry-After", RETRY_AFTER_SECONDS);
+            let problem = Problem::new(REJECTED, detail).with("Retry-After", RETRY_AFTER_SECONDS);
             let answer = service.answer_problem(&problem);
             let mut printed = answer.head(tiny_http::HTTPVersion(1, 1), Some("close"));
             printed.extend_from_slice(answer.body().bytes());
@@ -109,7 +107,6 @@ impl<S: Service> Acceptor<S> {
                     NotAdmitted::Address => &self.address_full,
                     NotAdmitted::Stopping => return,
                 };
-                self.connections.counters().errors.add(FULL);
                 if let Some(stream) = Arc::into_inner(stream) {
                     self.rejected.reject(stream, answer);
                 }

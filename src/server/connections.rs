@@ -95,12 +95,14 @@ impl Connections {
         }
         if inner.open >= self.caps.connections {
             self.counters.rejected_by_server.add(1);
+            self.counters.note_error();
             return Err(NotAdmitted::Server);
         }
         if let Some(cap) = self.caps.per_address {
             let open = inner.by_address.entry(address).or_default();
             if *open >= cap {
                 self.counters.rejected_by_address.add(1);
+                self.counters.note_error();
                 return Err(NotAdmitted::Address);
             }
             *open += 1;

@@ -5,6 +5,7 @@ mod connections;
 mod data_check;
 mod end;
 mod error;
+mod error_sums;
 mod handle;
 mod limits;
 pub mod listener;
@@ -50,6 +51,7 @@ pub use handle::{Handle, HandleError, ProductTotal};
 
 use data_check::DataCheck;
 use end::{End, Sentinel};
+use error_sums::ErrorSums;
 use listener::Listeners;
 
 /// How long the end may take: requests in flight are answered, sessions get their last totals and close, within 5 s.
@@ -98,6 +100,7 @@ pub struct Server {
     begun: (Instant, u64),
     /// Why it ends, for the log.
     reason: String,
+    error_sums: ErrorSums,
 }
 
 impl std::fmt::Debug for Server {
@@ -230,7 +233,20 @@ impl Server {
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
         let threads = vec![ledger_thread, fanout_thread, slow_socket_thread, history_thread];
         let (service, reason) = (Some(service), "it was dropped".to_owned());
-        Ok(Self { listeners, for_orders, metrics_policy, service, threads, data_check, handle, end, begun, reason })
+        let error_sums = ErrorSums::default();
+        Ok(Self {
+            listeners,
+            for_orders,
+            metrics_policy,
+            service,
+            threads,
+            data_check,
+            handle,
+            end,
+            begun,
+            reason,
+            error_sums,
+        })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -273,15 +289,15 @@ impl Server {
 
     /// Waits until the end is asked for, or one of the threads that everything needs has ended. Wakes up only for that,
     /// and for a log line that sums up answers with an error status, if there are any: an idle server sleeps.
-    fn wait_for_end(&self) -> Option<End> {
-        let errors = &self.listeners.counters().errors;
+    fn wait_for_end(&mut self) -> Option<End> {
+        let (asked, errors) = (self.end.clone(), self.listeners.counters().noted_errors().clone());
         let (mut errors_at, mut foreign_at): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             let due = errors_at.into_iter().chain(foreign_at).min().map_or_else(never, at);
             // While their line is due, further answers need not wake this thread.
-            let noted = if errors_at.is_none() { errors.noted() } else { &never() };
+            let noted = if errors_at.is_none() { &errors } else { &never() };
             select! {
-                recv(self.end) -> end => return end.ok(),
+                recv(asked) -> end => return end.ok(),
                 recv(noted) -> _ => errors_at = Some(Instant::now() + THROTTLE),
                 recv(due) -> _ => {
                     if errors_at.is_some_and(|at| at <= Instant::now()) {
@@ -296,10 +312,10 @@ impl Server {
     }
 
     /// Logs the answers with an error status since the last such line.
-    fn log_errors(&self) {
-        let errors = &self.listeners.counters().errors;
-        errors.noted().try_iter().for_each(drop);
-        if let Some(sums) = errors.take() {
+    fn log_errors(&mut self) {
+        let counters = self.listeners.counters();
+        counters.noted_errors().try_iter().for_each(drop);
+        if let Some(sums) = self.error_sums.next(counters.errors()) {
             log::info!("refused in the last minute: {sums}");
         }
     }
