@@ -71,3 +71,55 @@ fn wait_for_end<H: SessionHandler>(mut stream: &TcpStream, subscriber: &Arc<Subs
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener};
+    use std::sync::mpsc;
+
+    use tungstenite::Message;
+
+    use super::*;
+    use crate::live::websocket::CloseReason;
+
+    /// Sends more than a socket takes, and says when it has ended.
+    struct Endless(mpsc::Sender<()>);
+
+    impl SessionHandler for Endless {
+        fn begin(&mut self, subscriber: &Arc<Subscriber>) {
+            assert_eq!(subscriber.send(vec![b'x'; 16 * 1024 * 1024]).unwrap(), Drained::Blocked);
+        }
+
+        fn check(&self) -> Result<(), CloseReason> {
+            Ok(())
+        }
+
+        fn on_message(&mut self, _: &Arc<Subscriber>, _: Message) -> Result<Option<Message>, CloseReason> {
+            Ok(None)
+        }
+
+        fn request_catch_up(&self, _: &Arc<Subscriber>) {}
+
+        fn end(&self, _: &Arc<Subscriber>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    struct Nobody;
+
+    impl Watcher for Nobody {
+        fn watch(&self, _: Arc<Subscriber>) {}
+    }
+
+    #[test]
+    fn a_stream_whose_bytes_are_not_read_ends_soon_after_its_client_has_ended_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(listener.accept().unwrap().0);
+        let (sender, ended) = mpsc::channel();
+        let server = thread::spawn(move || run(&stream, Arc::new(Nobody), Endless(sender)));
+        client.shutdown(Shutdown::Write).unwrap();
+        ended.recv_timeout(5 * LINGER).expect("it ends");
+        server.join().unwrap();
+    }
+}

@@ -75,8 +75,8 @@ pub enum StoreError {
 }
 
 /// Added to every text about damage.
-const ADVICE_ON_DAMAGE: &str = "restore a backup, or see with `ordercast check` how much is readable and let `ordercast \
-                                repair` write a new file from it";
+const ADVICE_ON_DAMAGE: &str = "stop the server and restore a backup, or see with `ordercast check --data DIR` how much \
+                                is readable and let `ordercast repair --data DIR` write a new file from it";
 
 impl StoreError {
     /// [`StoreError::Unusable`] with a cause.
@@ -200,5 +200,16 @@ mod tests {
             assert!(!error.to_string().contains(&cause.to_string()), "{error}");
             assert_eq!(format!("{error:#}"), format!("{error}: {cause}"));
         }
+    }
+
+    #[test]
+    fn a_disk_that_does_not_read_is_told_from_a_file_that_is_wrong() {
+        let error = |code| {
+            StoreError::opening(Path::new("x"), rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
+        };
+        assert!(error(rusqlite::ffi::SQLITE_IOERR_READ).is_io_error());
+        assert!(
+            ![rusqlite::ffi::SQLITE_CORRUPT, rusqlite::ffi::SQLITE_FULL].map(error).iter().any(StoreError::is_io_error)
+        );
     }
 }

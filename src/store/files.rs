@@ -173,3 +173,23 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_data_file_has_a_path_and_a_broken_link_is_an_error() {
+        let folder = std::env::temp_dir().join(format!("ordercast-files-{}", std::process::id()));
+        assert_eq!(data_file(&folder).unwrap(), folder.join(DATA_FILE), "not even the folder exists");
+        fs::create_dir(&folder).unwrap();
+        assert!(data_file(&folder).unwrap().is_absolute());
+        symlink("nowhere", folder.join(DATA_FILE)).unwrap();
+        assert!(matches!(data_file(&folder), Err(StoreError::Unusable(_))));
+        fs::write(folder.join("nowhere"), "").unwrap();
+        assert!(data_file(&folder).unwrap().ends_with("nowhere"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

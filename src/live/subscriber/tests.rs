@@ -134,6 +134,19 @@ fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end
 }
 
 #[test]
+fn a_subscriber_that_has_ended_gets_nothing_of_what_it_missed() {
+    let (client, subscriber, _watched) = connected();
+    let reader = read_all(client);
+    let _ = subscriber.finish(b"end".to_vec());
+    let mut sent = Sent::default();
+    assert_eq!(subscriber.offer_missed(b"ab", &[1, 2], &mut sent), 2);
+    assert_eq!(sent, Sent::default());
+    subscriber.close();
+    assert_eq!(subscriber.offer_missed(b"ab", &[1, 2], &mut sent), 2);
+    assert_eq!(reader.join().unwrap(), "end");
+}
+
+#[test]
 fn totals_without_room_are_skipped_until_the_queue_is_empty() {
     let (client, subscriber, _watched) = connected();
     let mut expected = fill(&subscriber);

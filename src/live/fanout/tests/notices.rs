@@ -91,6 +91,14 @@ fn a_change_of_the_catalogue_is_told_to_those_that_follow_the_category_and_asked
     let games = "{\"catalog\":\"games\"}";
     expect([&["T3 0", TOLD], &["T3 0", TOLD, games], &[], &["T3 0"]]);
     assert!(bench.handle.totals(Feed::Category(CategoryIndex(2)), Counts::Lifetime).is_some());
+    // One that a client knows before anybody has told of it.
+    bench.catalog.write().unwrap().add_category("plants", "N").unwrap();
+    let plants = Feed::Category(CategoryIndex(3));
+    let mut client = bench.subscribe(plants, Format::Plain, Options::default(), None);
+    assert!(bench.sent(&mut client).is_empty());
+    assert!(bench.handle.totals(plants, Counts::Lifetime).is_some());
+    bench.catalog.write().unwrap().add_category("herbs", "H").unwrap();
+    assert!(bench.handle.totals(Feed::Category(CategoryIndex(4)), Counts::Lifetime).is_some());
 }
 
 #[test]
