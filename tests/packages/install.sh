@@ -127,13 +127,19 @@ check_service
 [ "$(total)" = $((start + $(answered))) ] || fail "after a start of the machine the total is $(total)"
 step "started with the machine"
 
+inside systemctl --quiet enable --now ordercast-backup.timer
 inside dpkg --remove ordercast </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 ! runs || fail "the server runs after the package was removed"
 [ -f "$root/etc/default/ordercast" ] || fail "removing the package deleted its configuration"
+install_package "$new"
+check_service
+inside systemctl --quiet is-active ordercast-backup.timer || fail "the timer that was enabled does not run"
+inside dpkg --remove ordercast </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 inside dpkg --purge ordercast </dev/null >"$work/output" 2>&1 || fail "dpkg: $(cat "$work/output")"
 for left in /etc/default/ordercast /usr/bin/ordercast /usr/lib/systemd/system/ordercast.service \
     /etc/systemd/system/ordercast.service /etc/systemd/system/multi-user.target.wants/ordercast.service \
-    /usr/share/doc/ordercast /var/lib/systemd/deb-systemd-helper-enabled/ordercast.service.dsh-also; do
+    /etc/systemd/system/timers.target.wants/ordercast-backup.timer /usr/share/doc/ordercast \
+    /var/lib/systemd/deb-systemd-helper-enabled/ordercast.service.dsh-also; do
     [ ! -e "$root$left" ] && [ ! -L "$root$left" ] || fail "$left is left after the purge"
 done
 [ -s "$root/var/lib/ordercast/ordercast.sqlite3" ] || fail "the purge deleted the orders"
