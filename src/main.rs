@@ -102,7 +102,9 @@ fn serve(config: &Config, log: LogOptions) -> Result<ExitCode, Box<dyn Error>> {
     let sockets = systemd::take_sockets();
     install_log(log)?;
     Ok(sockets.map_err(Into::into).and_then(|sockets| serve_on(sockets, config)).unwrap_or_else(|error| {
-        log::error!("{}", text_of(&*error));
+        let text = text_of(&*error);
+        log::error!("{text}");
+        Notifier::from_env().failed(&text);
         ExitCode::FAILURE
     }))
 }

@@ -109,6 +109,11 @@ impl Notifier {
         self.send(&[NotifyState::Stopping, NotifyState::Status(&format!("Stopping: {why}"))]);
     }
 
+    /// The server cannot start or go on. `systemctl status` leaves out the log of a start that has failed, and shows this.
+    pub fn failed(&self, why: &str) {
+        self.send(&[NotifyState::Status(&why.replace('\n', " "))]);
+    }
+
     /// Starts a thread that reports twice in the watchdog's interval, as long as the server's threads answer. Without a
     /// watchdog there is none.
     ///

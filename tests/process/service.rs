@@ -79,6 +79,17 @@ fn the_service_manager_is_told_of_the_start_of_reloads_and_of_the_end() {
 }
 
 #[test]
+fn the_service_manager_is_told_why_a_server_does_not_start() {
+    let (manager, folder) = (Manager::new(false), TempDir::new());
+    folder.write("catalog.json", "{");
+    let arguments = ["--listen", "127.0.0.1:0", "--catalog", "catalog.json"];
+    let run = ordercast(folder.path(), &arguments, &[("NOTIFY_SOCKET", &manager.name)]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let status = manager.next().concat();
+    assert!(status.starts_with("STATUS=") && status.contains("line 1: not valid JSON"), "{status}");
+}
+
+#[test]
 fn a_service_manager_that_cannot_be_told_is_logged_once_and_changes_nothing() {
     for (name, expected) in [
         ("/nonexistent/notify", "the service manager cannot be notified"),
