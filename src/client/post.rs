@@ -11,7 +11,7 @@ use super::attempts::Attempts;
 use super::send;
 use super::server::{Failure, REQUEST, Server};
 use super::text::shell_word;
-use crate::config::client::{Orders, Post};
+use crate::config::client::{Access, Orders, Post, SERVER};
 use crate::json;
 use crate::tally::order::{Amount, Key};
 
@@ -27,7 +27,7 @@ pub fn run(options: &Post) -> Result<(), ClientError> {
     match &options.orders {
         Orders::One { id, amount, key } => {
             let timeout = options.access.timeout.unwrap_or(ONE_ORDER);
-            post_one(server, id, *amount, key.clone(), timeout)
+            post_one(server, &arguments(&options.access), id, *amount, key.clone(), timeout)
         }
         Orders::Input { prefix } => {
             send::run(server, &prefix.clone().unwrap_or_else(random_key), options.access.timeout)
@@ -42,8 +42,17 @@ fn random_key() -> String {
     format!("post-{random}")
 }
 
+/// The arguments that say which server and token are meant, each behind a space.
+fn arguments(access: &Access) -> String {
+    let server = (access.server != SERVER).then(|| format!(" --server {}", shell_word(&access.server)));
+    let file = access.token_file.as_ref().and_then(|file| file.to_str());
+    let file = file.map(|file| format!(" --token-file {}", shell_word(file)));
+    [server, file].into_iter().flatten().collect()
+}
+
 fn post_one(
     mut server: Server,
+    access: &str,
     id: &str,
     amount: Amount,
     key: Option<Key>,
@@ -52,7 +61,7 @@ fn post_one(
     let new_key = || Key::new(&random_key()).ok_or(ClientError::Refused("no key could be made".to_owned()));
     let key = key.map_or_else(new_key, Ok)?;
     let body = json::order_body(amount, &key);
-    let again = format!("ordercast post {id} {} --key {}", amount.get(), shell_word(key.as_str()));
+    let again = format!("ordercast post {id} {} --key {}{access}", amount.get(), shell_word(key.as_str()));
     let mut attempts = Attempts::within(Some(timeout));
     let (mut is_announced, mut may_count) = (false, false);
     loop {

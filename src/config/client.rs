@@ -10,7 +10,7 @@ use crate::tally::catalog::{MAX_ID_BYTES, is_plain};
 use crate::tally::order::{Amount, Key, MAX_KEY_BYTES};
 
 /// The default server.
-const SERVER: &str = "http://127.0.0.1:3000";
+pub const SERVER: &str = "http://127.0.0.1:3000";
 /// The longest prefix of keys, in bytes: room for a dash and the number of a line.
 pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 21;
 

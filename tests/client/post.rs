@@ -77,12 +77,22 @@ fn wrong_usage_is_named_with_exit_code_2() {
 fn without_a_server_it_gives_up_in_time_and_says_how_to_go_on() {
     let (_server, addr) = killed_server();
     let start = Instant::now();
-    let run = run(addr, &["post", "A1", "-10", "--timeout", "1"]);
+    let folder = TempDir::new();
+    let file = folder.write("my tokens", "0123456789abcdef\n");
+    let file = file.to_str().expect("UTF-8");
+    let run = run(addr, &["post", "A1", "-10", "--timeout", "1", "--token-file", file]);
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    let again = format!(" --server http://{addr} --token-file '{file}'\n");
     expect(
         &run,
         3,
-        &["trying again", "given up after 1 s", "the order is not counted", "ordercast post A1 -10 --key post-"],
+        &[
+            "trying again",
+            "given up after 1 s",
+            "the order is not counted",
+            "ordercast post A1 -10 --key post-",
+            &again,
+        ],
     );
     assert_eq!(run.stdout, "");
 }
