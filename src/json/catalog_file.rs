@@ -16,6 +16,8 @@ use crate::tally::order::{Amount, Total};
 /// # Errors
 /// A text that says where the error is and what to write there.
 pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
+    // Some editors write a byte order mark in front (RFC 8259, section 8.1).
+    let file = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
     let categories: Object = serde_json::from_slice(file).map_err(|error| match error.classify() {
         Category::Data => {
             r#"not a JSON object of categories, such as {"tools":{"prefix":"T","products":[]}}"#.to_owned()
@@ -99,6 +101,7 @@ mod tests {
         assert_eq!(parse_catalog(priced).unwrap()[0].products[0].details.rrp, "4.20");
         let seed = parse_catalog(r#"{"x":{"prefix":"T","title":"Süßes"}}"#.as_bytes()).unwrap();
         assert_eq!(seed[0].title.as_deref(), Some("Süßes"));
+        assert!(parse_catalog("\u{feff}{}".as_bytes()).unwrap().is_empty(), "as some editors write it");
     }
 
     #[test]
