@@ -44,6 +44,9 @@ The lock of the data folder, with the process id of its last server.
 .TP
 .I data/last\-backup
 The time of the last backup, in seconds since 1970 (UTC).
+.TP
+.IR /var/lib/ordercast ", " /etc/default/ordercast ", " /var/backups/ordercast
+The data folder, the settings and the backups of the service that a package installs.
 .SH EXIT STATUS
 .TP
 .B 0
@@ -57,8 +60,17 @@ has found damage.
 .B 2
 An option, an argument or a variable is wrong.
 .TP
+.B 3
+The server gave
+.BR post " or " watch
+no answer in time.
+.TP
 .B 129
 The terminal of the server is gone.
+.TP
+.BR 130 ", " 143
+A second SIGINT or SIGTERM ended the server at once, or the first one ended
+.BR "post \-" .
 .SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
@@ -160,8 +172,10 @@ mod tests {
         for entry in COMMANDS {
             assert!(page.contains(&format!(".TP\n.B {}", escaped(entry.name))), "{}", entry.name);
         }
-        let requests =
-            [".\\\"", ".TH", ".ad", ".nh", ".SH", ".TP", ".PP", ".B", ".BR", ".I", ".br", ".nf", ".fi", ".RS", ".RE"];
+        let requests = [
+            ".\\\"", ".TH", ".ad", ".nh", ".SH", ".TP", ".PP", ".B", ".BR", ".I", ".IR", ".br", ".nf", ".fi", ".RS",
+            ".RE",
+        ];
         for line in page.lines().filter(|line| line.starts_with(['.', '\''])) {
             assert!(requests.contains(&line.split(' ').next().unwrap()), "{line}");
         }
