@@ -401,7 +401,9 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
         };
         if different > 0 {
             let entries = if different == 1 { "1 entry is" } else { &format!("{different} entries are") };
-            log::info!("{name}: {entries} in the data folder with other texts, which were kept");
+            log::info!(
+                "{name}: {entries} in the data folder with other texts, which were kept; change them at the board"
+            );
         }
         // A folder that was begun with the sample, for example.
         if !former.is_empty() && stored.catalog.categories().len() > former.len() {

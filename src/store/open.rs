@@ -98,7 +98,8 @@ pub fn integrity_findings(connection: &Connection, limit: usize) -> rusqlite::Re
     let mut findings = Vec::new();
     while let Some(row) = rows.next()? {
         let found: String = row.get(0)?;
-        for line in found.lines().filter(|line| *line != "ok") {
+        // SQLite begins with the name of the database, of which there is one.
+        for line in found.lines().filter(|line| *line != "ok" && !line.starts_with("*** in database ")) {
             match read_error(line) {
                 Some(error) if !is_damage(&error) => return Err(error),
                 _ => findings.push(line.to_owned()),

@@ -180,9 +180,7 @@ fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Re
     });
     if lost > 0 {
         let lost = counted(lost, "order");
-        findings
-            .facts
-            .push(format!("{lost} before order {repaired} were lost before a repair; the totals include them"));
+        findings.facts.push(format!("lost before a repair: {lost} before order {repaired}; the totals include them"));
     }
     let Some(stored) = findings.stored.take() else { return Ok(()) };
     let mut lasts: Vec<_> = lasts.into_iter().collect();

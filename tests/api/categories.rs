@@ -156,7 +156,7 @@ fn a_catalogue_file_gives_titles_to_new_categories_and_changes_none() {
     let mut client = server.client();
     assert_eq!(client.get("/categories").json()[0]["title"], "Garden");
     assert_eq!(client.get("/garden").json()[0]["name"], "Harke");
-    let line = "2 entries are in the data folder with other texts, which were kept";
+    let line = "2 entries are in the data folder with other texts, which were kept; change them at the board";
     wait_until(DEADLINE, line, || server.log().contains(line));
 }
 
