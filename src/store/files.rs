@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
@@ -129,8 +129,13 @@ fn cannot_lock(folder: &Path, error: io::Error) -> StoreError {
     StoreError::unusable(format!("cannot lock the data folder with {}", folder.join(LOCK_FILE).display()), error)
 }
 
-fn open_locked(folder: &Path, options: &OpenOptions) -> Result<File, StoreError> {
+fn open_locked(folder: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
+    // Its id is not written through a link to another file, and a pipe has no other end to wait for.
+    let options = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(folder.join(LOCK_FILE)).map_err(|error| cannot_lock(folder, error))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(cannot_lock(folder, io::Error::other("it is no regular file")));
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -152,7 +157,9 @@ fn open_locked(folder: &Path, options: &OpenOptions) -> Result<File, StoreError>
 pub fn has_room(folder: &Path) -> bool {
     let path = folder.join(format!("{DATA_FILE}-room"));
     let write = || {
-        let mut file = File::create(&path)?;
+        // What a killed server has left; not through a link to another file.
+        let _ = fs::remove_file(&path);
+        let mut file = File::create_new(&path)?;
         fs::remove_file(&path)?;
         file.write_all(&vec![0; ROOM_BYTES])?;
         file.sync_all()

@@ -5,6 +5,7 @@ mod rotation;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::copy::{Partial, SIDE_FILES, WITHOUT_WAL};
@@ -46,13 +47,29 @@ pub fn run(options: &Backup) -> Result<Made, ToolError> {
 /// A copy with this name.
 fn to_file(source: &mut Source, file: &Path) -> Result<String, ToolError> {
     check_is_new(file)?;
+    check_folder(source, folder_of(file))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    if SIDE_FILES.iter().any(|suffix| name.ends_with(suffix)) {
-        let text =
-            format!("{} is a name that SQLite uses for a file beside another; name another file", file.display());
+    // Something else would overwrite or remove it later.
+    if SIDE_FILES.iter().chain(&[super::copy::PARTIAL]).any(|suffix| name.ends_with(suffix)) {
+        let text = format!(
+            "{} is a name that SQLite or an unfinished backup uses for a file beside another; name another file",
+            file.display()
+        );
         return Err(ToolError::failed(text));
     }
     write(source, Partial::create(file)?, file, rename_to_new)
+}
+
+/// Rejects the data folder, whose files have names and rules of their own.
+fn check_folder(source: &Source, folder: &Path) -> Result<(), ToolError> {
+    // If there is no such folder, making the file says so.
+    let Ok(other) = fs::metadata(folder) else { return Ok(()) };
+    let own = fs::metadata(folder_of(source.path())).map_err(|error| ToolError::at(source.path(), error))?;
+    if (own.dev(), own.ino()) != (other.dev(), other.ino()) {
+        return Ok(());
+    }
+    let text = format!("{} is the data folder, which exists already for itself; name another one", folder.display());
+    Err(ToolError::failed(text))
 }
 
 fn check_is_new(file: &Path) -> Result<(), ToolError> {
@@ -104,7 +121,9 @@ fn record(data_file: &Path, begun_ms: u64) -> Result<(), String> {
     let path = folder_of(data_file).join(LAST_BACKUP_FILE);
     let new = with_suffix(&path, super::copy::PARTIAL);
     let write = || {
-        let mut file = File::create(&new)?;
+        // What a killed backup has left; not through a link to another file, nor into a pipe.
+        let _ = fs::remove_file(&new);
+        let mut file = File::create_new(&new)?;
         writeln!(file, "{}", begun_ms / 1_000)?;
         file.sync_all()?;
         match fs::rename(&new, &path) {

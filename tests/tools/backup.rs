@@ -222,6 +222,12 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     fs::remove_file(temp.path().join("backup.ordercast-partial")).expect("a link");
     fs::remove_file(mine).expect("a file");
 
+    // Names that the server or the next backup would overwrite.
+    for name in ["last-backup", "ordercast.lock", "ordercast.sqlite3.ordercast-partial", "mine"] {
+        expect_refusal(backup(&data, &data.join(name)), &[]);
+    }
+    expect_refusal(backup(&data, &temp.path().join("p.ordercast-partial")), &["name another file"]);
+
     server.terminate();
     let path = data.join("ordercast.sqlite3");
     let mut bytes = fs::read(&path).expect("a file");
@@ -234,6 +240,41 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     let usage = ordercast(temp.path(), &["backup"], &[]);
     assert_eq!(usage.code, Some(2), "{usage:?}");
     assert!(usage.stderr.contains("ordercast backup"), "{usage:?}");
+}
+
+#[test]
+fn no_command_writes_through_a_link_or_waits_for_a_pipe_in_the_folder() {
+    let temp = TempDir::new();
+    let data = temp.path().join("data");
+    let mut server = Server::builder().data(&data).start();
+    server.terminate();
+    let mine = temp.write("mine", "mine, and longer than a number");
+    let time = data.join("last-backup.ordercast-partial");
+    let make_pipe = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status().expect("mkfifo is there");
+        assert!(made.success());
+    };
+    symlink(&mine, &time).expect("a link");
+    expect_backup(&data, &temp.path().join("one"));
+    make_pipe(&time);
+    expect_backup(&data, &temp.path().join("two"));
+    assert!(fs::symlink_metadata(data.join("last-backup")).expect("the time").is_file());
+
+    let lock = data.join("ordercast.lock");
+    let folder = data.display().to_string();
+    for command in ["compact", "repair", "serve"] {
+        for is_pipe in [false, true] {
+            fs::remove_file(&lock).expect("a lock");
+            if is_pipe {
+                make_pipe(&lock)
+            } else {
+                symlink(&mine, &lock).expect("a link")
+            }
+            let run = ordercast(temp.path(), &[command, "--data", &folder], &[]);
+            assert!(run.code == Some(1) && run.stderr.contains("ordercast.lock"), "{command}: {run:?}");
+        }
+    }
+    assert_eq!(fs::read(&mine).expect("a file"), b"mine, and longer than a number");
 }
 
 /// A stopped server's folder with a data file of more than 8 MB, which takes a while to copy.
@@ -347,7 +388,7 @@ fn a_foreign_file_under_the_name_of_an_unfinished_backup_is_left_alone() {
     fs::set_permissions(&partial, fs::Permissions::from_mode(0o644)).expect("a mode");
     expect_backup(&server.data(), &file);
     assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
-    expect_failure(&backup(&server.data(), &server.data().join("ordercast.sqlite3-journal")), "name another file");
+    expect_failure(&backup(&server.data(), &temp.path().join("ordercast.sqlite3-journal")), "name another file");
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn a_file_of_the_first_schema_is_read_as_it_is_and_keeps_its_totals_when_a_serve
 
 #[test]
 fn a_file_of_a_newer_schema_is_refused_and_not_changed() {
-    let temp = TempDir::new();
+    let (temp, other) = (TempDir::new(), TempDir::new());
+    let backup = other.path().join("backup").display().to_string();
     let mut newer = SCHEMA_1.to_vec();
     // The place of the version in SQLite's header.
     newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
@@ -64,7 +65,7 @@ fn a_file_of_a_newer_schema_is_refused_and_not_changed() {
         &["export", "--data", "."],
         &["check", "--data", "."],
         &["repair", "--data", ".", "--output", "other"],
-        &["backup", "backup", "--data", "."],
+        &["backup", &backup, "--data", "."],
     ] {
         let run = ordercast(temp.path(), args, &[]);
         assert_eq!(run.code, Some(1), "{run:?}");
@@ -72,7 +73,7 @@ fn a_file_of_a_newer_schema_is_refused_and_not_changed() {
         assert!(said.contains("newer ordercast") && said.contains("schema 99"), "{args:?}: {said}");
         assert!(!said.contains("is damaged"), "{args:?}: {said}");
     }
-    assert!(!temp.path().join("backup").exists());
+    assert!(!other.path().join("backup").exists());
     let left: Vec<_> = fs::read_dir(temp.path()).expect("a folder").flatten().map(|it| it.file_name()).collect();
     assert_eq!(fs::read(temp.path().join("ordercast.sqlite3")).expect("a file"), newer, "{left:?}");
 }

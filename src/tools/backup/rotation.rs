@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::{Made, write};
@@ -20,6 +20,8 @@ use crate::tools::source::Source;
 
 const PREFIX: &str = "orders-";
 const SUFFIX: &str = ".db";
+/// Digits of the largest number: a backup each second for millions of years has no more.
+const MOST_DIGITS: usize = 15;
 /// What an unfinished backup is named after, so that the next one finds it.
 const UNFINISHED: &str = "orders.db";
 /// Where SQLite's header has the application's id (<https://sqlite.org/fileformat.html>, section 1.3).
@@ -32,15 +34,7 @@ pub(super) fn run(source: &mut Source, folder: &Path, keep: Option<usize>, now_m
         DirBuilder::new().mode(0o700).create(folder).map_err(at)?;
         let _ = sync_folder(folder_of(folder));
     }
-    let is_data_folder = |data: &Path| {
-        let (own, other) = (fs::metadata(data)?, fs::metadata(folder)?);
-        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
-    };
-    if is_data_folder(folder_of(source.path())).map_err(at)? {
-        let text =
-            format!("{} is the data folder, which exists already for itself; name another one", folder.display());
-        return Err(ToolError::failed(text));
-    }
+    super::check_folder(source, folder)?;
     // Locked until it has its name, so that two backups do not get the same number.
     let partial = Partial::create(&folder.join(UNFINISHED))?;
     let mut numbers = own_files(folder).map_err(at)?;
@@ -90,7 +84,8 @@ fn number(name: &str) -> Option<u64> {
     let is_time = date.len() == 8 && time_of_day.len() == 6 && are_digits(date) && are_digits(time_of_day);
     // As it is written: without a sign, and without zeros before it.
     let is_plain = are_digits(number) && !number.starts_with('0');
-    (is_time && is_plain).then(|| number.parse().ok().filter(|number| *number < u64::MAX))?
+    // A larger one is not ours, and would leave none for the next backup.
+    (is_time && is_plain && number.len() <= MOST_DIGITS).then(|| number.parse().ok())?
 }
 
 /// The backups that this command has made in the folder, by their numbers. A file that only has such a name, or that is
@@ -125,7 +120,8 @@ mod tests {
         let own = name(7, 1_769_860_800_999);
         assert_eq!(own, "orders-20260131T120000Z-7.db");
         assert_eq!(number(&own), Some(7));
-        assert_eq!(number("orders-20260131T120000Z-18446744073709551614.db"), Some(u64::MAX - 1));
+        assert_eq!(number("orders-20260131T120000Z-999999999999999.db"), Some(999_999_999_999_999));
+        assert_eq!(number("orders-20260131T120000Z-1000000000000000.db"), None);
         for other in [
             "orders-20260131T120000Z.db",
             "orders-20260131T120000Z-07.db",
