@@ -68,8 +68,8 @@ fn post_one(
         let time = attempts.time_left(REQUEST);
         let later = match server.post(&format!("/orders/{id}"), "application/json", body.as_bytes(), time) {
             Ok(answer) if json::is_ok(&answer) => return print_ok(),
-            Ok(_) => return Err(ClientError::Refused(server.foreign())),
-            Err(Failure::Refused(why, _)) => return Err(ClientError::Refused(why)),
+            Ok(_) => return Err(ClientError::Refused(after(may_count, server.foreign(), &again))),
+            Err(Failure::Refused(why, _)) => return Err(ClientError::Refused(after(may_count, why, &again))),
             Err(Failure::Later(later)) => later,
         };
         may_count |= later.may_count;
@@ -91,6 +91,14 @@ fn post_one(
             return Err(ClientError::NoAnswer(format!("{why}; {order}\nto go on: {again}")));
         }
     }
+}
+
+/// The reason of a refusal, which says nothing of an earlier attempt that may count.
+fn after(may_count: bool, why: String, again: &str) -> String {
+    if !may_count {
+        return why;
+    }
+    format!("{why}; whether an attempt before it counts is not known\nto find out: {again}")
 }
 
 fn print_ok() -> Result<(), ClientError> {

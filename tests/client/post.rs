@@ -150,6 +150,13 @@ fn answers_that_may_change_are_waited_for_as_long_as_they_ask() {
 }
 
 #[test]
+fn a_refusal_after_a_lost_answer_says_that_the_order_may_count() {
+    let (peer, _requests) = Peer::answering(vec![String::new(), answer("404 Not Found", "", "")]);
+    let run = run(peer.addr, &["post", "A1", "10"]);
+    expect(&run, 1, &["404", "whether an attempt before it counts is not known", "ordercast post A1 10 --key post-"]);
+}
+
+#[test]
 fn a_server_that_does_not_answer_does_not_hold_it() {
     for bytes in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"ok\""] {
         let peer = Peer::sending(bytes.to_vec());
