@@ -17,6 +17,7 @@ use super::text::plain;
 use super::window::Window;
 use crate::config::client::Watch;
 use crate::json::{self, FeedMessage};
+use crate::tally::catalog::is_plain;
 
 /// How often the table is drawn at most: ten times a second, as often as the feed sends a product.
 const FRAME: Duration = Duration::from_millis(100);
@@ -32,6 +33,8 @@ const RATES_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The most products that are kept: twice as many as a server holds.
 const MAX_PRODUCTS: usize = 20_000;
+/// The characters of a name that are kept at most: as many bytes as a server stores of one.
+const MAX_NAME_CHARS: usize = 200;
 
 /// What the table says while messages come.
 const LIVE: &str = "live";
@@ -247,6 +250,10 @@ impl Table {
     }
 
     fn total(&mut self, id: String, total: i64) {
+        // What no server of ours sends takes no memory.
+        if !is_plain(&id) {
+            return;
+        }
         let second = self.second();
         self.is_changed = true;
         if let Some(product) = self.products.get_mut(&id) {
@@ -279,9 +286,10 @@ impl Table {
             self.names_due = Some(Instant::now() + AGAIN_AFTER);
             return;
         };
-        for product in products {
-            if self.names.len() < MAX_PRODUCTS {
-                self.names.insert(product.id, plain(&product.name));
+        for product in products.into_iter().filter(|product| is_plain(&product.id)) {
+            if self.names.len() < MAX_PRODUCTS || self.names.contains_key(&product.id) {
+                let name: String = product.name.chars().take(MAX_NAME_CHARS).collect();
+                self.names.insert(product.id, plain(&name));
             }
         }
         self.is_changed = true;
