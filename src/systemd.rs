@@ -13,7 +13,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ordercast::Handle;
 use sd_notify::NotifyState;
@@ -25,6 +25,8 @@ const MAX_SOCKETS: u32 = 64;
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The shortest pause between two reports to the watchdog.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
+/// How often it is logged at most that the server's threads do not answer: once a minute.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// The watchdog thread's stack; its deepest call is a log line.
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -40,7 +42,10 @@ pub fn take_sockets() -> Result<Vec<TcpListener>, String> {
     }
     let sockets = sd_listen_fds::get().map_err(|_| "LISTEN_PID or LISTEN_FDS is no number; unset both")?;
     let named = sockets.into_iter().enumerate();
-    named.map(|(place, (name, socket))| listener(place, name.as_deref(), socket.into_std())).collect()
+    // All of them, also behind a wrong one: `listener` does not close what may not be there.
+    let listeners: Vec<_> =
+        named.map(|(place, (name, socket))| listener(place, name.as_deref(), socket.into_std())).collect();
+    listeners.into_iter().collect()
 }
 
 fn listener(place: usize, name: Option<&str>, socket: OwnedFd) -> Result<TcpListener, String> {
@@ -120,20 +125,23 @@ impl Notifier {
     /// # Errors
     /// When the system refuses another thread.
     pub fn start_watchdog(self: &Arc<Self>, server: Handle) -> io::Result<()> {
-        let Some(interval) = sd_notify::watchdog_enabled().filter(|_| self.manager.is_some()) else { return Ok(()) };
+        let wanted = |interval: &Duration| self.manager.is_some() && !interval.is_zero();
+        let Some(interval) = sd_notify::watchdog_enabled().filter(wanted) else { return Ok(()) };
         let pause = (interval / 2).max(MIN_PAUSE);
         let notifier = self.clone();
         let report = move || {
-            let mut was_responsive = true;
+            let mut logged: Option<Instant> = None;
             loop {
                 // Half a pause at most, so that an answer that comes late is still reported in time.
                 let is_responsive = server.is_responsive(pause / 2);
                 if is_responsive {
                     notifier.send(&[NotifyState::Watchdog]);
-                } else if was_responsive && !notifier.is_stopping.load(Ordering::Relaxed) {
+                } else if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY)
+                    && !notifier.is_stopping.load(Ordering::Relaxed)
+                {
+                    logged = Some(Instant::now());
                     log::error!("the ledger or the fan-out thread does not answer, so the watchdog gets no report");
                 }
-                was_responsive = is_responsive;
                 thread::sleep(pause);
             }
         };
