@@ -246,8 +246,8 @@ impl<'a> Parts<'a> {
             let mut sums = self.sums.remove(&part).unwrap_or_default();
             let offset_ms = self.options.utc_offset.ms();
             let span = match self.options.by {
-                ReportBy::Day => Span::Day(part * DAY_MS - offset_ms),
-                ReportBy::Hour => Span::Hour(part * HOUR_MS - offset_ms),
+                ReportBy::Day => Span::Day(part.saturating_mul(DAY_MS).saturating_sub(offset_ms)),
+                ReportBy::Hour => Span::Hour(part.saturating_mul(HOUR_MS).saturating_sub(offset_ms)),
                 ReportBy::Period => {
                     let (period, closed_ms) = self.begin.periods[part.max(0).cast_unsigned() as usize];
                     let is_counted = !self.incomplete.contains(&part);
