@@ -39,9 +39,12 @@ uninstall)
         echo "nothing was installed below $tree: $list is missing" >&2
         exit 1
     fi
-    if [ -z "${DESTDIR:-}" ] && systemctl --quiet is-active ordercast.service 2>/dev/null; then
-        systemctl disable --now ordercast.service
-    fi
+    for unit in ordercast.socket ordercast-backup.timer ordercast.service; do
+        if [ -z "${DESTDIR:-}" ] && { systemctl --quiet is-active "$unit" || systemctl --quiet is-enabled "$unit"; } 2>/dev/null
+        then
+            systemctl disable --now "$unit"
+        fi
+    done
     paths=$(cat "$list")
     echo "$paths" | while read -r path; do
         case /$path/ in
