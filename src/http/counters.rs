@@ -47,11 +47,9 @@ pub struct Counters {
     pub accepted: Counter,
     /// Connections that are open.
     pub open: Gauge,
-    /// Connections that were rejected because as many were open as the server may have. [`Counters::note_error`] goes with
-    /// each.
+    /// Connections that were rejected because as many were open as the server may have.
     pub rejected_by_server: Counter,
-    /// Connections that were rejected because as many were open as one address may have. [`Counters::note_error`] goes
-    /// with each.
+    /// Connections that were rejected because as many were open as one address may have.
     pub rejected_by_address: Counter,
     /// Pauses of accepting, because the system had no descriptor, memory or thread left.
     pub pauses: Counter,
@@ -75,16 +73,17 @@ impl Counters {
         self.note(status);
     }
 
-    fn note(&self, status: u16) {
-        if status >= FIRST_ERROR {
-            self.note_error();
-        }
+    /// A connection that is rejected, which one of these counters counts.
+    pub fn rejected(&self, by: &Counter) {
+        by.add(1);
+        self.note(REJECTED);
     }
 
-    /// Tells that an error was counted.
-    pub fn note_error(&self) {
-        // A full channel says so already.
-        let _ = self.noted.0.try_send(());
+    fn note(&self, status: u16) {
+        if status >= FIRST_ERROR {
+            // A full channel says so already.
+            let _ = self.noted.0.try_send(());
+        }
     }
 
     /// Gets an item when there are errors since it was emptied.
@@ -124,10 +123,12 @@ mod tests {
         assert_eq!(counted, [(200, 2), (101, 1), (507, 1), (0, 1)]);
         assert!(counters.noted_errors().is_empty());
         counters.answered(503);
-        counters.rejected_by_server.add(2);
-        counters.rejected_by_address.add(3);
+        let _ = counters.noted_errors().try_recv();
+        counters.rejected(&counters.rejected_by_server);
+        counters.rejected(&counters.rejected_by_address);
+        assert!(!counters.noted_errors().is_empty());
         let errors: Vec<_> = counters.errors().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(errors, [(503, 6), (507, 1)]);
+        assert_eq!(errors, [(503, 3), (507, 1)]);
         assert!(counters.errors().is_sorted());
     }
 }

@@ -94,15 +94,13 @@ impl Connections {
             return Err(NotAdmitted::Stopping);
         }
         if inner.open >= self.caps.connections {
-            self.counters.rejected_by_server.add(1);
-            self.counters.note_error();
+            self.counters.rejected(&self.counters.rejected_by_server);
             return Err(NotAdmitted::Server);
         }
         if let Some(cap) = self.caps.per_address {
             let open = inner.by_address.entry(address).or_default();
             if *open >= cap {
-                self.counters.rejected_by_address.add(1);
-                self.counters.note_error();
+                self.counters.rejected(&self.counters.rejected_by_address);
                 return Err(NotAdmitted::Address);
             }
             *open += 1;

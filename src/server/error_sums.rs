@@ -8,7 +8,7 @@ use std::fmt::Write;
 pub(super) struct ErrorSums(BTreeMap<u16, u64>);
 
 impl ErrorSums {
-    /// What has come on top of the counts of the call before, such as `401 ×12, 429 ×3`; `None` when there is nothing.
+    /// What has come on top of the counts of the call before, such as `401 ×12, 404 ×3`; `None` when there is nothing.
     pub(super) fn next(&mut self, counts: impl Iterator<Item = (u16, u64)>) -> Option<String> {
         let mut text = String::new();
         for (status, count) in counts {
@@ -30,9 +30,9 @@ mod tests {
     fn a_line_has_what_the_lines_before_did_not() {
         let mut sums = ErrorSums::default();
         let mut next = |counts: &[(u16, u64)]| sums.next(counts.iter().copied());
-        assert_eq!(next(&[(400, 0), (429, 0)]), None);
-        assert_eq!(next(&[(400, 1), (429, 2)]).as_deref(), Some("400 ×1, 429 ×2"));
-        assert_eq!(next(&[(400, 1), (429, 2)]), None);
-        assert_eq!(next(&[(400, 1), (429, 5)]).as_deref(), Some("429 ×3"));
+        assert_eq!(next(&[(400, 0), (404, 0)]), None);
+        assert_eq!(next(&[(400, 1), (404, 2)]).as_deref(), Some("400 ×1, 404 ×2"));
+        assert_eq!(next(&[(400, 1), (404, 2)]), None);
+        assert_eq!(next(&[(400, 1), (404, 5)]).as_deref(), Some("404 ×3"));
     }
 }
