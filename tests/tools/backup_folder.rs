@@ -149,6 +149,20 @@ fn a_killed_backup_leaves_whole_ones_and_the_next_removes_what_it_left() {
 }
 
 #[test]
+fn behind_the_last_number_there_is_no_backup_under_a_number_that_is_not_known_again() {
+    let (server, temp) = (Server::start(), TempDir::new());
+    let folder = temp.path().join("backups");
+    expect_backup(&server.data(), &folder, Some(9));
+    let own = path_of(&folder, 1);
+    for (number, code) in [("999999999999998", 0), ("999999999999999", 1), ("1000000000000000", 1)] {
+        fs::copy(&own, folder.join(format!("orders-20260131T120000Z-{number}.db"))).expect("a copy");
+        let run = backup(&server.data(), &folder, Some(9));
+        assert_eq!(run.code, Some(code), "{number}: {run:?}");
+        assert!(code == 0 || run.stderr.contains("the last number"), "{run:?}");
+    }
+}
+
+#[test]
 fn the_data_folder_is_no_folder_for_backups() {
     let server = Server::start();
     let run = backup(&server.data(), &server.data(), Some(1));

@@ -20,8 +20,8 @@ use crate::tools::source::Source;
 
 const PREFIX: &str = "orders-";
 const SUFFIX: &str = ".db";
-/// Digits of the largest number: a backup each second for millions of years has no more.
-const MOST_DIGITS: usize = 15;
+/// The largest number: a backup each second for millions of years does not reach it.
+const LAST_NUMBER: u64 = 999_999_999_999_999;
 /// What an unfinished backup is named after, so that the next one finds it.
 const UNFINISHED: &str = "orders.db";
 /// Where SQLite's header has the application's id (<https://sqlite.org/fileformat.html>, section 1.3).
@@ -38,6 +38,10 @@ pub(super) fn run(source: &mut Source, folder: &Path, keep: Option<usize>, now_m
     // Locked until it has its name, so that two backups do not get the same number.
     let partial = Partial::create(&folder.join(UNFINISHED))?;
     let mut numbers = own_files(folder).map_err(at)?;
+    if let Some((LAST_NUMBER, name)) = numbers.last() {
+        let text = format!("{} has the last number, so that none is left; move it away", folder.join(name).display());
+        return Err(ToolError::failed(text));
+    }
     let number = numbers.last().map_or(1, |(last, _)| last + 1);
     let name = name(number, now_ms);
     super::check_is_new(&folder.join(&name))?;
@@ -84,8 +88,7 @@ fn number(name: &str) -> Option<u64> {
     let is_time = date.len() == 8 && time_of_day.len() == 6 && are_digits(date) && are_digits(time_of_day);
     // As it is written: without a sign, and without zeros before it.
     let is_plain = are_digits(number) && !number.starts_with('0');
-    // A larger one is not ours, and would leave none for the next backup.
-    (is_time && is_plain && number.len() <= MOST_DIGITS).then(|| number.parse().ok())?
+    (is_time && is_plain).then(|| number.parse().ok().filter(|number| *number <= LAST_NUMBER))?
 }
 
 /// The backups that this command has made in the folder, by their numbers. A file that only has such a name, or that is
