@@ -68,8 +68,8 @@ fn post_one(
         let time = attempts.time_left(REQUEST);
         let later = match server.post(&format!("/orders/{id}"), "application/json", body.as_bytes(), time) {
             Ok(answer) if json::is_ok(&answer) => return print_ok(),
-            Ok(_) => return Err(ClientError::Refused(after(may_count, server.foreign(), &again))),
-            Err(Failure::Refused(why, _)) => return Err(ClientError::Refused(after(may_count, why, &again))),
+            Ok(_) => return Err(refused(server.foreign(), may_count, &again)),
+            Err(Failure::Refused(why, _)) => return Err(refused(why, may_count, &again)),
             Err(Failure::Later(later)) => later,
         };
         may_count |= later.may_count;
@@ -93,12 +93,13 @@ fn post_one(
     }
 }
 
-/// The reason of a refusal, which says nothing of an earlier attempt that may count.
-fn after(may_count: bool, why: String, again: &str) -> String {
-    if !may_count {
-        return why;
-    }
-    format!("{why}; whether an attempt before it counts is not known\nto find out: {again}")
+/// A refusal of the last attempt, which says nothing of one before it.
+fn refused(why: String, may_count: bool, again: &str) -> ClientError {
+    ClientError::Refused(if may_count {
+        format!("{why}; whether an attempt before it counts is not known\nto go on: {again}")
+    } else {
+        why
+    })
 }
 
 fn print_ok() -> Result<(), ClientError> {

@@ -250,7 +250,7 @@ impl Table {
     }
 
     fn total(&mut self, id: String, total: i64) {
-        // What no server of ours sends takes no memory.
+        // An id that no product can have takes no memory.
         if !is_plain(&id) {
             return;
         }
