@@ -59,16 +59,18 @@ wall:
 	ORDERCAST_WALL_MINUTES=$(MINUTES) $(CARGO) test --quiet --test browser wall_days:: -- --nocapture
 
 # Everything at once against the release binary for MINUTES, at SHARE of the peak rate: sums, slopes of memory and latency,
-# and a plot, in SOAK_DIR. Every test run does some seconds of it.
+# and a plot, in SOAK_DIR. SERVER is another binary, such as the static one of a release. Every test run does some seconds.
 SHARE ?= 0.5
+SERVER ?=
 SOAK_DIR ?= $(CURDIR)/target/soak
 soak:
 	ORDERCAST_SOAK_MINUTES="$(MINUTES)" ORDERCAST_SOAK_SHARE="$(SHARE)" ORDERCAST_SOAK_DIR="$(SOAK_DIR)" \
-		$(CARGO) test --release --quiet --test soak every_order -- --nocapture
+		ORDERCAST_TEST_BINARY="$(SERVER)" $(CARGO) test --release --quiet --test soak every_order -- --nocapture
 
-# How often an idle server wakes up in MINUTES, without and with an open board. Every test run watches one for 12 s.
+# How often an idle server (SERVER as above) wakes up in MINUTES, without and with an open board. Every test run watches one
+# for 12 s.
 idle:
-	ORDERCAST_IDLE_MINUTES=$(MINUTES) $(CARGO) test --quiet --test process idle:: -- --nocapture
+	ORDERCAST_IDLE_MINUTES=$(MINUTES) ORDERCAST_TEST_BINARY="$(SERVER)" $(CARGO) test --quiet --test process idle:: -- --nocapture
 
 # Changes the code in one place at a time and runs the tests: a random sample of MUTANTS changes, each of which a test should
 # notice; tests/mutants.sh says what it needs.

@@ -18,6 +18,11 @@ use super::{Client, DEADLINE, TempDir, wait_until};
 /// The built binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
 
+/// The binary under test: the built one, or that of `ORDERCAST_TEST_BINARY`, such as a static one of a release.
+pub fn binary() -> OsString {
+    std::env::var_os("ORDERCAST_TEST_BINARY").filter(|path| !path.is_empty()).unwrap_or_else(|| BINARY.into())
+}
+
 /// How a server is started. Everything else has its default, except for the address (a free port on loopback) and the
 /// data folder (a temporary one).
 #[derive(Clone, Debug, Default)]
@@ -278,10 +283,10 @@ impl Server {
             Some(commands) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\""));
-                shell.arg(BINARY);
+                shell.arg(binary());
                 shell
             }
-            None => Command::new(BINARY),
+            None => Command::new(binary()),
         };
         without_environment_twins(&mut command);
         command
@@ -352,7 +357,7 @@ pub struct Finished {
 /// Runs the binary in `dir` and waits for its end.
 #[track_caller]
 pub fn ordercast(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Finished {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     without_environment_twins(&mut command);
     let mut child = command
         .args(args)

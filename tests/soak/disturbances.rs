@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::common::periods::Amounts;
-use crate::common::server::{BINARY, without_environment_twins};
+use crate::common::server::{binary, without_environment_twins};
 use crate::common::websocket::{PING, frame};
 use crate::common::{Client, DEADLINE, Message, Random, Server, TempDir, WebSocket, exchange, periods};
 use crate::posters::{AUTHORIZATION, JSON, OFFER, TOKEN};
@@ -169,7 +169,7 @@ fn close_code_of(session: &mut WebSocket) -> Option<u16> {
 
 /// Runs `ordercast backup`; false after an error.
 pub fn back_up(shared: &Shared, data: &Path, to: &Path) -> bool {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     without_environment_twins(&mut command);
     let run = command.arg("backup").arg(to).arg("--data").arg(data).output().expect("the binary runs");
     if !run.status.success() {
