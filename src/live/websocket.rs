@@ -128,7 +128,8 @@ impl From<Violation> for End {
 }
 
 struct Session<H: SessionHandler> {
-    socket: WebSocket<Transport<H>>,
+    /// The transport is on the heap, so that nothing moves it on the stack.
+    socket: WebSocket<Box<Transport<H>>>,
     limits: Limits,
     message_rate: Option<RateLimit>,
     /// [`Subscriber::late_bytes`] when the client was pinged, until it answers.
@@ -150,12 +151,7 @@ impl<H: SessionHandler> Session<H> {
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
-        let byte_rate =
-            limits.messages_per_second.map(|messages| RateLimit::new(messages.saturating_mul(message_bytes)));
-        let frame_check = FrameCheck::default();
-        let transport =
-            Transport { stream, early, frame_check, stop: None, subscriber, handler, deadline: None, byte_rate };
+        let transport = Transport::boxed(stream, early, subscriber, limits, handler);
         let socket = WebSocket::from_raw_socket(transport, Role::Server, Some(config));
         Box::new(Self { socket, limits, message_rate: limits.messages_per_second.map(RateLimit::new), pinged: None })
     }
@@ -189,7 +185,7 @@ impl<H: SessionHandler> Session<H> {
     }
 
     fn answer(&mut self, message: Message) -> Result<(), End> {
-        let Transport { handler, subscriber, .. } = self.socket.get_mut();
+        let Transport { handler, subscriber, .. } = self.socket.get_mut().as_mut();
         handler.check()?;
         match handler.on_message(subscriber, message)? {
             Some(answer) => self.socket.send(answer).map_err(|_| End::Gone),
@@ -217,7 +213,7 @@ impl<H: SessionHandler> Session<H> {
 
     /// Pings a silent client; ends the session of one that has been pinged.
     fn ping(&mut self) -> Result<(), End> {
-        let Transport { handler, subscriber, .. } = self.socket.get_ref();
+        let Transport { handler, subscriber, .. } = self.socket.get_ref().as_ref();
         handler.check()?;
         let late_bytes = subscriber.late_bytes();
         match self.pinged.replace(late_bytes) {
@@ -329,6 +325,22 @@ struct Transport<H> {
 }
 
 impl<H> Transport<H> {
+    /// See [`Session::boxed`].
+    #[inline(never)]
+    fn boxed(
+        stream: Arc<TcpStream>,
+        early: Vec<u8>,
+        subscriber: Arc<Subscriber>,
+        limits: Limits,
+        handler: H,
+    ) -> Box<Self> {
+        let message_bytes = (limits.message_bytes + MESSAGE_OVERHEAD_BYTES) as u32;
+        let byte_rate =
+            limits.messages_per_second.map(|messages| RateLimit::new(messages.saturating_mul(message_bytes)));
+        let frame_check = FrameCheck::default();
+        Box::new(Self { stream, early, frame_check, stop: None, subscriber, handler, deadline: None, byte_rate })
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.early.is_empty() {
             let length = self.early.len().min(buffer.len());
