@@ -71,6 +71,7 @@ impl<S: Store> Ledger<S> {
         self.last_seq = seq;
         // The fan-out thread reads the new product with it.
         self.fanout.publish(&[Publication { product, total, seq }]);
+        self.fanout.wake();
         Ok(())
     }
 

@@ -421,6 +421,8 @@ impl<S: Store> Ledger<S> {
             self.undo(0);
         }
         self.pending.answer(&outcome, &self.counters);
+        // After answering: where all cores are busy the woken thread takes this one's, for as long as a round lasts.
+        self.fanout.wake();
     }
 
     /// Closes the current period and opens the next, in a commit of its own. Returns the report of the closed one.

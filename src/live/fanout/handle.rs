@@ -70,9 +70,10 @@ pub struct FanoutHandle {
 }
 
 impl FanoutHandle {
-    /// Hands over committed orders. Never waits for a subscriber.
+    /// Hands over committed orders, which every later snapshot has, and every call that waits for one. Never waits for a
+    /// subscriber. They are sent once [`Self::wake`] is called.
     pub fn publish(&self, publications: &[Publication]) {
-        self.add(|waiting| {
+        self.list(|waiting| {
             let publications = publications.iter().map(|one| Waiting { publication: *one, merged: 0 });
             waiting.publications.extend(publications);
             if let Some(Waiting { publication, .. }) = waiting.publications.last() {
@@ -83,17 +84,25 @@ impl FanoutHandle {
 
     /// Tells that products of this category were changed in the shared catalogue, or that it is new.
     pub fn publish_catalog(&self, category: CategoryIndex) {
-        self.add(|waiting| waiting.mark(Marker::Catalog(category)));
+        self.list(|waiting| waiting.mark(Marker::Catalog(category)));
+        self.wake();
     }
 
     /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
-        self.add(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
+        self.list(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
         // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
         self.announce();
     }
 
-    fn add(&self, add: impl FnOnce(&mut WaitingList)) {
+    /// Wakes the thread for what was published, if there are subscribers.
+    pub fn wake(&self) {
+        if self.shared.wanted.load(Ordering::Acquire) {
+            self.announce();
+        }
+    }
+
+    fn list(&self, add: impl FnOnce(&mut WaitingList)) {
         let crowded;
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +112,7 @@ impl FanoutHandle {
             }
             crowded = waiting.len() > MAX_WAITING / 2;
         }
-        if crowded || self.shared.wanted.load(Ordering::Acquire) {
+        if crowded {
             self.announce();
         }
     }

@@ -69,6 +69,7 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
             seq: index as u64 + 1,
         };
         handle.publish(&numbers.iter().enumerate().map(publication).collect::<Vec<_>>());
+        handle.wake();
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -69,6 +69,7 @@ impl Bench {
             seq,
         };
         self.handle.publish(&orders.iter().map(publication).collect::<Vec<_>>());
+        self.handle.wake();
     }
 
     /// Lets everything that is published from now on wait for [`Self::settle`].
