@@ -1,12 +1,11 @@
 //! The history thread: reads the order log page by page, and reports of closed periods, so that no connection's thread
 //! needs the stack of a database call, and no reader keeps SQLite from checkpointing. Owns the reader; knows neither
-//! formats nor connections.
+//! which store it reads, nor formats and connections.
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::live::rates::{Rates, Reading};
 use crate::live::subscriber::Subscriber;
 use crate::log::Throttle;
-use crate::store::order_log::{Filter, LogReader, Page};
+use crate::store::order_log::{Filter, LogSource, Page};
 use crate::store::periods::ClosedPeriod;
 use crate::store::{StoreError, now_ms};
 use crate::tally::order::Publication;
@@ -153,8 +152,8 @@ impl History {
         report.recv_timeout(PAGE_DEADLINE).map_err(|_| Unreadable)
     }
 
-    /// Ends the thread and closes the data file: an open reader would keep SQLite from removing its log when the store
-    /// closes. Later queries are not answered.
+    /// Ends the thread and drops its reader: an open one would keep SQLite from removing its log when the store closes.
+    /// Later queries are not answered.
     pub fn close(&self, deadline: Instant) {
         let (reply, closed) = bounded(1);
         if self.queries.send(Query::Close(reply)).is_ok() {
@@ -171,25 +170,25 @@ impl Queries {
         self.0.len()
     }
 
-    /// Starts the thread on this data file. It ends with [`History::close`], or when the last [`History`] is dropped.
+    /// Starts the thread on this log. It ends with [`History::close`], or when the last [`History`] is dropped.
     /// `sentinel` is dropped when it ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses another thread.
     pub fn start(
         self,
-        path: PathBuf,
+        source: impl LogSource + 'static,
         sink: impl PageSink,
         sentinel: impl Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        let mut log = OpenLog { path, reader: None, throttle: Throttle::default() };
+        let mut log = Log { source, throttle: Throttle::default() };
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
             let _sentinel = sentinel;
             for query in self.0 {
                 match query {
                     Query::Replay(subscriber, _) if subscriber.is_closed() => {}
                     Query::Replay(subscriber, after) => {
-                        let orders = match log.read(|reader| reader.publications(after, REPLAY_PAGE)) {
+                        let orders = match log.read(|source| source.publications(after, REPLAY_PAGE)) {
                             Ok(Some(publications)) => Orders::Read(publications),
                             Ok(None) => Orders::Lost,
                             Err(error) if error.is_io_error() => Orders::Lost,
@@ -198,8 +197,8 @@ impl Queries {
                         sink.take_page(ReplayPage { subscriber, after, orders });
                     }
                     Query::Log { after, limit, filter, reply } => {
-                        let read = |reader: &LogReader| reader.page(after, limit, &filter, QUERY_LINES as u64);
-                        if let Ok(mut page) = log.read(read) {
+                        let page = log.read(|source| source.page(after, limit, &filter, QUERY_LINES as u64));
+                        if let Ok(mut page) = page {
                             // The log shows no order before the feeds do. Read after the page, so that orders which
                             // were published meanwhile stay in it.
                             let published = sink.published();
@@ -214,24 +213,20 @@ impl Queries {
                         }
                     }
                     Query::ClosedPeriods { after, before, limit, reply } => {
-                        if let Ok(periods) = log.read(|reader| reader.closed_periods(after, before, limit)) {
+                        if let Ok(periods) = log.read(|source| source.closed_periods(after, before, limit)) {
                             let _ = reply.send(periods);
                         }
                     }
                     Query::Report { number, reply } => {
-                        if let Ok(report) = log.read(|reader| reader.report(number)) {
+                        if let Ok(report) = log.read(|source| source.report(number)) {
                             let _ = reply.send(report);
                         }
                     }
                     Query::Rates(mut reading, history) => {
                         let through = reading.through();
-                        let read = |reader: &LogReader| {
-                            reader.amounts(through, QUERY_LINES, |seq, product, at_ms, amount| {
-                                reading.add(seq, product, at_ms, amount);
-                            })
-                        };
+                        let add = |seq, product, at_ms, amount| reading.add(seq, product, at_ms, amount);
                         // After an error the next request for rates begins again.
-                        match log.read(read) {
+                        match log.read(|source| source.amounts(through, QUERY_LINES, add)) {
                             Ok(()) if reading.end_page(QUERY_LINES) => {
                                 let _ = history.queries.send(Query::Rates(reading, history.clone()));
                             }
@@ -250,27 +245,18 @@ impl Queries {
     }
 }
 
-/// The order log, opened with the first query.
-struct OpenLog {
-    path: PathBuf,
-    reader: Option<LogReader>,
+/// A store's log. Errors are logged.
+struct Log<L> {
+    source: L,
     throttle: Throttle,
 }
 
-impl OpenLog {
-    fn read<T>(&mut self, read: impl FnOnce(&LogReader) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let result = self.open().and_then(|reader| read(reader).map_err(StoreError::from));
-        result.inspect_err(|error| {
+impl<L: LogSource> Log<L> {
+    fn read<T>(&mut self, read: impl FnOnce(&mut L) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        read(&mut self.source).inspect_err(|error| {
             if self.throttle.allows() {
                 log::warn!("the log of orders cannot be read: {error:#}");
             }
         })
-    }
-
-    fn open(&mut self) -> Result<&LogReader, StoreError> {
-        match self.reader.take() {
-            Some(reader) => Ok(self.reader.insert(reader)),
-            None => Ok(self.reader.insert(LogReader::open(&self.path)?)),
-        }
     }
 }

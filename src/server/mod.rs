@@ -40,6 +40,7 @@ use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::log::THROTTLE;
 use crate::store::files::data_file;
+use crate::store::order_log::LogReader;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Reason, StoreError, Stored, now_ms, seed};
 use crate::tally::catalog::{Category, RESERVED_NAMES};
@@ -186,7 +187,7 @@ impl Server {
             runs: &stored.runs,
         };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone(), sentinel("fan-out"))?;
-        let history_thread = queries.start(store.path().to_owned(), fanout.clone(), sentinel("history"))?;
+        let history_thread = queries.start(LogReader::new(store.path()), fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
         let slow_socket_sentinel = sentinel("slow-socket");
         let (slow_sockets, slow_socket_thread) = slow_sockets::start(move |subscriber| {

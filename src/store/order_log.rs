@@ -1,7 +1,7 @@
-//! Reads the order log, a page at a time, whether or not a server writes it at the same time. Knows neither formats nor
-//! threads.
+//! Reads the order log, a page at a time, whether or not a server writes it at the same time: the trait of every store's
+//! log, and SQLite's. Knows neither formats nor threads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -50,31 +50,81 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
-/// A read-only connection to the data file.
-pub struct LogReader {
-    connection: Connection,
-}
-
-impl LogReader {
-    /// Opens the data file for reading.
-    ///
-    /// # Errors
-    /// [`StoreError::Unusable`] when it does not exist, or is of another program or of a newer version.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection =
-            open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
-        open::check_origin(&connection, path)?;
-        Ok(Self { connection })
-    }
-
+/// Reads what a store keeps beside its present state: the order log, and the reports of closed periods.
+pub trait LogSource: Send {
     /// The wanted entries after the one with number `after`, at most `limit`. At most `lines` entries are looked at, so
     /// that it takes no longer when few of them are wanted.
     ///
     /// # Errors
-    /// SQLite's.
-    pub fn page(&self, after: u64, limit: usize, filter: &Filter, lines: u64) -> rusqlite::Result<Page> {
+    /// [`StoreError`] when they cannot be read now.
+    fn page(&mut self, after: u64, limit: usize, filter: &Filter, lines: u64) -> Result<Page, StoreError>;
+
+    /// Orders for a live feed: those after the one with number `after`, oldest first, at most `limit`; `None` when orders
+    /// right after `after` are no longer in the log.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read now.
+    fn publications(&mut self, after: u64, limit: usize) -> Result<Option<Vec<Publication>>, StoreError>;
+
+    /// The amounts of the orders up to the one with number `through`, newest first, at most `limit`: number, product,
+    /// time in milliseconds since 1970 (UTC), and amount of each. Entries of the log that are no orders are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read now.
+    fn amounts(
+        &mut self,
+        through: u64,
+        limit: usize,
+        take: impl FnMut(u64, ProductIndex, u64, i64),
+    ) -> Result<(), StoreError>;
+
+    /// The closed periods with numbers between `after` and `before`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read now.
+    fn closed_periods(&mut self, after: u64, before: u64, limit: usize) -> Result<Vec<ClosedPeriod>, StoreError>;
+
+    /// The report of a closed period; `None` if there is no closed one with this number.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read now.
+    fn report(&mut self, number: u64) -> Result<Option<Report>, StoreError>;
+}
+
+/// Reads a data file, which is opened with the first call.
+pub struct LogReader {
+    path: PathBuf,
+    connection: Option<Connection>,
+}
+
+impl LogReader {
+    /// A reader of the data file with this path.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), connection: None }
+    }
+
+    fn connection(&mut self) -> Result<&Connection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_to_read(&self.path)?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let connection =
+        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
+    open::check_origin(&connection, path)?;
+    Ok(connection)
+}
+
+impl LogSource for LogReader {
+    fn page(&mut self, after: u64, limit: usize, filter: &Filter, lines: u64) -> Result<Page, StoreError> {
+        let connection = self.connection()?;
         let number = |sql| {
-            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut statement = connection.prepare_cached(sql)?;
             statement.query_row([after.cast_signed()], |row| row.get::<_, Option<i64>>(0))
         };
         // Read first, so that the page has looked at every entry up to this one.
@@ -84,7 +134,7 @@ impl LogReader {
             return Ok(Page::default());
         };
         let through = first.saturating_add_unsigned(lines.saturating_sub(1)).min(last);
-        let entries = entries(&self.connection, after.cast_signed(), through, limit, filter)?;
+        let entries = entries(connection, after.cast_signed(), through, limit, filter)?;
         let next = match entries.last() {
             Some(entry) if entries.len() == limit => Some(entry.seq),
             _ if through < last => Some(through.cast_unsigned()),
@@ -93,60 +143,9 @@ impl LogReader {
         Ok(Page { entries, next })
     }
 
-    /// See [`periods::closed`].
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn closed_periods(&self, after: u64, before: u64, limit: usize) -> rusqlite::Result<Vec<ClosedPeriod>> {
-        periods::closed(&self.connection, after, before, limit)
-    }
-
-    /// See [`periods::report`].
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn report(&self, number: u64) -> rusqlite::Result<Option<Report>> {
-        periods::report(&self.connection, number)
-    }
-
-    /// The amounts of the orders up to the one with number `through`, newest first, at most `limit`: number, product,
-    /// time in milliseconds since 1970 (UTC), and amount of each. Entries of the log that are no orders are left out.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn amounts(
-        &self,
-        through: u64,
-        limit: usize,
-        mut take: impl FnMut(u64, ProductIndex, u64, i64),
-    ) -> rusqlite::Result<()> {
-        let sql = |is_order: &str| {
-            format!(
-                "SELECT seq, product, at_ms, amount FROM orders CROSS JOIN products ON products.row = orders.product
-                 WHERE seq <= ?1 AND {is_order} ORDER BY seq DESC LIMIT ?2"
-            )
-        };
-        // A file of an older schema, which could not be migrated, does not tell a new product's entry, whose amount is 0
-        // there unless it comes from a catalogue file.
-        let mut statement = (self.connection.prepare_cached(&sql("seq IS NOT added_seq")))
-            .or_else(|_| self.connection.prepare_cached(&sql("TRUE")))?;
-        let mut rows = statement.query(params![through.min(i64::MAX as u64).cast_signed(), limit as i64])?;
-        while let Some(row) = rows.next()? {
-            let (seq, product, at_ms): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let product = ProductIndex(product.saturating_sub(1));
-            take(seq.max(0).cast_unsigned(), product, at_ms.max(0).cast_unsigned(), row.get(3)?);
-        }
-        Ok(())
-    }
-
-    /// Orders for a live feed: those after the one with number `after`, oldest first, at most `limit`; `None` when orders
-    /// right after `after` are no longer in the log.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn publications(&self, after: u64, limit: usize) -> rusqlite::Result<Option<Vec<Publication>>> {
+    fn publications(&mut self, after: u64, limit: usize) -> Result<Option<Vec<Publication>>, StoreError> {
         let mut statement = self
-            .connection
+            .connection()?
             .prepare_cached("SELECT seq, product, total FROM orders WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
         let rows = statement.query_map(params![after.cast_signed(), limit as i64], |row| {
             let product: u32 = row.get(1)?;
@@ -162,6 +161,40 @@ impl LogReader {
         let publications = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         // Sequence numbers have no gaps, so the first one shows whether orders before it were deleted.
         Ok(publications.first().is_none_or(|first| first.seq == after + 1).then_some(publications))
+    }
+
+    fn amounts(
+        &mut self,
+        through: u64,
+        limit: usize,
+        mut take: impl FnMut(u64, ProductIndex, u64, i64),
+    ) -> Result<(), StoreError> {
+        let sql = |is_order: &str| {
+            format!(
+                "SELECT seq, product, at_ms, amount FROM orders CROSS JOIN products ON products.row = orders.product
+                 WHERE seq <= ?1 AND {is_order} ORDER BY seq DESC LIMIT ?2"
+            )
+        };
+        let connection = self.connection()?;
+        // A file of an older schema, which could not be migrated, does not tell a new product's entry, whose amount is 0
+        // there unless it comes from a catalogue file.
+        let mut statement = (connection.prepare_cached(&sql("seq IS NOT added_seq")))
+            .or_else(|_| connection.prepare_cached(&sql("TRUE")))?;
+        let mut rows = statement.query(params![through.min(i64::MAX as u64).cast_signed(), limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let (seq, product, at_ms): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let product = ProductIndex(product.saturating_sub(1));
+            take(seq.max(0).cast_unsigned(), product, at_ms.max(0).cast_unsigned(), row.get(3)?);
+        }
+        Ok(())
+    }
+
+    fn closed_periods(&mut self, after: u64, before: u64, limit: usize) -> Result<Vec<ClosedPeriod>, StoreError> {
+        Ok(periods::closed(self.connection()?, after, before, limit)?)
+    }
+
+    fn report(&mut self, number: u64) -> Result<Option<Report>, StoreError> {
+        Ok(periods::report(self.connection()?, number)?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The history thread on real files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 use super::*;
+use crate::store::order_log::LogReader;
 use crate::store::retention::Retention;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
@@ -41,7 +42,7 @@ impl Log {
         write(&folder, orders);
         let (history, queries) = prepare();
         let path = crate::store::files::data_file(&folder).unwrap();
-        queries.start(path, Published(last_seq - unpublished), ()).unwrap();
+        queries.start(LogReader::new(&path), Published(last_seq - unpublished), ()).unwrap();
         Self { folder, history, last_seq }
     }
 
