@@ -101,18 +101,23 @@ impl Counters {
         }
     }
 
-    /// Counts a try to write: of a commit, with its time and that of its sync, or of a probe.
-    pub(super) fn tried(&self, outcome: &Outcome, commit: Option<(Duration, Option<Duration>)>) {
-        if outcome.is_err() {
-            return self.failed_commits.add(1);
+    /// Counts a try to write, of a commit or a probe.
+    pub(super) fn tried(&self, is_ok: bool) {
+        if is_ok {
+            self.committed_ms.store(now_ms(), Ordering::Relaxed);
+        } else {
+            self.failed_commits.add(1);
         }
-        self.committed_ms.store(now_ms(), Ordering::Relaxed);
-        if let Some((time, sync_time)) = commit {
-            self.commit_times.record(nanoseconds(time));
-            if let Some(sync_time) = sync_time {
-                self.sync_times.record(nanoseconds(sync_time));
-            }
-        }
+    }
+
+    /// Counts a commit that took this long.
+    pub(super) fn committed(&self, time: Duration) {
+        self.commit_times.record(nanoseconds(time));
+    }
+
+    /// Counts the sync of a commit, which took this long.
+    pub(super) fn synced(&self, time: Duration) {
+        self.sync_times.record(nanoseconds(time));
     }
 }
 
@@ -145,9 +150,9 @@ mod tests {
     fn the_time_since_the_last_commit_begins_with_the_first() {
         let counters = Counters::default();
         assert_eq!(counters.since_commit(), None);
-        counters.tried(&Err(Rejection::StoreFull), None);
+        counters.tried(false);
         assert_eq!((counters.since_commit(), counters.failed_commits.get()), (None, 1));
-        counters.tried(&Ok(()), None);
+        counters.tried(true);
         assert!(counters.since_commit().is_some_and(|since| since < Duration::from_secs(10)));
     }
 }

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Ledger;
-use crate::store::{Figures, Store};
+use super::engine::Engine;
+use crate::store::Figures;
 
 /// How often the store is measured at most, however often that is asked for: every 100 ms.
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
 /// How long a caller waits for the ledger: 100 ms, some hundred commits. While the store hangs, each caller waits so long.
 const DEADLINE: Duration = Duration::from_millis(100);
 
-impl<S: Store> Ledger<S> {
+impl<E: Engine> Ledger<E> {
     pub(super) fn measure(&mut self) -> Figures {
         match self.measured {
             Some((at, figures)) if at.elapsed() < MEASURE_EVERY => figures,
             _ => {
-                self.health.begin();
-                let figures = self.store.measure();
-                self.health.returned();
+                self.monitor.health.begin();
+                let figures = self.engine.measure();
+                self.monitor.health.returned();
                 self.measured.insert((Instant::now(), figures)).1
             }
         }

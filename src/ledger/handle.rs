@@ -11,9 +11,9 @@ use super::figures::LastFigures;
 use super::health::{Health, Readiness};
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
+use super::request::{Order, Request};
 use crate::store::{Figures, StoreError};
-use crate::tally::catalog::ProductIndex;
-use crate::tally::order::{Amount, Key};
+use crate::tally::order::Key;
 use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
 
 /// How long a requester waits for the ledger while the store hangs: 30 s, the usual timeout of HTTP clients. The
@@ -23,26 +23,10 @@ pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long [`LedgerHandle::readiness`] waits for the ledger: 1 s, less than the usual timeout of those who ask.
 const INSPECTION_DEADLINE: Duration = Duration::from_secs(1);
 
-/// One order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The product.
-    pub product: ProductIndex,
-    /// The amount.
-    pub amount: Amount,
-    /// The idempotency key: a second order with it is not counted.
-    pub key: Option<Key>,
-}
-
-/// A request to the ledger thread.
+/// What the ledger thread is asked for.
 pub(super) enum Job {
-    Order {
-        order: Order,
-        reply: Reply,
-    },
-    Batch {
-        orders: Vec<Order>,
-        key: Option<Key>,
+    Count {
+        request: Request,
         reply: Reply,
     },
     Catalog {
@@ -68,10 +52,7 @@ pub(super) enum Job {
 impl Job {
     fn reject(self, rejection: Rejection) {
         match self {
-            Self::Order { reply, .. }
-            | Self::Batch { reply, .. }
-            | Self::Catalog { reply, .. }
-            | Self::ClosePeriod { reply, .. } => {
+            Self::Count { reply, .. } | Self::Catalog { reply, .. } | Self::ClosePeriod { reply, .. } => {
                 reply.send(Err(rejection));
             }
             Self::Ping(_) | Self::Inspect(_) | Self::Measure(_) | Self::Stop(_) => {}
@@ -95,12 +76,12 @@ impl LedgerHandle {
     /// # Errors
     /// [`Rejection`] when it was not counted.
     pub fn order(&self, order: Order) -> Outcome {
-        self.ask(|reply| Job::Order { order, reply })
+        self.ask(|reply| Job::Count { request: Request::Order(order), reply })
     }
 
     /// Adds the amount to the product's total without waiting: `reply` gets the outcome.
     pub fn submit(&self, order: Order, reply: Reply) {
-        self.send(Job::Order { order, reply });
+        self.send(Job::Count { request: Request::Order(order), reply });
     }
 
     /// Counts all of these orders or none, and waits until they are on disk. `key` names them together.
@@ -108,7 +89,7 @@ impl LedgerHandle {
     /// # Errors
     /// [`Rejection`] when they were not counted.
     pub fn batch(&self, orders: Vec<Order>, key: Option<Key>) -> Outcome {
-        self.ask(|reply| Job::Batch { orders, key, reply })
+        self.ask(|reply| Job::Count { request: Request::Batch { orders, key }, reply })
     }
 
     /// Changes products or categories, and waits until that is on disk and in the shared catalogue.

@@ -132,6 +132,12 @@ impl fmt::Display for Rejection {
 
 impl std::error::Error for Rejection {}
 
+impl From<CatalogError> for Rejection {
+    fn from(error: CatalogError) -> Self {
+        Self::NotInCatalog(error)
+    }
+}
+
 impl From<&StoreError> for Rejection {
     fn from(error: &StoreError) -> Self {
         match error {

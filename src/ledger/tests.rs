@@ -3,16 +3,18 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::monitor::REST_AFTER;
 use super::*;
 use crate::live::fanout::{self, Start};
 use crate::live::history;
 use crate::live::rates::Rates;
-use crate::store::StoreError;
+use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
 use crate::tally::catalog::{Catalog, Details, ProductIndex};
-use crate::tally::order::{Amount, MAX_TOTAL};
+use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
 use crate::tally::position::RunList;
 
 /// How long an event may take that should come at once.
@@ -117,11 +119,11 @@ impl Bench {
         let first =
             Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
         let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
-        let period = CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() };
-        let first = super::Start { totals, period, last_seq: 0 };
+        let period = Arc::new(CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() });
+        let engine = LocalEngine::new(ScriptedStore(script.clone()), totals, 0, period.clone(), catalog);
         let rates = Rates::new(vec![None], 0);
         let (sentinel, died) = bounded::<()>(0);
-        let handle = start(ScriptedStore(script.clone()), first, catalog, fanout, rates.clone(), sentinel).unwrap().0;
+        let handle = start(engine, period, fanout, rates.clone(), sentinel).unwrap().0;
         assert!(script.handle.set(handle.clone()).is_ok());
         Self { script, begun, ends, handle, rates, died }
     }
@@ -209,7 +211,8 @@ fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
     let batch = |count: usize| {
         let (reply, outcome) = Reply::channel();
         let orders = vec![order(1, None); count];
-        bench.handle.jobs.send(Job::Batch { orders, key: None, reply }).expect("the ledger runs");
+        let request = Request::Batch { orders, key: None };
+        bench.handle.jobs.send(Job::Count { request, reply }).expect("the ledger runs");
         outcome
     };
     let waiting = [batch(MAX_BATCH - 24), batch(23), batch(1), bench.submit(order(1, None))];

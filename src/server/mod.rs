@@ -3,6 +3,7 @@
 mod accept;
 mod connections;
 mod data_check;
+mod data_folder;
 mod end;
 mod error;
 mod error_sums;
@@ -13,10 +14,9 @@ mod reject;
 mod report;
 mod serve;
 
-use std::borrow::Cow;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -32,25 +32,21 @@ use crate::api::rates::{RateAnswers, Turn};
 use crate::api::routes::{Routes, Scope};
 use crate::api::service::OrderService;
 use crate::api::tokens::{TokenFiles, Tokens};
-use crate::config::{BUILT_IN_CATALOG, Config};
+use crate::config::Config;
 use crate::http::origin::Policy;
-use crate::json;
-use crate::ledger;
+use crate::ledger::{self, Engine};
 use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::log::THROTTLE;
-use crate::store::files::data_file;
-use crate::store::order_log::LogReader;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Reason, StoreError, Stored, now_ms, seed};
-use crate::tally::catalog::{Category, RESERVED_NAMES};
-use crate::tally::period::CurrentPeriod;
+use crate::store::now_ms;
+use crate::store::order_log::LogSource;
 
 pub use connections::Caps;
 pub use error::ServerError;
 pub use handle::{Handle, HandleError, ProductTotal};
 
 use data_check::DataCheck;
+use data_folder::Storage;
 use end::{End, Sentinel};
 use error_sums::ErrorSums;
 use listener::Listeners;
@@ -141,7 +137,7 @@ impl Server {
         let cap = limits::connection_cap(config.max_connections);
         let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
         let listeners = Listeners::new(listeners, caps).map_err(ServerError::System)?;
-        let (store, stored) = open_store(config)?;
+        let storage = data_folder::open(config)?;
         if let Some(reason) = &cap.reason {
             log::warn!("{reason}");
         }
@@ -152,15 +148,15 @@ impl Server {
         }
         let line = report::Start {
             addresses: &listeners.addresses()[..for_orders],
-            data_file: store.path(),
-            orders: stored.last_seq,
-            products: stored.totals.len(),
+            data_file: &storage.path,
+            orders: storage.stored.last_seq,
+            products: storage.stored.totals.len(),
             caps,
             retention: config.retention,
         }
         .line();
         let server =
-            Self::start(config, (listeners, for_orders), store, stored, assets, tokens).map_err(ServerError::System)?;
+            Self::start(config, (listeners, for_orders), storage, assets, tokens).map_err(ServerError::System)?;
         log::info!("{line}");
         Ok(server)
     }
@@ -168,26 +164,26 @@ impl Server {
     fn start(
         config: &Config,
         (listeners, for_orders): (Listeners, usize),
-        store: SqliteStore,
-        stored: Stored,
+        storage: Storage<impl Engine + 'static, impl LogSource + 'static>,
         assets: Assets,
         tokens: Tokens,
     ) -> io::Result<Self> {
+        let Storage { engine, log, catalog, period, stored, check, .. } = storage;
         let begun = (Instant::now(), stored.last_seq);
         let (end_sender, end) = bounded(1);
         let sentinel = |thread| Sentinel::new(thread, &end_sender);
-        let (catalog, tokens) = (Arc::new(RwLock::new(stored.catalog)), Arc::new(tokens));
+        let tokens = Arc::new(tokens);
         let (history, queries) = history::prepare();
         let start = fanout::Start {
             totals: &stored.totals,
-            openings: &stored.openings,
-            opened_after: stored.period.opened_after,
+            openings: &period.openings,
+            opened_after: period.period.opened_after,
             last_seq: stored.last_seq,
             shown_after: stored.shown_after,
             runs: &stored.runs,
         };
         let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone(), sentinel("fan-out"))?;
-        let history_thread = queries.start(LogReader::new(store.path()), fanout.clone(), sentinel("history"))?;
+        let history_thread = queries.start(log, fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
         let slow_socket_sentinel = sentinel("slow-socket");
         let (slow_sockets, slow_socket_thread) = slow_sockets::start(move |subscriber| {
@@ -197,15 +193,8 @@ impl Server {
         })?;
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
-        let integrity_check = store.integrity_check().filter(|_| !store.is_sound());
-        let start = ledger::Start {
-            totals: stored.totals,
-            period: CurrentPeriod { period: stored.period, openings: stored.openings },
-            last_seq: stored.last_seq,
-        };
-        let (ledger, ledger_thread) =
-            ledger::start(store, start, catalog.clone(), fanout.clone(), rates.clone(), sentinel("ledger"))?;
-        let data_check = integrity_check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
+        let (ledger, ledger_thread) = ledger::start(engine, period, fanout.clone(), rates.clone(), sentinel("ledger"))?;
+        let data_check = check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let policy = |addresses: &[_]| Policy::new(addresses, &config.allow_origins, &config.allow_hosts);
         let metrics_policy = policy(&listeners.addresses()[for_orders..]);
         let routes = Routes {
@@ -359,58 +348,4 @@ impl Drop for Server {
 
 fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServerError> {
     addresses.iter().map(|address| listener::listen(*address)).collect()
-}
-
-fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
-    let (name, file) = match &config.catalog {
-        None => ("the built-in catalogue".to_owned(), BUILT_IN_CATALOG.into()),
-        Some(path) => {
-            let name = path.display().to_string();
-            let file = std::fs::read(path)
-                .map_err(|error| ServerError::Catalog(Reason::new(format!("{name} cannot be read"), error)))?;
-            (name, Cow::Owned(file))
-        }
-    };
-    let named = |why: String| ServerError::Catalog(format!("{name}: {why}").into());
-    let wanted = json::parse_catalog(&file).map_err(named)?;
-    if data_file(&config.data).is_ok_and(|path| !path.exists()) {
-        seed::check(&wanted).map_err(|error| named(error.to_string()))?;
-    }
-    let (mut store, mut stored) = SqliteStore::open(&config.data, config.retention)?;
-    if let Some(check) = store.integrity_check().filter(|_| config.check) {
-        data_check::check_first(&check)?;
-    }
-    for Category { name, .. } in stored.catalog.categories() {
-        if RESERVED_NAMES.contains(&name.as_str()) {
-            log::warn!(
-                "category {name:?} has the name of a route of this version: its totals and feeds stay at /orders/{name}, \
-                 and its products are neither listed nor changed"
-            );
-        }
-    }
-    // The built-in catalogue is an example: it is only added to an empty folder.
-    if config.catalog.is_some() || stored.catalog.categories().is_empty() {
-        let former: Vec<String> = stored.catalog.categories().iter().map(|category| category.name.clone()).collect();
-        let different = match seed::apply(&mut store, &mut stored, &wanted, json::history_line) {
-            Ok(different) => different.map_err(|error| named(error.to_string()))?,
-            // What is stored is served all the same.
-            Err(error @ (StoreError::Full(_) | StoreError::Failed(_))) if !stored.catalog.categories().is_empty() => {
-                log::error!("{name}: its new products could not be added, restart the server later: {error:#}");
-                0
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if different > 0 {
-            let entries = if different == 1 { "1 entry is" } else { &format!("{different} entries are") };
-            log::info!(
-                "{name}: {entries} in the data folder with other texts, which were kept; change them at the board"
-            );
-        }
-        // A folder that was begun with the sample, for example.
-        if !former.is_empty() && stored.catalog.categories().len() > former.len() {
-            let former = former.join(", ");
-            log::info!("{name}: its new categories were added to those of the data folder, which were kept: {former}");
-        }
-    }
-    Ok((store, stored))
 }

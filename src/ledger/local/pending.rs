@@ -1,9 +1,9 @@
-//! The next commit: its changes, the keys among them, and the replies that wait for it. Owns the rule that a key is
-//! found as soon as its order is counted; knows neither totals nor the store.
+//! The next commit: its changes, and the keys among them. Owns the rule that a key is found as soon as its order is
+//! counted; knows neither totals nor the store.
 
 use std::collections::HashMap;
 
-use super::{Counters, Order, Outcome, Rejection, Reply};
+use crate::ledger::request::Order;
 use crate::store::{Change, KeyUse};
 use crate::tally::order::Key;
 
@@ -14,8 +14,6 @@ pub(super) struct Pending {
     /// Orders that repeat one of this commit, or that a batch of this commit repeats.
     pub(super) repeats: u64,
     keys: HashMap<Key, KeyUse>,
-    /// The replies, each with its outcome if the commit succeeds.
-    replies: Vec<(Reply, Outcome)>,
 }
 
 impl Pending {
@@ -46,35 +44,10 @@ impl Pending {
         self.keys.len()
     }
 
-    /// Adds the reply to an order that is counted with this commit.
-    pub(super) fn push_counted(&mut self, mut reply: Reply) {
-        reply.enter_commit();
-        self.replies.push((reply, Ok(())));
-    }
-
-    /// Adds the reply to an order that is rejected because of a change in this commit, if it succeeds.
-    pub(super) fn push_rejected(&mut self, reply: Reply, rejection: Rejection) {
-        self.replies.push((reply, Err(rejection)));
-    }
-
     /// Forgets the changes, which are on disk now.
-    pub(super) fn clear_changes(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.changes.clear();
         self.keys.clear();
-    }
-
-    /// Sends every reply, after a commit with this outcome, and counts the rejections among them.
-    pub(super) fn answer(&mut self, outcome: &Outcome, counters: &Counters) {
-        for (reply, due) in self.replies.drain(..) {
-            let own = match (outcome, due) {
-                (Ok(()), due) => due,
-                // It was not part of the commit, so it is certain that it was not counted.
-                (Err(Rejection::Unknown), Err(_)) => Err(Rejection::StoreRefused),
-                (Err(rejection), _) => Err(rejection.clone()),
-            };
-            counters.note(&own);
-            reply.send(own);
-        }
     }
 }
 

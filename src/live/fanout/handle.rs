@@ -72,9 +72,9 @@ pub struct FanoutHandle {
 impl FanoutHandle {
     /// Hands over committed orders, which every later snapshot has, and every call that waits for one. Never waits for a
     /// subscriber. They are sent once [`Self::wake`] is called.
-    pub fn publish(&self, publications: &[Publication]) {
+    pub fn publish<'a>(&self, publications: impl IntoIterator<Item = &'a Publication>) {
         self.list(|waiting| {
-            let publications = publications.iter().map(|one| Waiting { publication: *one, merged: 0 });
+            let publications = publications.into_iter().map(|one| Waiting { publication: *one, merged: 0 });
             waiting.publications.extend(publications);
             if let Some(Waiting { publication, .. }) = waiting.publications.last() {
                 self.shared.published.store(publication.seq, Ordering::Release);
