@@ -227,11 +227,14 @@ impl<E: Engine> Ledger<E> {
         reply.send(outcome);
     }
 
-    /// Publishes what a request has changed, then replies.
+    /// Publishes what a request has changed, if anything, then replies.
     fn publish_and_reply(&mut self, reply: Reply, outcome: Outcome) {
+        let has_changed = !self.updates.is_empty();
         self.publish();
         self.reply(reply, outcome);
-        self.fanout.wake();
+        if has_changed {
+            self.fanout.wake();
+        }
     }
 
     /// Publishes what other servers have committed.
