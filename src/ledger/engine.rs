@@ -26,11 +26,11 @@ pub trait Engine: Send {
     /// The number of changes in the next commit.
     fn pending(&self) -> usize;
 
-    /// Commits what is pending, whole or not at all. `outcomes` are those of the requests since the last commit if this
-    /// one succeeds, in their order; an engine that learns some of them with the commit replaces these.
+    /// Commits what is pending, whole or not at all. `outcomes` are those of the requests that wait for it, in their
+    /// order, if it succeeds; an engine that learns some of them with the commit replaces these.
     ///
     /// # Errors
-    /// [`Rejection`] of all of it. After [`Rejection::Unknown`] some of it may be kept, and after any other one nothing.
+    /// [`Rejection`] of all of it. After [`Rejection::Unknown`] it may be kept, after any other one it is not.
     fn commit(
         &mut self,
         outcomes: &mut [Outcome],
