@@ -199,4 +199,18 @@ mod tests {
         assert!(data_file(&folder).unwrap().ends_with("nowhere"));
         fs::remove_dir_all(&folder).unwrap();
     }
+
+    #[test]
+    fn a_folder_with_room_has_room_and_nothing_is_left_in_it_or_changed_through_a_link() {
+        let folder = std::env::temp_dir().join(format!("ordercast-room-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("other"), "as it was").unwrap();
+        symlink("other", folder.join(format!("{DATA_FILE}-room"))).unwrap();
+        assert!(has_room(&folder));
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["other"]);
+        assert_eq!(fs::read(folder.join("other")).unwrap(), b"as it was");
+        assert!(has_room(&folder.join("missing")), "an error that is not for lack of room");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
