@@ -91,7 +91,8 @@ pub fn run<H: SessionHandler>(
 ) {
     set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
-    let mut session = Session::boxed(stream, early, subscriber.clone(), limits, handler);
+    let transport = Transport::boxed(stream, early, subscriber.clone(), limits, handler);
+    let mut session = Session::boxed(transport, limits);
     session.socket.get_mut().handler.begin(&subscriber);
     let end = session.serve();
     session.end(end);
@@ -139,19 +140,12 @@ struct Session<H: SessionHandler> {
 impl<H: SessionHandler> Session<H> {
     /// On the heap, and not inlined: the caller's frame lives as long as the session, so it stays small.
     #[inline(never)]
-    fn boxed(
-        stream: Arc<TcpStream>,
-        early: Vec<u8>,
-        subscriber: Arc<Subscriber>,
-        limits: Limits,
-        handler: H,
-    ) -> Box<Self> {
+    fn boxed(transport: Box<Transport<H>>, limits: Limits) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        let transport = Transport::boxed(stream, early, subscriber, limits, handler);
         let socket = WebSocket::from_raw_socket(transport, Role::Server, Some(config));
         Box::new(Self { socket, limits, message_rate: limits.messages_per_second.map(RateLimit::new), pinged: None })
     }
