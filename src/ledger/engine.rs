@@ -26,17 +26,11 @@ pub trait Engine: Send {
     /// The number of changes in the next commit.
     fn pending(&self) -> usize;
 
-    /// Commits what is pending, whole or not at all. `outcomes` are those of the requests that wait for it, in their
-    /// order, if it succeeds; an engine that learns some of them with the commit replaces these.
+    /// Commits what is pending, whole or not at all.
     ///
     /// # Errors
     /// [`Rejection`] of all of it. After [`Rejection::Unknown`] it may be kept, after any other one it is not.
-    fn commit(
-        &mut self,
-        outcomes: &mut [Outcome],
-        updates: &mut Vec<Update>,
-        monitor: &mut Monitor,
-    ) -> Result<Committed, Rejection>;
+    fn commit(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Result<Committed, Rejection>;
 
     /// Changes products or categories, in a commit of its own and in the shared catalogue. Nothing is pending.
     ///
@@ -55,10 +49,6 @@ pub trait Engine: Send {
         updates: &mut Vec<Update>,
         monitor: &mut Monitor,
     ) -> Result<Report, Rejection>;
-
-    /// Adds what other servers have committed to a shared store, if the engine was told that there is something. Called
-    /// after every round of jobs; a ping alone makes one.
-    fn follow(&mut self, _updates: &mut Vec<Update>, _monitor: &mut Monitor) {}
 
     /// Finds out whether a commit would succeed.
     ///
@@ -104,7 +94,7 @@ pub struct Committed {
     pub repeats: u64,
 }
 
-/// What was committed, by this server or another on the same store: subscribers have to know it.
+/// What was committed: subscribers have to know it.
 #[derive(Debug, Clone)]
 pub enum Update {
     /// An order.

@@ -62,8 +62,7 @@ struct Ledger<E> {
     jobs: Receiver<Job>,
     counters: Arc<Counters>,
     /// The replies that wait for the next commit, and the outcome of each if it succeeds.
-    replies: Vec<Reply>,
-    outcomes: Vec<Outcome>,
+    replies: Vec<(Reply, Outcome)>,
     /// What has to be published.
     updates: Vec<Update>,
     /// What the store last measured, and when.
@@ -101,7 +100,6 @@ pub fn start(
         jobs,
         counters,
         replies: Vec::new(),
-        outcomes: Vec::new(),
         updates: Vec::new(),
         measured: None,
     };
@@ -171,7 +169,6 @@ impl<E: Engine> Ledger<E> {
                 }
             }
             self.commit();
-            self.follow();
         }
     }
 
@@ -200,7 +197,7 @@ impl<E: Engine> Ledger<E> {
         match self.engine.count(request, &mut self.monitor) {
             Ok(Counted::InCommit) => {
                 reply.enter_commit();
-                self.reply_when_committed(reply, Ok(()));
+                self.replies.push((reply, Ok(())));
             }
             Ok(Counted::OnDisk { repeats }) => {
                 let outcome = inspection.get_or_insert_with(|| self.engine.inspect(&mut self.monitor)).clone();
@@ -210,15 +207,9 @@ impl<E: Engine> Ledger<E> {
                 self.reply(reply, outcome);
             }
             // The reason may be an order that is not on disk yet; the rejection holds only if that one is committed.
-            Err(rejection) if self.engine.pending() > 0 => self.reply_when_committed(reply, Err(rejection)),
+            Err(rejection) if self.engine.pending() > 0 => self.replies.push((reply, Err(rejection))),
             Err(rejection) => self.reply(reply, Err(rejection)),
         }
-    }
-
-    /// Keeps a reply, with its outcome if the next commit succeeds.
-    fn reply_when_committed(&mut self, reply: Reply, outcome: Outcome) {
-        self.replies.push(reply);
-        self.outcomes.push(outcome);
     }
 
     /// Sends a reply, and counts it if it is a rejection.
@@ -237,27 +228,18 @@ impl<E: Engine> Ledger<E> {
         }
     }
 
-    /// Publishes what other servers have committed.
-    fn follow(&mut self) {
-        self.engine.follow(&mut self.updates, &mut self.monitor);
-        if !self.updates.is_empty() {
-            self.publish();
-            self.fanout.wake();
-        }
-    }
-
     /// Commits what is pending, publishes it and answers it.
     fn commit(&mut self) {
         if self.engine.pending() == 0 {
             return;
         }
-        let committed = self.engine.commit(&mut self.outcomes, &mut self.updates, &mut self.monitor);
+        let committed = self.engine.commit(&mut self.updates, &mut self.monitor);
         // Published before answered, so that a client with an answer finds the order in every later snapshot.
         self.publish();
         if let Ok(Committed { orders, repeats }) = committed {
             self.counters.counted(orders, repeats);
         }
-        for (reply, due) in self.replies.drain(..).zip(self.outcomes.drain(..)) {
+        for (reply, due) in self.replies.drain(..) {
             let outcome = match (&committed, due) {
                 (Ok(_), due) => due,
                 // It was not part of the commit, so it is certain that it was not counted.

@@ -212,12 +212,7 @@ impl<S: Store> Engine for LocalEngine<S> {
         self.pending.changes.len()
     }
 
-    fn commit(
-        &mut self,
-        _: &mut [Outcome],
-        updates: &mut Vec<Update>,
-        monitor: &mut Monitor,
-    ) -> Result<Committed, Rejection> {
+    fn commit(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Result<Committed, Rejection> {
         let repeats = std::mem::take(&mut self.pending.repeats);
         if let Err(rejection) = write(&mut self.store, &self.pending.changes, monitor) {
             self.undo(0);
