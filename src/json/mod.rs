@@ -40,8 +40,9 @@ use object::Object;
 pub use periods::{parse_period, periods_array, report_csv, report_object};
 pub use rates::rates_object;
 pub use totals::{
-    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, STATUS_LIVE, catalog_notice,
-    push_event, push_named_event, push_positioned_frame, push_text_frame, push_total_frame, total_prefix, totals_array,
+    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, STATUS_LIVE, STATUS_STALE,
+    catalog_notice, push_event, push_named_event, push_positioned_frame, push_text_frame, push_total_frame,
+    total_prefix, totals_array,
 };
 
 use crate::tally::catalog::{Details, MAX_ID_BYTES, is_plain};

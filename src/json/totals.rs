@@ -105,6 +105,9 @@ pub fn push_event(events: &mut Vec<u8>, prefix: &[u8], total: i64, position: Opt
 /// replaced.
 pub const STATUS_LIVE: &str = concat!(r#"{"status":"live","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
+/// A feed whose totals may be older than what is stored, because the server does not hear of new ones.
+pub const STATUS_STALE: &str = concat!(r#"{"status":"stale","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
 /// Tells that products of this category were changed.
 #[must_use]
 pub fn catalog_notice(category: &str) -> String {
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn a_notice_is_a_short_frame_or_an_event_with_a_name() {
         let longest = catalog_notice(&"c".repeat(MAX_ID_BYTES));
-        for text in [STATUS_LIVE, &longest] {
+        for text in [STATUS_LIVE, STATUS_STALE, &longest] {
             let mut frames = Vec::new();
             push_text_frame(&mut frames, text);
             assert_eq!((frames[0], usize::from(frames[1])), (TEXT_FRAME, text.len()));

@@ -131,6 +131,12 @@ impl Group {
         }
     }
 
+    /// Positions are of these runs from now on, and nothing is owed of what was. The round is empty.
+    pub fn begin_again(&mut self, runs: &RunList) {
+        self.prefix = runs.prefix(self.subscription.feed_in_positions());
+        self.pace = self.subscription.options.every.map(Pace::new).map(Box::new);
+    }
+
     /// What its subscribers get, except for notices.
     pub fn subscription(&self) -> Subscription {
         self.subscription

@@ -8,12 +8,11 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::counters::Counters;
 use super::subscription::{Counts, Feed, Subscription};
-use super::waiting::{Marker, Waiting, WaitingList};
+use super::waiting::{Marker, Replacement, Waiting, WaitingList};
 use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
 use crate::tally::catalog::{CategoryIndex, ProductIndex};
 use crate::tally::order::{Publication, Total};
-use crate::tally::position::RunList;
 
 /// Publications and markers that may wait for the fan-out thread. More are merged into the latest total of each product,
 /// so that a thread that falls behind sends fewer totals instead of older ones.
@@ -23,7 +22,8 @@ const MAX_WAITING: usize = 4_096;
 pub(super) enum Event {
     /// Something waits in the shared list.
     Published,
-    Subscribe(Arc<Subscriber>, Subscription, Option<u64>),
+    /// With the position from which it resumes.
+    Subscribe(Arc<Subscriber>, Subscription, Option<Box<str>>),
     Move(Arc<Subscriber>, Subscription),
     ReplayPage(ReplayPage),
     Leave(Arc<Subscriber>),
@@ -31,6 +31,8 @@ pub(super) enum Event {
     Totals(Feed, Counts, Sender<Arc<[u8]>>),
     ProductTotals(Feed, Sender<Vec<(ProductIndex, Total)>>),
     AllTotals(Sender<Vec<Total>>),
+    /// Whether totals are stale.
+    Stale(bool),
     /// Answered at once.
     Ping(Sender<()>),
     Finish,
@@ -66,7 +68,6 @@ impl Shared {
 pub struct FanoutHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
-    pub(super) runs: Arc<RunList>,
 }
 
 impl FanoutHandle {
@@ -93,6 +94,25 @@ impl FanoutHandle {
         self.list(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
         // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
         self.announce();
+    }
+
+    /// Replaces everything that was published: what others have stored went back behind it. Every subscriber gets a
+    /// snapshot, and positions behind the last order of `runs` are unknown.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that follow others"))]
+    pub fn replace(&self, replacement: Replacement) {
+        self.list(|waiting| {
+            self.shared.published.store(replacement.last_seq, Ordering::Release);
+            waiting.publications.clear();
+            waiting.markers.clear();
+            waiting.mark(Marker::Replaced(Box::new(replacement)));
+        });
+        self.announce();
+    }
+
+    /// Tells whether totals may be older than what is stored, until the next call.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that follow others"))]
+    pub fn set_stale(&self, is_stale: bool) {
+        let _ = self.events.send(Event::Stale(is_stale));
     }
 
     /// Wakes the thread for what was published, if there are subscribers.
@@ -130,8 +150,7 @@ impl FanoutHandle {
     /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order
     /// is still known, those orders; then lists it.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let after = since.and_then(|position| self.runs.seq(subscription.feed_in_positions(), position));
-        let _ = self.events.send(Event::Subscribe(subscriber, subscription, after));
+        let _ = self.events.send(Event::Subscribe(subscriber, subscription, since.map(Box::from)));
     }
 
     /// Moves the subscriber to another feed, and sends it that feed's current totals first.

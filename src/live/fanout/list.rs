@@ -68,14 +68,15 @@ impl Fanout {
         }
     }
 
-    /// Lists a subscriber and sends it what it missed after the order with sequence number `after`, or a snapshot.
-    pub(super) fn subscribe(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, after: Option<u64>) {
+    /// Lists a subscriber and sends it what it missed after the position `since`, or a snapshot.
+    pub(super) fn subscribe(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
         self.load_feed(subscription.feed);
         let status = if subscription.options.notices.status { Status::Owed } else { Status::Unwanted };
         if status == Status::Owed && self.status_subscribers == 0 {
             self.set_status_timer();
         }
         let at = self.list(subscriber, subscription, status);
+        let after = since.and_then(|position| self.runs.seq(subscription.feed_in_positions(), position));
         let owed_from = after.and_then(|after| self.owed_after(subscription, after)).unwrap_or(SNAPSHOT);
         self.lag_from(subscriber, owed_from);
         self.finish_if_due(subscriber, at);

@@ -6,11 +6,12 @@
 use std::sync::PoisonError;
 
 use super::Fanout;
-use super::group::Change;
+use super::group::{Change, Group};
 use super::list::FeedState;
 use super::place::address;
+use super::recent::Recent;
 use super::subscription::{ALL, Feed, feed_number};
-use super::waiting::Marker;
+use super::waiting::{Marker, Replacement};
 use crate::live::subscriber::SNAPSHOT;
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Total;
@@ -21,6 +22,7 @@ impl Fanout {
         match marker {
             Marker::Catalog(category) => self.reload(category, now),
             Marker::Period(openings, opened_after) => self.open_period(&openings, opened_after),
+            Marker::Replaced(replacement) => self.replace(*replacement),
         }
         self.has_news = true;
     }
@@ -69,9 +71,41 @@ impl Fanout {
         self.set_openings(openings);
         self.opened_after = opened_after;
         self.feeds.iter_mut().for_each(FeedState::drop_arrays);
-        for subscriber in self.groups.iter().filter(|group| group.is_of_period()).flat_map(|group| &group.subscribers) {
+        self.owe_snapshots(Group::is_of_period);
+    }
+
+    /// Begins again with other totals and runs.
+    fn replace(&mut self, replacement: Replacement) {
+        let Replacement { totals, openings, opened_after, last_seq, runs, keeps_categories } = replacement;
+        self.products.clear();
+        self.changed.clear();
+        self.ordered.clear();
+        self.load_products();
+        for (product, total) in self.products.iter_mut().zip(totals) {
+            product.total = total;
+        }
+        self.set_openings(&openings);
+        (self.last_seq, self.started_after, self.opened_after) = (last_seq, last_seq, opened_after);
+        // A position up to it may lack a product that was shown again since.
+        self.shown_after = Some(last_seq);
+        self.recent = Recent::new(last_seq);
+        self.runs = runs;
+        for feed in &mut self.feeds {
+            (feed.last_seq, feed.shown_after) = (last_seq, self.shown_after);
+            feed.drop_arrays();
+        }
+        self.groups.iter_mut().for_each(|group| group.begin_again(&self.runs));
+        if !keeps_categories {
+            self.groups.iter().flat_map(|group| &group.subscribers).for_each(|subscriber| subscriber.reset());
+        }
+        self.owe_snapshots(|_| true);
+    }
+
+    /// Every subscriber of these groups is owed a snapshot, and nothing that it was owed before.
+    fn owe_snapshots(&mut self, of: impl Fn(&Group) -> bool) {
+        for subscriber in self.groups.iter().filter(|group| of(group)).flat_map(|group| &group.subscribers) {
             if let Some(place) = self.places.get_mut(&address(subscriber)) {
-                place.snapshot = None;
+                (place.snapshot, place.page_from) = (None, None);
             }
             let _ = subscriber.lag_from(SNAPSHOT);
         }

@@ -46,6 +46,7 @@ pub use handle::FanoutHandle;
 pub use subscription::{
     Counts, Feed, Format, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, Notices, Options, Subscription,
 };
+pub use waiting::Replacement;
 
 use group::{Change, Group, Page, ProductState};
 use handle::{Event, Shared};
@@ -82,7 +83,7 @@ struct Fanout {
     /// [`Start::shown_after`]: of which feed the product is, is not known any more.
     shown_after: Option<u64>,
     history: History,
-    runs: Arc<RunList>,
+    runs: RunList,
     /// [`Feed::All`], then one for each category.
     feeds: Vec<FeedState>,
     /// Those with subscribers, and vacant ones, which the next new groups replace.
@@ -101,6 +102,8 @@ struct Fanout {
     catalog_changes: u64,
     /// Whether subscribers may have to be caught up after this round, because of the catalogue or a new period.
     has_news: bool,
+    /// Whether totals may be older than what is stored.
+    is_stale: bool,
     /// What was sent since the counters were last written.
     sent: Sent,
     is_finishing: bool,
@@ -152,7 +155,6 @@ pub fn start(
 
 fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
     let Start { totals, openings, opened_after, last_seq, shown_after, runs } = *start;
-    let runs = Arc::new(runs.clone());
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared::new(last_seq));
     let mut fanout = Fanout {
@@ -180,6 +182,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         status_at: 0,
         catalog_changes: 0,
         has_news: false,
+        is_stale: false,
         sent: Sent::default(),
         is_finishing: false,
         batch: WaitingList::default(),
@@ -190,7 +193,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         product.total = *total;
     }
     fanout.set_openings(openings);
-    (fanout, FanoutHandle { shared, events: sender, runs })
+    (fanout, FanoutHandle { shared, events: sender })
 }
 
 impl Fanout {
@@ -223,7 +226,9 @@ impl Fanout {
     fn act(&mut self, event: Event) {
         match event {
             Event::Published | Event::Stop => {}
-            Event::Subscribe(subscriber, subscription, after) => self.subscribe(&subscriber, subscription, after),
+            Event::Subscribe(subscriber, subscription, since) => {
+                self.subscribe(&subscriber, subscription, since.as_deref())
+            }
             Event::Move(subscriber, subscription) => self.move_to(&subscriber, subscription),
             Event::ReplayPage(page) => self.take_page(page),
             Event::Leave(subscriber) => drop(self.unlist(&subscriber)),
@@ -241,6 +246,7 @@ impl Fanout {
             Event::AllTotals(sender) => {
                 let _ = sender.send(self.products.iter().map(|product| product.total).collect());
             }
+            Event::Stale(is_stale) => self.set_stale(is_stale),
             // The requester may have given up.
             Event::Ping(sender) => drop(sender.send(())),
             Event::Finish => self.finish_all(),

@@ -26,6 +26,17 @@ impl Fanout {
         if self.status_subscribers == 0 || self.now() < self.status_at {
             return;
         }
+        self.tell_status();
+    }
+
+    /// Notes whether new totals are heard of, and tells those who want to know the status when that changes.
+    pub(super) fn set_stale(&mut self, is_stale: bool) {
+        if std::mem::replace(&mut self.is_stale, is_stale) != is_stale && self.status_subscribers > 0 {
+            self.tell_status();
+        }
+    }
+
+    fn tell_status(&mut self) {
         self.set_status_timer();
         let told = self.places.values_mut().filter(|place| place.status == Status::Told);
         told.for_each(|place| place.status = Status::Owed);
@@ -74,7 +85,8 @@ impl Fanout {
         let group = &self.groups[place.group()];
         self.page.clear();
         if place.status == Status::Owed {
-            group.push_notice(&mut self.page, 0, "status", json::STATUS_LIVE);
+            let status = if self.is_stale { json::STATUS_STALE } else { json::STATUS_LIVE };
+            group.push_notice(&mut self.page, 0, "status", status);
         }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = catalog.categories().iter().zip(&self.feeds[ALL + 1..]).enumerate();

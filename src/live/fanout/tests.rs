@@ -2,6 +2,7 @@
 
 mod notices;
 mod options;
+mod replaced;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};

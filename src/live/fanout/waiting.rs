@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::{Publication, Total};
+use crate::tally::position::RunList;
 
 /// A publication that waits.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,26 @@ pub enum Marker {
     Catalog(CategoryIndex),
     /// A period was opened, with these totals, after the entry of the log with this sequence number.
     Period(Arc<[Total]>, u64),
+    /// Everything is different.
+    Replaced(Box<Replacement>),
+}
+
+/// What takes the place of everything that was published. The shared catalogue has its products.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The total of each product.
+    pub totals: Vec<Total>,
+    /// The total of each product when the current period was opened.
+    pub openings: Vec<Total>,
+    /// The sequence number of the last entry of the log before that.
+    pub opened_after: u64,
+    /// The sequence number of the last order.
+    pub last_seq: u64,
+    /// The runs whose positions are valid.
+    pub runs: RunList,
+    /// Whether the categories that were known have their places still. If not, every subscriber is reset: it would get
+    /// totals of another category.
+    pub keeps_categories: bool,
 }
 
 /// What waits.

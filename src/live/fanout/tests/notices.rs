@@ -56,6 +56,25 @@ fn the_status_comes_first_and_is_an_event_of_its_own() {
 }
 
 #[test]
+fn that_totals_are_stale_is_told_when_it_changes_and_to_new_subscribers() {
+    let bench = Bench::new();
+    let status = |status| format!("{{\"status\":\"{status}\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    let options = told(Notices { status: true, catalog: false });
+    let mut client = bench.subscribe(TOYS, Format::Plain, options, None);
+    let mut other = bench.subscribe(TOYS, Format::Plain, Options::default(), None);
+    assert_eq!(bench.sent(&mut client), [status("live"), "Y1 0".to_owned()]);
+    for is_stale in [true, true, false] {
+        bench.handle.set_stale(is_stale);
+    }
+    assert_eq!(bench.sent(&mut client), [status("stale"), status("live")]);
+    bench.handle.set_stale(true);
+    let mut late = bench.subscribe(TOYS, Format::Plain, options, None);
+    assert_eq!(bench.sent(&mut late), [status("stale"), "Y1 0".to_owned()]);
+    assert_eq!(bench.sent(&mut client), [status("stale")]);
+    assert_eq!(bench.sent(&mut other), ["Y1 0"]);
+}
+
+#[test]
 fn a_change_of_the_catalogue_is_told_to_those_that_follow_the_category_and_asked_for_it() {
     let bench = Bench::new();
     let mut clients: Vec<Client> =
