@@ -14,7 +14,7 @@ use crate::store::{Figures, now_ms};
 /// Nanoseconds of a second.
 const NANOSECONDS: f64 = 1e9;
 /// Why orders may be refused, by the names that their rejections have.
-const REFUSALS: [&str; 4] = ["store_full", "store_failed", "store_unusable", "store_hangs"];
+const REFUSALS: [&str; 5] = ["store_full", "store_failed", "store_unusable", "store_hangs", "store_away"];
 
 /// Where the numbers come from.
 pub struct Metrics {
@@ -59,6 +59,7 @@ impl Metrics {
         let refusal = match self.ledger.last_readiness() {
             Readiness::Ready => None,
             Readiness::Failing(Rejection::StoreFull) => Some("store_full"),
+            Readiness::Away | Readiness::Failing(Rejection::StoreAway) => Some("store_away"),
             Readiness::Failing(Rejection::StoreUnusable(_)) => Some("store_unusable"),
             Readiness::Failing(_) => Some("store_failed"),
             Readiness::Hanging => Some("store_hangs"),

@@ -252,6 +252,9 @@ impl Routes {
             Readiness::Failing(Rejection::StoreFull) => {
                 "no space is left for the data; orders are rejected until there is".to_owned()
             }
+            Readiness::Away | Readiness::Failing(Rejection::StoreAway) => {
+                "the database cannot be reached; orders are rejected, and totals may be old, until it can".to_owned()
+            }
             Readiness::Failing(Rejection::StoreUnusable(what)) => format!("{what}; orders are rejected"),
             Readiness::Failing(_) => "the last commit failed; orders are rejected until one succeeds".to_owned(),
             Readiness::Hanging => "a write to the disk does not return; orders are rejected until it does".to_owned(),

@@ -2,7 +2,8 @@
 //! the catalogue in memory would reject.
 
 use super::Rejection;
-use crate::store::Change;
+use crate::json;
+use crate::store::{Change, now_ms};
 use crate::tally::catalog::{
     Catalog, CatalogError, Category, CategoryIndex, Details, Product, ProductIndex, check_title,
 };
@@ -37,11 +38,31 @@ pub enum CatalogChange {
 }
 
 impl CatalogChange {
+    /// Everything that the store has to write, the change itself first; `None` if the catalogue is so already.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the catalogue does not take it.
+    pub(super) fn plan(self, catalog: &Catalog, last_seq: u64) -> Result<Option<Vec<Change>>, Rejection> {
+        let Some(change) = self.check(catalog)? else { return Ok(None) };
+        let at_ms = now_ms();
+        let line = json::history_line(&change, catalog);
+        let first_line = match change {
+            // A new product has a line in the log too, so that clients that follow the log or resume a feed get it.
+            Change::Product(_, total) => {
+                let product = ProductIndex(catalog.products().len() as u32);
+                Some(Change::FirstLine { seq: last_seq + 1, at_ms, product, total })
+            }
+            _ => None,
+        };
+        let history = line.map(|line| Change::History { at_ms, line });
+        Ok(Some([Some(change), first_line, history].into_iter().flatten().collect()))
+    }
+
     /// What the store has to write; `None` if the catalogue is so already.
     ///
     /// # Errors
     /// [`Rejection`] when the catalogue does not take it.
-    pub(super) fn check(self, catalog: &Catalog) -> Result<Option<Change>, Rejection> {
+    fn check(self, catalog: &Catalog) -> Result<Option<Change>, Rejection> {
         match self {
             Self::AddProduct { category, id, details } => {
                 let id = id.unwrap_or_else(|| catalog.next_id(category));

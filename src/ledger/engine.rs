@@ -8,6 +8,8 @@ use super::monitor::Monitor;
 use super::rejection::Rejection;
 use super::reply::Outcome;
 use super::request::Request;
+#[cfg(feature = "postgres")]
+use crate::live::fanout::Replacement;
 use crate::store::Figures;
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::{Amount, Publication};
@@ -26,11 +28,17 @@ pub trait Engine: Send {
     /// The number of changes in the next commit.
     fn pending(&self) -> usize;
 
-    /// Commits what is pending, whole or not at all.
+    /// Commits what is pending, whole or not at all. `outcomes` are those of the requests that wait for it, in their
+    /// order, if it succeeds; an engine that learns some of them with the commit replaces these.
     ///
     /// # Errors
     /// [`Rejection`] of all of it. After [`Rejection::Unknown`] it may be kept, after any other one it is not.
-    fn commit(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Result<Committed, Rejection>;
+    fn commit(
+        &mut self,
+        outcomes: &mut [Outcome],
+        updates: &mut Vec<Update>,
+        monitor: &mut Monitor,
+    ) -> Result<Committed, Rejection>;
 
     /// Changes products or categories, in a commit of its own and in the shared catalogue. Nothing is pending.
     ///
@@ -49,6 +57,10 @@ pub trait Engine: Send {
         updates: &mut Vec<Update>,
         monitor: &mut Monitor,
     ) -> Result<Report, Rejection>;
+
+    /// Adds what other servers have committed to a shared store, if the engine was told that there is something. Called
+    /// after every round of jobs, of which a ping alone makes one, and after everything that is done without a job.
+    fn follow(&mut self, _updates: &mut Vec<Update>, _monitor: &mut Monitor) {}
 
     /// Finds out whether a commit would succeed.
     ///
@@ -94,7 +106,7 @@ pub struct Committed {
     pub repeats: u64,
 }
 
-/// What was committed: subscribers have to know it.
+/// What was committed, by this server or another on the same store: subscribers have to know it.
 #[derive(Debug, Clone)]
 pub enum Update {
     /// An order.
@@ -112,4 +124,8 @@ pub enum Update {
     Catalog(CategoryIndex),
     /// This period was opened, after all that comes before.
     Period(Arc<CurrentPeriod>),
+    /// Everything is different: what is stored went back, or too much was committed to follow it one by one. The shared
+    /// catalogue has been replaced.
+    #[cfg(feature = "postgres")]
+    Replaced(Arc<CurrentPeriod>, Box<Replacement>),
 }

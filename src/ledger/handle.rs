@@ -176,6 +176,18 @@ impl LedgerHandle {
         }
     }
 
+    /// Lets the ledger follow what other servers have committed, unless it does so anyway after what it has to do.
+    #[cfg(feature = "postgres")]
+    pub fn wake(&self) {
+        let _ = self.jobs.try_send(Job::Ping(bounded(1).0));
+    }
+
+    /// Notes whether the database can be reached. While it cannot, orders are rejected without being tried.
+    #[cfg(feature = "postgres")]
+    pub fn set_away(&self, is_away: bool) {
+        self.health.set_away(is_away);
+    }
+
     /// From now on no order is taken, because of this error of the store.
     pub fn end_orders(&self, error: &StoreError) {
         self.health.end_orders(error.into());
@@ -188,9 +200,14 @@ impl LedgerHandle {
     }
 
     fn send(&self, job: Job) {
-        if self.health.is_hanging() {
-            self.counters.reject(&Rejection::StoreHangs);
-            return job.reject(Rejection::StoreHangs);
+        let hindrance = if self.health.is_away() {
+            Some(Rejection::StoreAway)
+        } else {
+            self.health.is_hanging().then_some(Rejection::StoreHangs)
+        };
+        if let Some(rejection) = hindrance {
+            self.counters.reject(&rejection);
+            return job.reject(rejection);
         }
         match self.jobs.send_timeout(job, LEDGER_DEADLINE) {
             Ok(()) => {}

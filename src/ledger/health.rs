@@ -20,6 +20,8 @@ pub enum Readiness {
     Failing(Rejection),
     /// The store has not answered.
     Hanging,
+    /// The database cannot be reached.
+    Away,
 }
 
 /// The state of the store.
@@ -35,6 +37,8 @@ pub struct Health {
     begun_ms: AtomicU64,
     /// Whether the ledger waits for the store.
     is_in_store: AtomicBool,
+    /// Whether the database cannot be reached, as another thread than the ledger's has found.
+    is_away: AtomicBool,
 }
 
 impl Health {
@@ -49,6 +53,17 @@ impl Health {
     /// Whether the ledger waits for the store.
     pub(super) fn is_in_store(&self) -> bool {
         self.is_in_store.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database cannot be reached.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the database can be reached.
+    #[cfg(feature = "postgres")]
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::Relaxed);
     }
 
     /// The store is asked for something.
@@ -103,6 +118,9 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         if let Some(reason) = self.ended() {
             return Readiness::Failing(reason.clone());
+        }
+        if self.is_away() {
+            return Readiness::Away;
         }
         if self.is_hanging() {
             return Readiness::Hanging;

@@ -11,6 +11,8 @@ mod handle;
 mod health;
 mod local;
 mod monitor;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rejection;
 mod reply;
 mod request;
@@ -35,6 +37,8 @@ pub use engine::Engine;
 pub use handle::{LEDGER_DEADLINE, LedgerHandle};
 pub use health::Readiness;
 pub use local::LocalEngine;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresEngine, View};
 pub use rejection::Rejection;
 pub use reply::{Outcome, Reply};
 pub use request::{Order, Request};
@@ -62,7 +66,8 @@ struct Ledger<E> {
     jobs: Receiver<Job>,
     counters: Arc<Counters>,
     /// The replies that wait for the next commit, and the outcome of each if it succeeds.
-    replies: Vec<(Reply, Outcome)>,
+    replies: Vec<Reply>,
+    outcomes: Vec<Outcome>,
     /// What has to be published.
     updates: Vec<Update>,
     /// What the store last measured, and when.
@@ -100,6 +105,7 @@ pub fn start(
         jobs,
         counters,
         replies: Vec::new(),
+        outcomes: Vec::new(),
         updates: Vec::new(),
         measured: None,
     };
@@ -122,6 +128,7 @@ impl<E: Engine> Ledger<E> {
         // Lists this run in the file; and a store that cannot be written is not ready from the start.
         let _ = self.engine.probe(&mut self.monitor);
         loop {
+            self.follow();
             let mut next = match self.next() {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
@@ -197,7 +204,7 @@ impl<E: Engine> Ledger<E> {
         match self.engine.count(request, &mut self.monitor) {
             Ok(Counted::InCommit) => {
                 reply.enter_commit();
-                self.replies.push((reply, Ok(())));
+                self.reply_when_committed(reply, Ok(()));
             }
             Ok(Counted::OnDisk { repeats }) => {
                 let outcome = inspection.get_or_insert_with(|| self.engine.inspect(&mut self.monitor)).clone();
@@ -207,9 +214,15 @@ impl<E: Engine> Ledger<E> {
                 self.reply(reply, outcome);
             }
             // The reason may be an order that is not on disk yet; the rejection holds only if that one is committed.
-            Err(rejection) if self.engine.pending() > 0 => self.replies.push((reply, Err(rejection))),
+            Err(rejection) if self.engine.pending() > 0 => self.reply_when_committed(reply, Err(rejection)),
             Err(rejection) => self.reply(reply, Err(rejection)),
         }
+    }
+
+    /// Keeps a reply, with its outcome if the next commit succeeds.
+    fn reply_when_committed(&mut self, reply: Reply, outcome: Outcome) {
+        self.replies.push(reply);
+        self.outcomes.push(outcome);
     }
 
     /// Sends a reply, and counts it if it is a rejection.
@@ -228,18 +241,27 @@ impl<E: Engine> Ledger<E> {
         }
     }
 
+    /// Publishes what other servers have committed.
+    fn follow(&mut self) {
+        self.engine.follow(&mut self.updates, &mut self.monitor);
+        if !self.updates.is_empty() {
+            self.publish();
+            self.fanout.wake();
+        }
+    }
+
     /// Commits what is pending, publishes it and answers it.
     fn commit(&mut self) {
         if self.engine.pending() == 0 {
             return;
         }
-        let committed = self.engine.commit(&mut self.updates, &mut self.monitor);
+        let committed = self.engine.commit(&mut self.outcomes, &mut self.updates, &mut self.monitor);
         // Published before answered, so that a client with an answer finds the order in every later snapshot.
         self.publish();
         if let Ok(Committed { orders, repeats }) = committed {
             self.counters.counted(orders, repeats);
         }
-        for (reply, due) in self.replies.drain(..) {
+        for (reply, due) in self.replies.drain(..).zip(self.outcomes.drain(..)) {
             let outcome = match (&committed, due) {
                 (Ok(_), due) => due,
                 // It was not part of the commit, so it is certain that it was not counted.
@@ -276,6 +298,11 @@ impl<E: Engine> Ledger<E> {
                     // never taken for those of the closed one.
                     *self.period.write().unwrap_or_else(PoisonError::into_inner) = opened.clone();
                     self.fanout.publish_period(opened.openings.as_slice().into(), opened.period.opened_after);
+                }
+                #[cfg(feature = "postgres")]
+                Update::Replaced(current, replacement) => {
+                    *self.period.write().unwrap_or_else(PoisonError::into_inner) = current.clone();
+                    self.fanout.replace((**replacement).clone());
                 }
             }
         }

@@ -117,7 +117,7 @@ impl Monitor {
         let result = self.health.during(ask);
         self.health.returned();
         if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
-            log::warn!("the disk took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());
+            log::warn!("the store took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());
         }
         result.map_err(|error| self.failed(&error))
     }

@@ -41,6 +41,8 @@ pub enum Rejection {
     StoreUnusable(String),
     /// A write does not return: try again.
     StoreHangs,
+    /// The database cannot be reached: try again.
+    StoreAway,
     /// The disk failed or hung in the middle of it: whether it counts is known once the disk works or the server is
     /// back.
     Unknown,
@@ -49,7 +51,7 @@ pub enum Rejection {
 }
 
 /// The reasons by which rejections are counted, in the order of [`Rejection::reason`].
-pub(super) const REASONS: [&str; 14] = [
+pub(super) const REASONS: [&str; 15] = [
     "total_out_of_range",
     "not_in_catalog",
     "id_in_use",
@@ -62,6 +64,7 @@ pub(super) const REASONS: [&str; 14] = [
     "store_failed",
     "store_unusable",
     "store_hangs",
+    "store_away",
     "unknown",
     "stopping",
 ];
@@ -83,8 +86,9 @@ impl Rejection {
             Self::StoreRefused => 9,
             Self::StoreUnusable(_) => 10,
             Self::StoreHangs => 11,
-            Self::Unknown => 12,
-            Self::Stopping => 13,
+            Self::StoreAway => 12,
+            Self::Unknown => 13,
+            Self::Stopping => 14,
         }
     }
 }
@@ -108,14 +112,15 @@ impl fmt::Display for Rejection {
                 write!(f, "there is no period {number} yet; period {current} is the current one")
             }
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
-            Self::StoreRefused => write!(f, "the data file could not be written; nothing was counted, try again"),
+            Self::StoreRefused => write!(f, "the data could not be written; nothing was counted, try again"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
                 write!(f, "a write to the disk does not return; nothing was counted, try again later")
             }
+            Self::StoreAway => write!(f, "the database cannot be reached; nothing was counted, try again later"),
             Self::Unknown => write!(
                 f,
-                "the disk failed, or the data file was moved, in the middle of it, and whether it counts is not known yet; \
+                "the disk or the database failed, or the data file was moved, in the middle of it, and whether it counts is not known yet; \
                  send it again with the same key, or compare the total first"
             ),
             Self::KeyReused => write!(f, "this key was used for another order; give every order a key of its own"),
@@ -143,6 +148,7 @@ impl From<&StoreError> for Rejection {
         match error {
             StoreError::Full(_) => Self::StoreFull,
             StoreError::Unknown(_) => Self::Unknown,
+            StoreError::Away(_) => Self::StoreAway,
             StoreError::Displaced(_) => Self::StoreUnusable(error.to_string()),
             // The error's own text has the path and commands, for the log.
             StoreError::Damaged(_) => Self::StoreUnusable(

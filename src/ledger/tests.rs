@@ -1,5 +1,7 @@
 //! The ledger on a scripted store: what is answered when.
 
+mod shared;
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -13,8 +15,9 @@ use crate::live::fanout::{self, Start};
 use crate::live::history;
 use crate::live::rates::Rates;
 use crate::store::{Change, KeyUse, Store, StoreError, now_ms};
-use crate::tally::catalog::{Catalog, Details, ProductIndex};
-use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
+use crate::tally::catalog::{Catalog, CategoryIndex, Details, ProductIndex, SharedCatalog};
+use crate::tally::order::{Amount, Key, MAX_TOTAL, Publication, Total};
+use crate::tally::period::{Period, Report};
 use crate::tally::position::RunList;
 
 /// How long an event may take that should come at once.
@@ -109,16 +112,8 @@ impl Bench {
             rested: AtomicUsize::new(0),
             orders: Mutex::default(),
         });
-        let mut catalog = Catalog::default();
-        let tools = catalog.add_category("tools", "T").unwrap();
-        let details = Details { name: "Saw".into(), rrp: String::new(), info: String::new() };
-        catalog.add_product(tools, "T1", details).unwrap();
-        let catalog = Arc::new(RwLock::new(catalog));
+        let (catalog, fanout) = one_product();
         let totals = vec![Total::default()];
-        let runs = RunList::default();
-        let first =
-            Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
-        let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
         let period = Arc::new(CurrentPeriod { openings: totals.clone(), ..CurrentPeriod::default() });
         let engine = LocalEngine::new(ScriptedStore(script.clone()), totals, 0, period.clone(), catalog);
         let rates = Rates::new(vec![None], 0);
@@ -142,6 +137,20 @@ impl Bench {
     fn commit_ends(&self, result: Result<(), StoreError>) {
         self.ends.send(result).expect("the store listens");
     }
+}
+
+/// A catalogue with one product, of which nothing is ordered yet, and a fan-out for it.
+fn one_product() -> (SharedCatalog, FanoutHandle) {
+    let mut catalog = Catalog::default();
+    let tools = catalog.add_category("tools", "T").unwrap();
+    let details = Details { name: "Saw".into(), rrp: String::new(), info: String::new() };
+    catalog.add_product(tools, "T1", details).unwrap();
+    let catalog = Arc::new(RwLock::new(catalog));
+    let (totals, runs) = ([Total::default()], RunList::default());
+    let first =
+        Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
+    let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
+    (catalog, fanout)
 }
 
 fn amount(pieces: i64) -> Amount {

@@ -64,6 +64,8 @@ pub enum StoreError {
     /// Writing the changes failed, and so did overwriting them. They do not count now, nor once another commit has
     /// succeeded; but if the server or the machine stops before that, they may.
     Unknown(Reason),
+    /// The database cannot be reached, and nothing was changed: try again.
+    Away(Reason),
     /// The files at the data folder's paths are not those that are open: put them back as they were, or restart.
     Displaced(Reason),
     /// Another running server owns the folder: stop it, or name another folder.
@@ -120,7 +122,7 @@ impl StoreError {
     /// The same error, found when the changes were on the disk already.
     pub(crate) fn in_the_middle(self) -> Self {
         match self {
-            Self::Displaced(reason) => Self::Unknown(reason),
+            Self::Displaced(reason) | Self::Away(reason) => Self::Unknown(reason),
             error => error,
         }
     }
@@ -153,6 +155,7 @@ impl StoreError {
         let (Self::Full(reason)
         | Self::Failed(reason)
         | Self::Unknown(reason)
+        | Self::Away(reason)
         | Self::Displaced(reason)
         | Self::InUse(reason)
         | Self::Damaged(reason)

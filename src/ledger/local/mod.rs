@@ -5,16 +5,15 @@ mod pending;
 
 use std::sync::{Arc, PoisonError};
 
-use crate::json;
 use crate::ledger::catalog_changes::CatalogChange;
 use crate::ledger::engine::{Committed, Counted, Engine, Update};
 use crate::ledger::monitor::Monitor;
 use crate::ledger::rejection::Rejection;
 use crate::ledger::reply::Outcome;
-use crate::ledger::request::{Order, Request};
+use crate::ledger::request::{Order, Request, digest};
 use crate::log::Throttle;
 use crate::store::{Change, Figures, KeyUse, Store, now_ms};
-use crate::tally::catalog::{CatalogError, ProductIndex, SharedCatalog};
+use crate::tally::catalog::{CatalogError, SharedCatalog};
 use crate::tally::order::{Key, Publication, Total};
 use crate::tally::period::{CurrentPeriod, Report};
 
@@ -94,7 +93,7 @@ impl<S: Store> LocalEngine<S> {
         key: Option<Key>,
         monitor: &mut Monitor,
     ) -> Result<Accepted, Rejection> {
-        let digest = pending::digest(&orders);
+        let digest = digest(&orders);
         if let Some(key) = &key
             && let Some((used, are_on_disk)) = self.find_key(key, monitor)?
         {
@@ -212,7 +211,12 @@ impl<S: Store> Engine for LocalEngine<S> {
         self.pending.changes.len()
     }
 
-    fn commit(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Result<Committed, Rejection> {
+    fn commit(
+        &mut self,
+        _: &mut [Outcome],
+        updates: &mut Vec<Update>,
+        monitor: &mut Monitor,
+    ) -> Result<Committed, Rejection> {
         let repeats = std::mem::take(&mut self.pending.repeats);
         if let Err(rejection) = write(&mut self.store, &self.pending.changes, monitor) {
             self.undo(0);
@@ -231,21 +235,10 @@ impl<S: Store> Engine for LocalEngine<S> {
     }
 
     fn change_catalog(&mut self, change: CatalogChange, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Outcome {
-        let checked = {
-            let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-            change.check(&catalog)?.map(|change| (json::history_line(&change, &catalog), change))
-        };
-        let Some((line, change)) = checked else { return self.inspect(monitor) };
-        let at_ms = now_ms();
-        let mut changes = vec![change.clone()];
-        if let Change::Product(_, total) = change {
-            // A new product has a line in the log too, so that clients that follow the log or resume a feed get it.
-            let (seq, product) = (self.last_seq + 1, ProductIndex(self.totals.len() as u32));
-            changes.push(Change::FirstLine { seq, at_ms, product, total });
-        }
-        changes.extend(line.map(|line| Change::History { at_ms, line }));
+        let planned = change.plan(&self.catalog.read().unwrap_or_else(PoisonError::into_inner), self.last_seq)?;
+        let Some(mut changes) = planned else { return self.inspect(monitor) };
         write(&mut self.store, &changes, monitor)?;
-        updates.extend(self.show(change)?);
+        updates.extend(self.show(changes.swap_remove(0))?);
         Ok(())
     }
 

@@ -46,6 +46,7 @@ pub use handle::FanoutHandle;
 pub use subscription::{
     Counts, Feed, Format, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, Notices, Options, Subscription,
 };
+#[cfg(any(test, feature = "postgres"))]
 pub use waiting::Replacement;
 
 use group::{Change, Group, Page, ProductState};
@@ -227,7 +228,7 @@ impl Fanout {
         match event {
             Event::Published | Event::Stop => {}
             Event::Subscribe(subscriber, subscription, since) => {
-                self.subscribe(&subscriber, subscription, since.as_deref())
+                self.subscribe(&subscriber, subscription, since.as_deref());
             }
             Event::Move(subscriber, subscription) => self.move_to(&subscriber, subscription),
             Event::ReplayPage(page) => self.take_page(page),
