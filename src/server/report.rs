@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use super::Caps;
@@ -11,7 +10,8 @@ use crate::store::retention::Retention;
 /// What a server has found at its start.
 pub(super) struct Start<'a> {
     pub(super) addresses: &'a [SocketAddr],
-    pub(super) data_file: &'a Path,
+    /// Where its data are.
+    pub(super) place: &'a str,
     /// The sequence number of the last order, which is the number of all of them.
     pub(super) orders: u64,
     pub(super) products: usize,
@@ -22,15 +22,12 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// The line about the start.
     pub(super) fn line(&self) -> String {
-        let Self { addresses, data_file, orders, products, caps, retention } = self;
+        let Self { addresses, place, orders, products, caps, retention } = self;
         let addresses: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
-        // A relative path begins where the server was started, which the reader of a log does not see.
-        let data_file = std::path::absolute(data_file).unwrap_or_else(|_| (*data_file).to_owned());
         let mut line = format!(
-            "ordercast {} listens on {}; {} has {} and {}; at most {}",
+            "ordercast {} listens on {}; {place} has {} and {}; at most {}",
             env!("CARGO_PKG_VERSION"),
             addresses.join(", "),
-            data_file.display(),
             counted(*orders, "order"),
             counted(*products as u64, "product"),
             counted(caps.connections as u64, "connection"),
@@ -82,7 +79,7 @@ mod tests {
         let addresses = ["127.0.0.1:3000".parse().unwrap(), "[::1]:5050".parse().unwrap()];
         let mut start = Start {
             addresses: &addresses,
-            data_file: Path::new("/srv/ordercast.sqlite3"),
+            place: "/srv/ordercast.sqlite3",
             orders: 1,
             products: 12,
             caps: Caps { connections: 100, per_address: None },

@@ -42,21 +42,45 @@ pub fn apply(
     seed: &[SeedCategory],
     history_line: impl Fn(&Change, &Catalog) -> Option<String>,
 ) -> Result<Result<usize, CatalogError>, StoreError> {
-    let mut seeded = stored.clone();
-    let (mut changes, differing) = match add_missing(&mut seeded, seed) {
-        Ok(added) => added,
+    let Plan { seeded, changes, different } = match plan(stored, seed, history_line) {
+        Ok(plan) => plan,
         Err(error) => return Ok(Err(error)),
     };
+    if !changes.is_empty() {
+        store.commit(&changes)?;
+    }
+    *stored = seeded;
+    Ok(Ok(different))
+}
+
+/// What a seed adds to a store.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the store holds with it.
+    pub seeded: Stored,
+    /// What it has to write.
+    pub changes: Vec<Change>,
+    /// The number of existing entries that have other texts in the seed.
+    pub different: usize,
+}
+
+/// Plans what [`apply`] commits.
+///
+/// # Errors
+/// When the seed breaks a rule of the catalogue.
+pub fn plan(
+    stored: &Stored,
+    seed: &[SeedCategory],
+    history_line: impl Fn(&Change, &Catalog) -> Option<String>,
+) -> Result<Plan, CatalogError> {
+    let mut seeded = stored.clone();
+    let (mut changes, different) = add_missing(&mut seeded, seed)?;
     if !stored.catalog.categories().is_empty() {
         let lines = changes.iter().filter_map(|change| history_line(change, &seeded.catalog));
         let lines: Vec<_> = lines.map(|line| Change::History { at_ms: now_ms(), line }).collect();
         changes.extend(lines);
     }
-    if !changes.is_empty() {
-        store.commit(&changes)?;
-    }
-    *stored = seeded;
-    Ok(Ok(differing))
+    Ok(Plan { seeded, changes, different })
 }
 
 /// Checks a seed for a data folder that does not exist yet, so that one that would be rejected leaves no file behind.

@@ -106,7 +106,9 @@ fn a_subscriber_that_does_not_read_is_shown_with_what_it_skips_and_its_end() {
     wait_until(DEADLINE, "each order was sent or skipped", || {
         let scrape = Scrape::by(&mut client);
         let all = scrape.value("ordercast_deliveries_total") + scrape.value("ordercast_skipped_total");
+        // On a slow machine it is closed before the last orders come, which are nobody's then.
         all >= scrape.value("ordercast_orders_total") - 1.0
+            || scrape.value("ordercast_slow_sockets_closed_total") == 1.0
     });
     // 10 s after it has taken nothing.
     wait_until(DEADLINE * 2, "it is closed", || {
