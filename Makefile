@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
+.PHONY: run echo build test test-postgres check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
 	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -23,12 +23,19 @@ TEST_THREADS ?= 16
 test:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --no-fail-fast
 
-# Formatting, lints and documentation, all with warnings denied; lints also for the bare server.
+# The same with PostgreSQL: tests of nodes, then the tests of a server's interface once more on nodes (NODE_TESTS).
+NODE_TESTS ?= --test api
+test-postgres:
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --features postgres --no-fail-fast --test postgres
+	RUST_TEST_THREADS=$(TEST_THREADS) tests/postgres/suite.sh $(NODE_TESTS)
+
+# Formatting, lints and documentation, all with warnings denied; lints also for the bare server and for PostgreSQL.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --quiet -- --deny warnings
 	$(CARGO) clippy --no-default-features --quiet -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+	$(CARGO) clippy --all-targets --features postgres --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --features postgres --no-deps --document-private-items --quiet
 
 # Dependencies: versions, licences and sources (deny.toml), and known vulnerabilities, which are skipped where their database
 # cannot be fetched. Needs cargo-deny.
@@ -126,7 +133,7 @@ pictures: build
 
 # What only tests and `bench-peers` need. Debian packages: the browser that tests drive, proxies, Prometheus, a peer, shells and
 # formatters for the completions and the man page, a compiler and Python for the examples, systemd for its units and sockets,
-# and npm where there is none.
+# PostgreSQL, of which tests start clusters of their own, and npm where there is none.
 # From npm: axe-core, which tests run in the board; its version and hash are in the folder's package-lock.json. From PyPI:
 # schemathesis, see `contract`.
 AXE_FOLDER = tests/browser/accessibility
@@ -134,7 +141,7 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --n
 deps:
 	apt-get update --quiet=2
 	$(APT_INSTALL) caddy chromium chromium-driver curl fish gcc haproxy iproute2 libc6-dev libnginx-mod-nchan man-db mandoc \
-		nginx openssl prometheus python3 python3-venv systemd tmux zsh
+		nginx openssl postgresql prometheus python3 python3-venv systemd tmux zsh
 	command -v npm >/dev/null || $(APT_INSTALL) npm
 	cd $(AXE_FOLDER) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	$(MAKE) $(CONTRACT)

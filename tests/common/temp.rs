@@ -20,6 +20,12 @@ impl TempDir {
         if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }
     }
 
+    /// A folder in the system's folder for temporary files, which other users can reach. Its path is short enough for a
+    /// Unix socket.
+    pub fn in_system() -> TempDir {
+        TempDir::new_in(&std::env::temp_dir())
+    }
+
     fn new_in(root: &Path) -> TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ordercast-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
