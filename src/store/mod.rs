@@ -8,6 +8,8 @@ pub(crate) mod open;
 mod open_files;
 pub mod order_log;
 pub mod periods;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod retention;
 pub(crate) mod schema;
 pub mod seed;

@@ -1,0 +1,69 @@
+//! Hears what other servers commit to a database, and notices when it cannot be reached.
+
+use std::time::{Duration, Instant};
+
+use super::page::Place;
+use super::session::Session;
+use super::target::Target;
+use super::value::first;
+use crate::store::StoreError;
+
+/// After this time without a notification the database is asked for its head: 0.7 s. Together with the deadline of the
+/// answer it is noticed within 2 s that a database does not answer.
+const ASK_AFTER: Duration = Duration::from_millis(700);
+/// How long the answer may take.
+const ANSWER_DEADLINE: Duration = Duration::from_millis(900);
+/// How long a connection may take to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A connection that listens.
+pub struct Listener {
+    target: Target,
+    /// The node whose own commits are no news.
+    node: i64,
+    session: Option<Session>,
+    /// What the head was when it was last asked for.
+    head: Place,
+}
+
+impl Listener {
+    /// One that is not connected yet.
+    #[must_use]
+    pub fn new(target: Target, node: i64) -> Self {
+        Self { target, node, session: None, head: Place::default() }
+    }
+
+    /// Waits until another server has committed something, or for 0.7 s. Returns whether there may be something to
+    /// follow, as there is after every connection.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] when the database cannot be reached. The next call tries again.
+    pub fn listen(&mut self) -> Result<bool, StoreError> {
+        let result = match self.session.take() {
+            None => self.connect().map(|session| (session, true)),
+            Some(session) => self.hear(session),
+        };
+        let (session, is_news) = result?;
+        self.session = Some(session);
+        Ok(is_news)
+    }
+
+    fn connect(&self) -> Result<Session, StoreError> {
+        let deadline = Instant::now() + CONNECT_DEADLINE;
+        let mut session = Session::connect(&self.target, deadline)?;
+        session.script("LISTEN ordercast", deadline)?;
+        Ok(session)
+    }
+
+    fn hear(&mut self, mut session: Session) -> Result<(Session, bool), StoreError> {
+        if let Some(notification) = session.notification(Instant::now() + ASK_AFTER)? {
+            let is_own = notification.payload.parse() == Ok(self.node);
+            return Ok((session, !is_own));
+        }
+        let sql = "SELECT seq, news FROM ordercast.head";
+        let row = first(session.query(sql, &[], Instant::now() + ANSWER_DEADLINE)?)?;
+        let number = |column| row.int8(column).map(|number| number.max(0).cast_unsigned());
+        let head = Place { seq: number(0)?, news: number(1)? };
+        Ok((session, std::mem::replace(&mut self.head, head) != head))
+    }
+}

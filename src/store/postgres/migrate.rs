@@ -1,0 +1,143 @@
+//! Makes the schema, and migrates it. Owns its version; a node that finds the present one needs no right to change it.
+
+use std::time::{Duration, Instant};
+
+use super::error::PgError;
+use super::load::number;
+use super::session::Session;
+use super::value::{Param, first};
+use crate::store::StoreError;
+use crate::store::retention::Retention;
+
+/// From an empty database to the present schema. Migrations are only ever added, each with the functions that it needs.
+const MIGRATIONS: &[&str] = &[concat!(include_str!("schema.sql"), include_str!("functions.sql"))];
+
+/// The version of the present schema: the number of migrations that it has had.
+pub const VERSION: i32 = MIGRATIONS.len() as i32;
+
+/// Names the lock of those that migrate (`pg_advisory_xact_lock`): the letters `OrdC`, as in a data file.
+const LOCK: i64 = 0x4f72_6443;
+
+/// SQLSTATE of a statement that the role has no right to.
+const NO_RIGHT: &str = "42501";
+
+/// Makes the present schema from an older one or none, in one transaction: on an error nothing is changed. Others that
+/// migrate at the same time wait for it.
+///
+/// # Errors
+/// [`StoreError::Unusable`] when the schema is newer, or the role has no right to make it; [`StoreError::Failed`] when the
+/// database does not answer.
+pub fn migrate(session: &mut Session, deadline: Instant) -> Result<(), StoreError> {
+    if version(session, deadline)? == VERSION {
+        return Ok(());
+    }
+    session.script("BEGIN", deadline)?;
+    let result = migrate_locked(session, deadline);
+    let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = session.script(end, deadline);
+    result?;
+    Ok(ended?)
+}
+
+/// What is to be kept; `None` where that stays as it is. An inner `None` removes a cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Retention time of keys.
+    pub keys: Option<Duration>,
+    /// Cap on keys at a time.
+    pub max_keys: Option<Option<u64>>,
+    /// Orders that the order log keeps at least.
+    pub orders: Option<Option<u64>>,
+}
+
+/// Sets what the database keeps, for all its servers. Returns what it keeps now.
+///
+/// # Errors
+/// [`StoreError`] when nothing was set.
+pub fn keep(session: &mut Session, keep: &Keep, deadline: Instant) -> Result<Retention, StoreError> {
+    let cap = |cap: Option<Option<u64>>| {
+        let number = cap.flatten().map(|cap| i64::try_from(cap).unwrap_or(i64::MAX));
+        [Param::Bool(cap.is_some()), Param::Int8OrNull(number)]
+    };
+    let keys_ms = keep.keys.map(|keys| i64::try_from(keys.as_millis()).unwrap_or(i64::MAX));
+    let ([sets_keys, keys], [sets_orders, orders]) = (cap(keep.max_keys), cap(keep.orders));
+    let sql = "UPDATE ordercast.settings SET keep_keys_ms = coalesce($1, keep_keys_ms),
+             max_keys = CASE WHEN $2 THEN $3 ELSE max_keys END, keep_orders = CASE WHEN $4 THEN $5 ELSE keep_orders END
+         RETURNING keep_keys_ms, max_keys, keep_orders";
+    let params = [Param::Int8OrNull(keys_ms), sets_keys, keys, sets_orders, orders];
+    let row = first(session.query(sql, &params, deadline).map_err(|error| describe(error, VERSION))?)?;
+    let cap = |column| row.int8_or_null(column).map(|cap| cap.map(number));
+    let keys = Duration::from_millis(number(row.int8(0)?));
+    Ok(Retention { keys, max_keys: cap(1)?, orders: cap(2)?, data_bytes: None })
+}
+
+/// Finds out whether the database has the present schema.
+///
+/// # Errors
+/// [`StoreError::Unusable`] says what to do if it has not.
+pub fn check(session: &mut Session, deadline: Instant) -> Result<(), StoreError> {
+    match version(session, deadline)? {
+        VERSION => Ok(()),
+        version => {
+            let has = if version == 0 { "no tables of ordercast" } else { "tables of an older version of ordercast" };
+            let what = format!("the database has {has}: run `ordercast migrate --store URL` once, as their owner");
+            Err(StoreError::Unusable(what.into()))
+        }
+    }
+}
+
+fn migrate_locked(session: &mut Session, deadline: Instant) -> Result<(), StoreError> {
+    session.query("SELECT pg_advisory_xact_lock($1)", &[Param::Int8(LOCK)], deadline)?;
+    let version = version(session, deadline)?;
+    let missing = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..)).unwrap_or_default();
+    for migration in missing {
+        session.script(migration, deadline).map_err(|error| describe(error, version))?;
+    }
+    if !missing.is_empty() {
+        let update = "UPDATE ordercast.version SET version = $1";
+        session.query(update, &[Param::Int4(VERSION)], deadline).map_err(|error| describe(error, version))?;
+    }
+    Ok(())
+}
+
+/// The version of the schema that is there; 0 without one.
+fn version(session: &mut Session, deadline: Instant) -> Result<i32, StoreError> {
+    // Not `to_regclass`, which may answer from what this session has cached before it waited for the lock.
+    let sql = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'ordercast' AND tablename = 'version')";
+    let exists = session.query(sql, &[], deadline)?;
+    if !exists.first().map_or(Ok(false), |row| row.bool(0))? {
+        return Ok(0);
+    }
+    let rows = session.query("SELECT version FROM ordercast.version", &[], deadline);
+    let rows = rows.map_err(|error| describe(error, 0))?;
+    let version = rows.first().map_or(Ok(0), |row| row.int4(0))?;
+    if version > VERSION {
+        return Err(StoreError::Unusable(
+            format!(
+                "the database has schema {version}, which a newer version of ordercast has made; this one knows schemas up \
+                 to {VERSION}: install the newer version on every node"
+            )
+            .into(),
+        ));
+    }
+    Ok(version)
+}
+
+/// An error while the schema of this version is read or changed.
+fn describe(error: PgError, version: i32) -> StoreError {
+    match &error {
+        PgError::Server { code, .. } if code == NO_RIGHT => {
+            let what = match version {
+                0 => "the database has no schema that its role may use".to_owned(),
+                version => format!("the database has schema {version}, and its role may not change it to {VERSION}"),
+            };
+            StoreError::unusable(
+                format!(
+                    "{what}: run `ordercast migrate --store URL` as the owner, and grant the role of the nodes its rights"
+                ),
+                error,
+            )
+        }
+        _ => error.into(),
+    }
+}
