@@ -67,6 +67,8 @@ pub use config::Config;
 pub use ledger::Rejection;
 pub use server::{Handle, HandleError, ProductTotal, Server, ServerError};
 pub use store::StoreError;
+#[cfg(feature = "postgres")]
+pub use store::postgres::Target as StoreTarget;
 pub use store::retention::Retention;
 pub use tally::catalog::CatalogError;
 

@@ -70,6 +70,8 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             print_remarks(&made.remarks);
         }
         Command::Compact(options) => drop(print(&tools::compact::run(&options)?)),
+        #[cfg(feature = "postgres")]
+        Command::Migrate(options) => drop(print(&tools::migrate::run(&options)?)),
         #[cfg(feature = "client")]
         Command::Post(options) => return Ok(code_of(client::post(&options))),
         #[cfg(feature = "client")]

@@ -5,6 +5,8 @@
 
 pub mod client;
 mod completions;
+#[cfg(feature = "postgres")]
+pub mod database;
 mod help;
 mod man;
 mod settings;
@@ -18,6 +20,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::store::Reason;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::Target;
 use crate::store::retention::Retention;
 use crate::tally::rfc3339::UtcOffset;
 
@@ -48,6 +52,9 @@ pub struct Config {
     pub metrics_listen: Vec<SocketAddr>,
     /// The folder of the data file; made if it does not exist.
     pub data: PathBuf,
+    /// The database that it shares with other servers; then it has no data folder.
+    #[cfg(feature = "postgres")]
+    pub store: Option<Target>,
     /// What the data folder keeps.
     pub retention: Retention,
     /// Whether all pages of the data file are checked before serving, not only after a stop that was not in order, beside
@@ -83,6 +90,8 @@ impl Default for Config {
             listen: PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec(),
             metrics_listen: Vec::new(),
             data: PathBuf::from(DATA),
+            #[cfg(feature = "postgres")]
+            store: None,
             retention: Retention::default(),
             check: false,
             catalog: None,
@@ -231,6 +240,9 @@ pub enum Command {
     Backup(Backup),
     /// Give the free pages of a data file back.
     Compact(Compact),
+    /// Make the tables of a database, or copy orders to or from one.
+    #[cfg(feature = "postgres")]
+    Migrate(database::Migrate),
     /// Post orders to a server.
     Post(client::Post),
     /// Show the totals of a server.

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser};
 
+#[cfg(feature = "postgres")]
+use super::database::Migrate;
 use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
 use super::values::{Values, text};
 use super::{Backup, Check, Command, Compact, Export, Repair, Report, Shell, client};
 use crate::store::Reason;
+#[cfg(feature = "postgres")]
+use crate::store::retention::Retention;
 use crate::tally::spelling::suggestion;
 
 pub(super) fn parse(
@@ -33,6 +37,8 @@ pub(super) fn parse(
         None => {}
     }
     let report_format = values.report_format();
+    #[cfg(feature = "postgres")]
+    let kept = values.kept;
     let Values { mut config, log, format, output, keep, by, utc_offset, access, key, arguments, .. } = values;
     let data = config.data.clone();
     let mut arguments = arguments.into_iter();
@@ -54,6 +60,8 @@ pub(super) fn parse(
                 arguments.next().ok_or("backup needs a file to write, such as ordercast backup orders.backup")?;
             Command::Backup(Backup { data, file: file.into(), keep })
         }
+        #[cfg(feature = "postgres")]
+        "migrate" => Command::Migrate(Migrate::new(config.store, kept)?),
         "post" => Command::Post(client::post(access, key, arguments.as_slice())?),
         "watch" => Command::Watch(client::watch(access, arguments.as_slice())?),
         "completions" => {
@@ -69,6 +77,14 @@ pub(super) fn parse(
             }
             if config.read_token_file.is_some() && config.token_file.is_none() {
                 return Err("--read-token-file needs --token-file too: without it, everybody could write".into());
+            }
+            #[cfg(feature = "postgres")]
+            if config.store.is_some() && config.retention != Retention::default() {
+                return Err(
+                    "with --store the database says what is kept, for all its servers: set it with `ordercast \
+                            migrate`"
+                        .into(),
+                );
             }
             Command::Serve(Box::new(config), log)
         }

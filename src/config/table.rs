@@ -4,6 +4,8 @@
 use std::ffi::OsStr;
 
 use super::client::{self, AMOUNT};
+#[cfg(feature = "postgres")]
+use super::database;
 use super::values::{
     Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, log_format, log_level,
     positive, report_by, seconds, text, utc_offset, yes_or_no,
@@ -122,6 +124,14 @@ pub(super) const COMMANDS: &[Entry] = &[
         summary: "Save what is readable of a damaged file to another folder",
         details: "The damaged folder stays as it is. No server may use it.",
     },
+    #[cfg(feature = "postgres")]
+    Entry {
+        name: "migrate",
+        arguments: &[],
+        summary: "Make the tables of a database, and set what it keeps",
+        details: "Tables of an older version are updated. It needs the rights of their owner; what a server needs is less, \
+                  see docs/scaling.md.",
+    },
     Entry {
         name: "post",
         arguments: &["ID", AMOUNT],
@@ -153,6 +163,8 @@ pub(super) const COMMANDS: &[Entry] = &[
 ];
 
 const SERVER: &[&str] = &[SERVE];
+#[cfg(feature = "postgres")]
+const MIGRATE: &[&str] = &["migrate"];
 /// The commands that speak to a server.
 const CLIENT: &[&str] = &["post", "watch"];
 
@@ -175,6 +187,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Folder of the data file",
         &[SERVE, "export", "report", "check", "backup", "compact", "repair"],
         |to, value| assign(&mut to.config.data, value.into()),
+    ),
+    #[cfg(feature = "postgres")]
+    one(
+        ("store", "URL", ""),
+        "PostgreSQL database that is shared with other servers, such as postgres://ordercast@db.example/ordercast; there \
+         is no data folder then",
+        &[SERVE, "migrate"],
+        |to, value| assign(&mut to.config.store, Some(database::database(value)?)),
     ),
     switch(
         "check",
@@ -299,6 +319,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Folder that is written",
         &["repair"],
         |to, value| assign(&mut to.output, Some(value.into())),
+    ),
+    #[cfg(feature = "postgres")]
+    one(("keep-keys", "HOURS", "as it is, 24 at first"), "Retention time of keys; 1 to 8784", MIGRATE, |to, value| {
+        assign(&mut to.kept.keys, database::keep_time(value)?)
+    }),
+    #[cfg(feature = "postgres")]
+    one(("max-keys", "N|none", "as it is, none at first"), "Cap on keys at a time", MIGRATE, |to, value| {
+        assign(&mut to.kept.max_keys, Some(database::cap(value)?))
+    }),
+    #[cfg(feature = "postgres")]
+    one(
+        ("keep-orders", "N|none", "as it is, all at first"),
+        "Orders that the order log keeps at least",
+        MIGRATE,
+        |to, value| assign(&mut to.kept.orders, Some(database::cap(value)?)),
     ),
     one(
         ("server", "URL", "http://127.0.0.1:3000"),

@@ -12,6 +12,8 @@ use log::LevelFilter;
 use super::client::Access;
 use super::{Config, ExportFormat, LogFormat, LogOptions, ReportBy, ReportFormat};
 use crate::store::Reason;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::migrate::Keep;
 use crate::tally::rfc3339::UtcOffset;
 
 /// The longest retention time of keys: a year.
@@ -36,6 +38,8 @@ pub(super) struct Values {
     pub(super) utc_offset: UtcOffset,
     pub(super) csv: bool,
     pub(super) json: bool,
+    #[cfg(feature = "postgres")]
+    pub(super) kept: Keep,
     /// The words that are no options, in their order.
     pub(super) arguments: Vec<OsString>,
 }

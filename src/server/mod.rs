@@ -1,9 +1,14 @@
 //! The server as a whole. Owns the order in which its parts start and stop; knows nothing of formats.
 
 mod accept;
+mod catalog_file;
 mod connections;
 mod data_check;
 mod data_folder;
+#[cfg(feature = "postgres")]
+mod database;
+#[cfg(feature = "postgres")]
+mod database_watch;
 mod end;
 mod error;
 mod error_sums;
@@ -91,6 +96,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// The check of the data file, if it needed one.
     data_check: Option<DataCheck>,
+    #[cfg(feature = "postgres")]
+    database_watch: Option<database_watch::DatabaseWatch>,
     handle: Handle,
     end: Receiver<End>,
     /// When it was started, and the number of orders then.
@@ -137,7 +144,6 @@ impl Server {
         let cap = limits::connection_cap(config.max_connections);
         let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
         let listeners = Listeners::new(listeners, caps).map_err(ServerError::System)?;
-        let storage = data_folder::open(config)?;
         if let Some(reason) = &cap.reason {
             log::warn!("{reason}");
         }
@@ -146,22 +152,41 @@ impl Server {
             let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
             log::warn!("everybody who can reach {address} may order{more}; --token-file limits that");
         }
+        let listeners = (listeners, for_orders);
+        #[cfg(feature = "postgres")]
+        if let Some(target) = &config.store {
+            let (storage, watch) = database::open(config, target)?;
+            let mut server = Self::start(config, listeners, storage, assets, tokens)?;
+            server.watch_database(watch)?;
+            return Ok(server);
+        }
+        let storage = data_folder::open(config)?;
+        Self::start(config, listeners, storage, assets, tokens)
+    }
+
+    fn start(
+        config: &Config,
+        (listeners, for_orders): (Listeners, usize),
+        storage: Storage<impl Engine + 'static, impl LogSource + 'static>,
+        assets: Assets,
+        tokens: Tokens,
+    ) -> Result<Self, ServerError> {
         let line = report::Start {
             addresses: &listeners.addresses()[..for_orders],
-            data_file: &storage.path,
+            place: &storage.place,
             orders: storage.stored.last_seq,
             products: storage.stored.totals.len(),
-            caps,
+            caps: listeners.caps(),
             retention: config.retention,
         }
         .line();
-        let server =
-            Self::start(config, (listeners, for_orders), storage, assets, tokens).map_err(ServerError::System)?;
+        let server = Self::start_threads(config, (listeners, for_orders), storage, assets, tokens);
+        let server = server.map_err(ServerError::System)?;
         log::info!("{line}");
         Ok(server)
     }
 
-    fn start(
+    fn start_threads(
         config: &Config,
         (listeners, for_orders): (Listeners, usize),
         storage: Storage<impl Engine + 'static, impl LogSource + 'static>,
@@ -231,12 +256,27 @@ impl Server {
             service,
             threads,
             data_check,
+            #[cfg(feature = "postgres")]
+            database_watch: None,
             handle,
             end,
             begun,
             reason,
             error_sums,
         })
+    }
+
+    /// Starts to watch the database.
+    #[cfg(feature = "postgres")]
+    fn watch_database(&mut self, watch: database_watch::Watch) -> Result<(), ServerError> {
+        if let Some(service) = &self.service {
+            let sentinel = Sentinel::new("database", &self.handle.end);
+            let started = watch.start(service.ledger.clone(), service.feeds.fanout.clone(), sentinel);
+            let (watch, thread) = started.map_err(ServerError::System)?;
+            self.database_watch = Some(watch);
+            self.threads.push(thread);
+        }
+        Ok(())
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -322,6 +362,10 @@ impl Drop for Server {
         service.history.close(deadline);
         if let Some(check) = &mut self.data_check {
             check.stop(deadline);
+        }
+        #[cfg(feature = "postgres")]
+        {
+            self.database_watch = None;
         }
         // After this nothing is counted, and every counted order is on disk and published.
         service.ledger.stop(deadline);

@@ -6,6 +6,8 @@ pub mod check;
 pub mod compact;
 mod copy;
 pub mod export;
+#[cfg(feature = "postgres")]
+pub mod migrate;
 pub mod repair;
 pub mod report;
 mod source;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Client, DEADLINE, TempDir, wait_until};
+use super::{Client, DEADLINE, SharedStore, TempDir, wait_until};
 
 /// The built binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ordercast");
@@ -29,6 +29,7 @@ pub fn binary() -> OsString {
 pub struct Builder {
     listen: Vec<String>,
     data: Option<PathBuf>,
+    store: Option<String>,
     catalog: Option<String>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
@@ -47,6 +48,12 @@ impl Builder {
     /// A data folder that outlives this server, instead of a temporary one.
     pub fn data(mut self, path: &Path) -> Builder {
         self.data = Some(path.to_owned());
+        self
+    }
+
+    /// The address of a database, instead of a data folder.
+    pub fn store(mut self, url: &str) -> Builder {
+        self.store = Some(url.to_owned());
         self
     }
 
@@ -271,12 +278,21 @@ impl Server {
         for addr in &listen {
             args.extend(["--listen".into(), addr.into()]);
         }
-        args.extend(["--data".into(), self.data().into()]);
+        let shared = self.builder.store.is_none().then(|| SharedStore::of(&self.data())).flatten();
+        match (&self.builder.store, &shared) {
+            (Some(url), _) => args.extend(["--store".into(), url.into()]),
+            (None, Some(_)) => {}
+            (None, None) => args.extend(["--data".into(), self.data().into()]),
+        }
         if let Some(json) = &self.builder.catalog {
             let path = self.temp.write("catalog.json", json);
             args.extend(["--catalog".into(), path.into()]);
         }
         args.extend(self.builder.args.iter().cloned());
+        if let Some(shared) = &shared {
+            shared.make();
+            args = shared.arguments(&args);
+        }
 
         let mut command = match &self.builder.shell {
             // `exec` keeps the process id: signals and /proc are those of the server.
@@ -339,6 +355,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        if let (None, None, Some(shared)) = (&self.builder.store, &self.builder.data, SharedStore::of(&self.data())) {
+            shared.remove();
+        }
         if thread::panicking() {
             eprintln!("--- the server's log ---\n{}\n---", self.log());
         }
