@@ -38,7 +38,7 @@ pub use handle::{LEDGER_DEADLINE, LedgerHandle};
 pub use health::Readiness;
 pub use local::LocalEngine;
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresEngine, View};
+pub use postgres::{Following, PostgresEngine, View};
 pub use rejection::Rejection;
 pub use reply::{Outcome, Reply};
 pub use request::{Order, Request};

@@ -1,7 +1,6 @@
 //! Opens a database that several servers share, and adds to it what the catalogue file has beside it.
 
 use std::mem;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use super::ServerError;
@@ -10,7 +9,7 @@ use super::data_folder::Storage;
 use super::database_watch::Watch;
 use crate::config::Config;
 use crate::json;
-use crate::ledger::{PostgresEngine, View};
+use crate::ledger::{Following, PostgresEngine, View};
 use crate::store::postgres::{Listener, Loaded, Node, PgLogReader, Place, Target};
 use crate::store::seed::{self, Plan};
 use crate::tally::period::CurrentPeriod;
@@ -31,9 +30,9 @@ pub(super) fn open(
     let catalog = Arc::new(RwLock::new(mem::take(&mut stored.catalog)));
     let period = Arc::new(CurrentPeriod { period: stored.period, openings: mem::take(&mut stored.openings) });
     let view = View::new(&loaded, period.clone(), catalog.clone());
-    let has_news = Arc::new(AtomicBool::new(true));
-    let watch = Watch { listener: Listener::new(target.clone(), node.id()), has_news: has_news.clone() };
-    let engine = PostgresEngine::new(node, view, has_news);
+    let following = Arc::<Following>::default();
+    let watch = Watch { listener: Listener::new(target.clone(), node.id()), following: following.clone() };
+    let engine = PostgresEngine::new(node, view, following);
     let (log, place) = (PgLogReader::new(target.clone()), target.to_string());
     Ok((Storage { engine, log, catalog, period, stored: loaded.stored, check: None, place }, watch))
 }

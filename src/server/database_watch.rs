@@ -5,16 +5,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::end::Sentinel;
-use crate::ledger::LedgerHandle;
+use crate::ledger::{Following, LedgerHandle};
 use crate::live::fanout::FanoutHandle;
-use crate::store::postgres::Listener;
+use crate::store::postgres::{ASK_AFTER, Listener};
 
 /// The waits between two attempts to reach the database: from 0.1 to 2 s.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// After this time totals are stale of which is known that they are not followed: 1 s.
+const STALE_AFTER: Duration = Duration::from_secs(1);
+/// How often it is asked whether they are.
+const LAG_TICK: Duration = Duration::from_millis(50);
 /// How often a wait looks whether the server ends.
 const END_TICK: Duration = Duration::from_millis(50);
 /// The thread's stack: TLS goes deep.
@@ -23,8 +27,8 @@ const STACK_BYTES: usize = 512 * 1024;
 /// What watches the database, before its thread is started.
 pub(super) struct Watch {
     pub(super) listener: Listener,
-    /// Set before the ledger is woken.
-    pub(super) has_news: Arc<AtomicBool>,
+    /// Asked before the ledger is woken.
+    pub(super) following: Arc<Following>,
 }
 
 /// A running watch; dropping it ends its thread, soon.
@@ -61,28 +65,43 @@ impl Watch {
     fn run(mut self, ledger: &LedgerHandle, fanout: &FanoutHandle, end: &AtomicBool) {
         let mut is_away = false;
         let mut wait = FIRST_WAIT;
+        let mut lag = Lag::default();
         while !end.load(Ordering::Relaxed) {
-            let heard = self.listener.listen();
+            let heard = self.listener.listen(if lag.number.is_some() { LAG_TICK } else { ASK_AFTER });
             if is_away != heard.is_err() {
                 is_away = !is_away;
                 match &heard {
                     Err(error) => {
                         log::error!("{error:#}; orders are rejected, and totals may be old, until it is back");
+                        fanout.set_stale(true);
                     }
                     Ok(_) => log::info!("the database can be reached again"),
                 }
                 ledger.set_away(is_away);
-                fanout.set_stale(is_away);
             }
             match heard {
                 Ok(is_news) => {
                     wait = FIRST_WAIT;
-                    // What is set already has woken the ledger, or is about to.
-                    if is_news && !self.has_news.swap(true, Ordering::AcqRel) {
-                        ledger.wake();
+                    if is_news {
+                        let (number, has_to_wake) = self.following.ask();
+                        if has_to_wake {
+                            ledger.wake();
+                        }
+                        lag.begin(number);
+                    }
+                    if lag.number.is_some_and(|number| self.following.has_done(number)) {
+                        // What was followed is published before the ledger answers.
+                        if ledger.answers(Instant::now() + LAG_TICK) {
+                            lag = Lag::default();
+                            fanout.set_stale(false);
+                        }
+                    } else if lag.is_long() {
+                        fanout.set_stale(true);
                     }
                 }
                 Err(_) => {
+                    // What was followed before its return is not enough then.
+                    lag = Lag::default();
                     let mut left = wait;
                     while !left.is_zero() && !end.load(Ordering::Relaxed) {
                         thread::sleep(END_TICK.min(left));
@@ -92,5 +111,26 @@ impl Watch {
                 }
             }
         }
+    }
+}
+
+/// What the ledger was asked to follow and has not followed yet.
+#[derive(Debug, Default)]
+struct Lag {
+    /// The number of the first request.
+    number: Option<u64>,
+    since: Option<Instant>,
+}
+
+impl Lag {
+    /// Notes a request, unless an earlier one waits.
+    fn begin(&mut self, number: u64) {
+        if self.number.is_none() {
+            *self = Self { number: Some(number), since: Some(Instant::now()) };
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= STALE_AFTER)
     }
 }

@@ -229,7 +229,11 @@ impl Cluster {
         let processes = family(postmaster.id());
         signal(&processes, "KILL");
         let _ = postmaster.wait();
-        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        // One whose parent has ended is a zombie until the system reaps it.
+        let is_gone = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+        };
         wait_until(CLUSTER_DEADLINE, "the killed processes end", || processes.iter().all(is_gone));
     }
 

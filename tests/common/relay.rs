@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,12 @@ struct State {
     /// New connections are closed at once.
     refuses: AtomicBool,
     has_ended: AtomicBool,
+    /// Where the server is.
+    to: Mutex<String>,
+    /// How many connections were made.
+    connections: AtomicU64,
+    /// The first so many connections pass nothing on any more.
+    stranded: AtomicU64,
     sockets: Mutex<Vec<TcpStream>>,
 }
 
@@ -35,7 +41,7 @@ impl Relay {
     pub fn start(to: &str) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (state, to) = (Arc::new(State::default()), to.to_owned());
+        let state = Arc::new(State { to: Mutex::new(to.to_owned()), ..State::default() });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -43,7 +49,7 @@ impl Relay {
                     break;
                 }
                 if let (Ok(client), false) = (client, shared.refuses.load(Ordering::SeqCst)) {
-                    let _ = join(&shared, client, &to);
+                    let _ = join(&shared, client);
                 }
             }
         });
@@ -52,6 +58,16 @@ impl Relay {
 
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Passes new connections on to another server.
+    pub fn redirect(&self, to: &str) {
+        to.clone_into(&mut self.state.to.lock().expect("no thread panicked"));
+    }
+
+    /// Passes nothing on over the connections of now, for ever, and closes none: their server has vanished. New ones work.
+    pub fn strand(&self) {
+        self.state.stranded.store(self.state.connections.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// Closes all connections. New ones are taken.
@@ -94,7 +110,9 @@ impl Drop for Relay {
 }
 
 /// Connects to the server for a client, and starts both directions.
-fn join(state: &Arc<State>, client: TcpStream, to: &str) -> std::io::Result<()> {
+fn join(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
+    let number = state.connections.fetch_add(1, Ordering::SeqCst);
+    let to = state.to.lock().expect("no thread panicked").clone();
     let server = TcpStream::connect(to)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -102,17 +120,18 @@ fn join(state: &Arc<State>, client: TcpStream, to: &str) -> std::io::Result<()> 
     state.sockets.lock().expect("no thread panicked").extend(ends);
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
     let requests = Arc::clone(state);
-    thread::spawn(move || pass_on(&requests, &requests.holds_requests, from_client, to_server));
+    thread::spawn(move || pass_on(&requests, number, &requests.holds_requests, from_client, to_server));
     let answers = Arc::clone(state);
-    thread::spawn(move || pass_on(&answers, &answers.holds_answers, server, client));
+    thread::spawn(move || pass_on(&answers, number, &answers.holds_answers, server, client));
     Ok(())
 }
 
 /// Passes on what one end sends, up to its end.
-fn pass_on(state: &State, is_held: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
+fn pass_on(state: &State, number: u64, is_held: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
+    let is_held = || is_held.load(Ordering::SeqCst) || number < state.stranded.load(Ordering::SeqCst);
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = super::read(&mut from, &mut bytes) {
-        while is_held.load(Ordering::SeqCst) && !state.has_ended.load(Ordering::SeqCst) {
+        while is_held() && !state.has_ended.load(Ordering::SeqCst) {
             thread::sleep(TICK);
         }
         if to.write_all(&bytes[..count]).is_err() {

@@ -6,8 +6,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod away;
 mod cluster;
 mod commit;
+mod feeds;
 mod hostile;
 mod login;
 mod migrate;

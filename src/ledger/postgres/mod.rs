@@ -4,10 +4,10 @@
 // PostgreSQL is a name, not code.
 #![allow(clippy::doc_markdown)]
 
+mod following;
 mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::catalog_changes::CatalogChange;
 use super::engine::{Committed, Counted, Engine, Update};
@@ -20,6 +20,7 @@ use crate::store::postgres::{Batch, Commit, Node, Page, Refusal, Verdict};
 use crate::store::{Change, Figures, StoreError, now_ms};
 use crate::tally::period::Report;
 
+pub use following::Following;
 pub use view::View;
 
 /// After how many orders some of what need not be kept is deleted, while orders come all the time: half of what one call
@@ -31,8 +32,7 @@ pub struct PostgresEngine {
     node: Node,
     view: View,
     batch: Batch,
-    /// Set when the database may have something to follow.
-    has_news: Arc<AtomicBool>,
+    following: Arc<Following>,
     /// Orders since something was last deleted.
     unpruned: u64,
     keys_throttle: Throttle,
@@ -42,11 +42,11 @@ pub struct PostgresEngine {
 type Plan<'a> = dyn FnMut(&View) -> Result<Option<Vec<Change>>, Rejection> + 'a;
 
 impl PostgresEngine {
-    /// An engine at this place of the database, with what was loaded there. `has_news` is set by whoever hears that
-    /// another server has committed something, before it pings the ledger.
-    pub fn new(node: Node, view: View, has_news: Arc<AtomicBool>) -> Self {
+    /// An engine at this place of the database, with what was loaded there. `following` is asked by whoever hears that
+    /// another server has committed something, before it wakes the ledger.
+    pub fn new(node: Node, view: View, following: Arc<Following>) -> Self {
         let (batch, keys_throttle) = (Batch::default(), Throttle::default());
-        Self { node, view, batch, has_news, unpruned: 0, keys_throttle }
+        Self { node, view, batch, following, unpruned: 0, keys_throttle }
     }
 
     /// Shows what was committed; loads everything where it does not continue what is known.
@@ -185,13 +185,15 @@ impl Engine for PostgresEngine {
     }
 
     fn follow(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) {
-        if self.has_news.swap(false, Ordering::AcqRel) && monitor.inspect(|| self.catch_up(updates)).is_err() {
-            self.has_news.store(true, Ordering::Release);
+        if let Some(number) = self.following.begin()
+            && monitor.inspect(|| self.catch_up(updates)).is_ok()
+        {
+            self.following.finish(number);
         }
     }
 
     fn probe(&mut self, monitor: &mut Monitor) -> Outcome {
-        self.has_news.store(true, Ordering::Release);
+        self.following.ask();
         monitor.probe(|| self.node.probe())
     }
 

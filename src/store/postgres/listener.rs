@@ -10,7 +10,7 @@ use crate::store::StoreError;
 
 /// After this time without a notification the database is asked for its head: 0.7 s. Together with the deadline of the
 /// answer it is noticed within 2 s that a database does not answer.
-const ASK_AFTER: Duration = Duration::from_millis(700);
+pub const ASK_AFTER: Duration = Duration::from_millis(700);
 /// How long the answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_millis(900);
 /// How long a connection may take to be made.
@@ -33,15 +33,15 @@ impl Listener {
         Self { target, node, session: None, head: Place::default() }
     }
 
-    /// Waits until another server has committed something, or for 0.7 s. Returns whether there may be something to
+    /// Waits until another server has committed something, or for this long, at most [`ASK_AFTER`]. Returns whether there may be something to
     /// follow, as there is after every connection.
     ///
     /// # Errors
     /// [`StoreError::Away`] when the database cannot be reached. The next call tries again.
-    pub fn listen(&mut self) -> Result<bool, StoreError> {
+    pub fn listen(&mut self, time: Duration) -> Result<bool, StoreError> {
         let result = match self.session.take() {
             None => self.connect().map(|session| (session, true)),
-            Some(session) => self.hear(session),
+            Some(session) => self.hear(session, time),
         };
         let (session, is_news) = result?;
         self.session = Some(session);
@@ -55,8 +55,8 @@ impl Listener {
         Ok(session)
     }
 
-    fn hear(&mut self, mut session: Session) -> Result<(Session, bool), StoreError> {
-        if let Some(notification) = session.notification(Instant::now() + ASK_AFTER)? {
+    fn hear(&mut self, mut session: Session, time: Duration) -> Result<(Session, bool), StoreError> {
+        if let Some(notification) = session.notification(Instant::now() + time.min(ASK_AFTER))? {
             let is_own = notification.payload.parse() == Ok(self.node);
             return Ok((session, !is_own));
         }

@@ -24,7 +24,7 @@ mod value;
 mod wire;
 
 pub use error::{PgError, Reason};
-pub use listener::Listener;
+pub use listener::{ASK_AFTER, Listener};
 pub use load::Loaded;
 pub use log::PgLogReader;
 pub use node::{Batch, Commit, Node, Refusal, Verdict};
