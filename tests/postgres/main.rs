@@ -12,6 +12,7 @@ mod commit;
 mod feeds;
 mod hostile;
 mod login;
+mod lost_answers;
 mod migrate;
 mod network;
 mod nodes;
