@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 use super::end::Sentinel;
 use crate::ledger::{Following, LedgerHandle};
 use crate::live::fanout::FanoutHandle;
-use crate::store::postgres::{ASK_AFTER, Listener};
+use crate::store::postgres::{ASK_AFTER, HangUp, Listener};
 
 /// The waits between two attempts to reach the database: from 0.1 to 2 s.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// After this time totals are stale of which is known that they are not followed: 1 s.
 const STALE_AFTER: Duration = Duration::from_secs(1);
+/// When the database is back and its answer to the ledger has not come after this time, it never will: the server that was
+/// asked has vanished.
+const HANG_UP_AFTER: Duration = Duration::from_millis(300);
 /// How often it is asked whether they are.
 const LAG_TICK: Duration = Duration::from_millis(50);
 /// How often a wait looks whether the server ends.
@@ -27,6 +30,8 @@ const STACK_BYTES: usize = 512 * 1024;
 /// What watches the database, before its thread is started.
 pub(super) struct Watch {
     pub(super) listener: Listener,
+    /// Ends the ledger's connection.
+    pub(super) hang_up: Arc<HangUp>,
     /// Asked before the ledger is woken.
     pub(super) following: Arc<Following>,
 }
@@ -66,6 +71,7 @@ impl Watch {
         let mut is_away = false;
         let mut wait = FIRST_WAIT;
         let mut lag = Lag::default();
+        let mut lost = None;
         while !end.load(Ordering::Relaxed) {
             let heard = self.listener.listen(if lag.number.is_some() { LAG_TICK } else { ASK_AFTER });
             if is_away != heard.is_err() {
@@ -74,6 +80,7 @@ impl Watch {
                     Err(error) => {
                         log::error!("{error:#}; orders are rejected, and totals may be old, until it is back");
                         fanout.set_stale(true);
+                        lost = Some(Instant::now());
                     }
                     Ok(_) => log::info!("the database can be reached again"),
                 }
@@ -95,8 +102,13 @@ impl Watch {
                             lag = Lag::default();
                             fanout.set_stale(false);
                         }
-                    } else if lag.is_long() {
+                    } else if lag.is_longer_than(STALE_AFTER) {
                         fanout.set_stale(true);
+                    }
+                    if lag.is_longer_than(HANG_UP_AFTER)
+                        && let Some(lost) = lost.take()
+                    {
+                        self.hang_up.hang_up(lost);
                     }
                 }
                 Err(_) => {
@@ -130,7 +142,7 @@ impl Lag {
         }
     }
 
-    fn is_long(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= STALE_AFTER)
+    fn is_longer_than(&self, time: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= time)
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod changes;
 mod error;
+mod hang_up;
 mod listener;
 pub mod load;
 pub mod log;
@@ -24,6 +25,7 @@ mod value;
 mod wire;
 
 pub use error::{PgError, Reason};
+pub use hang_up::HangUp;
 pub use listener::{ASK_AFTER, Listener};
 pub use load::Loaded;
 pub use log::PgLogReader;

@@ -2,11 +2,13 @@
 //! of the functions there. Owns the rule that a commit whose answer is lost is asked for again under its number; knows
 //! neither the ledger nor subscribers.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::changes::write_changes;
 use super::error::PgError;
+use super::hang_up::HangUp;
 use super::load::{self, Loaded};
 use super::migrate;
 use super::page::{Page, Place};
@@ -131,6 +133,7 @@ pub struct Commit {
 pub struct Node {
     target: Target,
     session: Option<Session>,
+    hang_up: Arc<HangUp>,
     id: i64,
     /// The number of the last commit.
     commits: i64,
@@ -147,7 +150,7 @@ impl Node {
             &mut Session::connect(&target, Instant::now() + CONNECT_DEADLINE)?,
             Instant::now() + CALL_DEADLINE,
         )?;
-        let mut node = Self { target, session: None, id: 0, commits: 0 };
+        let mut node = Self { target, session: None, hang_up: Arc::default(), id: 0, commits: 0 };
         node.id = node.call(CALL_DEADLINE, |session, deadline| {
             let sql = "SELECT ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint";
             first(session.query(sql, &[], deadline)?)?.int8(0)
@@ -160,6 +163,12 @@ impl Node {
     #[must_use]
     pub fn id(&self) -> i64 {
         self.id
+    }
+
+    /// What ends its connection from another thread.
+    #[must_use]
+    pub fn hang_up(&self) -> Arc<HangUp> {
+        self.hang_up.clone()
     }
 
     /// Counts these requests. When the answer is lost, they are asked for again, also at another primary, until it is known
@@ -333,7 +342,11 @@ impl Node {
     fn session(&mut self, time: Duration) -> Result<&mut Session, PgError> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => connect(&self.target, Instant::now() + time).map_err(nothing_was_asked)?,
+            None => {
+                let session = connect(&self.target, Instant::now() + time).map_err(nothing_was_asked)?;
+                self.hang_up.note(session.line());
+                session
+            }
         };
         Ok(self.session.insert(session))
     }

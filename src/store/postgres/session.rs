@@ -13,7 +13,7 @@ use super::error::{PgError, READ_ONLY, Reason};
 use super::startup::{self, server_error, share};
 use super::target::Target;
 use super::value::{Param, Row};
-use super::wire::{MAX_MESSAGE_BYTES, Wire, away};
+use super::wire::{Line, MAX_MESSAGE_BYTES, Wire, away};
 
 /// The first statements of a session, the answer to the last of which is read. What a database or a role has as its own
 /// defaults must not change what a commit promises: the server waits for the disk and for synchronous standbys, a timeout
@@ -109,6 +109,11 @@ impl Session {
             return Err(PgError::of_server(READ_ONLY.to_owned(), message));
         }
         Ok(session)
+    }
+
+    /// What ends the connection from another thread.
+    pub(super) fn line(&self) -> Option<Line> {
+        self.wire.line()
     }
 
     /// Whether an earlier call has broken the session.

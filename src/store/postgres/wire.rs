@@ -1,7 +1,7 @@
 //! Messages over a socket, each step within a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,21 @@ enum Kind {
     Local(UnixStream),
 }
 
+/// A second handle of a socket.
+#[derive(Debug)]
+pub(super) struct Line(Kind);
+
+impl Line {
+    /// Ends the connection: whoever waits for the socket gets an error.
+    pub(super) fn end(&self) {
+        // It may have ended.
+        let _ = match &self.0 {
+            Kind::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Kind::Local(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
 /// A socket whose reads and writes end at its deadline, with [`ErrorKind::TimedOut`].
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -50,6 +65,15 @@ impl Socket {
         socket.set_write_timeout(Some(left(deadline)?))?;
         socket.connect(&socket2::SockAddr::unix(path)?)?;
         Ok(Socket { kind: Kind::Local(socket.into()), deadline })
+    }
+
+    /// A second handle, which takes a descriptor; `None` if there is none.
+    fn line(&self) -> Option<Line> {
+        let kind = match &self.kind {
+            Kind::Tcp(stream) => stream.try_clone().map(Kind::Tcp),
+            Kind::Local(stream) => stream.try_clone().map(Kind::Local),
+        };
+        kind.ok().map(Line)
     }
 
     /// Whether it is a Unix socket.
@@ -142,6 +166,14 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(stream: Stream) -> Wire {
         Wire { stream, received: BytesMut::new(), chunk: vec![0; READ_BYTES].into_boxed_slice() }
+    }
+
+    /// What ends the connection from another thread.
+    pub(super) fn line(&self) -> Option<Line> {
+        match &self.stream {
+            Stream::Plain(socket) => socket.line(),
+            Stream::Tls(stream) => stream.sock.line(),
+        }
     }
 
     /// Writes whole messages.
