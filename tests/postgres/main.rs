@@ -9,6 +9,7 @@ mod common;
 mod away;
 mod cluster;
 mod commit;
+mod failover;
 mod feeds;
 mod hostile;
 mod login;
