@@ -71,7 +71,11 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Compact(options) => drop(print(&tools::compact::run(&options)?)),
         #[cfg(feature = "postgres")]
-        Command::Migrate(options) => drop(print(&tools::migrate::run(&options)?)),
+        Command::Migrate(options) => {
+            let done = tools::migrate::run(&options)?;
+            let _ = print(&done.text);
+            print_remarks(&done.remarks);
+        }
         #[cfg(feature = "client")]
         Command::Post(options) => return Ok(code_of(client::post(&options))),
         #[cfg(feature = "client")]

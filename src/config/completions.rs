@@ -19,7 +19,7 @@ enum Offer {
 fn offer(name: &'static str) -> Offer {
     match name {
         "FILE" => Offer::Files,
-        "DIR" => Offer::Folders,
+        "DIR" | "DIR|URL" => Offer::Folders,
         words if words.contains('|') && words.starts_with(|letter: char| letter.is_ascii_lowercase()) => {
             Offer::Words(words.split('|').collect())
         }

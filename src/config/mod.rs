@@ -108,6 +108,16 @@ impl Default for Config {
     }
 }
 
+/// Where orders are kept.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A data folder.
+    Folder(PathBuf),
+    /// A database.
+    Database(Target),
+}
+
 /// The format of an exported order log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExportFormat {
@@ -123,6 +133,9 @@ pub enum ExportFormat {
 pub struct Export {
     /// The data folder.
     pub data: PathBuf,
+    /// The database that is read instead.
+    #[cfg(feature = "postgres")]
+    pub store: Option<Target>,
     /// The output's format.
     pub format: ExportFormat,
 }
@@ -155,6 +168,9 @@ pub enum ReportFormat {
 pub struct Report {
     /// The data folder.
     pub data: PathBuf,
+    /// The database that is read instead.
+    #[cfg(feature = "postgres")]
+    pub store: Option<Target>,
     /// What each part covers.
     pub by: ReportBy,
     /// Where days and hours begin.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lexopt::{Arg, Parser};
 
 #[cfg(feature = "postgres")]
-use super::database::Migrate;
+use super::database::{self, Migrate};
 use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
 use super::values::{Values, text};
 use super::{Backup, Check, Command, Compact, Export, Repair, Report, Shell, client};
@@ -38,15 +38,29 @@ pub(super) fn parse(
     }
     let report_format = values.report_format();
     #[cfg(feature = "postgres")]
-    let kept = values.kept;
+    let (kept, from, to) = (values.kept, values.from.take(), values.to.take());
+    #[cfg(feature = "postgres")]
+    let store = values.config.store.clone();
     let Values { mut config, log, format, output, keep, by, utc_offset, access, key, arguments, .. } = values;
     let data = config.data.clone();
     let mut arguments = arguments.into_iter();
     Ok(match entry.name {
-        "export" => Command::Export(Export { data, format }),
+        "export" => Command::Export(Export {
+            data,
+            #[cfg(feature = "postgres")]
+            store,
+            format,
+        }),
         "report" => {
             let format = report_format.ok_or("report: --csv and --json exclude each other; leave one out")?;
-            Command::Report(Report { data, by, utc_offset, format })
+            Command::Report(Report {
+                data,
+                #[cfg(feature = "postgres")]
+                store,
+                by,
+                utc_offset,
+                format,
+            })
         }
         "compact" => Command::Compact(Compact { data }),
         "check" => Command::Check(Check { data }),
@@ -61,7 +75,7 @@ pub(super) fn parse(
             Command::Backup(Backup { data, file: file.into(), keep })
         }
         #[cfg(feature = "postgres")]
-        "migrate" => Command::Migrate(Migrate::new(config.store, kept)?),
+        "migrate" => Command::Migrate(Migrate::new(store, kept, from, to)?),
         "post" => Command::Post(client::post(access, key, arguments.as_slice())?),
         "watch" => Command::Watch(client::watch(access, arguments.as_slice())?),
         "completions" => {
@@ -133,6 +147,10 @@ fn read(
             Arg::Long("version") | Arg::Short('V') => return Ok(Some(Command::Version)),
             Arg::Long(name) => {
                 let Some(setting) = entry.settings().find(|setting| setting.flag == name) else {
+                    #[cfg(feature = "postgres")]
+                    if let Some(instead) = database::instead_of(entry.name).filter(|_| name == "store") {
+                        return Err(format!("{} is for a data folder; for a database {instead}", entry.name).into());
+                    }
                     let meant = suggestion("--", name, entry.settings().map(|setting| setting.flag));
                     return Err(format!("unknown option --{name} here{meant}; {see}").into());
                 };

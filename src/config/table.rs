@@ -128,9 +128,10 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         name: "migrate",
         arguments: &[],
-        summary: "Make the tables of a database, and set what it keeps",
-        details: "Tables of an older version are updated. It needs the rights of their owner; what a server needs is less, \
-                  see docs/scaling.md.",
+        summary: "Make the tables of a database, or copy to or from one",
+        details: "With --store it makes the tables and sets what they keep; tables of an older version are updated. With \
+                  --from and --to it copies everything from a data folder into a database or back, whole or not at all, \
+                  and compares both. It needs the rights of the owner; what a server needs is less, see docs/scaling.md.",
     },
     Entry {
         name: "post",
@@ -193,7 +194,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         ("store", "URL", ""),
         "PostgreSQL database that is shared with other servers, such as postgres://ordercast@db.example/ordercast; there \
          is no data folder then",
-        &[SERVE, "migrate"],
+        &[SERVE, "export", "report", "migrate"],
         |to, value| assign(&mut to.config.store, Some(database::database(value)?)),
     ),
     switch(
@@ -319,6 +320,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Folder that is written",
         &["repair"],
         |to, value| assign(&mut to.output, Some(value.into())),
+    ),
+    #[cfg(feature = "postgres")]
+    one(
+        ("from", "DIR|URL", ""),
+        "Data folder or database from which everything is copied; no server may use the folder",
+        MIGRATE,
+        |to, value| assign(&mut to.from, Some(database::place(value)?)),
+    ),
+    #[cfg(feature = "postgres")]
+    one(
+        ("to", "DIR|URL", ""),
+        "Empty data folder or database into which it is copied; a missing folder and missing tables are made",
+        MIGRATE,
+        |to, value| assign(&mut to.to, Some(database::place(value)?)),
     ),
     #[cfg(feature = "postgres")]
     one(("keep-keys", "HOURS", "as it is, 24 at first"), "Retention time of keys; 1 to 8784", MIGRATE, |to, value| {

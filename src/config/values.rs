@@ -10,6 +10,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::client::Access;
+#[cfg(feature = "postgres")]
+use super::Place;
 use super::{Config, ExportFormat, LogFormat, LogOptions, ReportBy, ReportFormat};
 use crate::store::Reason;
 #[cfg(feature = "postgres")]
@@ -40,6 +42,10 @@ pub(super) struct Values {
     pub(super) json: bool,
     #[cfg(feature = "postgres")]
     pub(super) kept: Keep,
+    #[cfg(feature = "postgres")]
+    pub(super) from: Option<Place>,
+    #[cfg(feature = "postgres")]
+    pub(super) to: Option<Place>,
     /// The words that are no options, in their order.
     pub(super) arguments: Vec<OsString>,
 }

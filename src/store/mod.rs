@@ -14,6 +14,8 @@ pub mod retention;
 pub(crate) mod schema;
 pub mod seed;
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod transfer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

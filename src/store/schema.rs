@@ -185,6 +185,12 @@ pub fn record_show(connection: &Connection) -> rusqlite::Result<()> {
     write_meta(connection, "shown_after", &last_seq(connection)?.to_string())
 }
 
+/// Records after which order a product was last shown again.
+#[cfg(feature = "postgres")]
+pub fn write_shown_after(connection: &Connection, seq: u64) -> rusqlite::Result<()> {
+    write_meta(connection, "shown_after", &seq.to_string())
+}
+
 /// Marks the orders up to this number as saved from a damaged file: some may be missing among them.
 pub fn mark_as_repaired(connection: &Connection, last_seq: u64) -> rusqlite::Result<()> {
     write_meta(connection, "repaired", &last_seq.to_string())

@@ -48,6 +48,12 @@ impl RunList {
         runs.drain(..runs.len().saturating_sub(MAX_RUNS));
     }
 
+    /// The id of each run, and the sequence number of the last order before it, oldest first.
+    #[cfg(feature = "postgres")]
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|Run { id, after }| (id.as_str(), *after))
+    }
+
     /// The id of the last run.
     #[must_use]
     pub fn last_id(&self) -> Option<&str> {

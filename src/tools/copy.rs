@@ -75,14 +75,25 @@ impl Partial {
 
     /// Checks the copy of the file at `path`, and syncs it. `versions` say whether it has a write-ahead log.
     pub(super) fn finish(&mut self, path: &Path, versions: [u8; 2]) -> Result<Stored, ToolError> {
+        self.finish_or(versions, |damage| {
+            format!(
+                "{} is damaged ({damage}), so a copy would be of no use; see with `ordercast check` how much is readable",
+                path.display()
+            )
+        })
+    }
+
+    /// As [`Self::finish`], with an error of one's own for what is wrong with the copy.
+    pub(super) fn finish_or(
+        &mut self,
+        versions: [u8; 2],
+        describe: impl FnOnce(&str) -> String,
+    ) -> Result<Stored, ToolError> {
         let Findings { damage, stored, .. } =
             Source::open_file(self.path.clone())?.read(|connection| check::examine(connection, &self.path))??;
         let (None, Some(stored)) = (damage.first(), stored) else {
             let damage = damage.first().map_or("unreadable", String::as_str);
-            return Err(ToolError::failed(format!(
-                "{} is damaged ({damage}), so a copy would be of no use; see with `ordercast check` how much is readable",
-                path.display()
-            )));
+            return Err(ToolError::failed(describe(damage)));
         };
         // SQLite would make a write-ahead log in order to change this.
         let mut mark = || {
