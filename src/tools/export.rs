@@ -8,10 +8,17 @@ use super::{ToolError, counted};
 use crate::config::{Export, ExportFormat};
 use crate::json;
 use crate::store::order_log::{self, Entry};
+#[cfg(feature = "postgres")]
+use crate::store::order_log::{Filter, LogSource};
+#[cfg(feature = "postgres")]
+use crate::store::postgres::PgLogReader;
 use crate::store::{Reason, StoreError, open, schema};
 
 /// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
 const EXPORT_BATCH: usize = 1_000;
+/// Entries of a database that are looked at in one read; all of them are wanted.
+#[cfg(feature = "postgres")]
+const MANY_LINES: u64 = i64::MAX as u64;
 const CSV_HEADER: &str = "seq,time,id,amount,total,key\r\n";
 
 /// Writes all orders that are in the log at the start to `output`. Returns a warning if some between them are missing.
@@ -28,10 +35,43 @@ pub fn run(options: &Export, output: &mut impl Write) -> Result<Option<String>, 
 }
 
 fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>, ToolError> {
+    #[cfg(feature = "postgres")]
+    if let Some(store) = &options.store {
+        let mut log = PgLogReader::new(store.clone());
+        let last = log.last_seq()?;
+        let page = |after| Ok(log.page(after, EXPORT_BATCH, &Filter::default(), MANY_LINES)?.entries);
+        let missing = write_pages(options, output, last, page)?;
+        return Ok((missing > 0).then(|| {
+            let missing = counted(missing, "order");
+            format!("{missing} between the first and the last are not in the log: deleted during the export, or lost")
+        }));
+    }
     let mut source = Source::open(&options.data)?;
     let path = source.path().to_owned();
     source.read(|connection| open::check_is_used(connection, &path))??;
     let last = source.read(schema::last_seq)?.map_err(|error| StoreError::opening(&path, error))?;
+    let page = |after| {
+        let entries = source.read(|connection| order_log::page(connection, after, EXPORT_BATCH))?;
+        entries.map_err(|error| StoreError::opening(&path, error))
+    };
+    let missing = write_pages(options, output, last, page)?;
+    Ok((missing > 0).then(|| {
+        format!(
+            "{} between the first and the last are not in the log: deleted during the export (--keep-orders) or lost \
+             (see `ordercast check`)",
+            counted(missing, "order")
+        )
+    }))
+}
+
+/// Writes the log up to the entry `last`, from pages of [`EXPORT_BATCH`] entries after a number. Returns how many are
+/// missing between the first and the last.
+fn write_pages(
+    options: &Export,
+    output: &mut impl Write,
+    last: u64,
+    mut page: impl FnMut(u64) -> Result<Vec<Entry>, StoreError>,
+) -> Result<u64, ToolError> {
     if options.format == ExportFormat::Csv {
         output.write_all(CSV_HEADER.as_bytes()).map_err(ToolError::Output)?;
     }
@@ -39,8 +79,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
     let mut lines = String::new();
     // Orders that are added meanwhile are left out: under load the export might never end.
     while after < last {
-        let entries = source.read(|connection| order_log::page(connection, after, EXPORT_BATCH))?;
-        let entries = entries.map_err(|error| unreadable(after, StoreError::opening(&path, error)))?;
+        let entries = page(after).map_err(|error| unreadable(after, error))?;
         if entries.is_empty() {
             break;
         }
@@ -60,13 +99,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
         }
     }
     output.flush().map_err(ToolError::Output)?;
-    Ok((missing > 0).then(|| {
-        format!(
-            "{} between the first and the last are not in the log: deleted during the export (--keep-orders) or lost \
-             (see `ordercast check`)",
-            counted(missing, "order")
-        )
-    }))
+    Ok(missing)
 }
 
 fn unreadable(after: u64, error: StoreError) -> ToolError {

@@ -4,24 +4,23 @@
 //! first for the last order of each day or hour, then for the sums. So a part can be printed as soon as it is complete,
 //! and memory is bounded by the products and by the number of parts, also where the clock was set back.
 
+#[cfg(feature = "postgres")]
+mod database;
 mod output;
+mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 
-use rusqlite::{Connection, OptionalExtension, params};
-
-use super::source::Source;
 use super::{ToolError, counted};
 use crate::config::{Report as Options, ReportBy};
-use crate::store::{StoreError, Stored, open, periods, schema};
+use crate::store::Stored;
 use crate::tally::catalog::ProductIndex;
 use crate::tally::period::{CurrentPeriod, Period};
 use crate::tally::rfc3339::{self, UtcOffset};
 use output::Output;
+use reading::{Log, Order};
 
-/// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
-const PAGE: i64 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 
@@ -84,19 +83,15 @@ pub fn run(options: &Options, output: &mut impl Write) -> Result<Vec<String>, To
 }
 
 fn write_all(options: &Options, output: &mut impl Write) -> Result<Vec<String>, ToolError> {
-    let mut source = Source::open(&options.data)?;
-    let path = source.path().to_owned();
-    let describe = |error| ToolError::from(StoreError::opening(&path, error));
-    source.read(|connection| open::check_is_used(connection, &path))??;
-    let begin = source.read(read_begin)?.map_err(describe)?;
-    let begin = begin.map_err(|broken_rule| StoreError::damaged(&path, &broken_rule))?;
+    let mut log = Log::open(options)?;
+    let begin = log.begin()?;
     let mut output = Output::new(options, &begin, output)?;
     let mut parts = Parts::new(options, &begin);
     let last = begin.stored.last_seq;
     if options.by != ReportBy::Period {
         let mut after = 0;
         while after < last {
-            let page = source.read(|connection| read_times(connection, after, last))?.map_err(describe)?;
+            let page = log.times(after, last)?;
             let Some(&(seq, _)) = page.last() else { break };
             parts.note_times(&page);
             after = seq;
@@ -104,75 +99,20 @@ fn write_all(options: &Options, output: &mut impl Write) -> Result<Vec<String>, 
     }
     while parts.last_seq < last {
         let after = parts.last_seq;
-        let page = source.read(|connection| read_orders(connection, after, last))?.map_err(describe)?;
+        let page = log.orders(after, last)?;
         let Some(&Order { seq, .. }) = page.last() else { break };
         for order in &page {
             parts.count(order);
         }
         parts.last_seq = seq;
-        parts.print_complete(&mut source, &mut output)?;
+        parts.print_complete(&mut log, &mut output)?;
     }
     // What the log does not have any more is not waited for.
     parts.note_missing(parts.last_seq + 1, last);
     parts.last_seq = u64::MAX;
-    parts.print_complete(&mut source, &mut output)?;
+    parts.print_complete(&mut log, &mut output)?;
     output.finish()?;
     Ok(parts.remarks())
-}
-
-/// Reads everything but the orders at one moment. A broken rule of the file is the inner error.
-fn read_begin(connection: &Connection) -> rusqlite::Result<Result<Begin, String>> {
-    let transaction = connection.unchecked_transaction()?;
-    let stored = match schema::read(&transaction)? {
-        Ok(stored) => stored,
-        Err(broken_rule) => return Ok(Err(broken_rule)),
-    };
-    let first = transaction
-        .query_row("SELECT seq, at_ms FROM orders ORDER BY seq LIMIT 1", [], |row| {
-            Ok((sequence(row.get(0)?), row.get(1)?))
-        })
-        .optional()?;
-    let (mut first_lines, mut listed) = (BTreeSet::new(), Vec::new());
-    // An older file has neither periods nor marks.
-    if schema::has_periods(&transaction) {
-        let mut statement = transaction.prepare("SELECT added_seq FROM products WHERE added_seq IS NOT NULL")?;
-        let rows = statement.query_map([], |row| row.get(0).map(sequence))?;
-        first_lines = rows.collect::<rusqlite::Result<_>>()?;
-        let closed = periods::closed(&transaction, 0, i64::MAX.cast_unsigned(), i64::MAX as usize)?;
-        listed = closed.into_iter().map(|(period, closed_ms)| (period, Some(closed_ms))).collect();
-    }
-    listed.push((stored.period, None));
-    let repaired = schema::repaired_up_to(&transaction)?;
-    Ok(Ok(Begin { stored, first, repaired, first_lines, periods: listed }))
-}
-
-fn sequence(number: i64) -> u64 {
-    number.max(0).cast_unsigned()
-}
-
-fn read_times(connection: &Connection, after: u64, last: u64) -> rusqlite::Result<Vec<(u64, i64)>> {
-    let sql = "SELECT seq, at_ms FROM orders WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after.cast_signed(), last.cast_signed(), PAGE], |row| {
-        Ok((sequence(row.get(0)?), row.get(1)?))
-    })?;
-    rows.collect()
-}
-
-struct Order {
-    seq: u64,
-    at_ms: i64,
-    product: i64,
-    amount: i64,
-}
-
-fn read_orders(connection: &Connection, after: u64, last: u64) -> rusqlite::Result<Vec<Order>> {
-    let sql = "SELECT seq, at_ms, product, amount FROM orders WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after.cast_signed(), last.cast_signed(), PAGE], |row| {
-        Ok(Order { seq: sequence(row.get(0)?), at_ms: row.get(1)?, product: row.get(2)?, amount: row.get(3)? })
-    })?;
-    rows.collect()
 }
 
 impl<'a> Parts<'a> {
@@ -238,7 +178,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Prints the parts that are complete, until one is not.
-    fn print_complete(&mut self, source: &mut Source, output: &mut Output<'_, impl Write>) -> Result<(), ToolError> {
+    fn print_complete(&mut self, log: &mut Log, output: &mut Output<'_, impl Write>) -> Result<(), ToolError> {
         while let Some(entry) = self.ends.first_entry()
             && *entry.get() <= self.last_seq
         {
@@ -251,7 +191,7 @@ impl<'a> Parts<'a> {
                 ReportBy::Period => {
                     let (period, closed_ms) = self.begin.periods[part.max(0).cast_unsigned() as usize];
                     let is_counted = !self.incomplete.contains(&part);
-                    self.take_amounts(source, &mut sums, period, closed_ms, is_counted)?;
+                    self.take_amounts(log, &mut sums, period, closed_ms, is_counted)?;
                     Span::Period(period, closed_ms)
                 }
             };
@@ -264,7 +204,7 @@ impl<'a> Parts<'a> {
     /// the log has all of them: `is_counted`.
     fn take_amounts(
         &self,
-        source: &mut Source,
+        log: &mut Log,
         sums: &mut BTreeMap<u32, Sum>,
         period: Period,
         closed_ms: Option<u64>,
@@ -274,9 +214,7 @@ impl<'a> Parts<'a> {
         let amounts = if closed_ms.is_none() {
             CurrentPeriod { period, openings: openings.clone() }.report(totals).amounts
         } else {
-            let path = source.path().to_owned();
-            let report = source.read(|connection| periods::report(connection, period.number))?;
-            report.map_err(|error| StoreError::opening(&path, error))?.map(|report| report.amounts).unwrap_or_default()
+            log.amounts(period.number)?
         };
         for sum in sums.values_mut() {
             *sum = Sum { orders: sum.orders.filter(|_| is_counted), amount: 0 };
@@ -291,7 +229,7 @@ impl<'a> Parts<'a> {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if let Some((seq, at_ms)) = self.begin.first.filter(|(seq, _)| *seq > 1) {
-            let time = rfc3339::format(sequence(at_ms));
+            let time = rfc3339::format(reading::sequence(at_ms));
             let what = match self.options.by {
                 ReportBy::Period => "the number of orders before it is not known",
                 ReportBy::Day | ReportBy::Hour => "what was ordered before it is not in this report",
@@ -330,9 +268,12 @@ mod tests {
     use std::path::PathBuf;
     use std::{env, fs, process};
 
+    use rusqlite::Connection;
+
     use super::*;
     use crate::config::ReportFormat;
     use crate::store::files::DATA_FILE;
+    use crate::store::schema;
 
     /// The CSV and the remarks of a file after this change: three periods, of which the second begins after order 3.
     /// Order 4 is the first line of T2, which is no order, and the clock was set back a day before order 3.
@@ -356,7 +297,14 @@ mod tests {
             ))
             .unwrap();
         drop(connection);
-        let options = Options { data: data.clone(), by, utc_offset: UtcOffset::default(), format: ReportFormat::Csv };
+        let options = Options {
+            data: data.clone(),
+            #[cfg(feature = "postgres")]
+            store: None,
+            by,
+            utc_offset: UtcOffset::default(),
+            format: ReportFormat::Csv,
+        };
         let mut output = Vec::new();
         let remarks = run(&options, &mut output).unwrap();
         fs::remove_dir_all(data).unwrap();

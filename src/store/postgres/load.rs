@@ -51,12 +51,20 @@ impl From<Unread> for StoreError {
 /// [`StoreError::Failed`] when it cannot be read now, [`StoreError::Damaged`] when it breaks a rule.
 pub fn load(session: &mut Session, deadline: Instant) -> Result<Loaded, StoreError> {
     session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", deadline)?;
-    let loaded = read(session, deadline);
+    let loaded = load_within(session, deadline);
     // A session that is broken has no transaction any more.
     let ended = session.script("COMMIT", deadline);
     let loaded = loaded?;
     ended?;
     Ok(loaded)
+}
+
+/// As [`load`], within a transaction that the caller has begun.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_within(session: &mut Session, deadline: Instant) -> Result<Loaded, StoreError> {
+    Ok(read(session, deadline)?)
 }
 
 fn read(session: &mut Session, deadline: Instant) -> Result<Loaded, Unread> {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::error::PgError;
 use super::load::{index_of, number, read_period, row_of};
+use super::migrate;
 use super::session::Session;
 use super::target::Target;
-use super::value::{Param, Row};
+use super::value::{Param, Row, first};
 use crate::store::StoreError;
 use crate::store::order_log::{Entry, Filter, LogSource, Page};
 use crate::store::periods::ClosedPeriod;
@@ -31,6 +32,19 @@ impl PgLogReader {
     #[must_use]
     pub fn new(target: Target) -> Self {
         Self { target, session: None }
+    }
+
+    /// The number of the last entry of the log, 0 before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read now, or the database has not the present tables.
+    pub fn last_seq(&mut self) -> Result<u64, StoreError> {
+        let mut session = Session::connect(&self.target, Instant::now() + CALL_TIME)?;
+        let deadline = Instant::now() + CALL_TIME;
+        migrate::check(&mut session, deadline)?;
+        let seq = first(session.query("SELECT seq FROM ordercast.head", &[], deadline)?)?.int8(0)?;
+        self.session = Some(session);
+        Ok(number(seq))
     }
 
     /// Reads within [`CALL_TIME`]. A connection that has ended while it was idle is replaced.
