@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::client::Access;
 #[cfg(feature = "postgres")]
 use super::Place;
+use super::client::Access;
 use super::{Config, ExportFormat, LogFormat, LogOptions, ReportBy, ReportFormat};
 use crate::store::Reason;
 #[cfg(feature = "postgres")]

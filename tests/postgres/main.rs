@@ -9,6 +9,7 @@ mod common;
 mod away;
 mod cluster;
 mod commit;
+mod copy;
 mod failover;
 mod feeds;
 mod hostile;

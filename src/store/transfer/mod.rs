@@ -43,15 +43,8 @@ enum Kind {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Categories,
-        Self::Products,
-        Self::Orders,
-        Self::Keys,
-        Self::Periods,
-        Self::PeriodSums,
-        Self::Changes,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Categories, Self::Products, Self::Orders, Self::Keys, Self::Periods, Self::PeriodSums, Self::Changes];
 
     /// The types of its columns.
     fn kinds(self) -> &'static [Kind] {
@@ -244,8 +237,11 @@ pub fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<Copied, StoreEr
     let last = copied.log.map_or(0, |(_, last)| last);
     if last != head.last_seq {
         return Err(StoreError::Damaged(
-            format!("the log ends with entry {last}, but {} was the last one: what is copied lacks entries", head.last_seq)
-                .into(),
+            format!(
+                "the log ends with entry {last}, but {} was the last one: what is copied lacks entries",
+                head.last_seq
+            )
+            .into(),
         ));
     }
     to.write_head(&head, copied.of(Table::Keys).rows)?;

@@ -41,11 +41,14 @@ pub(super) fn run(from: &Place, to: &Place) -> Result<Done, ToolError> {
     };
     remarks.push(match to {
         Place::Database(_) => {
-            "how much is kept is not copied: set it with `ordercast migrate --store URL` before servers start".to_owned()
+            "how much is kept is not copied: set it with `ordercast migrate --store URL` before servers start"
+                .to_owned()
         }
-        Place::Folder(_) => "how much is kept is not copied: give the server --keep-keys, --max-keys and --keep-orders \
+        Place::Folder(_) => {
+            "how much is kept is not copied: give the server --keep-keys, --max-keys and --keep-orders \
                              as the database has them"
-            .to_owned(),
+                .to_owned()
+        }
     });
     Ok(Done { text: describe(&copied, to), remarks })
 }
@@ -108,8 +111,7 @@ fn from_folder(from: &Path, to: &Target) -> Result<(Copied, Vec<String>), ToolEr
 fn examine(connection: &Connection, path: &Path) -> Result<u64, ToolError> {
     open::check_is_used(connection, path)?;
     let describe = |error| StoreError::opening(path, error);
-    let version: i32 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(describe)?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(describe)?;
     if version < VERSION {
         return Err(ToolError::failed(format!(
             "{} has schema {version}, and {VERSION} is needed: start a server of this version on the folder once, and stop \
@@ -134,7 +136,11 @@ fn read_database(from: &Target) -> Result<(PgTables, Vec<String>), ToolError> {
     let remark = || {
         format!(
             "{} to the database while it was copied: if servers run, the copy lacks the orders that they have taken since",
-            if others == 1 { "there was 1 other connection".to_owned() } else { format!("there were {others} other connections") }
+            if others == 1 {
+                "there was 1 other connection".to_owned()
+            } else {
+                format!("there were {others} other connections")
+            }
         )
     };
     Ok((source, if others > 0 { vec![remark()] } else { Vec::new() }))

@@ -53,12 +53,7 @@ impl Database {
              WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
         let params = [Param::Int8(after.cast_signed()), Param::Int8(last.cast_signed()), Param::Int8(PAGE)];
         let order = |row: &Row| {
-            Ok(Order {
-                seq: sequence(row.int8(0)?),
-                at_ms: row.int8(1)?,
-                product: row.int8(2)?,
-                amount: row.int8(3)?,
-            })
+            Ok(Order { seq: sequence(row.int8(0)?), at_ms: row.int8(1)?, product: row.int8(2)?, amount: row.int8(3)? })
         };
         let rows = self.0.query(sql, &params, soon())?;
         Ok(rows.iter().map(order).collect::<Result<_, PgError>>()?)
