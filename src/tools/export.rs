@@ -16,9 +16,6 @@ use crate::store::{Reason, StoreError, open, schema};
 
 /// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
 const EXPORT_BATCH: usize = 1_000;
-/// Entries of a database that are looked at in one read; all of them are wanted.
-#[cfg(feature = "postgres")]
-const MANY_LINES: u64 = i64::MAX as u64;
 const CSV_HEADER: &str = "seq,time,id,amount,total,key\r\n";
 
 /// Writes all orders that are in the log at the start to `output`. Returns a warning if some between them are missing.
@@ -39,7 +36,7 @@ fn write_all(options: &Export, output: &mut impl Write) -> Result<Option<String>
     if let Some(store) = &options.store {
         let mut log = PgLogReader::new(store.clone());
         let last = log.last_seq()?;
-        let page = |after| Ok(log.page(after, EXPORT_BATCH, &Filter::default(), MANY_LINES)?.entries);
+        let page = |after| Ok(log.page(after, EXPORT_BATCH, &Filter::default(), EXPORT_BATCH as u64)?.entries);
         let missing = write_pages(options, output, last, page)?;
         return Ok((missing > 0).then(|| {
             let missing = counted(missing, "order");
