@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test test-postgres check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-peers \
+.PHONY: run echo build test test-postgres check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-nodes bench-peers \
 	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -113,6 +113,10 @@ bench:
 	$(CARGO) bench --bench load -- memory --subscribers 2000 --max-resident $(MAX_RESIDENT_KB)
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench disk
+
+# Several nodes on one PostgreSQL, beside one server on SQLite and beside pgbench.
+bench-nodes:
+	$(CARGO) bench --features postgres --bench nodes
 
 bench-board:
 	$(CARGO) bench --bench board
