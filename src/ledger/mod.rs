@@ -128,7 +128,10 @@ impl<E: Engine> Ledger<E> {
         // Lists this run in the file; and a store that cannot be written is not ready from the start.
         let _ = self.engine.probe(&mut self.monitor);
         loop {
-            self.follow();
+            // Jobs that wait bring a commit, which follows too.
+            if self.jobs.is_empty() {
+                self.follow();
+            }
             let mut next = match self.next() {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {

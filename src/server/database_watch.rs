@@ -68,7 +68,7 @@ impl Watch {
     }
 
     fn run(mut self, ledger: &LedgerHandle, fanout: &FanoutHandle, end: &AtomicBool) {
-        let mut is_away = false;
+        let (mut is_away, mut is_stale) = (false, false);
         let mut wait = FIRST_WAIT;
         let mut lag = Lag::default();
         let mut lost = None;
@@ -79,7 +79,9 @@ impl Watch {
                 match &heard {
                     Err(error) => {
                         log::error!("{error:#}; orders are rejected, and totals may be old, until it is back");
-                        fanout.set_stale(true);
+                        if !std::mem::replace(&mut is_stale, true) {
+                            fanout.set_stale(true);
+                        }
                         lost = Some(Instant::now());
                     }
                     Ok(_) => log::info!("the database can be reached again"),
@@ -87,10 +89,10 @@ impl Watch {
                 ledger.set_away(is_away);
             }
             match heard {
-                Ok(is_news) => {
+                Ok(heard) => {
                     wait = FIRST_WAIT;
-                    if is_news {
-                        let (number, has_to_wake) = self.following.ask();
+                    if let Some(place) = heard {
+                        let (number, has_to_wake) = self.following.ask(place);
                         if has_to_wake {
                             ledger.wake();
                         }
@@ -98,11 +100,13 @@ impl Watch {
                     }
                     if lag.number.is_some_and(|number| self.following.has_done(number)) {
                         // What was followed is published before the ledger answers.
-                        if ledger.answers(Instant::now() + LAG_TICK) {
+                        if !is_stale || ledger.answers(Instant::now() + LAG_TICK) {
                             lag = Lag::default();
-                            fanout.set_stale(false);
+                            if std::mem::take(&mut is_stale) {
+                                fanout.set_stale(false);
+                            }
                         }
-                    } else if lag.is_longer_than(STALE_AFTER) {
+                    } else if lag.is_longer_than(STALE_AFTER) && !std::mem::replace(&mut is_stale, true) {
                         fanout.set_stale(true);
                     }
                     if lag.is_longer_than(HANG_UP_AFTER)

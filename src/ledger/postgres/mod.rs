@@ -16,7 +16,7 @@ use super::rejection::Rejection;
 use super::reply::Outcome;
 use super::request::{Order, Request, digest};
 use crate::log::Throttle;
-use crate::store::postgres::{Batch, Commit, Node, Page, Refusal, Verdict};
+use crate::store::postgres::{Batch, Commit, EVERYTHING, Node, Page, Refusal, Verdict};
 use crate::store::{Change, Figures, StoreError, now_ms};
 use crate::tally::period::Report;
 
@@ -132,11 +132,16 @@ impl Engine for PostgresEngine {
         monitor: &mut Monitor,
     ) -> Result<Committed, Rejection> {
         let batch = std::mem::take(&mut self.batch);
+        // A commit shows everything that was committed before it too.
+        let asked = self.following.begin();
         let verdicts = monitor.commit(|| {
             let Commit { verdicts, page } = self.node.commit(&batch, self.view.place())?;
             self.show(page, updates).map_err(StoreError::in_the_middle)?;
             Ok(verdicts)
         })?;
+        if let Some((number, _)) = asked {
+            self.following.finish(number);
+        }
         let mut committed = Committed { orders: 0, repeats: 0 };
         for ((verdict, size), outcome) in verdicts.into_iter().zip(batch.sizes()).zip(outcomes) {
             match verdict {
@@ -185,15 +190,15 @@ impl Engine for PostgresEngine {
     }
 
     fn follow(&mut self, updates: &mut Vec<Update>, monitor: &mut Monitor) {
-        if let Some(number) = self.following.begin()
-            && monitor.inspect(|| self.catch_up(updates)).is_ok()
+        if let Some((number, wanted)) = self.following.begin()
+            && (self.view.has(wanted) || monitor.inspect(|| self.catch_up(updates)).is_ok())
         {
             self.following.finish(number);
         }
     }
 
     fn probe(&mut self, monitor: &mut Monitor) -> Outcome {
-        self.following.ask();
+        self.following.ask(EVERYTHING);
         monitor.probe(|| self.node.probe())
     }
 

@@ -49,6 +49,11 @@ impl View {
         self.place
     }
 
+    /// Whether it knows everything up to this place.
+    pub(super) fn has(&self, place: Place) -> bool {
+        self.place.seq >= place.seq && self.place.news >= place.news
+    }
+
     pub(super) fn period(&self) -> &CurrentPeriod {
         &self.period
     }

@@ -28,7 +28,8 @@ pub fn write_changes(session: &mut Session, node: i64, changes: &[Change], deadl
     let Writer { seq, news, shown_after, .. } = writer;
     let params = [Param::Int8(seq), Param::Int8(news), Param::Int8OrNull(shown_after)];
     session.query("UPDATE ordercast.head SET seq = $1, news = $2, shown_after = $3", &params, deadline)?;
-    session.query("SELECT pg_notify('ordercast', $1::bigint::text)", &[Param::Int8(node)], deadline)?;
+    let payload = format!("{node} {seq} {news}");
+    session.query("SELECT pg_notify('ordercast', $1)", &[Param::Text(&payload)], deadline)?;
     Ok(())
 }
 

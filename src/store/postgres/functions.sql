@@ -98,6 +98,7 @@ DECLARE
     v_orders CONSTANT int := cardinality(p_products);
     v_requests CONSTANT int := cardinality(p_digests);
     v_seq bigint;                       -- the last line before this commit
+    v_news bigint;
     v_stored_keys bigint;
     v_key_ms bigint;
     v_now bigint;
@@ -141,7 +142,7 @@ BEGIN
         RAISE EXCEPTION 'the arrays of a commit differ in length' USING ERRCODE = 'OC003';
     END IF;
     PERFORM ordercast.make_durable();
-    SELECT h.seq, h.keys, h.key_ms INTO STRICT v_seq, v_stored_keys, v_key_ms
+    SELECT h.seq, h.news, h.keys, h.key_ms INTO STRICT v_seq, v_news, v_stored_keys, v_key_ms
         FROM ordercast.head h WHERE h.one FOR NO KEY UPDATE;
     -- Read after the lock is held, so that nothing of it is older.
     SELECT s.max_keys, s.keep_keys_ms, d.commit, d.outcomes, d.places, d.repeats, ordercast.now_ms()
@@ -345,7 +346,7 @@ BEGIN
         UPDATE ordercast.head h SET seq = v_seq + v_lines, keys = v_stored_keys + v_added_keys, key_ms = v_key_ms
             WHERE h.one;
         IF v_lines > 0 THEN
-            PERFORM pg_notify('ordercast', p_node::text);
+            PERFORM pg_notify('ordercast', concat_ws(' ', p_node, v_seq + v_lines, v_news));
         END IF;
     END IF;
     SELECT g.* INTO head_seq, head_news, run, seqs, products, amounts, totals, times, news, news_after, news_kinds,

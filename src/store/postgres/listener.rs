@@ -16,6 +16,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_millis(900);
 /// How long a connection may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A place that no server has followed up to: there is something to follow, whatever is known.
+pub const EVERYTHING: Place = Place { seq: u64::MAX, news: u64::MAX };
+
 /// A connection that listens.
 pub struct Listener {
     target: Target,
@@ -33,37 +36,46 @@ impl Listener {
         Self { target, node, session: None, head: Place::default() }
     }
 
-    /// Waits until another server has committed something, or for this long, at most [`ASK_AFTER`]. Returns whether there may be something to
-    /// follow, as there is after every connection.
+    /// Waits until another server has committed something, or for this long, at most [`ASK_AFTER`]. Returns up to where
+    /// there is something to follow, as there is after every connection.
     ///
     /// # Errors
     /// [`StoreError::Away`] when the database cannot be reached. The next call tries again.
-    pub fn listen(&mut self, time: Duration) -> Result<bool, StoreError> {
-        let result = match self.session.take() {
-            None => self.connect().map(|session| (session, true)),
-            Some(session) => self.hear(session, time),
+    pub fn listen(&mut self, time: Duration) -> Result<Option<Place>, StoreError> {
+        let (session, heard) = match self.session.take() {
+            None => self.connect()?,
+            Some(session) => self.hear(session, time)?,
         };
-        let (session, is_news) = result?;
         self.session = Some(session);
-        Ok(is_news)
+        Ok(heard)
     }
 
-    fn connect(&self) -> Result<Session, StoreError> {
+    fn connect(&self) -> Result<(Session, Option<Place>), StoreError> {
         let deadline = Instant::now() + CONNECT_DEADLINE;
         let mut session = Session::connect(&self.target, deadline)?;
         session.script("LISTEN ordercast", deadline)?;
-        Ok(session)
+        // Whatever was committed meanwhile.
+        Ok((session, Some(EVERYTHING)))
     }
 
-    fn hear(&mut self, mut session: Session, time: Duration) -> Result<(Session, bool), StoreError> {
+    fn hear(&mut self, mut session: Session, time: Duration) -> Result<(Session, Option<Place>), StoreError> {
         if let Some(notification) = session.notification(Instant::now() + time.min(ASK_AFTER))? {
-            let is_own = notification.payload.parse() == Ok(self.node);
-            return Ok((session, !is_own));
+            let heard = parse(&notification.payload);
+            let is_own = heard.is_some_and(|(node, _)| node == self.node);
+            return Ok((session, (!is_own).then_some(heard.map_or(EVERYTHING, |(_, place)| place))));
         }
         let sql = "SELECT seq, news FROM ordercast.head";
         let row = first(session.query(sql, &[], Instant::now() + ANSWER_DEADLINE)?)?;
         let number = |column| row.int8(column).map(|number| number.max(0).cast_unsigned());
         let head = Place { seq: number(0)?, news: number(1)? };
-        Ok((session, std::mem::replace(&mut self.head, head) != head))
+        Ok((session, (std::mem::replace(&mut self.head, head) != head).then_some(EVERYTHING)))
     }
+}
+
+/// The node that has committed something, and the head after it.
+fn parse(payload: &str) -> Option<(i64, Place)> {
+    let mut words = payload.split(' ');
+    let node = words.next()?.parse().ok()?;
+    let mut number = || words.next()?.parse().ok();
+    Some((node, Place { seq: number()?, news: number()? }))
 }

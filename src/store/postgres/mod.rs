@@ -26,7 +26,7 @@ mod wire;
 
 pub use error::{PgError, Reason};
 pub use hang_up::HangUp;
-pub use listener::{ASK_AFTER, Listener};
+pub use listener::{ASK_AFTER, EVERYTHING, Listener};
 pub use load::Loaded;
 pub use log::PgLogReader;
 pub use node::{Batch, Commit, Node, Refusal, Verdict};

@@ -81,7 +81,8 @@ impl PgTables {
     /// [`StoreError::Unknown`] when it is not known whether it is complete.
     pub fn complete(mut self) -> Result<(), StoreError> {
         // Reading the log depends on it; PostgreSQL would do it a minute later, and a role that is not the owner may not.
-        self.session.script("ANALYZE ordercast.orders, ordercast.keys, ordercast.products, ordercast.totals", step())?;
+        self.session
+            .script("ANALYZE ordercast.orders, ordercast.keys, ordercast.products, ordercast.totals", step())?;
         self.session.script("COMMIT", step()).map_err(|error| {
             if error.may_have_run() {
                 StoreError::Unknown(Reason::new(
