@@ -149,8 +149,14 @@ fn each_command_takes_its_own_options() {
     let environment = [("ORDERCAST_DATA", "d/"), ("ORDERCAST_FORMAT", "csv"), ("ORDERCAST_LISTEN", "nonsense")];
     let command = |words: &[&str]| parse_words(words, &environment);
     let data = || PathBuf::from("d/");
-    assert_eq!(command(&["export"]), Ok(Command::Export(Export { data: data(), format: ExportFormat::Csv })));
-    let export = Export { data: "e".into(), format: ExportFormat::Ndjson };
+    let exports = |data, format| Export {
+        data,
+        #[cfg(feature = "postgres")]
+        store: None,
+        format,
+    };
+    assert_eq!(command(&["export"]), Ok(Command::Export(exports(data(), ExportFormat::Csv))));
+    let export = exports("e".into(), ExportFormat::Ndjson);
     assert_eq!(command(&["export", "--format=ndjson", "--data", "e"]), Ok(Command::Export(export)));
     assert_eq!(command(&["check"]), Ok(Command::Check(Check { data: data() })));
     assert_eq!(command(&["repair"]), Ok(Command::Repair(Repair { data: data(), output: "d-repaired".into() })));
@@ -160,7 +166,14 @@ fn each_command_takes_its_own_options() {
     assert_eq!(command(&["backup", "--keep", "7", "f"]), Ok(Command::Backup(backup)));
     assert_eq!(command(&["compact"]), Ok(Command::Compact(Compact { data: data() })));
     let utc_offset = UtcOffset::parse("-03:30").unwrap();
-    let report = Report { data: data(), by: ReportBy::Hour, utc_offset, format: ReportFormat::Csv };
+    let report = Report {
+        data: data(),
+        #[cfg(feature = "postgres")]
+        store: None,
+        by: ReportBy::Hour,
+        utc_offset,
+        format: ReportFormat::Csv,
+    };
     let words = ["report", "--by", "hour", "--utc-offset", "-03:30", "--csv"];
     assert_eq!(command(&words), Ok(Command::Report(report)));
     assert_eq!(command(&["report", "--by=day", "--utc-offset=Z"]), command(&["report"]));

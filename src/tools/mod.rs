@@ -1,5 +1,6 @@
 //! The commands for a data folder beside the server: export, report, check, backup, compact, repair. Only `compact` changes
-//! the data file. Of the others `repair` writes the lock file and `backup` the time of the last backup.
+//! the data file. Of the others `repair` writes the lock file and `backup` the time of the last backup. `migrate` is for a
+//! database, and moves a folder into it and back; export and report read a database too.
 
 pub mod backup;
 pub mod check;

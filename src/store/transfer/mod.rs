@@ -269,3 +269,105 @@ pub fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<Copied, StoreEr
     }
     Ok(copied)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::schema;
+
+    /// Some rows of each table, among them texts that are empty or not of ASCII, and enough keys for two pieces.
+    fn filled() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO categories (row, name, prefix, title) VALUES (1, 'tools', 'T', ''), (2, 'toys', 'Y', 'Spiel ä');
+                 INSERT INTO products (row, id, category, name, rrp, info, total, opening, hidden, ordered_ms, added_seq)
+                     VALUES (1, 'T1', 1, 'Saw', '', '', 8, 3, 0, 5, NULL), (2, 'T2', 2, 'Äxe', '1', 'x', 4, 4, 1, NULL, 9);
+                 INSERT INTO orders (seq, at_ms, product, amount, total, key)
+                     VALUES (8, 5, 1, 5, 8, 'a'), (9, 6, 2, 4, 4, NULL);
+                 INSERT INTO period_sums (period, product, amount) VALUES (1, 1, -5);
+                 INSERT INTO periods VALUES (2, 6, 7);
+                 INSERT INTO changes VALUES (3, 6, '{}');
+                 WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5001)
+                     INSERT INTO keys (key, at_ms, product, amount) SELECT 'k' || n, n, 1, 1 FROM n;
+                 INSERT INTO meta VALUES ('shown_after', '8');",
+            )
+            .unwrap();
+        schema::write_runs(&connection, &RunList::parse("a:0 b:7")).unwrap();
+        connection
+    }
+
+    /// Writes other rows than it is given.
+    struct Altered<'a> {
+        inner: SqliteTables<'a>,
+        of: Table,
+        alter: fn(&mut Piece),
+    }
+
+    impl Read for Altered<'_> {
+        fn head(&mut self) -> Result<Head, StoreError> {
+            self.inner.head()
+        }
+
+        fn read(&mut self, table: Table, take: Take<'_>) -> Result<(), StoreError> {
+            self.inner.read(table, take)
+        }
+    }
+
+    impl Write for Altered<'_> {
+        fn write(&mut self, table: Table, piece: &Piece) -> Result<(), StoreError> {
+            let mut piece = piece.clone();
+            if table == self.of {
+                (self.alter)(&mut piece);
+            }
+            self.inner.write(table, &piece)
+        }
+
+        fn write_head(&mut self, head: &Head, keys: u64) -> Result<(), StoreError> {
+            self.inner.write_head(head, keys)
+        }
+    }
+
+    #[test]
+    fn a_copy_has_every_row_and_the_head() {
+        let (source, mut connection) = (filled(), Connection::open_in_memory().unwrap());
+        let mut source = SqliteTables::new(&source);
+        let mut destination = SqliteTables::make(&mut connection).unwrap();
+        let copied = copy(&mut source, &mut destination).unwrap();
+        destination.complete().unwrap();
+        let rows = Table::ALL.map(|table| copied.of(table).rows);
+        assert_eq!((rows, copied.log), ([2, 2, 2, 5001, 2, 1, 1], Some((8, 9))));
+        let amounts = [Table::Products, Table::Orders, Table::PeriodSums].map(|table| copied.of(table).amounts);
+        assert_eq!(amounts, [12, 9, -5]);
+        let mut copy = SqliteTables::new(&connection);
+        assert_eq!(copy.head().unwrap(), source.head().unwrap());
+        let stored = schema::read(&connection).unwrap().unwrap();
+        assert_eq!(stored.catalog.categories()[0].title, "Tools");
+        assert!(stored.catalog.products()[1].is_hidden);
+    }
+
+    #[test]
+    fn a_copy_that_differs_is_an_error() {
+        let cases: [(Table, fn(&mut Piece)); 4] = [
+            (Table::Orders, |piece| add_one(piece, 1)),
+            (Table::Products, |piece| add_one(piece, 9)),
+            (Table::Keys, |piece| add_one(piece, 3)),
+            (Table::Changes, |piece| *piece = Piece::new(Table::Changes)),
+        ];
+        for (of, alter) in cases {
+            let (source, mut connection) = (filled(), Connection::open_in_memory().unwrap());
+            let inner = SqliteTables::make(&mut connection).unwrap();
+            let error = copy(&mut SqliteTables::new(&source), &mut Altered { inner, of, alter }).unwrap_err();
+            assert!(error.to_string().contains(&format!(" {} with the sum", of.name())), "{error}");
+        }
+    }
+
+    fn add_one(Piece(columns): &mut Piece, column: usize) {
+        if let Column::Ints(values) = &mut columns[column] {
+            values[0] = values[0].map(|value| value + 1);
+        }
+    }
+}
