@@ -25,7 +25,7 @@ pub fn orders_per_second(cluster: &Cluster, batch: usize, clients: usize, length
          20000, ARRAY[{ones}]::int[], ARRAY[{ones}]::bigint[], ARRAY[{nulls}]::text[], ARRAY[{numbers}]::int[], \
          ARRAY[{nulls}]::text[], ARRAY[{nulls}]::bigint[]) \\gset\n"
     );
-    let script = folder.write("commit.sql", &format!("\\set n :n + 1\n{call}"));
+    let script = folder.write("commit.sql", format!("\\set n :n + 1\n{call}"));
     let head = cluster.sql("SELECT seq || ' ' || news FROM ordercast.head");
     let (seq, news) = head.split_once(' ').expect("two numbers");
     let output = tool("pgbench")

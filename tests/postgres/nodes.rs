@@ -146,6 +146,7 @@ fn a_subscriber_goes_on_at_another_node_where_it_was() {
         assert_eq!(steps[1].seq(), steps[0].seq() + 1);
     }
     // A node that is started again is in the same run.
+    wait_until(DEADLINE, "the first node follows", || nodes[0].totals() == nodes[1].totals());
     let mut feed = Positional::open(Form::WebSocket, nodes[0].addr(), "/orders/electronics", None);
     let position = feed.take(2)[1].position.clone().expect("the last one has a position");
     nodes[1].client().order("A1", 1);

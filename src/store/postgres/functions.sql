@@ -180,11 +180,15 @@ BEGIN
         v_all_keys := p_keys || p_batch_keys;
         v_given := cardinality(array_remove(v_all_keys, NULL));
         IF v_given > 0 THEN
-            SELECT array_agg(CASE WHEN k.at_ms >= v_oldest_ms THEN k.product END), array_agg(k.amount),
-                array_agg(CASE WHEN k.at_ms >= v_oldest_ms THEN 2 WHEN k.at_ms IS NOT NULL THEN 1 ELSE 0 END::smallint)
+            -- In the order of the keys, which no join keeps by itself.
+            SELECT array_agg(CASE WHEN a.at_ms >= v_oldest_ms THEN a.product END), array_agg(a.amount),
+                array_agg(CASE WHEN a.at_ms >= v_oldest_ms THEN 2 WHEN a.at_ms IS NOT NULL THEN 1 ELSE 0 END::smallint)
                 INTO v_key_products, v_key_amounts, v_key_rows
-                FROM (SELECT u.key COLLATE "C" AS key FROM unnest(v_all_keys) WITH ORDINALITY u(key, i) ORDER BY u.i) a
-                    LEFT JOIN ordercast.keys k ON k.key = a.key;
+                FROM (
+                    SELECT k.at_ms, k.product, k.amount
+                    FROM unnest(v_all_keys) WITH ORDINALITY u(key, i)
+                        LEFT JOIN ordercast.keys k ON k.key = u.key COLLATE "C"
+                    ORDER BY u.i) a;
             IF v_given > (
                 SELECT count(*)
                 FROM (SELECT DISTINCT u.key COLLATE "C" FROM unnest(v_all_keys) u(key) WHERE u.key IS NOT NULL) d) THEN
