@@ -300,11 +300,13 @@ mod tests {
         connection
     }
 
+    type Alter = fn(&mut Piece);
+
     /// Writes other rows than it is given.
     struct Altered<'a> {
         inner: SqliteTables<'a>,
         of: Table,
-        alter: fn(&mut Piece),
+        alter: Alter,
     }
 
     impl Read for Altered<'_> {
@@ -351,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_differs_is_an_error() {
-        let cases: [(Table, fn(&mut Piece)); 4] = [
+        let cases: [(Table, Alter); 4] = [
             (Table::Orders, |piece| add_one(piece, 1)),
             (Table::Products, |piece| add_one(piece, 9)),
             (Table::Keys, |piece| add_one(piece, 3)),
