@@ -19,8 +19,10 @@ use crate::tally::catalog::ProductIndex;
 use crate::tally::period::{CurrentPeriod, Period};
 use crate::tally::rfc3339::{self, UtcOffset};
 use output::Output;
-use reading::{Log, Order};
+use reading::Log;
 
+/// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
+const PAGE: i64 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 
@@ -41,6 +43,19 @@ struct Sum {
     orders: Option<u64>,
     /// In pieces. Wide enough for the sum of any number of orders.
     amount: i128,
+}
+
+/// An entry of the log.
+struct Order {
+    seq: u64,
+    at_ms: i64,
+    product: i64,
+    amount: i64,
+}
+
+/// A number that is not negative in a store.
+fn sequence(number: i64) -> u64 {
+    number.max(0).cast_unsigned()
 }
 
 /// What is known when the report begins.
@@ -229,7 +244,7 @@ impl<'a> Parts<'a> {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if let Some((seq, at_ms)) = self.begin.first.filter(|(seq, _)| *seq > 1) {
-            let time = rfc3339::format(reading::sequence(at_ms));
+            let time = rfc3339::format(sequence(at_ms));
             let what = match self.options.by {
                 ReportBy::Period => "the number of orders before it is not known",
                 ReportBy::Day | ReportBy::Hour => "what was ordered before it is not in this report",

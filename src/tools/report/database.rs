@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Begin;
-use super::reading::{Order, PAGE, sequence};
+use super::{Begin, Order, PAGE, sequence};
 use crate::store::StoreError;
 use crate::store::postgres::load::load_within;
 use crate::store::postgres::{Param, PgError, Row, Session, Target, migrate};

@@ -5,25 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Begin;
 #[cfg(feature = "postgres")]
 use super::database::Database;
+use super::{Begin, Order, PAGE, sequence};
 use crate::config::Report as Options;
 use crate::store::{StoreError, open, periods, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tools::ToolError;
 use crate::tools::source::Source;
-
-/// Orders in one read. Between two reads SQLite can truncate its write-ahead log, however slow the output is.
-pub(super) const PAGE: i64 = 10_000;
-
-/// An entry of the log.
-pub(super) struct Order {
-    pub(super) seq: u64,
-    pub(super) at_ms: i64,
-    pub(super) product: i64,
-    pub(super) amount: i64,
-}
 
 /// Where the log is read.
 pub(super) enum Log {
@@ -121,11 +110,6 @@ fn read_begin(connection: &Connection) -> rusqlite::Result<Result<Begin, String>
     listed.push((stored.period, None));
     let repaired = schema::repaired_up_to(&transaction)?;
     Ok(Ok(Begin { stored, first, repaired, first_lines, periods: listed }))
-}
-
-/// A number that is not negative in a store.
-pub(super) fn sequence(number: i64) -> u64 {
-    number.max(0).cast_unsigned()
 }
 
 fn read_times(connection: &Connection, after: u64, last: u64) -> rusqlite::Result<Vec<(u64, i64)>> {
