@@ -153,6 +153,31 @@ fn a_commit_whose_answer_was_lost_is_asked_for_again_and_counted_once() {
 }
 
 #[test]
+fn keys_are_told_apart_however_the_database_looks_them_up() {
+    let Some(cluster) = Cluster::start() else { return };
+    let known = [single(1, 1, "z"), single(2, 2, "a"), batch(&[order(3, 3, "m")], 77, "b")];
+    let row = call(&mut filled(&cluster), 1, 1, 0, &known).unwrap();
+    assert_eq!(outcomes(&row), [(COUNTED, -1, 0); 3]);
+    cluster.sql("ANALYZE ordercast.keys");
+    let others = [
+        "",
+        "SET enable_nestloop = off; SET enable_hashjoin = off",
+        "SET enable_nestloop = off; SET enable_mergejoin = off",
+    ];
+    for (number, settings) in (2..).zip(others) {
+        let mut session = connect(&cluster.url());
+        session.script(settings, later()).unwrap();
+        let [new, last] = [format!("g-{number}"), format!("c-{number}")];
+        let requests = [&known[1], &single(4, 4, &new), &known[0], &known[2], &single(3, 3, "m"), &single(5, 5, &last)];
+        let row = call(&mut session, 1, number, 0, &requests.map(Clone::clone)).unwrap();
+        let repeated = (REPEATED, -1, 1);
+        let expected = [repeated, (COUNTED, -1, 0), repeated, repeated, repeated, (COUNTED, -1, 0)];
+        assert_eq!(outcomes(&row), expected, "{settings}");
+        check(&cluster);
+    }
+}
+
+#[test]
 fn arrays_that_do_not_fit_together_and_unknown_products_count_nothing() {
     let Some(cluster) = Cluster::start() else { return };
     let mut session = filled(&cluster);
