@@ -31,10 +31,10 @@ pub(super) fn open(
     let period = Arc::new(CurrentPeriod { period: stored.period, openings: mem::take(&mut stored.openings) });
     let view = View::new(&loaded, period.clone(), catalog.clone());
     let following = Arc::<Following>::default();
-    let (listener, hang_up) = (Listener::new(target.clone(), node.id()), node.hang_up());
-    let watch = Watch { listener, hang_up, following: following.clone() };
-    let engine = PostgresEngine::new(node, view, following);
     let (log, place) = (PgLogReader::new(target.clone()), target.to_string());
+    let listener = Listener::new(target.clone(), node.id());
+    let watch = Watch { listener, others: [node.hang_up(), log.hang_up()], following: following.clone() };
+    let engine = PostgresEngine::new(node, view, following);
     Ok((Storage { engine, log, catalog, period, stored: loaded.stored, check: None, place }, watch))
 }
 

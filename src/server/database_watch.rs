@@ -17,9 +17,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// After this time totals are stale of which is known that they are not followed: 1 s.
 const STALE_AFTER: Duration = Duration::from_secs(1);
-/// When the database is back and its answer to the ledger has not come after this time, it never will: the server that was
-/// asked has vanished.
-const HANG_UP_AFTER: Duration = Duration::from_millis(300);
 /// How often it is asked whether they are.
 const LAG_TICK: Duration = Duration::from_millis(50);
 /// How often a wait looks whether the server ends.
@@ -30,8 +27,8 @@ const STACK_BYTES: usize = 512 * 1024;
 /// What watches the database, before its thread is started.
 pub(super) struct Watch {
     pub(super) listener: Listener,
-    /// Ends the ledger's connection.
-    pub(super) hang_up: Arc<HangUp>,
+    /// What ends the other connections to the database.
+    pub(super) others: [Arc<HangUp>; 2],
     /// Asked before the ledger is woken.
     pub(super) following: Arc<Following>,
 }
@@ -71,7 +68,7 @@ impl Watch {
         let (mut is_away, mut is_stale) = (false, false);
         let mut wait = FIRST_WAIT;
         let mut lag = Lag::default();
-        let mut lost = None;
+        let mut lost = Instant::now();
         while !end.load(Ordering::Relaxed) {
             let heard = self.listener.listen(if lag.number.is_some() { LAG_TICK } else { ASK_AFTER });
             if is_away != heard.is_err() {
@@ -82,9 +79,13 @@ impl Watch {
                         if !std::mem::replace(&mut is_stale, true) {
                             fanout.set_stale(true);
                         }
-                        lost = Some(Instant::now());
+                        lost = Instant::now();
                     }
-                    Ok(_) => log::info!("the database can be reached again"),
+                    Ok(_) => {
+                        log::info!("the database can be reached again");
+                        // They may lead to a server that has vanished without a word, or is no longer the primary.
+                        self.others.iter().for_each(|other| other.hang_up(lost));
+                    }
                 }
                 ledger.set_away(is_away);
             }
@@ -106,13 +107,8 @@ impl Watch {
                                 fanout.set_stale(false);
                             }
                         }
-                    } else if lag.is_longer_than(STALE_AFTER) && !std::mem::replace(&mut is_stale, true) {
+                    } else if lag.is_long() && !std::mem::replace(&mut is_stale, true) {
                         fanout.set_stale(true);
-                    }
-                    if lag.is_longer_than(HANG_UP_AFTER)
-                        && let Some(lost) = lost.take()
-                    {
-                        self.hang_up.hang_up(lost);
                     }
                 }
                 Err(_) => {
@@ -146,7 +142,7 @@ impl Lag {
         }
     }
 
-    fn is_longer_than(&self, time: Duration) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= time)
+    fn is_long(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= STALE_AFTER)
     }
 }

@@ -104,6 +104,7 @@ fn check_takeover(fail: impl Fn(&mut Cluster)) {
             })
             .collect();
         wait_until(DEADLINE, "orders come", || nodes[0].total("A1") > 100);
+        assert!(nodes.iter().all(|node| node.client().get("/log").status == 200));
         fail(&mut primary);
         standby.promote();
         let begun = Instant::now();
@@ -119,7 +120,10 @@ fn check_takeover(fail: impl Fn(&mut Cluster)) {
     let count = answered.len() as i64;
     println!("{count} orders");
     wait_until(DEADLINE, "both nodes show them", || nodes.iter().all(|node| node.total("A1") == 3 + count));
+    // Nobody waits for the former primary any more.
+    let begun = Instant::now();
     let log = order_log::read_whole(nodes[0].addr(), &STARTS);
+    assert!(begun.elapsed() < Duration::from_secs(4), "the log was read after {:?}", begun.elapsed());
     assert_eq!(log, order_log::read_whole(nodes[1].addr(), &STARTS));
     let keys: HashSet<&str> = log.iter().filter_map(|line| line.key.as_deref()).collect();
     assert!(keys.len() == answered.len() && answered.iter().all(|key| keys.contains(key.as_str())));

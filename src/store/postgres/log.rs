@@ -1,8 +1,10 @@
 //! Reads the order log and closed periods in PostgreSQL, over a connection of its own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::PgError;
+use super::hang_up::HangUp;
 use super::load::{index_of, number, read_period, row_of};
 use super::migrate;
 use super::session::Session;
@@ -25,13 +27,20 @@ const CALL_TIME: Duration = Duration::from_secs(5);
 pub struct PgLogReader {
     target: Target,
     session: Option<Session>,
+    hang_up: Arc<HangUp>,
 }
 
 impl PgLogReader {
     /// A reader of the database at this target.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, session: None }
+        Self { target, session: None, hang_up: Arc::default() }
+    }
+
+    /// What ends its connection from another thread.
+    #[must_use]
+    pub fn hang_up(&self) -> Arc<HangUp> {
+        self.hang_up.clone()
     }
 
     /// The number of the last entry of the log, 0 before the first.
@@ -61,6 +70,7 @@ impl PgLogReader {
             }
         }
         let mut session = Session::connect(&self.target, deadline)?;
+        self.hang_up.note(session.line());
         let result = read(&mut session, deadline);
         if !session.is_broken() {
             self.session = Some(session);
