@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 
-.PHONY: run echo build test test-postgres check audit power torture wall idle soak mutants fuzz contract bench bench-board bench-nodes bench-peers \
+.PHONY: run echo build test test-postgres check audit power torture nodes-torture wall idle soak mutants fuzz contract \
+	bench bench-board bench-nodes bench-peers \
 	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -59,6 +60,11 @@ CHAOS_SECONDS ?= 60
 torture:
 	ORDERCAST_TORTURE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --test durability torture:: -- --nocapture
 	ORDERCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --quiet --test durability chaos:: -- --nocapture
+
+# ROUNDS of kills, hangs and cut connections of three nodes and their database, and takeovers by a synchronous standby,
+# under the same posters. Needs PostgreSQL; every test run with the feature does some.
+nodes-torture:
+	ORDERCAST_NODE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --features postgres --test postgres chaos:: -- --nocapture
 
 # The board on a wall for MINUTES, with 50 orders a second, three restarts and an upgrade. Every test run does 25 s of it.
 MINUTES ?= 30

@@ -12,6 +12,7 @@ pub mod folder;
 pub mod http;
 pub mod load;
 pub mod order_log;
+pub mod parcels;
 pub mod periods;
 pub mod positions;
 pub mod postgres;

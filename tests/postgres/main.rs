@@ -7,6 +7,7 @@
 mod common;
 
 mod away;
+mod chaos;
 mod cluster;
 mod commit;
 mod copy;
@@ -20,6 +21,7 @@ mod network;
 mod nodes;
 mod servers;
 mod session;
+mod starved;
 mod stored;
 mod tls;
 

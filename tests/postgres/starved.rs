@@ -1,0 +1,144 @@
+//! What a node and its database run out of: descriptors, sessions, disk, rights, and time for the lock.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::away::{order_when_ready, sample};
+use crate::common::server::ordercast;
+use crate::common::{Client, Cluster, DEADLINE, Server, TempDir, wait_until};
+use crate::nodes::{migrate, node, nodes};
+
+fn seq(cluster: &Cluster) -> String {
+    cluster.sql("SELECT seq FROM ordercast.head")
+}
+
+#[test]
+fn a_node_without_a_descriptor_for_the_database_takes_orders_again_when_it_has_some() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    migrate(&cluster.url(), &[]);
+    let node = Server::builder().store(&cluster.url()).shell("ulimit -n 64").start();
+    node.client().order("A1", 1);
+    // Clients take what they can get, and the database cuts the connections that the node has.
+    let mut clients: Vec<Client> = Vec::new();
+    while let Ok(client) = Client::try_connect(node.addr()) {
+        clients.push(client);
+        if clients.len() > 80 {
+            break;
+        }
+    }
+    cluster.restart();
+    thread::sleep(Duration::from_millis(500));
+    drop(clients);
+    order_when_ready(node.addr(), "A1", 1);
+    assert_eq!((seq(&cluster).as_str(), node.total("A1")), ("2", 5));
+}
+
+#[test]
+fn a_database_without_a_free_session_is_away_until_it_has_one() {
+    let Some(cluster) = Cluster::start() else { return };
+    migrate(&cluster.url(), &[]);
+    cluster.sql(
+        "CREATE ROLE node LOGIN; GRANT USAGE ON SCHEMA ordercast TO node;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ordercast TO node",
+    );
+    let node = node(&cluster.url_of("node", "postgres"));
+    node.client().order("A1", 1);
+    // It has the error code of a server without room.
+    cluster.sql("ALTER ROLE node CONNECTION LIMIT 0");
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'node'");
+    wait_until(DEADLINE, "the node says so", || node.client().get("/readyz").status == 503);
+    let reply = node.client().post("/orders/A1", "{\"amount\":1}");
+    assert_eq!(reply.status, 503, "{reply:?}");
+    cluster.sql("ALTER ROLE node CONNECTION LIMIT -1");
+    order_when_ready(node.addr(), "A1", 1);
+    assert_eq!(seq(&cluster), "2");
+}
+
+#[test]
+fn a_role_without_rights_is_refused_by_name_and_one_that_loses_them_counts_nothing() {
+    let Some((cluster, others)) = nodes(1) else { return };
+    cluster.sql("CREATE ROLE node LOGIN");
+    let url = cluster.url_of("node", "postgres");
+    let start = || {
+        let folder = TempDir::new();
+        ordercast(folder.path(), &["--listen", "127.0.0.1:0", "--store", &url], &[])
+    };
+    let done = start();
+    assert!(done.code == Some(1) && done.stderr.contains("permission denied"), "{done:?}");
+    cluster.sql(
+        "GRANT USAGE ON SCHEMA ordercast TO node;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ordercast TO node",
+    );
+    let node = node(&url);
+    node.client().order("A1", 1);
+    cluster.sql("REVOKE INSERT ON ordercast.orders FROM node");
+    let reply = node.client().post("/orders/A1", "{\"amount\":1}");
+    assert!(reply.problem(503).contains("nothing was counted"), "{reply:?}");
+    assert!(node.log().contains("permission denied"), "{}", node.log());
+    // It follows what others count.
+    others[0].client().order("A1", 1);
+    wait_until(DEADLINE, "the node follows", || node.total("A1") == 5);
+    cluster.sql("GRANT INSERT ON ordercast.orders TO node");
+    order_when_ready(node.addr(), "A1", 1);
+    assert_eq!(seq(&cluster), "3");
+}
+
+#[test]
+fn sessions_that_are_ended_under_load_are_made_anew_and_every_answer_is_true() {
+    let Some((cluster, nodes)) = nodes(1) else { return };
+    let addr = nodes[0].addr();
+    let answers: Vec<u16> = thread::scope(|scope| {
+        let posters: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = Client::connect(addr);
+                    let begun = Instant::now();
+                    let mut answers = Vec::new();
+                    while begun.elapsed() < Duration::from_secs(3) {
+                        answers.push(client.post("/orders/A1", "{\"amount\":1}").status);
+                        assert_eq!(client.get("/log?limit=1").status, 200, "the log is read over another session");
+                    }
+                    answers
+                })
+            })
+            .collect();
+        for _ in 0..15 {
+            thread::sleep(Duration::from_millis(150));
+            // One of the three.
+            cluster.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'
+                 AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1",
+            );
+        }
+        posters.into_iter().flat_map(|poster| poster.join().expect("every order is answered")).collect()
+    });
+    let count = |status| answers.iter().filter(|answer| **answer == status).count();
+    println!("{} orders were taken, {} refused", count(200), count(503));
+    assert_eq!(count(200) + count(503), answers.len(), "{answers:?}");
+    assert_eq!(seq(&cluster), count(200).to_string());
+    wait_until(DEADLINE, "the node shows them", || nodes[0].total("A1") == 3 + count(200) as i64);
+}
+
+#[test]
+fn orders_wait_for_a_lock_that_another_holds_for_some_seconds_and_the_node_stays_live() {
+    let Some((cluster, nodes)) = nodes(2) else { return };
+    let took: Vec<Duration> = thread::scope(|scope| {
+        let hold = scope.spawn(|| cluster.sql("BEGIN; SELECT ordercast.lock(); SELECT pg_sleep(3); COMMIT"));
+        let held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_until(DEADLINE, "the lock is held", || cluster.sql(held) == "1");
+        let order = |node: &Server| {
+            let begun = Instant::now();
+            node.client().order("A1", 1);
+            begun.elapsed()
+        };
+        let orders: Vec<_> = nodes.iter().map(|node| scope.spawn(move || order(node))).collect();
+        for node in &nodes {
+            assert_eq!(sample(node, "ordercast_refusing_orders{reason=\"store_away\"}"), 0.0);
+        }
+        hold.join().expect("the lock is given back");
+        orders.into_iter().map(|order| order.join().expect("an answer")).collect()
+    });
+    assert!(took.iter().all(|took| *took > Duration::from_secs(2)), "{took:?}");
+    assert_eq!(seq(&cluster), "2");
+    wait_until(DEADLINE, "both nodes show them", || nodes.iter().all(|node| node.total("A1") == 5));
+}
