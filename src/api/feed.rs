@@ -73,6 +73,9 @@ impl<'a> LiveFeed<'a> {
 impl SessionHandler for LiveFeed<'_> {
     fn begin(&mut self, subscriber: &Arc<Subscriber>) {
         let since = self.since.take();
+        if let Some(position) = &since {
+            self.shared.fanout.await_position(position);
+        }
         self.shared.fanout.subscribe(subscriber.clone(), self.subscription, since.as_deref());
     }
 

@@ -53,6 +53,7 @@ impl Watch {
         fanout: FanoutHandle,
         sentinel: Sentinel,
     ) -> io::Result<(DatabaseWatch, JoinHandle<()>)> {
+        fanout.follow_others();
         let end = Arc::new(AtomicBool::new(false));
         let is_ending = end.clone();
         let thread = thread::Builder::new().name("database".into()).stack_size(STACK_BYTES).spawn(move || {

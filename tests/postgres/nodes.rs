@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::common::positions::{Form, Positional};
 use crate::common::server::ordercast;
-use crate::common::{Client, Cluster, DEADLINE, Server, TempDir, WebSocket, order_log, periods, wait_until};
+use crate::common::{Client, Cluster, DEADLINE, Relay, Server, TempDir, WebSocket, order_log, periods, wait_until};
 
 /// Makes the tables with `ordercast migrate`; `options` come behind the address.
 #[track_caller]
@@ -153,6 +154,30 @@ fn a_subscriber_goes_on_at_another_node_where_it_was() {
     nodes[1].restart();
     let mut other = Positional::open(Form::WebSocket, nodes[1].addr(), "/orders/electronics", Some(&position));
     assert_eq!(other.next().id, "A1");
+}
+
+#[test]
+fn a_subscriber_that_has_seen_more_than_a_node_waits_until_the_node_has_followed() {
+    let Some(cluster) = Cluster::start() else { return };
+    migrate(&cluster.url(), &[]);
+    let relay = Relay::start(&cluster.address());
+    let nodes = [node(&cluster.url()), node(&format!("postgres://postgres@{}/postgres", relay.address()))];
+    let mut feed = Positional::open(Form::WebSocket, nodes[0].addr(), "/orders/electronics", None);
+    feed.take(2);
+    for (round, form) in [Form::WebSocket, Form::Events].into_iter().enumerate() {
+        let round = round as i64;
+        relay.hold();
+        nodes[0].client().order("A1", 1);
+        let position = feed.next().position.expect("a position");
+        let mut other = Positional::open(form, nodes[1].addr(), "/orders/electronics", Some(&position));
+        assert!(other.next_within(Duration::from_millis(300)).is_err(), "nothing that is older than the position");
+        assert_eq!(nodes[1].total("A1"), 3 + 2 * round);
+        relay.resume();
+        wait_until(DEADLINE, "the node follows", || nodes[1].total("A1") == 4 + 2 * round);
+        nodes[0].client().order("A1", 1);
+        assert_eq!(other.next().pair(), ("A1".to_owned(), 5 + 2 * round));
+        feed.next();
+    }
 }
 
 #[test]

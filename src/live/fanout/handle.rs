@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
@@ -17,6 +18,11 @@ use crate::tally::order::{Publication, Total};
 /// Publications and markers that may wait for the fan-out thread. More are merged into the latest total of each product,
 /// so that a thread that falls behind sends fewer totals instead of older ones.
 const MAX_WAITING: usize = 4_096;
+
+/// How long a subscriber waits for a server that has not followed up to its position: 1 s. Then it gets what there is.
+const AHEAD_DEADLINE: Duration = Duration::from_secs(1);
+/// The first pause between two looks; each is twice as long as the one before.
+const AHEAD_TICK: Duration = Duration::from_millis(2);
 
 /// What the fan-out thread has to do.
 pub(super) enum Event {
@@ -44,6 +50,8 @@ pub(super) struct Shared {
     pub(super) waiting: Mutex<WaitingList>,
     /// The sequence number of the last order that was published.
     pub(super) published: AtomicU64,
+    /// Whether orders are published that other servers have taken, so that a client may have seen more than this one.
+    pub(super) follows: AtomicBool,
     /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
     pub(super) announced: AtomicBool,
     /// Whether there are subscribers. If not, publications and changes of the catalogue do not wake the thread.
@@ -56,6 +64,7 @@ impl Shared {
         Self {
             waiting: Mutex::default(),
             published: AtomicU64::new(last_seq),
+            follows: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             counters: Counters::default(),
@@ -113,6 +122,25 @@ impl FanoutHandle {
     #[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "for servers that follow others"))]
     pub fn set_stale(&self, is_stale: bool) {
         let _ = self.events.send(Event::Stale(is_stale));
+    }
+
+    /// From now on clients may have seen orders that this server has not followed yet.
+    #[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "for servers that follow others"))]
+    pub fn follow_others(&self) {
+        self.shared.follows.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until what a client saw elsewhere up to this position is published here, but no longer than 1 s: a snapshot
+    /// would show it totals that are older than those it has.
+    pub fn await_position(&self, position: &str) {
+        let seq = position.rsplit('.').next().and_then(|digits| digits.parse::<u64>().ok());
+        let Some(seq) = seq.filter(|_| self.shared.follows.load(Ordering::Relaxed)) else { return };
+        let deadline = Instant::now() + AHEAD_DEADLINE;
+        let mut pause = AHEAD_TICK;
+        while self.shared.published.load(Ordering::Acquire) < seq && Instant::now() < deadline {
+            thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            pause *= 2;
+        }
     }
 
     /// Wakes the thread for what was published, if there are subscribers.
