@@ -23,10 +23,11 @@
 //! # }
 //! ```
 //!
-//! It logs through the `log` facade. ARCHITECTURE.md describes the inside, which has eleven layers;
+//! It logs through the `log` facade. ARCHITECTURE.md describes the inside, which has twelve layers;
 //! each imports only from those below it:
 //!
 //! - `server`: listeners, threads, the orderly end.
+//! - `edge`: follows another server instead of keeping data; only with the feature `client`.
 //! - `api`: from a request to its answer, or to a live feed.
 //! - `ledger`: the thread that commits.
 //! - `live`: the fan-out thread, subscribers, sessions, and reading the log.
@@ -52,6 +53,8 @@ mod api;
 #[cfg(feature = "client")]
 mod client;
 mod config;
+#[cfg(feature = "client")]
+mod edge;
 mod http;
 mod json;
 mod ledger;

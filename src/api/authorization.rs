@@ -35,7 +35,7 @@ fn is_order(path: &str) -> bool {
 
 /// The token of an `Authorization` line, or of a handshake's subprotocols. Lines of other schemes are ignored: they are
 /// for a proxy.
-fn sent_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
+pub(super) fn sent_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
     let bearer = |line: &'a str| {
         let (scheme, token) = line.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_matches(' '))
@@ -49,7 +49,7 @@ fn sent_token<'a>(request: Request<'a>) -> Result<Option<&'a str>, Problem> {
 }
 
 /// The problem with its challenge (RFC 6750, section 3).
-fn challenge(error: AccessError) -> Problem {
+pub(super) fn challenge(error: AccessError) -> Problem {
     let (status, challenge, detail) = match error {
         AccessError::NoToken => {
             (401, r#"Bearer realm="ordercast""#, "this needs a token; send it as Authorization: Bearer TOKEN")

@@ -8,6 +8,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::api::routes::Topic;
 use crate::api::tokens::{Access, Token, Tokens};
+use crate::api::upstream::{Denied, Upstream};
 use crate::json::{self, Command, CommandError};
 use crate::ledger::{LedgerHandle, Order};
 use crate::live::fanout::{FanoutHandle, Feed, Subscription};
@@ -23,6 +24,8 @@ pub struct Feeds {
     pub catalog: SharedCatalog,
     /// Takes orders.
     pub ledger: LedgerHandle,
+    /// The server that this one follows, if it does; then that one takes orders, and knows the tokens.
+    pub upstream: Option<Arc<dyn Upstream>>,
     /// Sends totals.
     pub fanout: FanoutHandle,
     /// The tokens that may read and write.
@@ -50,12 +53,23 @@ impl<'a> LiveFeed<'a> {
     }
 
     fn may(&self, access: Access) -> bool {
-        self.shared.tokens.check(self.token.as_ref().map(Token::text), access).is_ok()
+        let token = self.token.as_ref().map(Token::text);
+        match &self.shared.upstream {
+            None => self.shared.tokens.check(token, access).is_ok(),
+            // While it does not answer, nothing new is known of the token.
+            Some(upstream) => matches!(upstream.check_read(token), Ok(()) | Err(Denied::Away)),
+        }
     }
 
     fn order(&self, id: &str, amount: Amount, key: Option<Key>) -> String {
         let name = key.as_ref().map(|key| key.as_str().to_owned());
         let name = name.as_deref();
+        if let Some(upstream) = &self.shared.upstream {
+            return match upstream.order(id, amount, key.as_ref(), self.token.as_ref().map(Token::text)) {
+                Ok(()) => json::ok_message(name),
+                Err(why) => json::error_message(&why, name),
+            };
+        }
         if !self.may(Access::Write) {
             return json::error_message("to order over this socket, open it with a token that may write", name);
         }

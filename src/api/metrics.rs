@@ -65,7 +65,11 @@ impl Metrics {
             Readiness::Hanging => Some("store_hangs"),
         };
         let help = "Whether orders can be taken: 1, or 0 while they are refused.";
-        text.gauge("ordercast_ready", help, u64::from(refusal.is_none()));
+        let is_stale = self.fanout.is_stale();
+        text.gauge("ordercast_ready", help, u64::from(refusal.is_none() && !is_stale));
+        let help =
+            "Whether totals may be older than what is stored, because the server does not hear of new ones: 1 or 0.";
+        text.gauge("ordercast_stale", help, u64::from(is_stale));
         let refusals = REFUSALS.map(|reason| (reason, u64::from(refusal == Some(reason))));
         let help = "Whether orders are refused for this reason: 1 or 0.";
         text.gauges("ordercast_refusing_orders", help, "reason", refusals);

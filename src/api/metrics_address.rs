@@ -24,7 +24,7 @@ impl Service for MetricsAddress {
     type Topic = Topic;
 
     fn route(&self, request: Request<'_>) -> Routed {
-        self.service.routes.route(&self.policy, Scope::Metrics, request)
+        self.service.route_at(&self.policy, Scope::Metrics, request)
     }
 
     fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {

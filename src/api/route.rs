@@ -68,7 +68,8 @@ impl Route {
             Self::File => return None,
             Self::Log => &["after", "limit", "since", "until", "id", "category"],
             Self::Periods if *method != Method::Post => &["after", "limit"],
-            Self::Feed(_) if *method != Method::Post => feed_options::PARAMETERS,
+            Self::Feed(Feed::All) if *method != Method::Post => feed_options::PARAMETERS_OF_ALL,
+            Self::Feed(Feed::Category(_)) if *method != Method::Post => feed_options::PARAMETERS,
             Self::Categories | Self::Category(_) if matches!(method, Method::Get | Method::Head) => &["hidden"],
             _ => &[],
         })

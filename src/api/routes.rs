@@ -6,8 +6,10 @@ use tiny_http::Method;
 
 use crate::api::assets::Assets;
 use crate::api::foreign::ForeignRequests;
+use crate::api::large_answers::LargeAnswers;
 use crate::api::product_lists::ProductLists;
 use crate::api::tokens::{Access, Token, Tokens};
+use crate::api::upstream::PassedRequest;
 use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
@@ -54,6 +56,8 @@ pub struct Routes {
     pub frames: Vec<String>,
     /// The lists of products.
     pub lists: ProductLists,
+    /// Other large answers.
+    pub large: LargeAnswers,
 }
 
 /// What an address serves.
@@ -107,6 +111,10 @@ pub enum Action {
     ChangeProduct(ProductIndex),
     /// A new category of this name, or another title of it.
     PutCategory(String),
+    /// The same for a server that follows this one and passes the request on.
+    ForNode(Box<Action>),
+    /// To be passed on to the server that this one follows.
+    Pass(Box<PassedRequest>),
     /// All metrics.
     Metrics,
     /// A page of the log.
@@ -127,7 +135,7 @@ pub enum Action {
 }
 
 /// The methods that routes answer.
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
 
 impl Routes {
     /// Decides from the head alone, so that an unwanted body need not be read. `policy` and `scope` are of the address that
@@ -146,7 +154,12 @@ impl Routes {
         Routed { decision, origin: origin.map(str::to_owned) }
     }
 
-    fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
+    pub(super) fn decide(
+        &self,
+        request: Request<'_>,
+        origin: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Decision, Problem> {
         let method = &request.head().method;
         // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405. QUERY is
         // newer than tiny_http (draft-ietf-httpbis-safe-method-w-body).
@@ -237,8 +250,20 @@ impl Routes {
         match handshake::handshake(request) {
             Some(handshake) => Ok(websocket(request, feed, options, handshake?, token)),
             None if asks_for_events(request) => Ok(events(request, feed, options, origin, token)),
+            None if options.is_node => self.node_start().map(Decision::Answer),
             None => self.totals(feed, options.counts).map(Decision::Answer),
         }
+    }
+
+    /// What a server begins from that follows this one.
+    #[inline(never)]
+    fn node_start(&self) -> Result<Answer, Problem> {
+        let start = self.fanout.node_start().ok_or_else(Problem::stopping)?;
+        // Read after the totals, so that each of them has its product.
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        let body = json::node_start(&catalog, &start);
+        drop(catalog);
+        self.large.add(body.into_bytes()).map(Answer::shared_json).ok_or_else(too_many_large)
     }
 
     #[inline(never)]
@@ -247,6 +272,10 @@ impl Routes {
     }
 
     fn ready(&self) -> Result<Answer, Problem> {
+        if self.fanout.is_stale() {
+            let why = "what totals come from does not answer; feeds have the last ones";
+            return Err(Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS));
+        }
         let why = match self.ledger.readiness() {
             Readiness::Ready => return Ok(Answer::json(json::OK)),
             Readiness::Failing(Rejection::StoreFull) => {
@@ -280,6 +309,12 @@ pub fn answer(problem: &Problem) -> Answer {
     problem.answer(json::problem)
 }
 
+/// 503 while too many large answers are still being sent.
+pub(super) fn too_many_large() -> Problem {
+    let why = "too many clients are still reading large answers; try again";
+    Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS)
+}
+
 /// 405 with what the route allows.
 #[inline(never)]
 fn not_allowed(route: &Route) -> Problem {
@@ -293,7 +328,7 @@ fn not_allowed(route: &Route) -> Problem {
 }
 
 /// Rejects what is not served at the address that the request came to.
-fn check_scope(scope: Scope, request: Request<'_>) -> Result<(), Problem> {
+pub(super) fn check_scope(scope: Scope, request: Request<'_>) -> Result<(), Problem> {
     let path = request.path();
     match scope {
         Scope::WithoutMetrics if is_metrics(path) => {
@@ -325,7 +360,7 @@ fn websocket(
     token: Option<&str>,
 ) -> Decision {
     let since = resume_position(request);
-    let format = if since.is_some() { Format::Positioned } else { Format::Plain };
+    let format = if since.is_some() || options.is_node { Format::Positioned } else { Format::Plain };
     Decision::Session(Opening::WebSocket(handshake), Topic::new(Subscription { feed, format, options }, since, token))
 }
 

@@ -6,16 +6,20 @@ use std::net::TcpStream;
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tiny_http::Method;
+
 use super::feed::{Feeds, LiveFeed};
 use super::metrics::Metrics;
 use super::rates::RateAnswers;
 use super::route;
-use super::routes::{self, Action, NDJSON, Routed, Routes, Topic};
+use super::routes::{self, Action, NDJSON, Routed, Routes, Scope, Topic, too_many_large};
+use super::upstream::{PassedRequest, away};
 use crate::http::deferred::Deferred;
+use crate::http::origin::Policy;
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
-use crate::http::service::{Call, Service};
+use crate::http::service::{Call, Decision, Service};
 use crate::json::{self, BatchError, BatchOrder, BodyError};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Reply};
 use crate::live::fanout::Format;
@@ -23,6 +27,15 @@ use crate::live::history::History;
 use crate::live::{sse, websocket};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::Key;
+
+/// The header of requests that a server passes on to the one that it follows.
+pub const NODE: &str = "Ordercast-Node";
+/// The header of answers to them: the number of the last order, a dot, and that of the last change of the catalogue or
+/// period. The other server answers its client when it knows both.
+pub const NODE_POSITION: &str = "Ordercast-Position";
+
+/// An answer that is passed back is large beyond 256 KiB, twice a page of the log.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// The product behind the connections.
 pub struct OrderService {
@@ -45,11 +58,23 @@ impl Service for OrderService {
     type Topic = Topic;
 
     fn route(&self, request: Request<'_>) -> Routed {
-        self.routes.route(&self.routes.policy, self.routes.scope, request)
+        let mut routed = self.route_at(&self.routes.policy, self.routes.scope, request);
+        if request.header(NODE).is_some()
+            && let Decision::Act(action) = routed.decision
+        {
+            routed.decision = Decision::Act(Action::ForNode(Box::new(action)));
+        }
+        routed
     }
 
     fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {
         let result = match action {
+            Action::ForNode(action) => {
+                let answer = self.act(*action, &Call { body: call.body, deferred: None });
+                // Publishing precedes answering, so what the request has changed is not behind these numbers.
+                let position = format!("{}.{}", self.feeds.fanout.last_seq(), self.feeds.fanout.news());
+                return answer.map(|answer| answer.with(NODE_POSITION, position));
+            }
             Action::Order(product, key) => match order(product, key, call.body) {
                 Ok(order) => return self.take_order(order, call),
                 Err(problem) => Err(problem),
@@ -58,6 +83,7 @@ impl Service for OrderService {
             Action::AddProduct(category) => self.add_product(category, call.body),
             Action::ChangeProduct(product) => self.change_product(product, call.body),
             Action::PutCategory(name) => self.put_category(&name, call.body),
+            Action::Pass(request) => self.pass(*request, call.body),
             Action::Metrics => Ok(self.metrics.answer()),
             Action::Log(query) => query.answer(&self.history),
             Action::Rates(feed) => self.rates.answer(feed),
@@ -86,6 +112,28 @@ impl Service for OrderService {
 }
 
 impl OrderService {
+    /// Decides for a request to an address with this policy and scope.
+    pub(super) fn route_at(&self, policy: &Policy, scope: Scope, request: Request<'_>) -> Routed {
+        match &self.feeds.upstream {
+            None => self.routes.route(policy, scope, request),
+            Some(upstream) => self.routes.route_to(&**upstream, policy, scope, request),
+        }
+    }
+
+    fn pass(&self, mut request: PassedRequest, body: &[u8]) -> Result<Answer, Problem> {
+        let upstream = self.feeds.upstream.as_ref().ok_or_else(away)?;
+        body.clone_into(&mut request.body);
+        let is_read = request.method == Method::Get;
+        let answer = upstream.pass(request);
+        // Only of answers that change nothing there may be many.
+        let length = answer.body().bytes().len();
+        if !is_read || length <= LARGE_BYTES {
+            return Ok(answer);
+        }
+        let body = self.routes.large.add(answer.body().bytes().to_owned()).ok_or_else(too_many_large)?;
+        Ok(answer.with_body(Body::Shared(body)))
+    }
+
     /// Hands an order to the ledger. Its thread writes the answer, unless this connection has to.
     fn take_order(&self, order: Order, call: &Call<'_>) -> Option<Answer> {
         let overdue = || routes::answer(&rejected(&Rejection::Unknown));

@@ -16,7 +16,7 @@ use super::text::short;
 use crate::json::{self, FeedMessage};
 
 /// How long a connection and its handshake may take: 10 s.
-pub(super) const OPENING: Duration = Duration::from_secs(10);
+pub(crate) const OPENING: Duration = Duration::from_secs(10);
 /// The longest silence of a feed: 45 s, three times the interval of a server's status messages.
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long one read waits: 100 ms, the longest delay of what happens beside the feed.
@@ -27,14 +27,14 @@ const WRITE: Duration = Duration::from_secs(10);
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// A feed that is open.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     socket: WebSocket<TcpStream>,
     /// When the last message came.
     last: Instant,
 }
 
 /// What a read of a feed gives.
-pub(super) enum Event {
+pub(crate) enum Event {
     Message(FeedMessage),
     /// Nothing came within [`READ`].
     Nothing,
@@ -44,7 +44,7 @@ pub(super) enum Event {
 
 impl Feed {
     /// Opens the feed at this path with this query, within this time.
-    pub(super) fn open(server: &mut Server, path: &str, query: &str, time: Duration) -> Result<Self, Failure> {
+    pub(crate) fn open(server: &mut Server, path: &str, query: &str, time: Duration) -> Result<Self, Failure> {
         let url = format!("ws{}{path}?{query}", server.url.trim_start_matches("http"));
         match open(server, &url, time) {
             Ok(feed) => Ok(feed),
@@ -67,8 +67,18 @@ impl Feed {
         }
     }
 
+    /// Sends a ping, whose answer ends the silence.
+    pub(crate) fn ping(&mut self) -> Result<(), String> {
+        self.socket.send(Message::Ping(tungstenite::Bytes::new())).map_err(|error| short(&described(error)))
+    }
+
+    /// How long nothing has come, not even the answer to a ping.
+    pub(crate) fn silence(&self) -> Duration {
+        self.last.elapsed()
+    }
+
     /// Reads what comes next.
-    pub(super) fn read(&mut self) -> Event {
+    pub(crate) fn read(&mut self) -> Event {
         match self.socket.read() {
             Ok(message) => {
                 self.last = Instant::now();
@@ -95,7 +105,7 @@ fn retry(why: String) -> Failure {
 }
 
 /// The text about a feed that cannot be opened or is lost.
-pub(super) fn no_connection(url: &str, why: &str) -> String {
+pub(crate) fn no_connection(url: &str, why: &str) -> String {
     format!("no connection to {url} ({why})")
 }
 

@@ -1,10 +1,11 @@
-//! The commands that speak to a server over HTTP: `post` and `watch`. They know a server only by docs/api.md, so that they
+//! The commands that speak to a server over HTTP: `post` and `watch`, and the connections to it, with which a server
+//! follows another one. They know a server only by docs/api.md, so that they
 //! work with one of another version, and through a proxy. What a server sends is bounded and shown without control
 //! characters.
 
 mod attempts;
 mod batch;
-mod feed;
+pub(crate) mod feed;
 mod input;
 mod interrupt;
 mod lines;
@@ -12,7 +13,7 @@ mod post;
 mod progress;
 mod screen;
 mod send;
-mod server;
+pub(crate) mod server;
 mod table;
 mod text;
 mod watch;

@@ -60,7 +60,7 @@ fn post_one(
 ) -> Result<(), ClientError> {
     let new_key = || Key::new(&random_key()).ok_or(ClientError::Refused("no key could be made".to_owned()));
     let key = key.map_or_else(new_key, Ok)?;
-    let body = json::order_body(amount, &key);
+    let body = json::order_body(amount, Some(&key));
     let again = format!("ordercast post {id} {} --key {}{access}", amount.get(), shell_word(key.as_str()));
     let mut attempts = Attempts::within(Some(timeout));
     let (mut is_announced, mut may_count) = (false, false);

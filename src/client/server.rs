@@ -13,30 +13,30 @@ use crate::config::client::Access;
 use crate::json;
 
 /// How long a request may take: 45 s, more than the 30 s after which a server answers for a disk that hangs.
-pub(super) const REQUEST: Duration = Duration::from_secs(45);
+pub(crate) const REQUEST: Duration = Duration::from_secs(45);
 /// How long a connection may take: 5 s.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// The largest answer to orders: 2 MiB, room for 1,000 results with keys of 255 bytes, each escaped.
-pub(super) const MAX_RESULT_BYTES: u64 = 2 * 1024 * 1024;
+pub(crate) const MAX_RESULT_BYTES: u64 = 2 * 1024 * 1024;
 /// The largest list: 32 MiB, room for 10,000 products with 4 MiB of text, each byte escaped.
-pub(super) const MAX_LIST_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const MAX_LIST_BYTES: u64 = 32 * 1024 * 1024;
 /// The largest head of an answer: 16 KiB.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The largest token file: 1 MiB, as for a server.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// A server, with a connection that is kept between requests.
-pub(super) struct Server {
+pub(crate) struct Server {
     agent: Agent,
     /// Its URL, without a slash at its end.
-    pub(super) url: String,
+    pub(crate) url: String,
     token_file: Option<PathBuf>,
     token: Option<String>,
 }
 
 /// A request that did not get what was asked for.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It may be sent again.
     Later(Later),
     /// It would be refused again: what the server says, and its answer.
@@ -45,13 +45,23 @@ pub(super) enum Failure {
 
 /// Why a request may be sent again.
 #[derive(Debug)]
-pub(super) struct Later {
+pub(crate) struct Later {
     /// What has failed, and why, with the server's URL.
-    pub(super) why: String,
+    pub(crate) why: String,
     /// The pause that the server asks for.
-    pub(super) after: Option<Duration>,
+    pub(crate) after: Option<Duration>,
     /// Whether the request may have had its effect.
-    pub(super) may_count: bool,
+    pub(crate) may_count: bool,
+}
+
+impl Failure {
+    /// What has failed, and why.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Later(later) => &later.why,
+            Self::Refused(why, _) => why,
+        }
+    }
 }
 
 impl Server {
@@ -59,7 +69,7 @@ impl Server {
     ///
     /// # Errors
     /// The token file cannot be used.
-    pub(super) fn new(access: &Access) -> Result<Self, ClientError> {
+    pub(crate) fn new(access: &Access) -> Result<Self, ClientError> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -75,7 +85,7 @@ impl Server {
     }
 
     /// What to say of an answer with status 200 that no ordercast server gives.
-    pub(super) fn foreign(&self) -> String {
+    pub(crate) fn foreign(&self) -> String {
         format!(
             "{} answers, but not as an ordercast server does, so what was sent is probably not counted; check --server",
             self.url
@@ -83,12 +93,12 @@ impl Server {
     }
 
     /// The `Authorization` of each request.
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub(crate) fn authorization(&self) -> Option<String> {
         self.token.as_ref().map(|token| format!("Bearer {token}"))
     }
 
     /// Reads the token file again; true if its first token is another one now.
-    pub(super) fn renew_token(&mut self) -> bool {
+    pub(crate) fn renew_token(&mut self) -> bool {
         let Some(Ok(token)) = self.token_file.as_deref().map(read_token) else { return false };
         let is_new = self.token.as_ref() != Some(&token);
         self.token = Some(token);
@@ -96,7 +106,7 @@ impl Server {
     }
 
     /// Posts a body. A token that the server does not know is read from its file again first.
-    pub(super) fn post(&mut self, path: &str, media: &str, body: &[u8], time: Duration) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn post(&mut self, path: &str, media: &str, body: &[u8], time: Duration) -> Result<Vec<u8>, Failure> {
         loop {
             let request = self.agent.post(format!("{}{path}", self.url)).header("Content-Type", media);
             let sent = self.prepared(request, time).send(body);
@@ -108,7 +118,7 @@ impl Server {
     }
 
     /// Asks for a list.
-    pub(super) fn get(&mut self, path: &str, time: Duration) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn get(&mut self, path: &str, time: Duration) -> Result<Vec<u8>, Failure> {
         loop {
             let request = self.agent.get(format!("{}{path}", self.url));
             let sent = self.prepared(request, time).call();
@@ -148,7 +158,7 @@ impl Server {
     }
 
     /// What an answer that is not 200 means; docs/api.md has the statuses of the server itself.
-    pub(super) fn failure(
+    pub(crate) fn failure(
         &self,
         status: u16,
         after: Option<Duration>,
@@ -182,16 +192,21 @@ fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 507)
 }
 
-/// Why there was no answer.
-fn lost(url: &str, error: ureq::Error, time: Duration) -> Later {
+/// Whether a request without an answer was certainly not sent.
+pub(crate) fn is_unsent(error: &ureq::Error) -> bool {
     use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    let is_unsent = match &error {
+    match error {
         ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
         ureq::Error::Io(error) => {
             matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable)
         }
         _ => false,
-    };
+    }
+}
+
+/// Why there was no answer.
+fn lost(url: &str, error: ureq::Error, time: Duration) -> Later {
+    let is_unsent = is_unsent(&error);
     let why = match error {
         ureq::Error::HostNotFound => "the host's name is not known".to_owned(),
         ureq::Error::Io(error) => error.to_string(),

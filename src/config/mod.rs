@@ -77,6 +77,10 @@ pub struct Config {
     /// The file of tokens that may change products and categories, close periods, order and read; `None` lets everybody
     /// change and close who may order.
     pub admin_token_file: Option<PathBuf>,
+    /// The URL of another server, which this one follows; then it has no data folder. Needs the feature `client`.
+    pub follow: Option<String>,
+    /// A file whose first token this server sends to the one that it follows.
+    pub follow_token_file: Option<PathBuf>,
     /// Connections at a time; lowered at start to what the system allows.
     pub max_connections: usize,
     /// Connections at a time from one IPv4 address or IPv6 /64; `None` for no cap. Behind a proxy all connections come
@@ -102,6 +106,8 @@ impl Default for Config {
             token_file: None,
             read_token_file: None,
             admin_token_file: None,
+            follow: None,
+            follow_token_file: None,
             max_connections: MAX_CONNECTIONS,
             max_connections_per_ip: None,
         }

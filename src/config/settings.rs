@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser};
 use super::database::{self, Migrate};
 use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
 use super::values::{Values, text};
-use super::{Backup, Check, Command, Compact, Export, Repair, Report, Shell, client};
+use super::{Backup, Check, Command, Compact, Config, Export, Repair, Report, Shell, client};
 use crate::store::Reason;
 #[cfg(feature = "postgres")]
 use crate::store::retention::Retention;
@@ -100,9 +100,40 @@ pub(super) fn parse(
                         .into(),
                 );
             }
+            check_follow(&config)?;
             Command::Serve(Box::new(config), log)
         }
     })
+}
+
+/// Rejects options of a data folder, and of tokens, on a server that follows another one, which has both.
+fn check_follow(config: &Config) -> Result<(), Reason> {
+    if config.follow.is_none() {
+        return match config.follow_token_file {
+            None => Ok(()),
+            Some(_) => Err("--follow-token-file needs --follow URL".into()),
+        };
+    }
+    #[cfg(feature = "postgres")]
+    if config.store.is_some() {
+        return Err("--store and --follow exclude each other; leave one out".into());
+    }
+    let default = Config::default();
+    let others = [
+        ("--data", config.data != default.data),
+        ("--check", config.check),
+        ("--catalog", config.catalog.is_some()),
+        ("--token-file", config.token_file.is_some()),
+        ("--read-token-file", config.read_token_file.is_some()),
+        ("--admin-token-file", config.admin_token_file.is_some()),
+        ("--keep-keys, --max-keys, --keep-orders or --max-data-bytes", config.retention != default.retention),
+    ];
+    match others.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            Err(format!("{flag} is for the server that --follow names; this one keeps nothing, so leave it out").into())
+        }
+    }
 }
 
 /// `ordercast help`, perhaps with the name of a command.

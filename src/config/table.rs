@@ -252,6 +252,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         SERVER,
         |to, value| assign(&mut to.config.admin_token_file, Some(value.into())),
     ),
+    one(
+        ("follow", "URL", ""),
+        "Follow this other server, such as http://box.lan:3000, instead of keeping data; its feeds are served here, and other \
+         requests are passed on to it",
+        SERVER,
+        |to, value| assign(&mut to.config.follow, Some(client::server(text(value)?)?)),
+    ),
+    one(
+        ("follow-token-file", "FILE", ""),
+        "File with the token that --follow sends to the other server",
+        SERVER,
+        |to, value| assign(&mut to.config.follow_token_file, Some(value.into())),
+    ),
     one(("keep-keys", "HOURS", "24"), "Retention time of keys after their use; 1 to 8784", SERVER, |to, value| {
         assign(&mut to.config.retention.keys, hours(value)?)
     }),

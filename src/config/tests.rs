@@ -43,6 +43,26 @@ fn a_switch_has_no_value_and_its_variable_is_1_or_0() {
 }
 
 #[test]
+fn a_server_that_follows_another_one_has_no_options_of_data_and_tokens() {
+    let follow = ["--follow", "http://box.lan:3000/"];
+    let config = config(&[&follow[..], &["--follow-token-file", "f", "--max-connections", "9"]].concat(), &[]);
+    assert_eq!((config.follow.as_deref(), config.max_connections), (Some("http://box.lan:3000"), 9));
+    for other in ["--data=d", "--check", "--catalog=c", "--token-file=t", "--admin-token-file=t", "--keep-orders=9"] {
+        let error = parse_words(&[&follow[..], &[other]].concat(), &[]).unwrap_err();
+        let flag = other.split('=').next().unwrap();
+        assert!(error.contains(flag) && error.contains("--follow names"), "{error}");
+    }
+    for (words, part) in [
+        (&["--follow-token-file", "f"][..], "needs --follow URL"),
+        (&["--follow", "https://box.lan"], "https is not supported"),
+        (&["--follow", "box.lan"], "must be a URL"),
+    ] {
+        let error = parse_words(words, &[]).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn the_log_has_a_form_and_a_level() {
     let log = |words: &[&str], environment: &[(&str, &str)]| match parse_words(words, environment) {
         Ok(Command::Serve(_, log)) => (log.format, log.level.to_string().to_lowercase()),

@@ -41,6 +41,12 @@ impl Problem {
         self
     }
 
+    /// What to do, in words.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The status code.
     #[must_use]
     pub fn status(&self) -> u16 {

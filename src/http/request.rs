@@ -94,6 +94,15 @@ impl<'a> Request<'a> {
         self.text(self.head.path)
     }
 
+    /// The path, and the query if there is one, as they were sent.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match self.text(self.head.query) {
+            "" => self.path().to_owned(),
+            query => format!("{}?{query}", self.path()),
+        }
+    }
+
     /// The names and values of the query's parameters as they were sent; a value is empty for a parameter without `=`.
     pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let parameters = self.text(self.head.query).split('&').filter(|one| !one.is_empty());

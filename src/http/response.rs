@@ -71,6 +71,13 @@ impl Answer {
         Self { status, headers: Vec::new(), body: Body::Static(b""), is_endless: false }
     }
 
+    /// The answer with this body, whose media type is among the header lines.
+    #[must_use]
+    pub fn with_body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
     /// The answer with one more header line. A line whose value is not printable ASCII is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {

@@ -4,7 +4,10 @@
 use serde_json::value::RawValue;
 
 use super::{BatchOrder, OK, Object, ok_message, quoted, text};
-use crate::tally::order::{Amount, Key};
+use crate::tally::catalog::{Catalog, CategoryIndex, Details};
+use crate::tally::node::NodeStart;
+use crate::tally::order::{Amount, Key, Total};
+use crate::tally::position::RunList;
 
 /// A message of a live feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +23,13 @@ pub enum FeedMessage {
     },
     /// Products of this category have changed.
     Catalog(String),
-    /// The feed is live.
-    Status,
+    /// Whether the feed is live, or the server does not know of later orders.
+    Status {
+        /// It does not.
+        is_stale: bool,
+    },
+    /// The number of the last change of the catalogue or period: told to servers that follow the one that tells it.
+    News(u64),
 }
 
 /// A product with its name.
@@ -31,6 +39,17 @@ pub struct ProductName {
     pub id: String,
     /// Its name.
     pub name: String,
+}
+
+/// A line of the order log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTotal {
+    /// The sequence number.
+    pub seq: u64,
+    /// The product's id.
+    pub id: String,
+    /// Its total after this order.
+    pub total: i64,
 }
 
 /// What was ordered of a product in the present minute and in the one before it.
@@ -46,8 +65,11 @@ pub struct RecentAmounts {
 
 /// The body of one order.
 #[must_use]
-pub fn order_body(amount: Amount, key: &Key) -> String {
-    format!(r#"{{"amount":{},"key":{}}}"#, amount.get(), quoted(key.as_str()))
+pub fn order_body(amount: Amount, key: Option<&Key>) -> String {
+    match key {
+        Some(key) => format!(r#"{{"amount":{},"key":{}}}"#, amount.get(), quoted(key.as_str())),
+        None => format!(r#"{{"amount":{}}}"#, amount.get()),
+    }
 }
 
 /// A line of a batch, with its line end.
@@ -94,8 +116,11 @@ pub fn feed_message(message: &str) -> Option<FeedMessage> {
     if let Some(category) = member("catalog") {
         return Some(FeedMessage::Catalog(category));
     }
-    if message.get("status").is_some() {
-        return Some(FeedMessage::Status);
+    if let Some(status) = member("status") {
+        return Some(FeedMessage::Status { is_stale: status == "stale" });
+    }
+    if let Some(number) = message.get("news") {
+        return number.get().parse().ok().map(FeedMessage::News);
     }
     let total = message.get("total")?.get().parse().ok()?;
     Some(FeedMessage::Total { id: member("id")?, total, position: member("position") })
@@ -133,6 +158,60 @@ pub fn recent_amounts(body: &[u8]) -> Option<Vec<RecentAmounts>> {
     list(rates.get("products")?.get().as_bytes())?.iter().map(amounts).collect()
 }
 
+/// The lines of a page of the order log.
+#[must_use]
+pub fn log_totals(body: &[u8]) -> Option<Vec<LogTotal>> {
+    let line = |line: &str| {
+        let line = read(line.as_bytes())?;
+        let number = |name| Some(line.get(name)?.get());
+        Some(LogTotal {
+            seq: number("seq")?.parse().ok()?,
+            id: text(&line, "id").ok()??,
+            total: number("total")?.parse().ok()?,
+        })
+    };
+    std::str::from_utf8(body).ok()?.lines().map(line).collect()
+}
+
+/// What a server tells another one that follows it.
+#[must_use]
+pub fn parse_node_start(body: &[u8]) -> Option<(Catalog, NodeStart)> {
+    let object = read(body)?;
+    let number = |name| object.get(name)?.get().parse::<u64>().ok();
+    let mut start = NodeStart {
+        opened_after: number("opened_after")?,
+        opened_before: serde_json::from_str(object.get("opened_before")?.get()).ok()?,
+        last_seq: number("seq")?,
+        shown_after: number("shown_after"),
+        news: number("news")?,
+        runs: RunList::parse(&text(&object, "runs").ok()??),
+        ..NodeStart::default()
+    };
+    let mut catalog = Catalog::default();
+    for category in list(object.get("categories")?.get().as_bytes())? {
+        let member = |name| text(&category, name).ok()?;
+        let index = catalog.add_stored_category(&member("name")?, &member("prefix")?).ok()?;
+        catalog.set_title(index, &member("title")?).ok()?;
+    }
+    for product in list(object.get("products")?.get().as_bytes())? {
+        let member = |name| text(&product, name).ok()?;
+        let raw = |name| product.get(name).map(RawValue::get);
+        let category: u32 = raw("category")?.parse().ok()?;
+        if category as usize >= catalog.categories().len() {
+            return None;
+        }
+        let details = Details { name: member("name")?, rrp: member("rrp")?, info: member("info")? };
+        let index = catalog.add_product(CategoryIndex(category), &member("id")?, details.clone()).ok()?;
+        if raw("hidden")? == "true" {
+            catalog.change_product(index, details, true).ok()?;
+        }
+        let total = |name| Total::new(raw(name)?.parse().ok()?);
+        start.totals.push(total("total")?);
+        start.openings.push(total("opening")?);
+    }
+    Some((catalog, start))
+}
+
 fn read(json: &[u8]) -> Option<Object<'_>> {
     serde_json::from_slice(json).ok()
 }
@@ -150,7 +229,9 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_the_server_reads() {
         let key = Key::new("till \"7\" \\ ä").unwrap();
-        let body = order_body(Amount::new(-3).unwrap(), &key);
+        let body = order_body(Amount::new(-3).unwrap(), None);
+        assert_eq!(parse_order(body.as_bytes()), Ok((Amount::new(-3).unwrap(), None)));
+        let body = order_body(Amount::new(-3).unwrap(), Some(&key));
         assert_eq!(parse_order(body.as_bytes()), Ok((Amount::new(-3).unwrap(), Some(key.clone()))));
         let order = BatchOrder { id: "A1".into(), amount: Amount::new(7).unwrap(), key: Some(key.clone()) };
         assert_eq!(parse_batch(order_line(&order, key.as_str()).as_bytes(), true), Ok(vec![order]));
@@ -192,7 +273,10 @@ mod tests {
         assert_eq!(feed_message(r#"{"id":"A1","total":-13}"#), Some(total(None)));
         assert_eq!(feed_message(r#"{"id":"A1","total":-13,"position":"x"}"#), Some(total(Some("x"))));
         assert_eq!(feed_message(r#"{"catalog":"toys"}"#), Some(FeedMessage::Catalog("toys".into())));
-        assert_eq!(feed_message(r#"{"status":"live","version":"9"}"#), Some(FeedMessage::Status));
+        let status = |is_stale| Some(FeedMessage::Status { is_stale });
+        assert_eq!(feed_message(r#"{"status":"live","version":"9"}"#), status(false));
+        assert_eq!(feed_message(r#"{"status":"stale","version":"9"}"#), status(true));
+        assert_eq!(feed_message(r#"{"news":3}"#), Some(FeedMessage::News(3)));
         for other in ["", "[]", "{}", r#"{"id":"A1"}"#, r#"{"id":"A1","total":1.5}"#, r#"{"error":"x"}"#] {
             assert_eq!(feed_message(other), None, "{other}");
         }
@@ -207,6 +291,15 @@ mod tests {
         assert_eq!(category_names(br#"[{"name":"a"},{"name":"b"}]"#).unwrap(), ["a", "b"]);
         let rates = br#"{"minute":"x","products":[{"id":"A1","amounts":[9,2,1],"ordered":null}]}"#;
         assert_eq!(recent_amounts(rates), Some(vec![RecentAmounts { id: "A1".into(), present: 1, before: 2 }]));
+        let log = concat!(
+            r#"{"seq":7,"time":"x","id":"A1","amount":2,"total":13,"key":"k"}"#,
+            "\n",
+            r#"{"seq":8,"time":"x","id":"A2","amount":2,"total":-1}"#,
+            "\n"
+        );
+        let line = |seq, id: &str, total| LogTotal { seq, id: id.into(), total };
+        assert_eq!(log_totals(log.as_bytes()), Some(vec![line(7, "A1", 13), line(8, "A2", -1)]));
+        assert_eq!((log_totals(b""), log_totals(b"{}"), log_totals(b"<")), (Some(vec![]), None, None));
         for other in [&b""[..], b"{}", b"[7]", br#"[{"name":7}]"#, br#"{"products":[{"id":"A1","amounts":[1]}]}"#] {
             assert_eq!(product_names(other).or(Some(vec![])), Some(vec![]));
             assert_eq!(category_names(other), None);

@@ -10,6 +10,7 @@ mod command;
 mod csv;
 mod history_line;
 mod log_line;
+mod node;
 mod object;
 mod periods;
 mod rates;
@@ -21,8 +22,9 @@ use serde_json::value::RawValue;
 
 #[cfg(feature = "client")]
 pub use answers::{
-    FeedMessage, ProductName, RecentAmounts, batch_is_counted, category_names, feed_message, first_wrong_order, is_ok,
-    order_body, order_line, problem_detail, product_names, recent_amounts, total_line,
+    FeedMessage, LogTotal, ProductName, RecentAmounts, batch_is_counted, category_names, feed_message,
+    first_wrong_order, is_ok, log_totals, order_body, order_line, parse_node_start, problem_detail, product_names,
+    recent_amounts, total_line,
 };
 #[cfg(feature = "client")]
 pub use batch::parse_batch_order;
@@ -36,13 +38,14 @@ pub use command::{Command, CommandError, error_message, ok_message, parse_comman
 pub use csv::{field as csv_field, text_field as csv_text_field};
 pub use history_line::history_line;
 pub use log_line::push_log_line;
+pub use node::node_start;
 use object::Object;
 pub use periods::{parse_period, periods_array, report_csv, report_object};
 pub use rates::rates_object;
 pub use totals::{
-    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, RETRY_EVENT, SHUTDOWN, STATUS_LIVE, STATUS_STALE,
-    catalog_notice, push_event, push_named_event, push_positioned_frame, push_text_frame, push_total_frame,
-    total_prefix, totals_array,
+    CLOSE_FRAME, FeedEnd, HEARTBEAT_EVENT, LOG_UNREADABLE, POSITION_UNKNOWN, RETRY_EVENT, SHUTDOWN, STATUS_LIVE,
+    STATUS_STALE, catalog_notice, news_notice, push_event, push_named_event, push_positioned_frame, push_text_frame,
+    push_total_frame, total_prefix, totals_array,
 };
 
 use crate::tally::catalog::{Details, MAX_ID_BYTES, is_plain};

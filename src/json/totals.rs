@@ -33,7 +33,16 @@ pub const SHUTDOWN: FeedEnd = FeedEnd { code: 1001, reason: "the server is shutt
 /// Orders that the client is owed cannot be read: 1013, try again later (IANA's registry of close codes).
 pub const LOG_UNREADABLE: FeedEnd = FeedEnd { code: 1013, reason: "the log cannot be read now; resume later" };
 
+/// A server that follows this one has a position that is unknown here: 1008, policy violation.
+pub const POSITION_UNKNOWN: FeedEnd = FeedEnd { code: 1008, reason: "this position is unknown here; begin again" };
+
 impl FeedEnd {
+    /// The reason, as a WebSocket's close frame has it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        self.reason
+    }
+
     /// The close frame of a WebSocket.
     #[must_use]
     pub fn close_frame(self) -> Vec<u8> {
@@ -108,6 +117,12 @@ pub const STATUS_LIVE: &str = concat!(r#"{"status":"live","version":""#, env!("C
 /// A feed whose totals may be older than what is stored, because the server does not hear of new ones.
 pub const STATUS_STALE: &str = concat!(r#"{"status":"stale","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
+/// Tells a server that follows this one that the catalogue was changed or a period was opened: `{"news":7}`.
+#[must_use]
+pub fn news_notice(number: u64) -> String {
+    format!(r#"{{"news":{number}}}"#)
+}
+
 /// Tells that products of this category were changed.
 #[must_use]
 pub fn catalog_notice(category: &str) -> String {
@@ -175,7 +190,7 @@ mod tests {
     #[test]
     fn a_notice_is_a_short_frame_or_an_event_with_a_name() {
         let longest = catalog_notice(&"c".repeat(MAX_ID_BYTES));
-        for text in [STATUS_LIVE, STATUS_STALE, &longest] {
+        for text in [STATUS_LIVE, STATUS_STALE, &news_notice(u64::MAX), &longest] {
             let mut frames = Vec::new();
             push_text_frame(&mut frames, text);
             assert_eq!((frames[0], usize::from(frames[1])), (TEXT_FRAME, text.len()));

@@ -71,6 +71,19 @@ pub struct LedgerHandle {
 }
 
 impl LedgerHandle {
+    /// Handle to no ledger, for a server that follows another one: every request is rejected as if it were stopping.
+    #[must_use]
+    pub fn none() -> Self {
+        let (jobs, _) = bounded(0);
+        Self {
+            jobs,
+            health: Arc::default(),
+            counters: Arc::default(),
+            period: SharedPeriod::default(),
+            figures: Arc::default(),
+        }
+    }
+
     /// Adds the amount to the product's total and waits until that is on disk.
     ///
     /// # Errors

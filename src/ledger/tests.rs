@@ -147,8 +147,15 @@ fn one_product() -> (SharedCatalog, FanoutHandle) {
     catalog.add_product(tools, "T1", details).unwrap();
     let catalog = Arc::new(RwLock::new(catalog));
     let (totals, runs) = ([Total::default()], RunList::default());
-    let first =
-        Start { totals: &totals, openings: &totals, opened_after: 0, last_seq: 0, shown_after: None, runs: &runs };
+    let first = Start {
+        totals: &totals,
+        openings: &totals,
+        opened_after: 0,
+        opened_before: &[],
+        last_seq: 0,
+        shown_after: None,
+        runs: &runs,
+    };
     let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
     (catalog, fanout)
 }

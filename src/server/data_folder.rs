@@ -1,15 +1,20 @@
 //! Opens the data folder, and adds to it what the catalogue file has beside it. Owns what the server's threads are given
 //! of a store.
 
+use std::io;
 use std::mem;
 use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
 
 use super::ServerError;
 use super::catalog_file::{self, CatalogFile};
 use super::data_check;
+use super::end::Sentinel;
+use crate::api::upstream::Upstream;
 use crate::config::Config;
 use crate::json;
 use crate::ledger::LocalEngine;
+use crate::live::fanout::FanoutHandle;
 use crate::store::files::data_file;
 use crate::store::order_log::LogReader;
 use crate::store::sqlite::{IntegrityCheck, SqliteStore};
@@ -17,10 +22,16 @@ use crate::store::{StoreError, Stored, seed};
 use crate::tally::catalog::SharedCatalog;
 use crate::tally::period::CurrentPeriod;
 
-/// An open store.
+/// Begins to follow another server, with a sentinel for its thread.
+pub(super) type Follow =
+    Box<dyn FnOnce(FanoutHandle, Sentinel) -> io::Result<(Arc<dyn Upstream>, JoinHandle<()>)> + Send>;
+
+/// An open store, or another server in its place.
 pub(super) struct Storage<E, L> {
-    /// Counts and keeps orders, on the ledger thread.
-    pub(super) engine: E,
+    /// Counts and keeps orders, on the ledger thread; `None` on a server that follows another one.
+    pub(super) engine: Option<E>,
+    /// Begins to follow another server.
+    pub(super) follow: Option<Follow>,
     /// Reads the log, on the history thread.
     pub(super) log: L,
     /// The catalogue that it held, which the engine changes.
@@ -47,7 +58,16 @@ pub(super) fn open(config: &Config) -> Result<Storage<LocalEngine<SqliteStore>, 
     let catalog = Arc::new(RwLock::new(mem::take(&mut stored.catalog)));
     let period = Arc::new(CurrentPeriod { period: stored.period, openings: mem::take(&mut stored.openings) });
     let engine = LocalEngine::new(store, stored.totals.clone(), stored.last_seq, period.clone(), catalog.clone());
-    Ok(Storage { engine, log: LogReader::new(&path), catalog, period, stored, check, place })
+    Ok(Storage {
+        engine: Some(engine),
+        follow: None,
+        log: LogReader::new(&path),
+        catalog,
+        period,
+        stored,
+        check,
+        place,
+    })
 }
 
 fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {

@@ -34,8 +34,9 @@ pub(super) fn open(
     let (log, place) = (PgLogReader::new(target.clone()), target.to_string());
     let listener = Listener::new(target.clone(), node.id());
     let watch = Watch { listener, others: [node.hang_up(), log.hang_up()], following: following.clone() };
-    let engine = PostgresEngine::new(node, view, following);
-    Ok((Storage { engine, log, catalog, period, stored: loaded.stored, check: None, place }, watch))
+    let engine = Some(PostgresEngine::new(node, view, following));
+    let stored = loaded.stored;
+    Ok((Storage { engine, follow: None, log, catalog, period, stored, check: None, place }, watch))
 }
 
 /// Adds what the catalogue file has beside the database. Servers that start at the same time wait for each other.

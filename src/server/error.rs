@@ -23,6 +23,10 @@ pub enum ServerError {
     Tokens(TokenFileError),
     /// The folder of the web app cannot be used.
     StaticDir(PathBuf, io::Error),
+    /// The token file for the server that this one follows cannot be used. The text says what to do.
+    FollowToken(Reason),
+    /// The program was built without the feature `client`, which following another server needs.
+    CannotFollow,
     /// The system refused a thread or a poll.
     System(io::Error),
     /// One of the server's threads ended too early, which is a bug: the server has stopped.
@@ -40,6 +44,10 @@ impl fmt::Display for ServerError {
             Self::Tokens(error) => error.fmt(f),
             Self::Catalog(reason) => write!(f, "the catalogue cannot be used: {reason}"),
             Self::StaticDir(path, _) => write!(f, "cannot serve files from {}", path.display()),
+            Self::FollowToken(reason) => reason.fmt(f),
+            Self::CannotFollow => {
+                write!(f, "this program was built without following other servers (the feature client)")
+            }
             Self::System(_) => write!(f, "the system refused what the server needs"),
             Self::Broken(thread) => write!(f, "the {thread} thread has ended; this is a bug"),
         }
@@ -55,8 +63,8 @@ impl Error for ServerError {
             // `Display` prints these themselves, so their cause comes next.
             Self::Store(error) => error.source(),
             Self::Tokens(error) => error.source(),
-            Self::Catalog(reason) => reason.cause(),
-            Self::Broken(_) => None,
+            Self::Catalog(reason) | Self::FollowToken(reason) => reason.cause(),
+            Self::Broken(_) | Self::CannotFollow => None,
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum HandleError {
     InvalidKey,
     /// The order was rejected; the rejection says whether to repeat it.
     Rejected(Rejection),
+    /// The server follows another one: order there, or over HTTP here.
+    Follows,
     /// The server has stopped.
     Stopped,
 }
@@ -64,6 +66,7 @@ impl fmt::Display for HandleError {
             Self::InvalidAmount => write!(f, "the amount must lie between -{MAX_TOTAL} and {MAX_TOTAL}"),
             Self::InvalidKey => write!(f, "a key has 1 to {MAX_KEY_BYTES} bytes and no control characters"),
             Self::Rejected(_) => write!(f, "the order was rejected"),
+            Self::Follows => write!(f, "the server follows another one, which takes the orders"),
             Self::Stopped => write!(f, "the server has stopped"),
         }
     }
@@ -86,6 +89,9 @@ impl Handle {
     /// [`HandleError`] says what to change, or when to repeat the order.
     pub fn order(&self, id: &str, amount: i64, key: Option<&str>) -> Result<(), HandleError> {
         let service = self.service()?;
+        if service.feeds.upstream.is_some() {
+            return Err(HandleError::Follows);
+        }
         let catalog = &service.feeds.catalog;
         let product = catalog.read().unwrap_or_else(PoisonError::into_inner).find_product(id);
         let product = product.ok_or_else(|| HandleError::UnknownProduct(id.to_owned()))?;
@@ -134,7 +140,10 @@ impl Handle {
     #[must_use]
     pub fn is_responsive(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        self.service().is_ok_and(|service| service.ledger.answers(deadline) && service.feeds.fanout.answers(deadline))
+        self.service().is_ok_and(|service| {
+            let has_ledger = service.feeds.upstream.is_none();
+            (!has_ledger || service.ledger.answers(deadline)) && service.feeds.fanout.answers(deadline)
+        })
     }
 
     /// Reads the token files again. Without token files it does nothing.

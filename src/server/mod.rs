@@ -12,6 +12,8 @@ mod database_watch;
 mod end;
 mod error;
 mod error_sums;
+#[cfg(feature = "client")]
+mod follow;
 mod handle;
 mod limits;
 pub mod listener;
@@ -30,6 +32,7 @@ use crossbeam_channel::{Receiver, at, bounded, never, select};
 use crate::api::assets::Assets;
 use crate::api::feed::Feeds;
 use crate::api::foreign::ForeignRequests;
+use crate::api::large_answers::LargeAnswers;
 use crate::api::metrics::Metrics;
 use crate::api::metrics_address::MetricsAddress;
 use crate::api::product_lists::ProductLists;
@@ -39,7 +42,7 @@ use crate::api::service::OrderService;
 use crate::api::tokens::{TokenFiles, Tokens};
 use crate::config::Config;
 use crate::http::origin::Policy;
-use crate::ledger::{self, Engine};
+use crate::ledger::{self, Engine, LedgerHandle};
 use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::log::THROTTLE;
@@ -147,6 +150,12 @@ impl Server {
         if let Some(reason) = &cap.reason {
             log::warn!("{reason}");
         }
+        if config.follow.is_some() {
+            #[cfg(feature = "client")]
+            return Self::start(config, (listeners, for_orders), follow::open(config)?, assets, tokens);
+            #[cfg(not(feature = "client"))]
+            return Err(ServerError::CannotFollow);
+        }
         let mut addresses = listeners.addresses()[..for_orders].iter();
         if let (None, Some(address)) = (&config.token_file, addresses.find(|address| !address.ip().is_loopback())) {
             let more = if config.admin_token_file.is_none() { " and change products" } else { "" };
@@ -174,6 +183,7 @@ impl Server {
         let line = report::Start {
             addresses: &listeners.addresses()[..for_orders],
             place: &storage.place,
+            is_followed: storage.follow.is_some(),
             orders: storage.stored.last_seq,
             products: storage.stored.totals.len(),
             caps: listeners.caps(),
@@ -193,7 +203,7 @@ impl Server {
         assets: Assets,
         tokens: Tokens,
     ) -> io::Result<Self> {
-        let Storage { engine, log, catalog, period, stored, check, .. } = storage;
+        let Storage { engine, follow, mut log, catalog, period, stored, check, .. } = storage;
         let begun = (Instant::now(), stored.last_seq);
         let (end_sender, end) = bounded(1);
         let sentinel = |thread| Sentinel::new(thread, &end_sender);
@@ -203,6 +213,7 @@ impl Server {
             totals: &stored.totals,
             openings: &period.openings,
             opened_after: period.period.opened_after,
+            opened_before: &opened_before(&mut log, period.period.number),
             last_seq: stored.last_seq,
             shown_after: stored.shown_after,
             runs: &stored.runs,
@@ -218,7 +229,24 @@ impl Server {
         })?;
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
-        let (ledger, ledger_thread) = ledger::start(engine, period, fanout.clone(), rates.clone(), sentinel("ledger"))?;
+        let mut threads = vec![fanout_thread, slow_socket_thread, history_thread];
+        let ledger = match engine {
+            Some(engine) => {
+                let sentinel = sentinel("ledger");
+                let (ledger, thread) = ledger::start(engine, period, fanout.clone(), rates.clone(), sentinel)?;
+                threads.insert(0, thread);
+                ledger
+            }
+            None => LedgerHandle::none(),
+        };
+        let upstream = match follow {
+            Some(follow) => {
+                let (upstream, thread) = follow(fanout.clone(), sentinel("follower"))?;
+                threads.insert(0, thread);
+                Some(upstream)
+            }
+            None => None,
+        };
         let data_check = check.map(|check| DataCheck::start(check, ledger.clone())).transpose()?;
         let policy = |addresses: &[_]| Policy::new(addresses, &config.allow_origins, &config.allow_hosts);
         let metrics_policy = policy(&listeners.addresses()[for_orders..]);
@@ -233,6 +261,7 @@ impl Server {
             assets,
             frames: config.allow_frames.clone(),
             lists: ProductLists::default(),
+            large: LargeAnswers::default(),
         };
         let rates = RateAnswers { catalog: catalog.clone(), history: history.clone(), rates, turn: Turn::default() };
         let metrics = Metrics {
@@ -243,10 +272,9 @@ impl Server {
             slow_sockets: slow_sockets.clone(),
             started_ms: now_ms(),
         };
-        let feeds = Feeds { catalog, ledger: ledger.clone(), fanout, tokens: tokens.clone(), slow_sockets };
+        let feeds = Feeds { catalog, ledger: ledger.clone(), upstream, fanout, tokens: tokens.clone(), slow_sockets };
         let service = Arc::new(OrderService { routes, ledger, history, rates, feeds, metrics });
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
-        let threads = vec![ledger_thread, fanout_thread, slow_socket_thread, history_thread];
         let (service, reason) = (Some(service), "it was dropped".to_owned());
         let error_sums = ErrorSums::default();
         Ok(Self {
@@ -349,6 +377,14 @@ impl Server {
             log::info!("refused in the last minute: {sums}");
         }
     }
+}
+
+/// After which entries of the log the periods before this one were opened, as far as servers that follow need them. Without
+/// them those servers count some orders of former periods from an earlier opening.
+fn opened_before(log: &mut impl LogSource, number: u64) -> Vec<u64> {
+    let first = number.saturating_sub(fanout::MAX_OPENINGS as u64 + 1);
+    let periods = if number > 1 { log.closed_periods(first, number, fanout::MAX_OPENINGS) } else { Ok(Vec::new()) };
+    periods.unwrap_or_default().into_iter().map(|(period, _)| period.opened_after).collect()
 }
 
 impl Drop for Server {

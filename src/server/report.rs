@@ -10,8 +10,10 @@ use crate::store::retention::Retention;
 /// What a server has found at its start.
 pub(super) struct Start<'a> {
     pub(super) addresses: &'a [SocketAddr],
-    /// Where its data are.
+    /// Where its data are: a file, or the server that this one follows.
     pub(super) place: &'a str,
+    /// Whether it is a server.
+    pub(super) is_followed: bool,
     /// The sequence number of the last order, which is the number of all of them.
     pub(super) orders: u64,
     pub(super) products: usize,
@@ -22,14 +24,17 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// The line about the start.
     pub(super) fn line(&self) -> String {
-        let Self { addresses, place, orders, products, caps, retention } = self;
+        let Self { addresses, place, is_followed, orders, products, caps, retention } = self;
         let addresses: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let kept = if *is_followed {
+            format!("it follows {place}")
+        } else {
+            format!("{place} has {} and {}", counted(*orders, "order"), counted(*products as u64, "product"))
+        };
         let mut line = format!(
-            "ordercast {} listens on {}; {place} has {} and {}; at most {}",
+            "ordercast {} listens on {}; {kept}; at most {}",
             env!("CARGO_PKG_VERSION"),
             addresses.join(", "),
-            counted(*orders, "order"),
-            counted(*products as u64, "product"),
             counted(caps.connections as u64, "connection"),
         );
         if let Some(connections) = caps.per_address {
@@ -80,6 +85,7 @@ mod tests {
         let mut start = Start {
             addresses: &addresses,
             place: "/srv/ordercast.sqlite3",
+            is_followed: false,
             orders: 1,
             products: 12,
             caps: Caps { connections: 100, per_address: None },
@@ -97,6 +103,12 @@ mod tests {
         start.retention.data_bytes = Some(1_048_576);
         let caps = ", 7 from one address, 8 keys, 9 orders in the log, 1048576 bytes of data";
         assert_eq!(start.line(), format!("{begin}{caps}"));
+        start = Start { place: "http://box.lan", is_followed: true, retention: Retention::default(), ..start };
+        assert!(
+            start
+                .line()
+                .ends_with("[::1]:5050; it follows http://box.lan; at most 100 connections, 7 from one address")
+        );
         assert_eq!(
             stop_line("SIGTERM", 0, Duration::from_millis(1_234)),
             "stopped after 1.2 s: SIGTERM; 0 orders taken in this run"

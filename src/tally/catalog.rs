@@ -164,6 +164,13 @@ impl Catalog {
         &self.categories
     }
 
+    /// Gives every category another revision than it had in this former catalogue.
+    pub fn replaces(&mut self, former: &Self) {
+        for (category, former) in self.categories.iter_mut().zip(&former.categories) {
+            category.revision += former.revision + 1;
+        }
+    }
+
     /// The products, in order of addition; `products()[i]` is `ProductIndex(i)`.
     #[must_use]
     pub fn products(&self) -> &[Product] {

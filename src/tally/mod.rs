@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod metric;
+pub mod node;
 pub mod order;
 pub mod period;
 pub mod position;

@@ -8,10 +8,11 @@ use crate::rust_files;
 
 /// The folders of `src/`, from the highest to the lowest. `main.rs` and `lib.rs` stand above all of them; `log.rs`
 /// stands below all of them.
-const LAYERS: [&str; 11] =
-    ["server", "api", "ledger", "live", "tools", "client", "config", "json", "store", "http", "tally"];
+const LAYERS: [&str; 12] =
+    ["server", "edge", "api", "ledger", "live", "tools", "client", "config", "json", "store", "http", "tally"];
 
-/// The commands beside the server: only `main.rs` and `lib.rs` may use them.
+/// The commands beside the server: only `main.rs` and `lib.rs` may use them. `edge` is another server's client, as those in
+/// `client` are.
 const COMMANDS: [&str; 2] = ["tools", "client"];
 
 /// The commands that speak to a server, and the folders that they may use: a server is another program to them.
@@ -85,7 +86,8 @@ fn upward_paths(sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
         let own_layer = layer_of(own).unwrap_or_else(|| panic!("src/{own} is a folder without a layer"));
         for names in paths(text, "crate").iter().map(|names| &names[1..]) {
             let Some(layer) = names.first().and_then(|name| layer_of(name)) else { continue };
-            let is_foreign_tool = COMMANDS.contains(&names[0].as_str()) && own != names[0];
+            let is_client_of_another = own == "edge" && names[0] == "client";
+            let is_foreign_tool = COMMANDS.contains(&names[0].as_str()) && own != names[0] && !is_client_of_another;
             let is_server_inside = own == CLIENT.0 && own != names[0] && !CLIENT.1.contains(&names[0].as_str());
             if layer < own_layer || is_foreign_tool || is_server_inside {
                 let other = file_of(names, sources).unwrap_or_else(|| names[0].clone().into());

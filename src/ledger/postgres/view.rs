@@ -173,7 +173,10 @@ impl View {
             totals: self.totals.clone(),
             openings: self.period.openings.clone(),
             opened_after: self.period.period.opened_after,
+            opened_before: Vec::new(),
             last_seq: stored.last_seq,
+            // A position up to it may lack a product that was shown again since.
+            shown_after: Some(stored.last_seq),
             runs: stored.runs,
             keeps_categories,
         };

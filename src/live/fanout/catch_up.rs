@@ -24,7 +24,10 @@ impl Fanout {
     pub(super) fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
         let Some(at) = self.places.get(&address(subscriber)).map(Place::group) else { return };
         while let Some(missed) = subscriber.owed_from() {
-            if self.is_owed_notice(subscriber) {
+            if missed == SNAPSHOT && self.groups[at].is_of_nodes() {
+                // It asks for all totals by another way, which has hidden products too.
+                return finish(subscriber, self.groups[at].format(), json::POSITION_UNKNOWN);
+            } else if self.is_owed_notice(subscriber) {
                 self.send_notices(subscriber);
             } else if missed == SNAPSHOT {
                 self.send_snapshot(subscriber, at);
@@ -63,6 +66,10 @@ impl Fanout {
                 self.send_orders(&subscriber, at, &publications);
             }
             Orders::Lost => self.lag_from(&subscriber, SNAPSHOT),
+            // What orders come from is away, and current totals are better than none. A server that follows waits.
+            Orders::Unreadable if self.is_stale && !self.groups[at].is_of_nodes() => {
+                self.lag_from(&subscriber, SNAPSHOT)
+            }
             // Its client resumes later, from its last position.
             Orders::Unreadable => finish(&subscriber, self.groups[at].format(), json::LOG_UNREADABLE),
         }

@@ -157,6 +157,11 @@ impl Group {
         self.has_positions() && self.pace.is_none()
     }
 
+    /// Whether its subscribers are other servers that follow this one.
+    pub fn is_of_nodes(&self) -> bool {
+        self.subscription.options.is_node
+    }
+
     /// Whether orders of the current period are counted.
     pub fn is_of_period(&self) -> bool {
         self.subscription.options.counts == Counts::Period
@@ -169,7 +174,12 @@ impl Group {
 
     /// Whether the product is part of the feed.
     pub fn contains(&self, product: &ProductState) -> bool {
-        product.is_in(self.subscription.feed)
+        self.is_of_nodes() || product.is_in(self.subscription.feed)
+    }
+
+    /// Positions are those of these runs from now on.
+    pub fn set_runs(&mut self, runs: &RunList) {
+        self.prefix = runs.prefix(self.subscription.feed_in_positions());
     }
 
     /// Adds a changed total to the round, or to what is due later. Returns whether the round has to be sent before the

@@ -12,8 +12,11 @@ use super::subscription::{Counts, Feed, Subscription};
 use super::waiting::{Marker, Replacement, Waiting, WaitingList};
 use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
+use crate::store::now_ms;
 use crate::tally::catalog::{CategoryIndex, ProductIndex};
+use crate::tally::node::NodeStart;
 use crate::tally::order::{Publication, Total};
+use crate::tally::position::RunList;
 
 /// Publications and markers that may wait for the fan-out thread. More are merged into the latest total of each product,
 /// so that a thread that falls behind sends fewer totals instead of older ones.
@@ -39,6 +42,7 @@ pub(super) enum Event {
     AllTotals(Sender<Vec<Total>>),
     /// Whether totals are stale.
     Stale(bool),
+    NodeStart(Sender<NodeStart>),
     /// Answered at once.
     Ping(Sender<()>),
     Finish,
@@ -57,6 +61,11 @@ pub(super) struct Shared {
     /// Whether there are subscribers. If not, publications and changes of the catalogue do not wake the thread.
     pub(super) wanted: AtomicBool,
     pub(super) counters: Counters,
+    /// The number of the last change of the catalogue or period that was published. They are counted from the time of the
+    /// start in microseconds, so that another start has other numbers.
+    pub(super) news: AtomicU64,
+    /// Whether totals may be older than what is stored.
+    is_stale: AtomicBool,
 }
 
 impl Shared {
@@ -68,6 +77,8 @@ impl Shared {
             announced: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             counters: Counters::default(),
+            news: AtomicU64::new(now_ms() * 1_000),
+            is_stale: AtomicBool::new(false),
         }
     }
 }
@@ -94,34 +105,43 @@ impl FanoutHandle {
 
     /// Tells that products of this category were changed in the shared catalogue, or that it is new.
     pub fn publish_catalog(&self, category: CategoryIndex) {
-        self.list(|waiting| waiting.mark(Marker::Catalog(category)));
+        self.mark(Marker::Catalog(category));
         self.wake();
     }
 
     /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
-        self.list(|waiting| waiting.mark(Marker::Period(openings, opened_after)));
+        self.mark(Marker::Period(openings, opened_after));
         // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
         self.announce();
     }
 
     /// Replaces everything that was published: what others have stored went back behind it. Every subscriber gets a
     /// snapshot, and positions behind the last order of `runs` are unknown.
-    #[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "for servers that follow others"))]
+    #[cfg_attr(
+        not(any(test, feature = "client", feature = "postgres")),
+        expect(dead_code, reason = "for servers that follow others")
+    )]
     pub fn replace(&self, replacement: Replacement) {
         self.list(|waiting| {
             self.shared.published.store(replacement.last_seq, Ordering::Release);
             waiting.publications.clear();
             waiting.markers.clear();
             waiting.mark(Marker::Replaced(Box::new(replacement)));
+            self.shared.news.fetch_add(1, Ordering::AcqRel);
         });
         self.announce();
     }
 
     /// Tells whether totals may be older than what is stored, until the next call.
-    #[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "for servers that follow others"))]
+    #[cfg_attr(
+        not(any(test, feature = "client", feature = "postgres")),
+        expect(dead_code, reason = "for servers that follow others")
+    )]
     pub fn set_stale(&self, is_stale: bool) {
-        let _ = self.events.send(Event::Stale(is_stale));
+        if self.shared.is_stale.swap(is_stale, Ordering::AcqRel) != is_stale {
+            let _ = self.events.send(Event::Stale(is_stale));
+        }
     }
 
     /// From now on clients may have seen orders that this server has not followed yet.
@@ -148,6 +168,20 @@ impl FanoutHandle {
         if self.shared.wanted.load(Ordering::Acquire) {
             self.announce();
         }
+    }
+
+    /// Tells that a product was shown again on another server after the order with this sequence number.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "for servers that follow others"))]
+    pub fn publish_shown_after(&self, seq: u64) {
+        self.mark(Marker::ShownAfter(seq));
+        self.wake();
+    }
+
+    fn mark(&self, marker: Marker) {
+        self.list(|waiting| {
+            waiting.mark(marker);
+            self.shared.news.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     fn list(&self, add: impl FnOnce(&mut WaitingList)) {
@@ -219,6 +253,33 @@ impl FanoutHandle {
         let (sender, totals) = bounded(1);
         self.events.send(Event::AllTotals(sender)).ok()?;
         totals.recv().ok()
+    }
+
+    /// What another server needs that follows this one; as exact as [`Self::totals`].
+    #[must_use]
+    pub fn node_start(&self) -> Option<NodeStart> {
+        let (sender, start) = bounded(1);
+        self.events.send(Event::NodeStart(sender)).ok()?;
+        start.recv().ok()
+    }
+
+    /// Positions are those of these runs from now on; the orders are the same.
+    #[cfg_attr(not(any(test, feature = "client")), expect(dead_code, reason = "for servers that follow others"))]
+    pub fn set_runs(&self, runs: RunList) {
+        self.mark(Marker::Runs(Box::new(runs)));
+        self.wake();
+    }
+
+    /// Whether totals may be older than what is stored.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.shared.is_stale.load(Ordering::Acquire)
+    }
+
+    /// The number of the last change of the catalogue or period that was published.
+    #[must_use]
+    pub fn news(&self) -> u64 {
+        self.shared.news.load(Ordering::Acquire)
     }
 
     /// What the thread has sent, and to how many subscribers.

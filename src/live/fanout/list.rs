@@ -107,6 +107,7 @@ impl Fanout {
             snapshot: None,
             catalog_told: if subscription.options.notices.catalog { self.catalog_changes } else { u64::MAX },
             status,
+            news: if subscription.options.is_node { Status::Owed } else { Status::Unwanted },
         };
         self.places.insert(address(subscriber), place);
         self.groups[at].subscribers.push(subscriber.clone());
@@ -120,7 +121,9 @@ impl Fanout {
     fn owed_after(&self, subscription: Subscription, after: u64) -> Option<u64> {
         let feed = &self.feeds[feed_number(subscription.feed)];
         let is_before_opening = subscription.options.counts == Counts::Period && after <= self.opened_after;
-        if after > self.last_seq || is_before_opening || feed.shown_after.is_some_and(|shown| after <= shown) {
+        // A server that follows this one has the totals of hidden products too.
+        let may_lack_shown = !subscription.options.is_node && feed.shown_after.is_some_and(|shown| after <= shown);
+        if after > self.last_seq || is_before_opening || may_lack_shown {
             return None;
         }
         if subscription.options.every.is_none() {
@@ -194,7 +197,9 @@ impl Fanout {
     /// Reads the categories and products that the ledger has added to the catalogue.
     pub(super) fn load_products(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        self.feeds.resize_with(catalog.categories().len() + 1, || FeedState::new(self.last_seq, self.shown_after));
+        // Never shorter: there may be subscribers of a category of a former catalogue.
+        let feeds = self.feeds.len().max(catalog.categories().len() + 1);
+        self.feeds.resize_with(feeds, || FeedState::new(self.last_seq, self.shown_after));
         let known = self.products.len();
         for product in &catalog.products()[known..] {
             let of_category = &catalog.category(product.category).products;

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use super::Fanout;
 use super::group::{Change, Group};
 use super::list::FeedState;
-use super::place::address;
+use super::place::{Status, address};
 use super::recent::Recent;
 use super::subscription::{ALL, Feed, feed_number};
 use super::waiting::{Marker, Replacement};
@@ -23,8 +23,33 @@ impl Fanout {
             Marker::Catalog(category) => self.reload(category, now),
             Marker::Period(openings, opened_after) => self.open_period(&openings, opened_after),
             Marker::Replaced(replacement) => self.replace(*replacement),
+            Marker::Runs(runs) => self.set_runs(*runs),
+            Marker::ShownAfter(seq) => self.note_shown(seq),
         }
+        self.tell_nodes();
         self.has_news = true;
+    }
+
+    /// A product may have been shown again after any order up to this one: who has not seen a later one gets a snapshot.
+    fn note_shown(&mut self, seq: u64) {
+        self.shown_after = self.shown_after.max(Some(seq));
+        self.feeds.iter_mut().for_each(|feed| feed.shown_after = feed.shown_after.max(Some(seq)));
+    }
+
+    /// Owes news to the servers that follow this one. Each lags from here on, so that it gets them before any later
+    /// order.
+    fn tell_nodes(&mut self) {
+        let next = self.last_seq + 1;
+        for group in self.groups.iter().filter(|group| group.is_of_nodes()) {
+            for subscriber in &group.subscribers {
+                if let Some(place) = self.places.get_mut(&address(subscriber)) {
+                    place.news = Status::Owed;
+                }
+                if !subscriber.is_lagging() {
+                    let _ = subscriber.lag_from(next);
+                }
+            }
+        }
     }
 
     /// Reads the products of this category again. The totals of those that are shown again are sent at once.
@@ -58,8 +83,11 @@ impl Fanout {
                 self.feeds[feed].shown_after = Some(self.last_seq);
                 for place in 0..self.feeds[feed].groups.len() {
                     let at = self.feeds[feed].groups[place];
-                    self.groups[at].add_shown(&self.products[index as usize], &change);
-                    self.send_round(at);
+                    // A server that follows this one has the total, and finds it shown.
+                    if !self.groups[at].is_of_nodes() {
+                        self.groups[at].add_shown(&self.products[index as usize], &change);
+                        self.send_round(at);
+                    }
                 }
             }
         }
@@ -69,14 +97,23 @@ impl Fanout {
     fn open_period(&mut self, openings: &[Total], opened_after: u64) {
         self.load_products();
         self.set_openings(openings);
-        self.opened_after = opened_after;
+        self.note_opening(opened_after);
         self.feeds.iter_mut().for_each(FeedState::drop_arrays);
         self.owe_snapshots(Group::is_of_period);
     }
 
     /// Begins again with other totals and runs.
     fn replace(&mut self, replacement: Replacement) {
-        let Replacement { totals, openings, opened_after, last_seq, runs, keeps_categories } = replacement;
+        let Replacement {
+            totals,
+            openings,
+            opened_after,
+            opened_before,
+            last_seq,
+            shown_after,
+            runs,
+            keeps_categories,
+        } = replacement;
         self.products.clear();
         self.changed.clear();
         self.ordered.clear();
@@ -86,8 +123,8 @@ impl Fanout {
         }
         self.set_openings(&openings);
         (self.last_seq, self.started_after, self.opened_after) = (last_seq, last_seq, opened_after);
-        // A position up to it may lack a product that was shown again since.
-        self.shown_after = Some(last_seq);
+        self.shown_after = shown_after;
+        self.opened_before = opened_before.into();
         self.recent = Recent::new(last_seq);
         self.runs = runs;
         for feed in &mut self.feeds {

@@ -16,6 +16,7 @@ mod group;
 mod handle;
 mod list;
 mod markers;
+mod node;
 mod notices;
 mod pace;
 mod place;
@@ -25,7 +26,7 @@ mod subscription;
 mod tests;
 mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
@@ -43,10 +44,11 @@ use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
+pub use node::MAX_OPENINGS;
 pub use subscription::{
     Counts, Feed, Format, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, Notices, Options, Subscription,
 };
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "client", feature = "postgres"))]
 pub use waiting::Replacement;
 
 use group::{Change, Group, Page, ProductState};
@@ -81,6 +83,8 @@ struct Fanout {
     started_after: u64,
     /// The sequence number of the last entry of the log before the current period.
     opened_after: u64,
+    /// The same of periods before it, oldest first, as far as they are known.
+    opened_before: VecDeque<u64>,
     /// [`Start::shown_after`]: of which feed the product is, is not known any more.
     shown_after: Option<u64>,
     history: History,
@@ -101,6 +105,8 @@ struct Fanout {
     status_at: u64,
     /// The number of the last change of the catalogue; they are counted from the start of the server.
     catalog_changes: u64,
+    /// The number of the last change of the catalogue or period that has been applied.
+    news: u64,
     /// Whether subscribers may have to be caught up after this round, because of the catalogue or a new period.
     has_news: bool,
     /// Whether totals may be older than what is stored.
@@ -122,6 +128,8 @@ pub struct Start<'a> {
     pub openings: &'a [Total],
     /// The sequence number of the last entry of the log before that.
     pub opened_after: u64,
+    /// The same of periods before it, oldest first, as far as they are known.
+    pub opened_before: &'a [u64],
     /// The sequence number of the last order.
     pub last_seq: u64,
     /// The sequence number of the last order before a product was last shown again, in an earlier run.
@@ -155,7 +163,7 @@ pub fn start(
 }
 
 fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
-    let Start { totals, openings, opened_after, last_seq, shown_after, runs } = *start;
+    let Start { totals, openings, opened_after, opened_before, last_seq, shown_after, runs } = *start;
     let (sender, events) = bounded(QUEUE);
     let shared = Arc::new(Shared::new(last_seq));
     let mut fanout = Fanout {
@@ -171,6 +179,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         started_after: last_seq,
         shown_after,
         opened_after,
+        opened_before: opened_before.iter().copied().collect(),
         history,
         runs: runs.clone(),
         feeds: Vec::new(),
@@ -182,6 +191,7 @@ fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fano
         status_subscribers: 0,
         status_at: 0,
         catalog_changes: 0,
+        news: shared.news.load(Ordering::Acquire),
         has_news: false,
         is_stale: false,
         sent: Sent::default(),
@@ -248,6 +258,7 @@ impl Fanout {
                 let _ = sender.send(self.products.iter().map(|product| product.total).collect());
             }
             Event::Stale(is_stale) => self.set_stale(is_stale),
+            Event::NodeStart(sender) => drop(sender.send(self.node_start())),
             // The requester may have given up.
             Event::Ping(sender) => drop(sender.send(())),
             Event::Finish => self.finish_all(),
@@ -270,7 +281,12 @@ impl Fanout {
         self.shared.announced.store(false, Ordering::Release);
         let first_seq = self.last_seq + 1;
         let mut batch = std::mem::take(&mut self.batch);
-        std::mem::swap(&mut batch, &mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        {
+            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut batch, &mut waiting);
+            // Before they are applied: what is told of one has all of them.
+            self.news = self.shared.news.load(Ordering::Acquire);
+        }
         // Some orders are missing then, and subscribers that are owed every order get them from the log.
         let has_gaps = batch.publications.iter().any(|waiting| waiting.merged > 0);
         let now = if self.paced.is_empty() { 0 } else { self.now() };

@@ -14,6 +14,9 @@ use crate::tally::catalog::CategoryIndex;
 /// whether a quiet feed is stuck.
 const STATUS_EVERY: u64 = Duration::from_secs(15).as_micros() as u64;
 
+/// The number of news in a page of notices, where 0 is the status and others are changes of the catalogue.
+const NEWS: u64 = u64::MAX;
+
 impl Fanout {
     /// Every subscriber is told the status an interval from now.
     pub(super) fn set_status_timer(&mut self) {
@@ -75,7 +78,9 @@ impl Fanout {
     pub(super) fn is_owed_notice(&self, subscriber: &Arc<Subscriber>) -> bool {
         self.places.get(&address(subscriber)).is_some_and(|place| {
             let feed = feed_number(self.groups[place.group()].subscription().feed);
-            place.status == Status::Owed || self.feeds[feed].catalog_changed > place.catalog_told
+            place.status == Status::Owed
+                || place.news == Status::Owed
+                || self.feeds[feed].catalog_changed > place.catalog_told
         })
     }
 
@@ -87,6 +92,9 @@ impl Fanout {
         if place.status == Status::Owed {
             let status = if self.is_stale { json::STATUS_STALE } else { json::STATUS_LIVE };
             group.push_notice(&mut self.page, 0, "status", status);
+        }
+        if place.news == Status::Owed {
+            group.push_notice(&mut self.page, NEWS, "news", &json::news_notice(self.news));
         }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let categories = catalog.categories().iter().zip(&self.feeds[ALL + 1..]).enumerate();
@@ -109,6 +117,7 @@ impl Fanout {
         for number in &self.page.numbers[..taken] {
             match number {
                 0 => place.status = Status::Told,
+                &NEWS => place.news = Status::Told,
                 number => place.catalog_told = *number,
             }
         }

@@ -37,7 +37,7 @@ impl Snapshot {
     }
 }
 
-/// Whether a subscriber is owed the status.
+/// Whether a subscriber is owed the status, or news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     /// It has not asked for it.
@@ -63,6 +63,8 @@ pub(super) struct Place {
     pub(super) catalog_told: u64,
     /// Whether it is owed the status.
     pub(super) status: Status,
+    /// Whether it is owed the number of the last news.
+    pub(super) news: Status,
 }
 
 // So that it does not grow unnoticed.

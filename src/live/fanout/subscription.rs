@@ -105,6 +105,9 @@ pub struct Options {
     pub counts: Counts,
     /// What it is told beside totals.
     pub notices: Notices,
+    /// Whether it is another server that follows this one: it gets hidden products too, and learns where in the order of
+    /// totals the catalogue was changed or a period was opened.
+    pub is_node: bool,
 }
 
 /// What a subscriber gets.

@@ -1,5 +1,6 @@
 //! The fan-out thread with a log that nobody reads yet.
 
+mod nodes;
 mod notices;
 mod options;
 mod replaced;
@@ -15,7 +16,7 @@ use crate::tally::catalog::{Catalog, CategoryIndex, Details};
 
 /// The start on a store without orders, whose products have totals of 0.
 fn nothing(runs: &RunList) -> Start<'_> {
-    Start { totals: &[], openings: &[], opened_after: 0, last_seq: 0, shown_after: None, runs }
+    Start { totals: &[], openings: &[], opened_after: 0, opened_before: &[], last_seq: 0, shown_after: None, runs }
 }
 
 #[test]

@@ -24,8 +24,12 @@ pub enum Marker {
     Catalog(CategoryIndex),
     /// A period was opened, with these totals, after the entry of the log with this sequence number.
     Period(Arc<[Total]>, u64),
+    /// Positions are those of these runs from now on.
+    Runs(Box<RunList>),
     /// Everything is different.
     Replaced(Box<Replacement>),
+    /// Another server has shown a product again after the order with this sequence number.
+    ShownAfter(u64),
 }
 
 /// What takes the place of everything that was published. The shared catalogue has its products.
@@ -37,8 +41,12 @@ pub struct Replacement {
     pub openings: Vec<Total>,
     /// The sequence number of the last entry of the log before that.
     pub opened_after: u64,
+    /// The same of periods before it, oldest first, as far as they are known.
+    pub opened_before: Vec<u64>,
     /// The sequence number of the last order.
     pub last_seq: u64,
+    /// The sequence number of the last order before a product was last shown again, or a later one.
+    pub shown_after: Option<u64>,
     /// The runs whose positions are valid.
     pub runs: RunList,
     /// Whether the categories that were known have their places still. If not, every subscriber is reset: it would get
@@ -88,7 +96,9 @@ impl WaitingList {
         let mut markers: Vec<(usize, Marker)> = Vec::new();
         for (_, marker) in self.markers.drain(..).rev() {
             let is_replaced = markers.iter().any(|(_, later)| match (later, &marker) {
-                (Marker::Period(..), Marker::Period(..)) => true,
+                (Marker::Period(..), Marker::Period(..))
+                | (Marker::ShownAfter(_), Marker::ShownAfter(_))
+                | (Marker::Runs(_), Marker::Runs(_)) => true,
                 (later, marker) => later == marker,
             });
             if !is_replaced {

@@ -12,7 +12,16 @@ fn replacement(keeps_categories: bool) -> Replacement {
     }
     let totals = [5, 6, 7, 1].map(total).to_vec();
     let openings = [5, 5, 5, 0].map(total).to_vec();
-    Replacement { totals, openings, opened_after: 7, last_seq: 8, runs, keeps_categories }
+    Replacement {
+        totals,
+        openings,
+        opened_after: 7,
+        opened_before: vec![],
+        last_seq: 8,
+        shown_after: Some(8),
+        runs,
+        keeps_categories,
+    }
 }
 
 #[test]

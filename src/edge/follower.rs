@@ -1,0 +1,216 @@
+//! The follower thread: reads the feed of the other server and publishes here what it says. Owns when that server counts as
+//! away, and when it is tried again.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use super::checks::Checks;
+use super::progress::Progress;
+use super::view::{Joined, View};
+use crate::client::feed::{Event, Feed};
+use crate::client::server::{Failure, Server};
+use crate::json::{self, FeedMessage};
+use crate::live::fanout::FanoutHandle;
+use crate::tally::catalog::SharedCatalog;
+use crate::tally::order::Total;
+
+/// The longest silence of the other server: 1.5 s. It answers a ping at once, so that after 2 s it is known to be away.
+const SILENCE: Duration = Duration::from_millis(1_500);
+/// How often it is pinged: every 0.5 s.
+const PING: Duration = Duration::from_millis(500);
+/// How long a handshake, and what is asked for before it, may take: 10 s, for some MiB over a slow line.
+const OPENING: Duration = Duration::from_secs(10);
+/// The first pause before it is tried again: 100 ms.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest: 2 s.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The thread's stack.
+const STACK_BYTES: usize = 512 * 1024;
+/// What the follower asks for to begin.
+const START: &str = "/orders?node=true";
+
+/// Follows another server.
+pub struct Follower {
+    server: Server,
+    fanout: FanoutHandle,
+    progress: Arc<Progress>,
+    checks: Arc<Checks>,
+    /// Disconnected when it should end.
+    stop: Receiver<()>,
+    view: View,
+    /// Whether the other server says that its own feeds are live.
+    is_live: bool,
+    /// The number of the last change of the catalogue or period that is known.
+    news: u64,
+    /// The number of the last order that the other server had when it was last asked for everything else.
+    joined_seq: u64,
+    /// The same when the feed was opened.
+    joined_at: u64,
+}
+
+impl Follower {
+    /// A follower that has not started.
+    pub fn new(
+        server: Server,
+        fanout: FanoutHandle,
+        catalog: SharedCatalog,
+        progress: Arc<Progress>,
+        checks: Arc<Checks>,
+        stop: Receiver<()>,
+    ) -> Self {
+        let view = View::new(fanout.clone(), catalog);
+        Self { server, fanout, progress, checks, stop, view, is_live: false, news: 0, joined_seq: 0, joined_at: 0 }
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn start(mut self, sentinel: impl Send + 'static) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("follower".into()).stack_size(STACK_BYTES).spawn(move || {
+            let _sentinel = sentinel;
+            self.run();
+        })
+    }
+
+    fn run(&mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut is_told = false;
+        loop {
+            let why = self.follow();
+            if self.has_stopped() {
+                return;
+            }
+            let was_live = !self.fanout.is_stale();
+            self.is_live = false;
+            self.fanout.set_stale(true);
+            if was_live {
+                (pause, is_told) = (FIRST_PAUSE, false);
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                log::warn!("{why}; feeds are stale");
+            }
+            if self.stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Follows until that is over. Returns why.
+    fn follow(&mut self) -> String {
+        self.follow_feed().err().unwrap_or_else(|| "it was stopped".to_owned())
+    }
+
+    fn follow_feed(&mut self) -> Result<(), String> {
+        self.join(OPENING)?;
+        self.joined_at = self.joined_seq;
+        let query = format!("node=true&status=true&since={}", self.view.position());
+        let mut feed = Feed::open(&mut self.server, "/orders", &query, OPENING).map_err(told)?;
+        // So that the first of many subscribers do not all ask.
+        let _ = self.checks.check(None, false);
+        let mut pinged = Instant::now();
+        while !self.has_stopped() {
+            match feed.read() {
+                Event::Message(message) => self.take(message)?,
+                Event::Nothing => {}
+                Event::Lost(why) => {
+                    if why == json::POSITION_UNKNOWN.reason() {
+                        self.view.forget();
+                    }
+                    return Err(format!("{} is not followed any more ({why})", self.server.url));
+                }
+            }
+            if feed.silence() > SILENCE {
+                return Err(format!("{} has not answered for {} ms", self.server.url, SILENCE.as_millis()));
+            }
+            if pinged.elapsed() > PING {
+                pinged = Instant::now();
+                feed.ping()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for everything but orders, within this time.
+    fn join(&mut self, time: Duration) -> Result<(), String> {
+        let body = self.server.get(START, time).map_err(told)?;
+        let (catalog, start) = json::parse_node_start(&body).ok_or_else(|| {
+            format!("{} answers, but not as an ordercast server of this version does", self.server.url)
+        })?;
+        self.news = start.news;
+        self.joined_seq = start.last_seq;
+        match self.view.join(catalog, start) {
+            Joined::GoesOn => {}
+            Joined::Begun => log::info!("follows {} from order {} on", self.server.url, self.view.seq()),
+            Joined::Replaced => log::warn!(
+                "{} does not know the last order that was followed, or too many have come since; every subscriber gets a \
+                 fresh snapshot",
+                self.server.url
+            ),
+        }
+        self.progress.set_both(self.view.seq(), self.news);
+        Ok(())
+    }
+
+    fn take(&mut self, message: FeedMessage) -> Result<(), String> {
+        match message {
+            FeedMessage::Total { id, total, position } => {
+                let seq = position.and_then(|position| self.view.seq_of(&position));
+                let seq = seq.ok_or_else(|| format!("{} sends an unknown position", self.server.url))?;
+                if seq <= self.view.seq() {
+                    return Ok(());
+                }
+                if seq > self.view.seq() + 1 {
+                    self.view.forget();
+                    return Err(format!("{} has left out orders before the one with number {seq}", self.server.url));
+                }
+                let total =
+                    Total::new(total).ok_or_else(|| format!("{} sends a total out of range", self.server.url))?;
+                if !self.view.publish(&id, total) {
+                    self.join(SILENCE)?;
+                    if !self.view.publish(&id, total) {
+                        return Err(format!("{} sends a total of an unknown product", self.server.url));
+                    }
+                }
+                self.progress.set_seq(self.view.seq());
+                if self.view.seq() == self.joined_at {
+                    self.tell_status();
+                }
+            }
+            // The first one says whether anything has changed since it was asked for, before the feed was opened.
+            FeedMessage::News(number) if number != self.news => self.join(SILENCE)?,
+            FeedMessage::Status { is_stale } => {
+                self.is_live = !is_stale;
+                self.tell_status();
+                self.progress.begin();
+            }
+            FeedMessage::News(_) | FeedMessage::Catalog(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Feeds are live here when the other server's are, and its orders from before have come.
+    fn tell_status(&mut self) {
+        let is_live = self.is_live && self.view.seq() >= self.joined_at;
+        match (is_live, self.fanout.is_stale()) {
+            (true, true) => log::info!("feeds are live"),
+            (false, false) => log::warn!("{} says that its own feeds are stale", self.server.url),
+            _ => {}
+        }
+        self.fanout.set_stale(!is_live);
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stop.try_recv() == Err(TryRecvError::Disconnected)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn told(failure: Failure) -> String {
+    failure.why().to_owned()
+}
