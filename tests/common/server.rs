@@ -31,6 +31,7 @@ pub struct Builder {
     data: Option<PathBuf>,
     store: Option<String>,
     catalog: Option<String>,
+    follow: Option<String>,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     shell: Option<String>,
@@ -60,6 +61,12 @@ impl Builder {
     /// The text of the catalogue file.
     pub fn catalog(mut self, json: &str) -> Builder {
         self.catalog = Some(json.to_owned());
+        self
+    }
+
+    /// The address of another server, which this one follows. It has no data folder then.
+    pub fn follow(mut self, addr: SocketAddr) -> Builder {
+        self.follow = Some(format!("http://{addr}"));
         self
     }
 
@@ -278,11 +285,13 @@ impl Server {
         for addr in &listen {
             args.extend(["--listen".into(), addr.into()]);
         }
-        let shared = self.builder.store.is_none().then(|| SharedStore::of(&self.data())).flatten();
-        match (&self.builder.store, &shared) {
-            (Some(url), _) => args.extend(["--store".into(), url.into()]),
-            (None, Some(_)) => {}
-            (None, None) => args.extend(["--data".into(), self.data().into()]),
+        let keeps_nothing = self.builder.store.is_some() || self.builder.follow.is_some();
+        let shared = (!keeps_nothing).then(|| SharedStore::of(&self.data())).flatten();
+        match (&self.builder.store, &self.builder.follow, &shared) {
+            (Some(url), _, _) => args.extend(["--store".into(), url.into()]),
+            (None, Some(url), _) => args.extend(["--follow".into(), url.into()]),
+            (None, None, Some(_)) => {}
+            (None, None, None) => args.extend(["--data".into(), self.data().into()]),
         }
         if let Some(json) = &self.builder.catalog {
             let path = self.temp.write("catalog.json", json);

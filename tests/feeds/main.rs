@@ -6,6 +6,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "client")]
+mod edges;
+#[cfg(feature = "client")]
+mod edges_load;
+#[cfg(feature = "client")]
+mod edges_random;
 mod events;
 mod events_end;
 mod fanout_load;
