@@ -364,7 +364,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-        if let (None, None, Some(shared)) = (&self.builder.store, &self.builder.data, SharedStore::of(&self.data())) {
+        let has_own = self.builder.store.is_none() && self.builder.data.is_none() && self.builder.follow.is_none();
+        if let Some(shared) = SharedStore::of(&self.data()).filter(|_| has_own) {
             shared.remove();
         }
         if thread::panicking() {
