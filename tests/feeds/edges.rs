@@ -314,7 +314,7 @@ fn tokens_are_those_of_the_server_that_is_followed() {
     const WRITER: &str = "writer-0123456789";
     const READER: &str = "reader-0123456789";
     let files = TempDir::new();
-    let path = |name: &str, token: &str| files.write(name, &format!("{token}\n")).into_os_string();
+    let path = |name: &str, token: &str| files.write(name, format!("{token}\n")).into_os_string();
     let (write, read) = (path("write", WRITER), path("read", READER));
     let with_files = Server::builder().arg("--token-file").arg(&write).arg("--read-token-file").arg(&read);
     let server = with_files.start();

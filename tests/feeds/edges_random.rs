@@ -36,7 +36,7 @@ fn every_message_at_the_end_of_a_chain_is_right_whatever_happens_before_it() {
             0 => server.restart_on_the_same_ports(),
             1 => middle.restart_on_the_same_ports(),
             2 => {
-                let reply = server.client().post("/electronics", &format!("{{\"name\":\"x\",\"id\":\"N{round}\"}}"));
+                let reply = server.client().post("/electronics", format!("{{\"name\":\"x\",\"id\":\"N{round}\"}}"));
                 assert_eq!(reply.status, 200, "{reply:?}");
                 totals.push(*totals.last().unwrap());
             }

@@ -68,7 +68,7 @@ impl Fanout {
             Orders::Lost => self.lag_from(&subscriber, SNAPSHOT),
             // What orders come from is away, and current totals are better than none. A server that follows waits.
             Orders::Unreadable if self.is_stale && !self.groups[at].is_of_nodes() => {
-                self.lag_from(&subscriber, SNAPSHOT)
+                self.lag_from(&subscriber, SNAPSHOT);
             }
             // Its client resumes later, from its last position.
             Orders::Unreadable => finish(&subscriber, self.groups[at].format(), json::LOG_UNREADABLE),
