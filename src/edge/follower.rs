@@ -212,5 +212,6 @@ impl Follower {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn told(failure: Failure) -> String {
-    failure.why().to_owned()
+    // The commands that speak to a server have other flags for the same.
+    failure.why().replace("--token-file", "--follow-token-file").replace("--server", "--follow")
 }

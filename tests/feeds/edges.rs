@@ -349,7 +349,7 @@ fn tokens_are_those_of_the_server_that_is_followed() {
     }
     let unknown = Server::builder().follow(server.addr()).start();
     wait_until_ready(&unknown, false);
-    assert!(unknown.log().contains("token"), "{}", unknown.log());
+    assert!(unknown.log().contains("--follow-token-file names a file with one"), "{}", unknown.log());
 }
 
 #[test]
