@@ -84,6 +84,7 @@ impl Edge {
         let (progress, checks) = (Arc::<Progress>::default(), Arc::new(Checks::new(requests.clone())));
         let (stop, stopped) = bounded(0);
         fanout.set_stale(true);
+        fanout.follow_others();
         let server = server(&access).map_err(io::Error::other)?;
         let follower = Follower::new(server, fanout.clone(), catalog, progress.clone(), checks.clone(), stopped);
         let thread = follower.start(sentinel)?;

@@ -145,7 +145,10 @@ impl FanoutHandle {
     }
 
     /// From now on clients may have seen orders that this server has not followed yet.
-    #[cfg_attr(not(any(test, feature = "postgres")), expect(dead_code, reason = "for servers that follow others"))]
+    #[cfg_attr(
+        not(any(test, feature = "client", feature = "postgres")),
+        expect(dead_code, reason = "for servers that follow others")
+    )]
     pub fn follow_others(&self) {
         self.shared.follows.store(true, Ordering::Relaxed);
     }
