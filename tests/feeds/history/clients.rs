@@ -96,6 +96,20 @@ pub fn post_batches(addr: SocketAddr, seed: u64, recorder: &mut Recorder) {
     }
 }
 
+/// Orders more of each product, when everything else is done, than all others together: the last numbers are no earlier
+/// ones, so that a subscriber knows them when it sees them.
+pub fn post_last(addr: SocketAddr, recorder: &mut Recorder) {
+    let mut client = Client::connect(addr);
+    for (id, _) in STARTS {
+        recorder.record(|| {
+            let key = format!("last-{id}");
+            let body = format!("{{\"amount\":1000000,\"key\":\"{key}\"}}");
+            assert_eq!(client.post(&format!("/orders/{id}"), body).status, 200);
+            What::Orders(vec![(key, id, 1_000_000)])
+        });
+    }
+}
+
 pub fn read(addr: SocketAddr, done: &AtomicBool, mut random: Random, recorder: &mut Recorder) {
     let mut client = Client::connect(addr);
     while !done.load(Ordering::Relaxed) {

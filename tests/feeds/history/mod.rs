@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const STARTS: [(&str, i64); 3] = [("A1", 3), ("A2", 7), ("B1", 101)];
 /// Pairs of posters that send the same orders at about the same time, so that each order is repeated.
 const PAIRS: usize = 5;
-const ORDERS_EACH: usize = 150;
+const ORDERS_EACH: usize = 200;
 /// One pair sends batches instead.
 const BATCHES: usize = 40;
 const READERS: usize = 3;
@@ -52,7 +52,7 @@ fn run(seed: u64) -> History {
                     while subscribed.load(Ordering::Relaxed) < number {
                         thread::sleep(Duration::from_millis(1));
                     }
-                    thread::sleep(Duration::from_millis(10));
+                    thread::sleep(Duration::from_millis(4));
                     subscribed.fetch_add(1, Ordering::Relaxed);
                     (clients::listen(addr, number, *feed, last, &mut recorder), recorder.operations)
                 })
@@ -89,6 +89,9 @@ fn run(seed: u64) -> History {
         posters.into_iter().for_each(|it| operations.extend(it.join().expect("orders are answered")));
         done.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|it| operations.extend(it.join().expect("totals and reports are answered")));
+        let mut recorder = recorder();
+        clients::post_last(addr, &mut recorder);
+        operations.extend(recorder.operations);
         let end = clients::read_end(addr);
         last.0.set(end).expect("once");
         let mut subscribers = Vec::new();
