@@ -17,6 +17,7 @@ mod hostile;
 mod login;
 mod lost_answers;
 mod migrate;
+mod namespaces;
 mod network;
 mod nodes;
 mod servers;

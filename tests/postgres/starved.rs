@@ -1,11 +1,14 @@
 //! What a node and its database run out of: descriptors, sessions, disk, rights, and time for the lock.
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::away::{order_when_ready, sample};
 use crate::common::server::ordercast;
-use crate::common::{Client, Cluster, DEADLINE, Server, TempDir, wait_until};
+use crate::common::{Client, Cluster, DEADLINE, Server, SmallDisk, TempDir, wait_until};
 use crate::nodes::{migrate, node, nodes};
 
 fn seq(cluster: &Cluster) -> String {
@@ -141,4 +144,29 @@ fn orders_wait_for_a_lock_that_another_holds_for_some_seconds_and_the_node_stays
     assert!(took.iter().all(|took| *took > Duration::from_secs(2)), "{took:?}");
     assert_eq!(seq(&cluster), "2");
     wait_until(DEADLINE, "both nodes show them", || nodes.iter().all(|node| node.total("A1") == 5));
+}
+
+#[test]
+fn a_database_whose_disk_is_full_takes_no_orders_until_it_has_room() {
+    let Some((cluster, nodes)) = nodes(1) else { return };
+    let Some(disk) = SmallDisk::mount() else { return };
+    let owner = fs::metadata(cluster.data()).expect("the cluster has files");
+    chown(disk.path(), Some(owner.uid()), Some(owner.gid())).expect("root may give files away");
+    cluster.sql(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()));
+    cluster.sql("ALTER TABLE ordercast.orders SET TABLESPACE small");
+    let fill = disk.path().join("fill");
+    let mut file = fs::File::create(&fill).expect("a file");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let batch = vec!["{\"id\":\"A1\",\"amount\":1}"; 1_000].join("\n");
+    let post = || {
+        let headers = [("Content-Type", "application/x-ndjson")];
+        nodes[0].client().request("POST", "/orders", &headers, batch.as_bytes())
+    };
+    assert!(post().problem(507).contains("nothing was counted"));
+    assert_eq!((seq(&cluster).as_str(), nodes[0].total("A1")), ("0", 3));
+    drop(file);
+    fs::remove_file(&fill).expect("the file can be removed");
+    wait_until(DEADLINE, "the node is ready", || nodes[0].client().get("/readyz").status == 200);
+    assert_eq!(post().status, 200);
+    assert_eq!((seq(&cluster).as_str(), nodes[0].total("A1")), ("1000", 1003));
 }
