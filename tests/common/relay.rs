@@ -128,15 +128,18 @@ fn join(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
 
 /// Passes on what one end sends, up to its end.
 fn pass_on(state: &State, number: u64, is_held: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
-    let is_held = || is_held.load(Ordering::SeqCst) || number < state.stranded.load(Ordering::SeqCst);
+    // Bytes are lost then, and neither end hears of the other's.
+    let is_stranded = || number < state.stranded.load(Ordering::SeqCst);
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = super::read(&mut from, &mut bytes) {
-        while is_held() && !state.has_ended.load(Ordering::SeqCst) {
+        while is_held.load(Ordering::SeqCst) && !state.has_ended.load(Ordering::SeqCst) {
             thread::sleep(TICK);
         }
-        if to.write_all(&bytes[..count]).is_err() {
+        if !is_stranded() && to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    if !is_stranded() {
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
 }
