@@ -23,6 +23,8 @@ use crate::tally::order::{Amount, Key};
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made: 2 s, for all hosts together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// The same at the start: 6 s. A server that does not get it ends.
+const FIRST_CONNECT_DEADLINE: Duration = Duration::from_secs(6);
 /// How long a commit is asked for again whose answer was lost: 20 s, less than a client waits for the ledger.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
 /// How long reading everything may take: 60 s.
@@ -134,6 +136,7 @@ pub struct Node {
     target: Target,
     session: Option<Session>,
     hang_up: Arc<HangUp>,
+    connect_deadline: Duration,
     id: i64,
     /// The number of the last commit.
     commits: i64,
@@ -147,15 +150,23 @@ impl Node {
     pub fn open(target: Target) -> Result<(Self, Loaded), StoreError> {
         // Before the functions are used, which may be missing.
         migrate::check(
-            &mut Session::connect(&target, Instant::now() + CONNECT_DEADLINE)?,
+            &mut Session::connect(&target, Instant::now() + FIRST_CONNECT_DEADLINE)?,
             Instant::now() + CALL_DEADLINE,
         )?;
-        let mut node = Self { target, session: None, hang_up: Arc::default(), id: 0, commits: 0 };
+        let mut node = Self {
+            target,
+            session: None,
+            hang_up: Arc::default(),
+            connect_deadline: FIRST_CONNECT_DEADLINE,
+            id: 0,
+            commits: 0,
+        };
         node.id = node.call(CALL_DEADLINE, |session, deadline| {
             let sql = "SELECT ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint";
             first(session.query(sql, &[], deadline)?)?.int8(0)
         })?;
         let loaded = node.load()?;
+        node.connect_deadline = CONNECT_DEADLINE;
         Ok((node, loaded))
     }
 
@@ -293,7 +304,7 @@ impl Node {
     /// # Errors
     /// [`StoreError`] when it cannot be read now.
     pub fn load(&mut self) -> Result<Loaded, StoreError> {
-        let session = self.session(CONNECT_DEADLINE)?;
+        let session = self.session(self.connect_deadline)?;
         let loaded = load::load(session, Instant::now() + LOAD_DEADLINE);
         if loaded.is_err() {
             self.session = None;
@@ -330,7 +341,7 @@ impl Node {
         time: Duration,
         call: impl FnOnce(&mut Session, Instant) -> Result<T, PgError>,
     ) -> Result<T, PgError> {
-        let session = self.session(CONNECT_DEADLINE.min(time))?;
+        let session = self.session(self.connect_deadline.min(time))?;
         let result = call(session, Instant::now() + time);
         if let Err(PgError::Away { .. } | PgError::Unexpected(_)) = &result {
             self.session = None;
