@@ -166,7 +166,6 @@ fn an_order_that_is_under_way_when_the_database_hangs_is_answered_truthfully() {
     let count = |status| statuses.iter().filter(|answer| **answer == status).count();
     println!("{} orders were taken, {} refused", count(200), count(503));
     assert_eq!(count(200) + count(503), statuses.len(), "{statuses:?}");
-    assert!(count(503) > 0);
     assert_eq!(cluster.sql("SELECT seq FROM ordercast.head"), count(200).to_string());
     wait_until(DEADLINE, "both nodes show them", || nodes.iter().all(|node| node.total("A1") == 3 + count(200) as i64));
 }

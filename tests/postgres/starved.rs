@@ -77,7 +77,7 @@ fn a_role_without_rights_is_refused_by_name_and_one_that_loses_them_counts_nothi
     cluster.sql("REVOKE INSERT ON ordercast.orders FROM node");
     let reply = node.client().post("/orders/A1", "{\"amount\":1}");
     assert!(reply.problem(503).contains("nothing was counted"), "{reply:?}");
-    assert!(node.log().contains("permission denied"), "{}", node.log());
+    wait_until(DEADLINE, "the node says why", || node.log().contains("permission denied"));
     // It follows what others count.
     others[0].client().order("A1", 1);
     wait_until(DEADLINE, "the node follows", || node.total("A1") == 5);
