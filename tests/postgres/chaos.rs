@@ -111,8 +111,11 @@ impl World {
             }
             Blow::StrandConnections => self.relays[at].iter().for_each(Relay::strand),
             Blow::EndSessions => {
+                // One that waits for the standby would end with its orders visible and not on the standby, as PostgreSQL
+                // warns: subscribers would see orders that nobody was answered and that a takeover loses.
                 let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+                     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+                     AND wait_event IS DISTINCT FROM 'SyncRep'";
                 self.primary.sql(end);
             }
             Blow::TakeOver => {
