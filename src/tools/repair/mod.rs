@@ -1,5 +1,9 @@
 //! `ordercast repair`: a new data file from what is readable of a damaged one. The damaged folder is only read, and
 //! SQLite never opens its file.
+//!
+//! SQLite finds rows from the root of a table, so one damaged page hides up to some hundred sound ones. Each page shows by
+//! itself which rows it has, and the rows of each table have a shape of their own, so only rows on damaged pages are lost.
+//! SQLite's own recovery would need `unsafe`.
 
 mod indexes;
 mod page;
