@@ -65,10 +65,7 @@ impl<'a> LiveFeed<'a> {
         let name = key.as_ref().map(|key| key.as_str().to_owned());
         let name = name.as_deref();
         if let Some(upstream) = &self.shared.upstream {
-            return match upstream.order(id, amount, key.as_ref(), self.token.as_ref().map(Token::text)) {
-                Ok(()) => json::ok_message(name),
-                Err(why) => json::error_message(&why, name),
-            };
+            return self.order_there(&**upstream, id, amount, key.as_ref());
         }
         if !self.may(Access::Write) {
             return json::error_message("to order over this socket, open it with a token that may write", name);
@@ -80,6 +77,17 @@ impl<'a> LiveFeed<'a> {
         match self.shared.ledger.order(Order { product, amount, key }) {
             Ok(()) => json::ok_message(name),
             Err(rejection) => json::error_message(&rejection.to_string(), name),
+        }
+    }
+}
+
+impl LiveFeed<'_> {
+    #[inline(never)]
+    fn order_there(&self, upstream: &dyn Upstream, id: &str, amount: Amount, key: Option<&Key>) -> String {
+        let name = key.map(Key::as_str);
+        match upstream.order(id, amount, key, self.token.as_ref().map(Token::text)) {
+            Ok(()) => json::ok_message(name),
+            Err(why) => json::error_message(&why, name),
         }
     }
 }

@@ -15,6 +15,7 @@ impl Routes {
     /// Decides as [`Self::route`] does, on a server that follows another one: feeds, totals and lists of products are
     /// answered here, everything that the other server has to decide is passed on.
     #[must_use]
+    #[inline(never)]
     pub(super) fn route_to(
         &self,
         upstream: &dyn Upstream,
@@ -46,7 +47,7 @@ impl Routes {
         let is_read = matches!(method, Method::Get | Method::Head);
         let is_open = is_read && (is_file(request.path()) || is_probe(request.path()));
         if is_open {
-            return self.decide(request, origin, None);
+            return self.decide_here(request, origin, None);
         }
         let route = Route::find(&self.catalog, request);
         let is_here = match &route {
@@ -71,7 +72,7 @@ impl Routes {
         if is_read && route.is_err() && self.fanout.is_stale() {
             return Err(away());
         }
-        self.decide(request, origin, token)
+        self.decide_here(request, origin, token)
     }
 }
 

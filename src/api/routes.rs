@@ -154,12 +154,11 @@ impl Routes {
         Routed { decision, origin: origin.map(str::to_owned) }
     }
 
-    pub(super) fn decide(
-        &self,
-        request: Request<'_>,
-        origin: Option<&str>,
-        token: Option<&str>,
-    ) -> Result<Decision, Problem> {
+    /// Inlined where connections of every server come through: a session keeps each page of stack that its connection has
+    /// touched.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see above")]
+    fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
         let method = &request.head().method;
         // RFC 9110, section 9.1: a method that is not recognized is answered 501, one that is not allowed 405. QUERY is
         // newer than tiny_http (draft-ietf-httpbis-safe-method-w-body).
@@ -253,6 +252,17 @@ impl Routes {
             None if options.is_node => self.node_start().map(Decision::Answer),
             None => self.totals(feed, options.counts).map(Decision::Answer),
         }
+    }
+
+    /// As [`Self::decide`], for others.
+    #[inline(never)]
+    pub(super) fn decide_here(
+        &self,
+        request: Request<'_>,
+        origin: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Decision, Problem> {
+        self.decide(request, origin, token)
     }
 
     /// What a server begins from that follows this one.

@@ -58,23 +58,15 @@ impl Service for OrderService {
     type Topic = Topic;
 
     fn route(&self, request: Request<'_>) -> Routed {
-        let mut routed = self.route_at(&self.routes.policy, self.routes.scope, request);
-        if request.header(NODE).is_some()
-            && let Decision::Act(action) = routed.decision
-        {
-            routed.decision = Decision::Act(Action::ForNode(Box::new(action)));
+        if request.header(NODE).is_some() {
+            return self.route_for_node(request);
         }
-        routed
+        self.route_at(&self.routes.policy, self.routes.scope, request)
     }
 
     fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {
         let result = match action {
-            Action::ForNode(action) => {
-                let answer = self.act(*action, &Call { body: call.body, deferred: None });
-                // Publishing precedes answering, so what the request has changed is not behind these numbers.
-                let position = format!("{}.{}", self.feeds.fanout.last_seq(), self.feeds.fanout.news());
-                return answer.map(|answer| answer.with(NODE_POSITION, position));
-            }
+            Action::ForNode(action) => return self.act_for_node(*action, call.body),
             Action::Order(product, key) => match order(product, key, call.body) {
                 Ok(order) => return self.take_order(order, call),
                 Err(problem) => Err(problem),
@@ -112,6 +104,25 @@ impl Service for OrderService {
 }
 
 impl OrderService {
+    /// Decides for a request that a server passes on which follows this one.
+    #[inline(never)]
+    fn route_for_node(&self, request: Request<'_>) -> Routed {
+        let Routed { decision, origin } = self.route_at(&self.routes.policy, self.routes.scope, request);
+        let decision = match decision {
+            Decision::Act(action) => Decision::Act(Action::ForNode(Box::new(action))),
+            other => other,
+        };
+        Routed { decision, origin }
+    }
+
+    /// Acts on such a request. Publishing precedes answering, so what it has changed is not behind the answer's numbers.
+    #[inline(never)]
+    fn act_for_node(&self, action: Action, body: &[u8]) -> Option<Answer> {
+        let answer = self.act(action, &Call { body, deferred: None });
+        let position = format!("{}.{}", self.feeds.fanout.last_seq(), self.feeds.fanout.news());
+        answer.map(|answer| answer.with(NODE_POSITION, position))
+    }
+
     /// Decides for a request to an address with this policy and scope.
     pub(super) fn route_at(&self, policy: &Policy, scope: Scope, request: Request<'_>) -> Routed {
         match &self.feeds.upstream {
@@ -120,6 +131,7 @@ impl OrderService {
         }
     }
 
+    #[inline(never)]
     fn pass(&self, mut request: PassedRequest, body: &[u8]) -> Result<Answer, Problem> {
         let upstream = self.feeds.upstream.as_ref().ok_or_else(away)?;
         body.clone_into(&mut request.body);

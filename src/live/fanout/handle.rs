@@ -155,6 +155,7 @@ impl FanoutHandle {
 
     /// Waits until what a client saw elsewhere up to this position is published here, but no longer than 1 s: a snapshot
     /// would show it totals that are older than those it has.
+    #[inline(never)]
     pub fn await_position(&self, position: &str) {
         let seq = position.rsplit('.').next().and_then(|digits| digits.parse::<u64>().ok());
         let Some(seq) = seq.filter(|_| self.shared.follows.load(Ordering::Relaxed)) else { return };
