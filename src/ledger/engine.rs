@@ -2,6 +2,7 @@
 //! neither replies nor subscribers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::catalog_changes::CatalogChange;
 use super::monitor::Monitor;
@@ -39,6 +40,12 @@ pub trait Engine: Send {
         updates: &mut Vec<Update>,
         monitor: &mut Monitor,
     ) -> Result<Committed, Rejection>;
+
+    /// Until when the next commit may wait for requests of the clients that the last one has answered, if it is better to
+    /// wait: on a store where it would stand behind another server's commit.
+    fn gathers_until(&self) -> Option<Instant> {
+        None
+    }
 
     /// Changes products or categories, in a commit of its own and in the shared catalogue. Nothing is pending.
     ///

@@ -68,6 +68,8 @@ struct Ledger<E> {
     /// The replies that wait for the next commit, and the outcome of each if it succeeds.
     replies: Vec<Reply>,
     outcomes: Vec<Outcome>,
+    /// The requests that may soon wait for the next commit: as many as the last one answered, and those that came meanwhile.
+    expected: usize,
     /// What has to be published.
     updates: Vec<Update>,
     /// What the store last measured, and when.
@@ -106,6 +108,7 @@ pub fn start(
         counters,
         replies: Vec::new(),
         outcomes: Vec::new(),
+        expected: 0,
         updates: Vec::new(),
         measured: None,
     };
@@ -175,7 +178,7 @@ impl<E: Engine> Ledger<E> {
                 }
                 // Both, since a repeated order adds no change.
                 if self.engine.pending().max(looked_at) < MAX_BATCH {
-                    next = self.jobs.try_recv().ok();
+                    next = self.jobs.try_recv().ok().or_else(|| self.gather());
                 }
             }
             self.commit();
@@ -188,6 +191,14 @@ impl<E: Engine> Ledger<E> {
             Some(due) => self.jobs.recv_deadline(due),
             None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
+    }
+
+    /// Waits for another job, while more requests are expected for the next commit and the engine would rather have them.
+    fn gather(&self) -> Option<Job> {
+        if self.replies.is_empty() || self.replies.len() >= self.expected {
+            return None;
+        }
+        self.jobs.recv_deadline(self.engine.gathers_until()?).ok()
     }
 
     /// What is done while no orders come.
@@ -264,6 +275,7 @@ impl<E: Engine> Ledger<E> {
         if let Ok(Committed { orders, repeats }) = committed {
             self.counters.counted(orders, repeats);
         }
+        self.expected = self.replies.len() + self.jobs.len();
         for (reply, due) in self.replies.drain(..).zip(self.outcomes.drain(..)) {
             let outcome = match (&committed, due) {
                 (Ok(_), due) => due,

@@ -8,6 +8,7 @@ mod following;
 mod view;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::catalog_changes::CatalogChange;
 use super::engine::{Committed, Counted, Engine, Update};
@@ -27,12 +28,18 @@ pub use view::View;
 /// deletes.
 const PRUNE_AFTER: u64 = 2_048;
 
+/// How long a commit gathers requests that comes after orders of other servers: a quarter of the time of the commit before
+/// it, and at most 5 ms.
+const GATHERED_PART: u32 = 4;
+const LONGEST_GATHERING: Duration = Duration::from_millis(5);
+
 /// Counts in a database.
 pub struct PostgresEngine {
     node: Node,
     view: View,
     batch: Batch,
     following: Arc<Following>,
+    gathers_until: Option<Instant>,
     /// Orders since something was last deleted.
     unpruned: u64,
     keys_throttle: Throttle,
@@ -46,7 +53,7 @@ impl PostgresEngine {
     /// another server has committed something, before it wakes the ledger.
     pub fn new(node: Node, view: View, following: Arc<Following>) -> Self {
         let (batch, keys_throttle) = (Batch::default(), Throttle::default());
-        Self { node, view, batch, following, unpruned: 0, keys_throttle }
+        Self { node, view, batch, following, gathers_until: None, unpruned: 0, keys_throttle }
     }
 
     /// Shows what was committed; loads everything where it does not continue what is known.
@@ -134,6 +141,7 @@ impl Engine for PostgresEngine {
         let batch = std::mem::take(&mut self.batch);
         // A commit shows everything that was committed before it too.
         let asked = self.following.begin();
+        let (begun, known) = (Instant::now(), self.view.place().seq);
         let verdicts = monitor.commit(|| {
             let Commit { verdicts, page } = self.node.commit(&batch, self.view.place())?;
             self.show(page, updates).map_err(StoreError::in_the_middle)?;
@@ -155,6 +163,9 @@ impl Engine for PostgresEngine {
                 }
             }
         }
+        // Others commit too: a commit that begins now stands behind theirs, and what comes after it has to wait for it.
+        let is_shared = self.view.place().seq.saturating_sub(known) > committed.orders;
+        self.gathers_until = is_shared.then(|| Instant::now() + LONGEST_GATHERING.min(begun.elapsed() / GATHERED_PART));
         self.unpruned += committed.orders;
         if self.unpruned >= PRUNE_AFTER {
             self.unpruned = 0;
@@ -162,6 +173,10 @@ impl Engine for PostgresEngine {
             let _ = self.node.prune();
         }
         Ok(committed)
+    }
+
+    fn gathers_until(&self) -> Option<Instant> {
+        self.gathers_until
     }
 
     fn change_catalog(&mut self, change: CatalogChange, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Outcome {

@@ -9,9 +9,16 @@ struct SharedEngine {
     pending: Vec<Amount>,
     total: Total,
     seq: u64,
+    /// Is told how many orders each commit has, and says when it ends.
+    commits: Option<(Sender<usize>, Receiver<()>)>,
+    gathers_until: Option<Instant>,
 }
 
 impl SharedEngine {
+    fn new(others: Receiver<Update>) -> Self {
+        Self { others, pending: Vec::new(), total: Total::default(), seq: 0, commits: None, gathers_until: None }
+    }
+
     fn take_others(&mut self, updates: &mut Vec<Update>) {
         for update in self.others.try_iter() {
             if let Update::Order { publication, .. } = &update {
@@ -40,6 +47,10 @@ impl Engine for SharedEngine {
         monitor: &mut Monitor,
     ) -> Result<Committed, Rejection> {
         let own = std::mem::take(&mut self.pending);
+        if let Some((begun, ends)) = &self.commits {
+            begun.send(own.len()).expect("the test listens");
+            ends.recv().expect("the test says when it ends");
+        }
         let is_unknown = own.contains(&amount(14));
         monitor.commit(|| if is_unknown { Err(StoreError::Unknown("".into())) } else { Ok(()) })?;
         self.take_others(updates);
@@ -54,6 +65,10 @@ impl Engine for SharedEngine {
             (self.total, self.seq) = (self.total.plus(amount).unwrap(), self.seq + 1);
         }
         Ok(Committed { orders, repeats: 0 })
+    }
+
+    fn gathers_until(&self) -> Option<Instant> {
+        self.gathers_until
     }
 
     fn change_catalog(&mut self, _: CatalogChange, updates: &mut Vec<Update>, _: &mut Monitor) -> Outcome {
@@ -94,18 +109,20 @@ fn ordered(seq: u64, total: i64, amount: Amount) -> Update {
     Update::Order { publication, at_ms: now_ms(), amount }
 }
 
+fn submit(handle: &LedgerHandle, pieces: i64) -> Receiver<Outcome> {
+    let (reply, outcome) = Reply::channel();
+    handle.submit(order(pieces, None), reply);
+    outcome
+}
+
 #[test]
 fn what_other_servers_commit_is_published_in_order_and_before_the_answers_to_later_orders() {
     let fanout = one_product().1;
     let (others_sender, others) = bounded(8);
-    let engine = SharedEngine { others, pending: Vec::new(), total: Total::default(), seq: 0 };
     let rates = Rates::new(vec![None], 0);
+    let engine = SharedEngine::new(others);
     let (handle, _thread) = start(engine, Arc::default(), fanout.clone(), rates.clone(), ()).unwrap();
-    let submit = |pieces| {
-        let (reply, outcome) = Reply::channel();
-        handle.submit(order(pieces, None), reply);
-        outcome
-    };
+    let submit = |pieces| submit(&handle, pieces);
     let total = || fanout.all_totals().unwrap()[0].get();
     let counted = || rates.read(&[ProductIndex(0)], rates.last_minute(now_ms())).remove(0).amounts.iter().sum::<i64>();
     // A ping is enough: nothing has to be ordered here.
@@ -131,4 +148,35 @@ fn what_other_servers_commit_is_published_in_order_and_before_the_answers_to_lat
     assert_eq!((fanout.last_seq(), total(), counted()), (5, 13, 13));
     assert_eq!(received(&submit(14)), Err(Rejection::Unknown));
     assert_eq!((fanout.last_seq(), total(), counted()), (5, 13, 13));
+}
+
+#[test]
+fn a_commit_waits_for_as_many_requests_as_are_expected_and_no_longer_than_the_engine_says() {
+    for patience in [Some(DEADLINE), Some(Duration::ZERO), None] {
+        let ((begun_sender, begun), (ends, ends_receiver)) = (bounded(1), bounded(1));
+        let mut engine = SharedEngine::new(bounded(0).1);
+        engine.commits = Some((begun_sender, ends_receiver));
+        engine.gathers_until = patience.map(|patience| Instant::now() + patience);
+        let (fanout, rates) = (one_product().1, Rates::new(vec![None], 0));
+        let (handle, _thread) = start(engine, Arc::default(), fanout, rates, ()).unwrap();
+        let commit_begins = || begun.recv_timeout(DEADLINE).expect("a commit begins");
+        let first = submit(&handle, 1);
+        assert_eq!(commit_begins(), 1, "{patience:?}: nothing was expected");
+        let (second, third) = (submit(&handle, 1), submit(&handle, 1));
+        ends.send(()).unwrap();
+        assert_eq!(received(&first), Ok(()));
+        // Those two wait, and a client that has its answer may have another order.
+        if patience == Some(DEADLINE) {
+            assert!(handle.answers(Instant::now() + DEADLINE), "it does other jobs meanwhile");
+            assert!(begun.is_empty() && second.is_empty(), "a commit has begun without the third request");
+            let fourth = submit(&handle, 1);
+            assert_eq!(commit_begins(), 3);
+            ends.send(()).unwrap();
+            assert_eq!(received(&fourth), Ok(()));
+        } else {
+            assert_eq!(commit_begins(), 2, "{patience:?}");
+            ends.send(()).unwrap();
+        }
+        assert_eq!((received(&second), received(&third)), (Ok(()), Ok(())), "{patience:?}");
+    }
 }
