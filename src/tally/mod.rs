@@ -10,3 +10,4 @@ pub mod product_patch;
 pub mod rates;
 pub mod rfc3339;
 pub mod spelling;
+mod texts;
