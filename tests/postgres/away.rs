@@ -191,6 +191,42 @@ fn a_node_says_that_it_is_live_only_when_it_has_followed_what_it_missed() {
 }
 
 #[test]
+fn a_node_that_missed_many_orders_shows_each_of_them_when_it_is_back() {
+    // More than one page of those that a node reads at a time.
+    const BATCHES: u64 = 25;
+    const EACH: u64 = 1_000;
+    let Some(cluster) = Cluster::start() else { return };
+    migrate(&cluster.url(), &[]);
+    let relay = Relay::start(&cluster.address());
+    let nodes = [node(&format!("postgres://postgres@{}/postgres", relay.address())), node(&cluster.url())];
+    let mut told = told_by(&nodes[..1]);
+    // With one product a snapshot looks like an order.
+    let path = "/orders/confectionery";
+    let mut feeds = [Form::WebSocket, Form::Events].map(|form| Positional::open(form, nodes[0].addr(), path, None));
+    feeds.iter_mut().for_each(|feed| drop(feed.next()));
+    let begun = Instant::now();
+    relay.refuse(true);
+    relay.cut();
+    all_stale(&mut told, begun);
+    let mut poster = nodes[1].client();
+    let batch = vec!["{\"id\":\"B1\",\"amount\":1}"; EACH as usize].join("\n");
+    for _ in 0..BATCHES {
+        let reply = poster.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], batch.as_bytes());
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    relay.refuse(false);
+    told.iter_mut().for_each(|feed| feed.until_live(LIVE_WITHIN));
+    for feed in &mut feeds {
+        for seq in 1..=BATCHES * EACH {
+            let step = feed.next();
+            assert_eq!((step.seq(), step.total), (seq, 101 + seq as i64));
+        }
+    }
+    order_when_ready(nodes[0].addr(), "B1", 1);
+    feeds.iter_mut().for_each(|feed| assert_eq!(feed.next().seq(), BATCHES * EACH + 1));
+}
+
+#[test]
 fn a_node_that_starts_while_the_database_is_away_says_so_and_ends() {
     let Some((mut cluster, mut others)) = nodes(1) else { return };
     let url = cluster.url();

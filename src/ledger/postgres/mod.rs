@@ -56,14 +56,19 @@ impl PostgresEngine {
         Self { node, view, batch, following, gathers_until: None, unpruned: 0, keys_throttle }
     }
 
-    /// Shows what was committed; loads everything where it does not continue what is known.
-    fn show(&mut self, page: Page, updates: &mut Vec<Update>) -> Result<(), StoreError> {
-        if self.view.apply(page, updates).is_ok() {
-            return Ok(());
+    /// Shows what was committed, and what the page leaves out; loads everything where it does not continue what is known.
+    fn show(&mut self, mut page: Page, updates: &mut Vec<Update>) -> Result<(), StoreError> {
+        loop {
+            let has_more = page.has_more;
+            if self.view.apply(page, updates).is_err() {
+                updates.push(self.view.replace(self.node.load()?));
+                return Ok(());
+            }
+            if !has_more {
+                return Ok(());
+            }
+            page = self.node.page(self.view.place())?;
         }
-        let loaded = self.node.load()?;
-        updates.push(self.view.replace(loaded));
-        Ok(())
     }
 
     fn catch_up(&mut self, updates: &mut Vec<Update>) -> Result<(), StoreError> {
@@ -71,19 +76,28 @@ impl PostgresEngine {
         self.show(page, updates)
     }
 
+    /// Begins a change with a view of everything that was committed before.
+    fn begin_change(&mut self, updates: &mut Vec<Update>) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            let page = self.node.begin_change(self.view.place())?;
+            if page.has_more {
+                // Nobody waits for this server to follow.
+                self.node.abandon_change();
+                self.show(page, updates)?;
+            } else if self.view.apply(page, updates).is_ok() {
+                return Ok(());
+            } else {
+                self.node.abandon_change();
+                updates.push(self.view.replace(self.node.load()?));
+            }
+        }
+        Err(StoreError::Away("another primary takes over".into()))
+    }
+
     /// Plans a change by what is stored now, and commits it before anybody else commits something.
     fn change(&mut self, plan: &mut Plan<'_>, updates: &mut Vec<Update>, monitor: &mut Monitor) -> Outcome {
         monitor.commit(|| {
-            let mut page = self.node.begin_change(self.view.place())?;
-            if self.view.apply(page, updates).is_err() {
-                self.node.abandon_change();
-                updates.push(self.view.replace(self.node.load()?));
-                page = self.node.begin_change(self.view.place())?;
-                if self.view.apply(page, updates).is_err() {
-                    self.node.abandon_change();
-                    return Err(StoreError::Away("another primary takes over".into()));
-                }
-            }
+            self.begin_change(updates)?;
             match plan(&self.view) {
                 Ok(Some(changes)) => {
                     self.node.finish_change(&changes)?;

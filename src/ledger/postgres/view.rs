@@ -68,8 +68,8 @@ impl View {
 
     /// Follows a page, and adds an update for everything on it. After an error it knows a part, and has to be replaced.
     pub(super) fn apply(&mut self, page: Page, updates: &mut Vec<Update>) -> Result<(), Mismatch> {
-        let Page { through, is_whole, run, lines, news } = page;
-        if !is_whole || run != self.run {
+        let Page { through, has_more: _, can_be_followed, run, lines, news } = page;
+        if !can_be_followed || run != self.run {
             return Err(Mismatch);
         }
         let mut news = news.into_iter().peekable();

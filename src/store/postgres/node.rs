@@ -32,8 +32,8 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 /// The waits between two attempts to reach the database: from 50 ms to 1 s.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The most lines, and news, that are followed one by one: 20,000. A server that is further behind loads everything.
-const MOST_FOLLOWED: i32 = 20_000;
+/// The most lines, and news, on one page: 20,000, some 0.1 s.
+const PAGE_LINES: i32 = 20_000;
 /// Rows that one call deletes at most, of keys and of lines each.
 const PRUNED_ROWS: i32 = 4_096;
 
@@ -127,7 +127,7 @@ pub enum Refusal {
 pub struct Commit {
     /// What became of each request.
     pub verdicts: Vec<Verdict>,
-    /// What was committed since the last page, these orders included.
+    /// What was committed since the last page, these orders included unless it has more.
     pub page: Page,
 }
 
@@ -215,16 +215,16 @@ impl Node {
         }
     }
 
-    /// What was committed since. A connection that was lost is made anew.
+    /// What was committed since, or a part of it. A connection that was lost is made anew.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read now.
     pub fn page(&mut self, since: Place) -> Result<Page, StoreError> {
-        Ok(self.again(|session, deadline| Page::read(session, since, MOST_FOLLOWED, deadline))?)
+        Ok(self.again(|session, deadline| Page::read(session, since, PAGE_LINES, deadline))?)
     }
 
     /// Begins a change that takes several steps: until it ends, no other server commits anything. Returns what was
-    /// committed since.
+    /// committed since, or a part of it.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be begun now.
@@ -232,7 +232,7 @@ impl Node {
         Ok(self.again(|session, deadline| {
             session.script("BEGIN", deadline)?;
             session.query("SELECT seq FROM ordercast.lock()", &[], deadline)?;
-            Page::read(session, since, MOST_FOLLOWED, deadline)
+            Page::read(session, since, PAGE_LINES, deadline)
         })?)
     }
 
@@ -401,7 +401,7 @@ fn ask_for_commit(
         Param::Int8(number),
         Param::Int8(since.seq.cast_signed()),
         Param::Int8(since.news.cast_signed()),
-        Param::Int4(MOST_FOLLOWED),
+        Param::Int4(PAGE_LINES),
         Param::Int4s(&batch.products),
         Param::Int8s(&batch.amounts),
         Param::Texts(&keys),

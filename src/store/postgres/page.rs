@@ -74,13 +74,19 @@ pub enum What {
     Period(Period),
 }
 
-/// What was committed since.
+/// The most lines that are followed one by one, page by page: 200,000, some 10 MB. A server that is further behind loads
+/// everything, which takes less time.
+const MOST_FOLLOWED: u64 = 200_000;
+
+/// What was committed since, or the first part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// Up to where.
     pub through: Place,
-    /// Whether that is everything, without a line or a piece of news missing.
-    pub is_whole: bool,
+    /// Whether more was committed behind it.
+    pub has_more: bool,
+    /// Whether it can be followed: no line and no piece of news is missing up to there, and not too much was committed.
+    pub can_be_followed: bool,
     /// The id of the last run.
     pub run: String,
     /// The lines, oldest first.
@@ -128,12 +134,20 @@ impl Page {
             Some(last) => read_news(session, since.news, unsigned(*last), deadline)?,
             None => Vec::new(),
         };
-        let lines_are_whole = match lines.first() {
-            Some(first) => first.seq == since.seq + 1 && lines.last().is_some_and(|last| last.seq == head.seq),
-            None => since.seq == head.seq,
+        let through = Place {
+            seq: lines.last().map_or(since.seq, |line| line.seq),
+            news: numbers.last().map_or(since.news, |last| unsigned(*last)),
         };
-        let is_whole = lines_are_whole && news.len() as u64 == head.news.saturating_sub(since.news);
-        Ok(Self { through: head, is_whole, run, lines, news })
+        // What is cut is cut at the end, unless rows were deleted.
+        let has_all = since.seq.checked_add(lines.len() as u64) == Some(through.seq)
+            && since.news.checked_add(news.len() as u64) == Some(through.news)
+            && news.iter().all(|one| one.after <= through.seq);
+        let left = head.seq.checked_sub(since.seq);
+        let can_be_followed = has_all
+            && left.is_some_and(|left| left <= MOST_FOLLOWED)
+            && head.news >= since.news
+            && (through == head || through != since);
+        Ok(Self { through, has_more: through != head, can_be_followed, run, lines, news })
     }
 }
 
