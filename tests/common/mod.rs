@@ -9,6 +9,7 @@
 pub mod disk;
 pub mod echo;
 pub mod folder;
+pub mod history;
 pub mod http;
 pub mod load;
 pub mod order_log;

@@ -13,6 +13,7 @@ mod commit;
 mod copy;
 mod failover;
 mod feeds;
+mod histories;
 mod hostile;
 mod login;
 mod lost_answers;

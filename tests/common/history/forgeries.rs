@@ -1,16 +1,16 @@
-//! Wrong histories: each is a valid one with a single change, as a server with one mistake would cause it. The check
+//! Wrong histories: each is a valid one with a single change, as a server with one mistake would cause it. The checks
 //! must reject them all.
 
 use std::collections::HashMap;
 
-use super::linear::{History, Operation, What};
+use super::linear::{History, Operation, Subscriber, What};
 use crate::common::Line;
 use crate::common::periods::Amounts;
 
 /// Recomputes the log's sequence numbers and totals after lines were changed, so that the log is consistent in itself, and
 /// removes the periods, so that their reports do not give the change away.
 fn add_up(history: &mut History) {
-    let History { log, starts, reports, operations, subscribers } = history;
+    let History { log, starts, reports, operations, subscribers, .. } = history;
     reports.clear();
     subscribers.retain(|subscriber| !subscriber.has_counts);
     operations.retain(|operation| match &operation.what {
@@ -65,7 +65,8 @@ pub const FORGERIES: [Forgery; 21] = [
         add_up(it);
     }),
     ("a total missing for a subscriber with positions", |it| {
-        let every = it.subscribers.iter().position(|subscriber| subscriber.due_every_order).expect("one");
+        let is_one = |subscriber: &Subscriber| subscriber.due_every_order && !subscriber.has_left;
+        let every = it.subscribers.iter().position(is_one).expect("one");
         let is_told = |operation: &Operation| matches!(&operation.what, What::Told(number, _) if *number == every);
         let all: Vec<usize> = (0..it.operations.len()).filter(|at| is_told(&it.operations[*at])).collect();
         it.operations.remove(all[all.len() / 2]);
@@ -104,7 +105,7 @@ pub const FORGERIES: [Forgery; 21] = [
         let totals = totals.into_iter().map(|(id, total)| (id.to_owned(), total)).collect();
         // A read that lasted as long as the whole history.
         let end = it.operations.iter().filter_map(|operation| operation.returned).max();
-        it.operations.push(Operation { invoked: 0, returned: end, what: What::Read("/orders", totals) });
+        it.operations.push(Operation { node: 0, invoked: 0, returned: end, what: What::Read("/orders", totals) });
     }),
     // One alone may be consistent with what was seen.
     ("closes after the orders that followed them", |it| {
@@ -148,7 +149,7 @@ pub const FORGERIES: [Forgery; 21] = [
     }),
     ("a period said to be closed before that was asked", |it| {
         let last = it.reports.len() as u64;
-        it.operations.push(Operation { invoked: 0, returned: Some(1), what: What::Closed(last, false) });
+        it.operations.push(Operation { node: 0, invoked: 0, returned: Some(1), what: What::Closed(last, false) });
     }),
     ("a stale read of counts", |it| {
         let reads = reads_of_counts(it);
@@ -159,7 +160,7 @@ pub const FORGERIES: [Forgery; 21] = [
         it.operations[reads[0]].what = it.operations[reads[reads.len() - 1]].what.clone();
     }),
     ("a count missing for a subscriber with positions", |it| {
-        let told = counts_told(it, |subscriber| it.subscribers[subscriber].due_every_order);
+        let told = counts_told(it);
         let rises = |at: &usize| {
             let of = |place: usize| match &it.operations[told[place]].what {
                 What::Told(_, (id, count)) => (id, *count),
@@ -172,7 +173,7 @@ pub const FORGERIES: [Forgery; 21] = [
         it.operations.remove(told[at]);
     }),
     ("a count received twice", |it| {
-        let told = counts_told(it, |_| true);
+        let told = counts_told(it);
         it.operations.push(it.operations[told[told.len() - 1]].clone());
     }),
 ];
@@ -193,13 +194,10 @@ fn reads_of_counts(history: &History) -> Vec<usize> {
     reads
 }
 
-/// What the first of these subscribers to counts of all products was told.
-fn counts_told(history: &History, is_one: impl Fn(usize) -> bool) -> Vec<usize> {
-    let one = (0..history.subscribers.len()).find(|number| {
-        let subscriber = &history.subscribers[*number];
-        subscriber.has_counts && subscriber.feed == "/orders" && is_one(*number)
-    });
-    let one = one.expect("a subscriber");
+/// What the first subscriber with positions to counts of all products was told that stayed to the end.
+fn counts_told(history: &History) -> Vec<usize> {
+    let is_one = |it: &Subscriber| it.has_counts && it.feed == "/orders" && it.due_every_order && !it.has_left;
+    let one = history.subscribers.iter().position(is_one).expect("a subscriber");
     let is_told = |at: &usize| matches!(&history.operations[*at].what, What::Told(number, _) if *number == one);
     (0..history.operations.len()).filter(is_told).collect()
 }

@@ -41,7 +41,8 @@ pub enum What {
     Told(usize, (String, i64)),
     /// A subscriber, by its index, resumes its feed behind the order with this sequence number.
     Resumed(usize, u64),
-    /// A close of the period with this number. Whether this request closed it, or was told that it is closed.
+    /// A close of the period with this number. Whether this request closed it, or was told that it is closed. Without an
+    /// answer it may have.
     Closed(u64, bool),
     /// A read of all counts of a feed in the current period, and the period's number where the answer has it.
     ReadCounts(&'static str, Option<u64>, Vec<(String, i64)>),
@@ -52,6 +53,8 @@ pub enum What {
 /// An operation, and when it was invoked and answered by one monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// The server that was asked, by its index among those of the run.
+    pub node: usize,
     pub invoked: u64,
     /// `None` without an answer: it may have taken effect or not.
     pub returned: Option<u64>,
@@ -59,7 +62,7 @@ pub struct Operation {
 }
 
 /// A recorded run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     pub starts: Vec<(&'static str, i64)>,
     pub operations: Vec<Operation>,
@@ -67,6 +70,8 @@ pub struct History {
     pub log: Vec<Line>,
     pub reports: Vec<Amounts>,
     pub subscribers: Vec<Subscriber>,
+    /// Requests without an answer, those of reads included, and feeds that ended.
+    pub lost: usize,
 }
 
 /// A subscriber of the run.
@@ -79,6 +84,8 @@ pub struct Subscriber {
     pub snapshot: Vec<(String, i64)>,
     /// Whether it must receive every order since (it has positions); another may miss all but the last of each product.
     pub due_every_order: bool,
+    /// Whether it stopped before the end: it began anew with another snapshot, as another subscriber.
+    pub has_left: bool,
 }
 
 /// The states of a feed: its totals after each order of the log.
@@ -143,6 +150,11 @@ fn replay(history: &History) -> Result<(), String> {
     Ok(())
 }
 
+/// The line of an order, if it is the one that counts under its key.
+fn line_of<'a>(keys: &HashMap<&str, &'a Line>, (key, id, amount): &Sent) -> Option<&'a Line> {
+    keys.get(key.as_str()).copied().filter(|line| (line.id.as_str(), line.amount) == (*id, *amount))
+}
+
 /// Checks that the log has every order that was answered with success as it was sent, that every line was sent, and
 /// that no order and no close is between those of one request. Returns the moment of a request's last order for each of
 /// its orders.
@@ -154,9 +166,10 @@ fn check_sent(history: &History, keys: &HashMap<&str, &Line>) -> Result<HashMap<
         for (key, id, amount) in orders {
             match keys.get(key.as_str()) {
                 Some(line) if (line.id.as_str(), line.amount) == (*id, *amount) => seqs.push(line.seq),
+                // Without an answer it may have been rejected, for a key that was used for another order.
+                _ if returned.is_none() => {}
                 Some(line) => return Err(format!("{key} was sent as {amount} of {id}, and is {line:?}")),
-                None if returned.is_some() => return Err(format!("{key} was answered and is lost")),
-                None => {}
+                None => return Err(format!("{key} was answered and is lost")),
             }
         }
         let together = seqs.windows(2).all(|pair| pair[1] == pair[0] + 1) && [0, orders.len()].contains(&seqs.len());
@@ -195,14 +208,14 @@ fn check_subscribers(history: &History, moments: &Moments) -> Result<HashMap<usi
 }
 
 /// Checks that a subscriber's totals are those of orders after its snapshot, in the order of the log; that one with
-/// positions has missed none, also when it resumed; and that it has the last total of each product. Returns the moment of
-/// each.
+/// positions has missed none, also when it resumed; and that it has the last total of each product, unless it has left.
+/// Returns the moment of each.
 fn follow_totals(
     history: &History,
     subscriber: &Subscriber,
     told: &[(usize, &What)],
 ) -> Result<Vec<(usize, u64)>, String> {
-    let Subscriber { feed, snapshot, due_every_order, .. } = subscriber;
+    let Subscriber { feed, snapshot, due_every_order, has_left, .. } = subscriber;
     let found = States::new(history, feed).find(snapshot, u64::MAX);
     let (start, _) = found.ok_or_else(|| format!("begins with {snapshot:?}, which never was"))?;
     let due: Vec<&Line> = history.log.iter().filter(|line| line.seq > start && line.is_of(feed)).collect();
@@ -218,6 +231,9 @@ fn follow_totals(
             }
             _ => return Err(format!("receives {total:?} where {:?} is due", rest.first())),
         }
+    }
+    if *has_left {
+        return Ok(placed);
     }
     // Only orders of products whose last total it received may remain.
     let missed =
@@ -237,7 +253,7 @@ fn sweep(
     let mut invoked: HashMap<u64, u64> = HashMap::new();
     for operation in &history.operations {
         let moment = match &operation.what {
-            What::Orders(orders) => orders.first().and_then(|(key, ..)| keys.get(key.as_str())).map(|line| line.seq),
+            What::Orders(orders) => orders.first().and_then(|order| line_of(keys, order)).map(|line| line.seq),
             What::Closed(number, _) => moments.close(*number),
             _ => None,
         };
