@@ -16,7 +16,7 @@ use crate::nodes::{migrate, node};
 const STARTS: [(&str, i64); 2] = [("A1", 3), ("A2", 7)];
 
 /// The address of two servers of which one takes changes.
-fn url(first: &Cluster, second: &Cluster) -> String {
+pub fn url(first: &Cluster, second: &Cluster) -> String {
     format!("postgres://postgres@{},{}/postgres?target_session_attrs=read-write", first.address(), second.address())
 }
 
@@ -144,6 +144,15 @@ fn check_takeover(fail: impl Fn(&mut Cluster)) {
     assert_eq!((totals["A1"], totals["A2"]), (3 + count, 8));
 }
 
+/// The standby hears nothing of later orders.
+#[track_caller]
+pub fn cut_stream(primary: &Cluster, standby: &Cluster) {
+    standby.sql("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'");
+    standby.reload();
+    let streams = || primary.sql("SELECT count(*) FROM pg_stat_replication");
+    wait_until(CLUSTER_DEADLINE, "the stream is cut", || streams() == "0");
+}
+
 #[test]
 fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_gets_the_totals_as_they_are() {
     let Some(mut primary) = Cluster::start() else { return };
@@ -160,11 +169,7 @@ fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_g
     }
     let head = || standby.try_sql("SELECT seq FROM ordercast.head").unwrap_or_default();
     wait_until(DEADLINE, "the standby follows", || head() == "5");
-    // It hears nothing of the next orders.
-    standby.sql("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'");
-    standby.reload();
-    let streams = || primary.sql("SELECT count(*) FROM pg_stat_replication");
-    wait_until(CLUSTER_DEADLINE, "the stream is cut", || streams() == "0");
+    cut_stream(&primary, &standby);
     for _ in 0..4 {
         client.order("A1", 1);
         other.order("A2", 1);

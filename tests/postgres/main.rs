@@ -11,6 +11,7 @@ mod chaos;
 mod cluster;
 mod commit;
 mod copy;
+mod edges;
 mod failover;
 mod feeds;
 mod histories;
