@@ -6,7 +6,7 @@ use ordercast::internal::store::postgres::load::load;
 use ordercast::internal::store::postgres::migrate::{VERSION, migrate};
 
 use crate::common::Cluster;
-use crate::{connect, later, migrated};
+use crate::{connect, later, migrated, rights};
 
 #[test]
 fn nodes_that_start_at_the_same_time_make_one_schema() {
@@ -59,10 +59,7 @@ fn a_role_without_the_right_to_change_the_schema_uses_it_and_is_told_who_makes_i
     migrated(&cluster);
     let error = migrate(&mut connect(&url), later()).unwrap_err();
     assert!(error.to_string().contains("grant the role of the nodes its rights"), "{error}");
-    cluster.sql(
-        "GRANT USAGE ON SCHEMA ordercast TO node;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ordercast TO node",
-    );
+    rights::grant(&cluster);
     let mut session = connect(&url);
     migrate(&mut session, later()).unwrap();
     let join = "SELECT run, has_begun FROM ordercast.join('r')";

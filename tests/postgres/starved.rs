@@ -10,6 +10,7 @@ use crate::away::{order_when_ready, sample};
 use crate::common::server::ordercast;
 use crate::common::{Client, Cluster, DEADLINE, Server, SmallDisk, TempDir, wait_until};
 use crate::nodes::{migrate, node, nodes};
+use crate::rights;
 
 fn seq(cluster: &Cluster) -> String {
     cluster.sql("SELECT seq FROM ordercast.head")
@@ -40,11 +41,7 @@ fn a_node_without_a_descriptor_for_the_database_takes_orders_again_when_it_has_s
 fn a_database_without_a_free_session_is_away_until_it_has_one() {
     let Some(cluster) = Cluster::start() else { return };
     migrate(&cluster.url(), &[]);
-    cluster.sql(
-        "CREATE ROLE node LOGIN; GRANT USAGE ON SCHEMA ordercast TO node;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ordercast TO node",
-    );
-    let node = node(&cluster.url_of("node", "postgres"));
+    let node = node(&rights::role(&cluster));
     node.client().order("A1", 1);
     // It has the error code of a server without room.
     cluster.sql("ALTER ROLE node CONNECTION LIMIT 0");
@@ -68,10 +65,7 @@ fn a_role_without_rights_is_refused_by_name_and_one_that_loses_them_counts_nothi
     };
     let done = start();
     assert!(done.code == Some(1) && done.stderr.contains("permission denied"), "{done:?}");
-    cluster.sql(
-        "GRANT USAGE ON SCHEMA ordercast TO node;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ordercast TO node",
-    );
+    rights::grant(&cluster);
     let node = node(&url);
     node.client().order("A1", 1);
     cluster.sql("REVOKE INSERT ON ordercast.orders FROM node");
