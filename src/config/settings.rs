@@ -198,14 +198,21 @@ fn read(
                     return Err(format!("--{flag} needs a value; {see}").into());
                 }
                 (setting.set)(values, &value)
-                    .map_err(|error| error.prefixed(format!("--{flag} {}", value.to_string_lossy())))?;
+                    .map_err(|error| error.prefixed(format!("--{flag}{}", shown(setting, " ", &value))))?;
             }
             Arg::Short(letter) => return Err(format!("unknown option -{letter}; {see}").into()),
             Arg::Value(word) if values.arguments.len() < entry.arguments.len() && !word.is_empty() => {
                 values.arguments.push(word);
             }
-            Arg::Value(word) if entry.name == SERVE => return Err(unknown_command(&word.to_string_lossy())),
-            Arg::Value(word) => return Err(format!("unknown argument {:?}; {see}", word.to_string_lossy()).into()),
+            Arg::Value(word) => {
+                let word = word.to_string_lossy();
+                // An address may have a password.
+                let word = word.split_once("://").map_or(word.clone(), |(scheme, _)| format!("{scheme}://…").into());
+                if entry.name == SERVE {
+                    return Err(unknown_command(&word));
+                }
+                return Err(format!("unknown argument {word:?}; {see}").into());
+            }
         }
     }
     // A command without options reads no variables, so wrong ones do not matter to it.
@@ -218,9 +225,14 @@ fn read(
             continue;
         };
         set_from_variable(setting, values, value)
-            .map_err(|error| error.prefixed(format!("{variable}={}", value.to_string_lossy())))?;
+            .map_err(|error| error.prefixed(format!("{variable}{}", shown(setting, "=", value))))?;
     }
     Ok(None)
+}
+
+/// The value of an option in an error, behind what separates them; nothing of an address, which may have a password.
+fn shown(setting: &Setting, separator: &str, value: &OsStr) -> String {
+    if setting.value.contains("URL") { String::new() } else { format!("{separator}{}", value.to_string_lossy()) }
 }
 
 /// Rejects a variable that looks like an option and is none. For the services of a namespace Kubernetes sets variables

@@ -252,6 +252,33 @@ fn each_error_names_its_option() {
 }
 
 #[test]
+fn no_error_shows_an_address_which_may_have_a_password() {
+    let addresses = ["postgres://u:hush@h/d?foo=1", "postgres://u:hush@h:x/d", "postgres://u:hush", "http://u:hush@h"];
+    let commands: [(&str, &[&str]); 4] = [
+        ("serve", &["store", "follow"]),
+        ("export", &["store"]),
+        ("migrate", &["store", "from", "to"]),
+        ("post", &["server"]),
+    ];
+    for (command, flags) in commands {
+        for address in addresses {
+            let error = parse_words(&[command, address], &[]).unwrap_err();
+            assert!(!error.contains("hush"), "{command}: {error}");
+            for flag in flags {
+                let setting = table::SETTINGS.iter().find(|setting| setting.flag == *flag);
+                // It belongs to a feature.
+                let Some(setting) = setting else { continue };
+                let error = parse_words(&[command, &format!("--{flag}"), address], &[]).unwrap_err();
+                assert!(error.contains(&format!("--{flag}")) && !error.contains("hush"), "{error}");
+                let variable = setting.variable();
+                let error = parse_words(&[command], &[(&variable, address)]).unwrap_err();
+                assert!(!error.contains("hush"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_help_names_every_command_option_and_variable() {
     let overview = help(None);
     for setting in table::SETTINGS {

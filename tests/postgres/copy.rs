@@ -299,7 +299,7 @@ fn commands_for_the_files_of_a_folder_say_what_a_database_has_instead() {
         (&["--from", "a", "--to", "b"], "`ordercast backup --data a` copies a folder"),
         (&["--from", "a", "--to", "postgres://u@h/d", "--keep-keys", "3"], "say with --store"),
         (&["--from", "a", "--to", "postgres://u@h/d", "--store", "postgres://u@h/d"], "leave one out"),
-        (&["--from", "a", "--to", "mysql://u@h/d"], "--to mysql://u@h/d: "),
+        (&["--from", "a", "--to", "mysql://u@h/d"], "--to: "),
     ] {
         let run = ordercast(temp.path(), &[&["migrate"], arguments].concat(), &[]);
         assert!(run.code == Some(2) && run.stderr.contains(why), "{arguments:?}: {run:?}");

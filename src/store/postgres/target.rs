@@ -99,6 +99,10 @@ impl Target {
         let rest = rest.ok_or("the address of the database begins with postgres://")?;
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        if !authority.contains('@') && (database.contains('@') || parameters.contains('@')) {
+            let why = "a password in the address of the database has / as %2F, ? as %3F, @ as %40 and % as %25";
+            return Err(why.to_owned());
+        }
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = match login.split_once(':') {
             Some((user, password)) => (user, Some(decoded(password, "the password")?)),
@@ -206,7 +210,8 @@ fn hosts_of(names: Vec<String>, ports: &[String]) -> Result<Vec<Host>, String> {
         let is_port = |port: &u16| *port > 0;
         let port = match port {
             "" => DEFAULT_PORT,
-            _ => port.parse().ok().filter(is_port).ok_or_else(|| format!("not a port: {port:?}"))?,
+            // Without a user before it this is a password.
+            _ => port.parse().ok().filter(is_port).ok_or("a port of the address is not a number from 1 to 65535")?,
         };
         let name = if name.is_empty() { DEFAULT_SOCKET_FOLDER.to_owned() } else { name };
         if name.contains('\0') { Err("a host has a zero byte (%00)".to_owned()) } else { Ok(Host { name, port }) }
