@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::Place;
-use super::values::{hours, positive, text};
+use super::values::{hours, number, text};
 use crate::store::Reason;
 use crate::store::postgres::Target;
 use crate::store::postgres::migrate::Keep;
@@ -45,10 +45,12 @@ impl Migrate {
             .into()),
             (None, Some(from), Some(to)) if keep == Keep::default() => Ok(Self::Copy { from, to }),
             (None, Some(_), Some(_)) => {
-                Err("migrate: --from and --to copy what is kept; say with --store how much a database keeps".into())
+                Err("migrate: --from and --to do not set what is kept; copy first, and then set it with --store URL, \
+                     --keep-keys, --max-keys and --keep-orders"
+                    .into())
             }
             (Some(_), _, _) => {
-                Err("migrate: --store (ORDERCAST_STORE) makes tables, --from and --to copy into them; leave one out".into())
+                Err("migrate: ORDERCAST_STORE makes tables, ORDERCAST_FROM and ORDERCAST_TO copy into them; leave one out".into())
             }
             (None, _, _) => Err("migrate needs --store URL to make tables, such as \
                                  postgres://ordercast@db.example/ordercast, or --from and --to, each with a data folder \
@@ -82,7 +84,7 @@ pub(super) fn place(value: &OsStr) -> Result<Place, Reason> {
 
 /// A cap, or `none`.
 pub(super) fn cap(value: &OsStr) -> Result<Option<u64>, Reason> {
-    if value == "none" { Ok(None) } else { positive(value).map(Some) }
+    if value == "none" { Ok(None) } else { number(value, 1.., "from 1 on, or none").map(Some) }
 }
 
 /// A retention time in hours.

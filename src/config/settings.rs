@@ -7,11 +7,10 @@ use lexopt::{Arg, Parser};
 
 #[cfg(feature = "postgres")]
 use super::database::{self, Migrate};
-use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting};
+use super::table::{COMMANDS, Entry, Kind, PREFIX, SERVE, SETTINGS, Setting, variable_of};
 use super::values::{Values, text};
 use super::{Backup, Check, Command, Compact, Config, Export, Repair, Report, Shell, client};
 use crate::store::Reason;
-#[cfg(feature = "postgres")]
 use crate::store::retention::Retention;
 use crate::tally::spelling::suggestion;
 
@@ -92,47 +91,57 @@ pub(super) fn parse(
             if config.read_token_file.is_some() && config.token_file.is_none() {
                 return Err("--read-token-file needs --token-file too: without it, everybody could write".into());
             }
-            #[cfg(feature = "postgres")]
-            if config.store.is_some() && config.retention != Retention::default() {
-                return Err(
-                    "with --store the database says what is kept, for all its servers: set it with `ordercast \
-                            migrate`"
-                        .into(),
-                );
-            }
-            check_follow(&config)?;
+            check_place(&config)?;
             Command::Serve(Box::new(config), log)
         }
     })
 }
 
-/// Rejects options of a data folder, and of tokens, on a server that follows another one, which has both.
-fn check_follow(config: &Config) -> Result<(), Reason> {
-    if config.follow.is_none() {
-        return match config.follow_token_file {
-            None => Ok(()),
-            Some(_) => Err("--follow-token-file needs --follow URL".into()),
-        };
+/// Rejects options of a data folder on a server without one, and those of tokens on one that follows another.
+fn check_place(config: &Config) -> Result<(), Reason> {
+    let default = Config::default();
+    let Retention { keys, max_keys, orders, data_bytes } = config.retention;
+    let of_folder = [
+        ("check", config.check),
+        ("max-data-bytes", data_bytes.is_some()),
+        ("keep-keys", keys != default.retention.keys),
+        ("max-keys", max_keys.is_some()),
+        ("keep-orders", orders.is_some()),
+    ];
+    let of_followed = [
+        ("catalog", config.catalog.is_some()),
+        ("token-file", config.token_file.is_some()),
+        ("read-token-file", config.read_token_file.is_some()),
+        ("admin-token-file", config.admin_token_file.is_some()),
+    ];
+    let first = |options: &[(&'static str, bool)]| Some(options.iter().find(|(_, is_given)| *is_given)?.0);
+    let named = |flag| format!("--{flag} ({})", variable_of(flag));
+    if config.follow.is_none() && config.follow_token_file.is_some() {
+        return Err("--follow-token-file needs --follow URL".into());
     }
     #[cfg(feature = "postgres")]
     if config.store.is_some() {
-        return Err("--store and --follow exclude each other; leave one out".into());
+        return match first(&of_folder) {
+            _ if config.follow.is_some() => Err("--store and --follow exclude each other; leave one out".into()),
+            None => Ok(()),
+            Some(flag @ ("check" | "max-data-bytes")) => {
+                Err(format!("{} is for a data folder; leave it out with --store", named(flag)).into())
+            }
+            Some(flag) => Err(format!(
+                "{}: with --store the database says what is kept, for all its servers; leave it out here, and set it with \
+                 `ordercast migrate --store URL`",
+                named(flag)
+            )
+            .into()),
+        };
     }
-    let default = Config::default();
-    let others = [
-        ("--data", config.data != default.data),
-        ("--check", config.check),
-        ("--catalog", config.catalog.is_some()),
-        ("--token-file", config.token_file.is_some()),
-        ("--read-token-file", config.read_token_file.is_some()),
-        ("--admin-token-file", config.admin_token_file.is_some()),
-        ("--keep-keys, --max-keys, --keep-orders or --max-data-bytes", config.retention != default.retention),
-    ];
-    match others.into_iter().find(|(_, is_given)| *is_given) {
-        None => Ok(()),
-        Some((flag, _)) => {
-            Err(format!("{flag} is for the server that --follow names; this one keeps nothing, so leave it out").into())
+    match first(&of_folder).or_else(|| first(&of_followed)) {
+        Some(flag) if config.follow.is_some() => {
+            let option = named(flag);
+            Err(format!("{option} is for the server that --follow names; this one keeps nothing, so leave it out")
+                .into())
         }
+        _ => Ok(()),
     }
 }
 
@@ -147,7 +156,13 @@ fn help(topic: Option<&OsStr>) -> Result<Command, Reason> {
     }
 }
 
+/// What a build without the feature says of what needs it.
+const NO_POSTGRES: &str = "this build has no PostgreSQL; build it with --features postgres";
+
 fn unknown_command(word: &str) -> Reason {
+    if !cfg!(feature = "postgres") && word == "migrate" {
+        return format!("migrate: {NO_POSTGRES}").into();
+    }
     let meant = suggestion("", word, COMMANDS.iter().map(|entry| entry.name));
     format!("unknown argument {word:?}{meant}; see ordercast --help").into()
 }
@@ -181,6 +196,9 @@ fn read(
                     #[cfg(feature = "postgres")]
                     if let Some(instead) = database::instead_of(entry.name).filter(|_| name == "store") {
                         return Err(format!("{} is for a data folder; for a database {instead}", entry.name).into());
+                    }
+                    if !cfg!(feature = "postgres") && name == "store" {
+                        return Err(format!("--store: {NO_POSTGRES}").into());
                     }
                     let meant = suggestion("--", name, entry.settings().map(|setting| setting.flag));
                     return Err(format!("unknown option --{name} here{meant}; {see}").into());
@@ -219,15 +237,36 @@ fn read(
     if entry.settings().next().is_some() {
         check_names(environment)?;
     }
+    let is_excluded = |flag: &str| seen.iter().find(|other| exclude_each_other(flag, other));
+    if let Some((flag, other)) = seen.iter().find_map(|flag| Some((flag, is_excluded(flag)?))) {
+        return Err(format!("--{flag} and --{other} exclude each other; leave one out").into());
+    }
+    let variable = |name: &str| environment.iter().find(|(known, value)| *known == *name && !value.is_empty());
+    #[cfg(feature = "postgres")]
+    if let Some(instead) = database::instead_of(entry.name)
+        && !seen.contains(&"data")
+        && variable("ORDERCAST_STORE").is_some()
+    {
+        let name = entry.name;
+        return Err(format!("ORDERCAST_STORE names a database. {name} is for a data folder, which --data names; for a database {instead}").into());
+    }
     for setting in entry.settings().filter(|setting| !seen.contains(&setting.flag)) {
-        let variable = setting.variable();
-        let Some((_, value)) = environment.iter().find(|(name, value)| *name == *variable && !value.is_empty()) else {
-            continue;
-        };
+        // A flag counts more than the variables of what it excludes, as it does more than its own.
+        let name = setting.variable();
+        let Some((_, value)) = variable(&name).filter(|_| is_excluded(setting.flag).is_none()) else { continue };
         set_from_variable(setting, values, value)
-            .map_err(|error| error.prefixed(format!("{variable}{}", shown(setting, "=", value))))?;
+            .map_err(|error| error.prefixed(format!("{name}{}", shown(setting, "=", value))))?;
     }
     Ok(None)
+}
+
+/// The options that say where the data are, those of one line together. Each line stands instead of the others.
+const PLACES: [&[&str]; 4] = [&["data"], &["store"], &["follow"], &["from", "to"]];
+
+/// Whether one of these options is given instead of the other.
+fn exclude_each_other(one: &str, other: &str) -> bool {
+    let line = |flag| PLACES.iter().position(|line| line.contains(&flag));
+    line(one).is_some() && line(other).is_some() && line(one) != line(other)
 }
 
 /// The value of an option in an error, behind what separates them; nothing of an address, which may have a password.
@@ -244,6 +283,9 @@ fn check_names(environment: &[(OsString, OsString)]) -> Result<(), Reason> {
         let is_service_link = name.contains("_PORT") || name.contains("_SERVICE_");
         let Some(own) = name.strip_prefix(PREFIX) else { continue };
         if !is_service_link && !known.iter().any(|known| *known == name) {
+            if !cfg!(feature = "postgres") && own == "STORE" {
+                return Err(format!("{name}: {NO_POSTGRES}").into());
+            }
             let meant = suggestion(PREFIX, own, known.iter().map(|known| &known[PREFIX.len()..]));
             // Without the value, which may be a secret.
             return Err(format!("unknown variable {name}{meant}; see ordercast --help").into());

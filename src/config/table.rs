@@ -45,8 +45,13 @@ pub(super) enum Kind {
 
 impl Setting {
     pub(super) fn variable(&self) -> String {
-        format!("{PREFIX}{}", self.flag.replace('-', "_").to_ascii_uppercase())
+        variable_of(self.flag)
     }
+}
+
+/// The variable of a flag.
+pub(super) fn variable_of(flag: &str) -> String {
+    format!("{PREFIX}{}", flag.replace('-', "_").to_ascii_uppercase())
 }
 
 /// One command.

@@ -47,7 +47,7 @@ fn a_server_that_follows_another_one_has_no_options_of_data_and_tokens() {
     let follow = ["--follow", "http://box.lan:3000/"];
     let config = config(&[&follow[..], &["--follow-token-file", "f", "--max-connections", "9"]].concat(), &[]);
     assert_eq!((config.follow.as_deref(), config.max_connections), (Some("http://box.lan:3000"), 9));
-    for other in ["--data=d", "--check", "--catalog=c", "--token-file=t", "--admin-token-file=t", "--keep-orders=9"] {
+    for other in ["--check", "--catalog=c", "--token-file=t", "--admin-token-file=t", "--keep-orders=9"] {
         let error = parse_words(&[&follow[..], &[other]].concat(), &[]).unwrap_err();
         let flag = other.split('=').next().unwrap();
         assert!(error.contains(flag) && error.contains("--follow names"), "{error}");
@@ -59,6 +59,75 @@ fn a_server_that_follows_another_one_has_no_options_of_data_and_tokens() {
     ] {
         let error = parse_words(words, &[]).unwrap_err();
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_flag_that_says_where_the_data_are_counts_more_than_every_variable_that_says_so() {
+    let environment = [("ORDERCAST_DATA", "d"), ("ORDERCAST_FOLLOW", "http://env")];
+    assert_eq!(config(&[], &environment).follow.as_deref(), Some("http://env"), "an image may say where data would be");
+    assert_eq!(config(&["--data=f"], &environment), config(&["--data=f"], &[]));
+    let error = parse_words(&["--data=f", "--follow=http://h"], &[]).unwrap_err();
+    assert!(error.contains("--data and --follow exclude each other"), "{error}");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_folder_and_a_database_exclude_each_other_and_flags_count_more_than_variables() {
+    const URL: &str = "postgres://u@h/d";
+    let store = format!("--store={URL}");
+    let environment = [("ORDERCAST_DATA", "d"), ("ORDERCAST_STORE", URL), ("ORDERCAST_KEEP_ORDERS", "")];
+    for command in ["serve", "export", "report"] {
+        let parsed = |words: &[&str], environment| parse_words(&[&[command], words].concat(), environment);
+        let (folder, database) = (parsed(&["--data=f"], &[]), parsed(&[&store], &[]));
+        assert!(folder.is_ok() && database.is_ok() && folder != database);
+        assert_eq!(parsed(&["--data=f"], &environment), folder, "{command}");
+        assert_eq!(parsed(&[&store], &environment[..1]), database, "{command}");
+        let error = parsed(&["--data=f", &store], &[]).unwrap_err();
+        assert!(error.contains("--data and --store exclude each other"), "{error}");
+        // A variable that names a database is there for the purpose, one that names a folder perhaps for an image.
+        assert!(parsed(&[], &environment) != parsed(&[], &environment[..1]), "{command}");
+    }
+    assert_eq!(config(&["--follow=http://h"], &environment[1..]), config(&["--follow=http://h"], &[]));
+    let copy = ["migrate", "--from=a", &format!("--to={URL}")];
+    assert_eq!(parse_words(&copy, &environment), parse_words(&copy, &[]));
+    let variables = [("ORDERCAST_FROM", "a"), ("ORDERCAST_TO", URL)];
+    assert_eq!(parse_words(&["migrate", &store], &variables), parse_words(&["migrate", &store], &[]));
+    assert!(parse_words(&["migrate"], &variables).is_ok());
+    for words in [&["check"][..], &["backup", "f"], &["compact"], &["repair"]] {
+        let error = parse_words(words, &environment).unwrap_err();
+        assert!(
+            error.contains("ORDERCAST_STORE") && error.contains("--data") && error.contains("for a database "),
+            "{error}"
+        );
+        let with_flag = [words, &["--data=f"]].concat();
+        assert_eq!(parse_words(&with_flag, &environment), parse_words(&with_flag, &[]), "the flag is plain");
+    }
+    for (option, part) in [
+        ("--check", "--check (ORDERCAST_CHECK) is for a data folder"),
+        ("--max-data-bytes=2000000", "--max-data-bytes (ORDERCAST_MAX_DATA_BYTES) is for a data folder"),
+        ("--keep-keys=7", "--keep-keys (ORDERCAST_KEEP_KEYS): with --store the database says"),
+        ("--max-keys=7", "`ordercast migrate --store URL`"),
+        ("--keep-orders=7", "--keep-orders (ORDERCAST_KEEP_ORDERS)"),
+    ] {
+        let error = parse_words(&[&store, option], &[]).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+    let error = parse_words(&["migrate", &store, "--keep-orders=all"], &[]).unwrap_err();
+    assert!(error.contains("from 1 on, or none"), "{error}");
+}
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_build_without_postgresql_says_so() {
+    for (words, environment) in [
+        (&["--store=postgres://u@h/d"][..], &[][..]),
+        (&["export", "--store=x"], &[]),
+        (&["migrate", "--store=x"], &[]),
+        (&["check"], &[("ORDERCAST_STORE", "x")]),
+    ] {
+        let error = parse_words(words, environment).unwrap_err();
+        assert!(error.contains("--features postgres"), "{words:?}: {error}");
     }
 }
 

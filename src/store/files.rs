@@ -143,7 +143,7 @@ fn open_locked(folder: &Path, options: &mut OpenOptions) -> Result<File, StoreEr
             // Longer than any process id; the text is only shown.
             let _ = file.take(20).read_to_string(&mut holder);
             let text = format!(
-                "the data folder {} is in use by process {}; stop that server or choose another folder with --data",
+                "the data folder {} is in use by process {}; stop that server or choose another folder",
                 folder.display(),
                 holder.trim()
             );

@@ -297,7 +297,7 @@ fn commands_for_the_files_of_a_folder_say_what_a_database_has_instead() {
     for (arguments, why) in [
         (&["--from", "a"][..], "needs --store URL to make tables"),
         (&["--from", "a", "--to", "b"], "`ordercast backup --data a` copies a folder"),
-        (&["--from", "a", "--to", "postgres://u@h/d", "--keep-keys", "3"], "say with --store"),
+        (&["--from", "a", "--to", "postgres://u@h/d", "--keep-keys", "3"], "then set it with --store URL"),
         (&["--from", "a", "--to", "postgres://u@h/d", "--store", "postgres://u@h/d"], "leave one out"),
         (&["--from", "a", "--to", "mysql://u@h/d"], "--to: "),
     ] {

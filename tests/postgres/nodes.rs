@@ -43,7 +43,7 @@ fn a_database_without_tables_is_refused_with_what_to_do() {
     let why = Server::builder().store(&cluster.url()).try_start().unwrap_err();
     assert!(why.contains("run `ordercast migrate --store URL` once"), "{why}");
     let why = Server::builder().store(&cluster.url()).arg("--max-keys").arg("7").try_start().unwrap_err();
-    assert!(why.contains("set it with `ordercast migrate`"), "{why}");
+    assert!(why.contains("set it with `ordercast migrate --store URL`"), "{why}");
     // As often as one likes; the first node adds the sample.
     migrate(&cluster.url(), &[]);
     migrate(&cluster.url(), &["--keep-keys", "48", "--max-keys", "none"]);

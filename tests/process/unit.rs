@@ -29,7 +29,7 @@ fn analyze(arguments: &[&str], units: &[PathBuf]) -> Option<(bool, String)> {
 /// The units in a folder of their own, where the service starts the built binary.
 fn units(folder: &TempDir) -> Vec<PathBuf> {
     let service = unit("ordercast.service");
-    assert!(service.contains("ExecStart=/usr/bin/ordercast "), "{service}");
+    assert!(service.contains("ExecStart=/usr/bin/ordercast\n"), "{service}");
     vec![
         folder.write("ordercast.service", service.replace("/usr/bin/ordercast", BINARY)),
         folder.write("ordercast.socket", unit("ordercast.socket")),
@@ -50,6 +50,17 @@ fn systemd_understands_the_units() {
     let wrong = folder.write("wrong-ordercast.service", unit("ordercast.service").replace("Type=notify", "Typ=notify"));
     let (_, said) = analyze(&["verify", "--man=no"], &[wrong]).expect("it was there");
     assert!(said.lines().any(|line| line.contains("'Typ'") && is_about(line)), "{said}");
+}
+
+#[test]
+fn what_the_units_start_has_no_flag_that_a_setting_would_lose_against() {
+    for name in ["ordercast.service", "ordercast-backup.service"] {
+        let unit = unit(name);
+        let start = unit.lines().find(|line| line.starts_with("ExecStart=")).expect("it starts something");
+        assert!(!start.contains("--"), "{start}");
+        let place = |begin| unit.lines().position(|line| line.starts_with(begin));
+        assert!(place("Environment=ORDERCAST_DATA=") < place("EnvironmentFile="), "{unit}");
+    }
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(super) fn run(from: &Place, to: &Place) -> Result<Done, ToolError> {
     };
     remarks.push(match to {
         Place::Database(_) => {
-            "how much is kept is not copied: set it with `ordercast migrate --store URL` before servers start"
+            "how much is kept is not copied: set it with `ordercast migrate --store URL`, --keep-keys, --max-keys and \
+             --keep-orders before servers start"
                 .to_owned()
         }
         Place::Folder(_) => {
