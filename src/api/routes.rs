@@ -42,6 +42,8 @@ pub struct Routes {
     pub fanout: FanoutHandle,
     /// Whether orders can be committed.
     pub ledger: LedgerHandle,
+    /// The URL of the server that this one follows.
+    pub follows: Option<String>,
     /// The allowed hosts and origins.
     pub policy: Policy,
     /// What the addresses serve that serve orders.
@@ -282,17 +284,25 @@ impl Routes {
     }
 
     fn ready(&self) -> Result<Answer, Problem> {
-        if self.fanout.is_stale() {
-            let why = "what totals come from does not answer; feeds have the last ones";
-            return Err(Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS));
-        }
-        let why = match self.ledger.readiness() {
+        let is_stale = self.fanout.is_stale();
+        // A ledger that may wait for the database is not asked.
+        let readiness = if is_stale { self.ledger.last_readiness() } else { self.ledger.readiness() };
+        let why = match readiness {
+            Readiness::Ready if is_stale => match &self.follows {
+                Some(url) => format!(
+                    "{url} does not answer, or says that its own totals may be old; here are the last ones that are \
+                     known, and orders are rejected until it answers"
+                ),
+                None => "this server does not show yet all that others have committed; totals may be old".to_owned(),
+            },
             Readiness::Ready => return Ok(Answer::json(json::OK)),
             Readiness::Failing(Rejection::StoreFull) => {
                 "no space is left for the data; orders are rejected until there is".to_owned()
             }
             Readiness::Away | Readiness::Failing(Rejection::StoreAway) => {
-                "the database cannot be reached; orders are rejected, and totals may be old, until it can".to_owned()
+                "the database does not answer as it should, and the log says why; orders are rejected, and totals may \
+                 be old, until it does"
+                    .to_owned()
             }
             Readiness::Failing(Rejection::StoreUnusable(what)) => format!("{what}; orders are rejected"),
             Readiness::Failing(_) => "the last commit failed; orders are rejected until one succeeds".to_owned(),

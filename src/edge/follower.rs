@@ -92,7 +92,8 @@ impl Follower {
                 (pause, is_told) = (FIRST_PAUSE, false);
             }
             if !std::mem::replace(&mut is_told, true) {
-                log::warn!("{why}; feeds are stale");
+                let effect = if self.view.has_begun() { "feeds are stale" } else { "it is tried again" };
+                log::warn!("{why}; {effect}");
             }
             if self.stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;

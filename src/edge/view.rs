@@ -59,6 +59,12 @@ impl View {
         }
     }
 
+    /// Whether anything is known.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.runs.last_id().is_some()
+    }
+
     /// The number of the last order.
     #[must_use]
     pub fn seq(&self) -> u64 {
@@ -89,7 +95,7 @@ impl View {
             self.go_on(catalog, start);
             return Joined::GoesOn;
         }
-        let is_first = self.runs.last_id().is_none();
+        let is_first = !self.has_begun();
         let keeps_categories = self.keeps_categories(&catalog);
         self.replace_catalog(catalog);
         let NodeStart { totals, openings, opened_after, opened_before, last_seq, shown_after, runs, .. } = start;

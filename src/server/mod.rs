@@ -254,6 +254,7 @@ impl Server {
             catalog: catalog.clone(),
             fanout: fanout.clone(),
             ledger: ledger.clone(),
+            follows: config.follow.clone(),
             policy: policy(&listeners.addresses()[..for_orders]),
             scope: if config.metrics_listen.is_empty() { Scope::All } else { Scope::WithoutMetrics },
             foreign: ForeignRequests::default(),

@@ -264,7 +264,8 @@ fn a_server_that_is_away_is_said_to_be_stale_within_two_seconds_and_live_again_w
         assert!(begun.elapsed() < Duration::from_millis(2_400), "after {:?}", begun.elapsed());
     }
     for edge in [&near, &far] {
-        assert_eq!(edge.client().get("/readyz").status, 503);
+        let why = edge.client().get("/readyz").problem(503);
+        assert!(why.starts_with("http://127.0.0.1:") && why.contains("orders are rejected until"), "{why}");
         let reply = edge.client().post("/orders/B1", "{\"amount\":1}");
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
         assert_eq!(edge.client().get("/periods").status, 503);
