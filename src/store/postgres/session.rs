@@ -79,14 +79,8 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
-        let reason = match reasons.as_slice() {
-            [(_, reason)] => reason.clone(),
-            _ => {
-                let each: Vec<_> = reasons.iter().map(|(host, reason)| format!("{host}: {reason}")).collect();
-                Reason::Connection(each.join("; "))
-            }
-        };
-        Err(PgError::Away { reason, may_have_run: false })
+        let each: Vec<_> = reasons.iter().map(|(host, reason)| format!("{host}: {reason}")).collect();
+        Err(PgError::Away { reason: Reason::Connection(each.join("; ")), may_have_run: false })
     }
 
     fn start(target: &Target, number: usize, deadline: Instant) -> Result<Session, PgError> {

@@ -214,5 +214,11 @@ fn password(target: &Target, host: &Host) -> Result<String, PgError> {
             return Ok(password);
         }
     }
-    Err(PgError::Unexpected(format!("{host} asks for a password: give one in the address or in a password file")))
+    let lacks = path.map_or("there is no password file".to_owned(), |path| {
+        let Target { database, user, .. } = target;
+        let name = if host.is_local() { "localhost" } else { &host.name };
+        let lacks = if path.exists() { "has no line for" } else { "is missing, with a line for" };
+        format!("the password file {} {lacks} {name}:{}:{database}:{user}", path.display(), host.port)
+    });
+    Err(PgError::Unexpected(format!("{host} asks for a password; the address has none, and {lacks}")))
 }
