@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: run echo build test test-postgres check audit power torture nodes-torture wall idle soak mutants fuzz contract \
-	bench bench-board bench-nodes bench-peers \
+	bench bench-board bench-edges bench-nodes bench-peers capacity \
 	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -123,6 +123,17 @@ bench:
 # Several nodes on one PostgreSQL, beside one server on SQLite and beside pgbench.
 bench-nodes:
 	$(CARGO) bench --features postgres --bench nodes
+
+# One server with its subscribers, and the same subscribers at an edge of it; then what an edge costs the server that it
+# follows, where sixteen are enough to see it.
+bench-edges:
+	$(CARGO) bench --bench load -- deliver memory connects --server ordercast --server edge --rounds 3 \
+		--subscribers 100,1000 --rates 200
+	$(CARGO) bench --bench load -- deliver --server edge --edges 16 --rounds 3 --subscribers 10 --rates 2000
+
+# The plan of docs/scaling.md, from figures measured by the targets above and below.
+capacity:
+	$(CARGO) bench --quiet --bench capacity
 
 bench-board:
 	$(CARGO) bench --bench board

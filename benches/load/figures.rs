@@ -49,6 +49,7 @@ pub const DELIVERY_P99: Figure = figure("delivery p99", "ms", Better::Lower);
 pub const DELIVERY_MAX: Figure = figure("delivery max", "ms", Better::Neither);
 pub const CPU_PER_MILLION: Figure = figure("CPU per million deliveries", "s", Better::Lower);
 pub const SERVER_CPU: Figure = figure("server's CPU", "%", Better::Neither);
+pub const FOLLOWED_CPU: Figure = figure("followed server's CPU", "%", Better::Lower);
 pub const GENERATOR_CPU: Figure = figure("generator's CPU", "%", Better::Neither);
 pub const OTHERS_CPU: Figure = figure("others' CPU", "%", Better::Neither);
 pub const SKIPPED: Figure = figure("skipped", "% of totals", Better::Neither);

@@ -15,7 +15,9 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
           peers:  all work, on ordercast and every peer in turn, three rounds
 
 --quick               shorter runs and fewer of them, in under a minute
---server NAME         ordercast (the default) | bun | axum | nchan | ws | fastify; may be repeated
+--server NAME         ordercast (the default) | bun | axum | nchan | ws | fastify; may be repeated; edge: an ordercast
+                      that follows another one, at which orders are posted
+--edges N             so many edges of that one, with all subscribers at the first (default: 1)
 --command LINE        a server that prints 'listening on http://ADDRESS'; {catalog} stands for a catalogue file,
                       {room} for a folder that it may use; may be repeated
 --rounds N            rounds, each on all servers in turn; the table gives medians
@@ -25,6 +27,7 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --subscribers N,…     for deliver, paced, search, memory and connects
 --rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
+--every MS            the interval of the feed for paced (default: 100)
 --seconds S           length of each measured run
 --scrape              read /metrics once a second during each run of post, deliver, paced and search
 --limit MS            the highest p99 that search allows
@@ -46,6 +49,8 @@ pub struct Options {
     pub subscribers: Option<Vec<usize>>,
     pub rates: Option<Vec<Option<f64>>>,
     pub posters: Option<Vec<usize>>,
+    /// Milliseconds between two messages of a product.
+    pub every: Option<u64>,
     pub seconds: Option<Duration>,
     pub scrape: bool,
     pub p99_limit: Option<Duration>,
@@ -61,7 +66,7 @@ impl Options {
     pub fn parse() -> Result<Self, lexopt::Error> {
         let mut options = Self::default();
         let mut names = Vec::new();
-        let mut data_root = None;
+        let (mut data_root, mut edges) = (None, 1);
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -74,6 +79,8 @@ impl Options {
                 Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
                 Long("json") => options.json = Some(parser.value()?.into()),
                 Long("markdown") => options.markdown = Some(parser.value()?.into()),
+                Long("every") => options.every = Some(parser.value()?.parse()?),
+                Long("edges") => edges = parser.value()?.parse()?,
                 Long("data-root") => data_root = Some(parser.value()?.into()),
                 Long("subscribers") => options.subscribers = Some(list(&mut parser, count)?),
                 Long("rates") => options.rates = Some(list(&mut parser, rate)?),
@@ -97,6 +104,7 @@ impl Options {
         for name in names {
             options.contenders.push(match name.as_str() {
                 "ordercast" => Contender::ordercast(data_root.clone()),
+                "edge" => Contender::edges(Contender::ordercast(data_root.clone()), edges),
                 peer => Contender::peer(peer).ok_or(format!("there is no server '{peer}'"))?,
             });
         }

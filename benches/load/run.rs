@@ -30,8 +30,10 @@ pub struct Outcome {
     pub posted: Posted,
     pub seen: Seen,
     pub memory: Memory,
-    /// CPU seconds of the server, of this generator and of all other processes while orders counted.
+    /// CPU seconds of the server, of the one that it follows, of this generator and of all other processes while orders
+    /// counted.
     pub server_cpu: f64,
+    pub followed_cpu: Option<f64>,
     pub generator_cpu: f64,
     pub others_cpu: f64,
     /// Totals read in the same time.
@@ -57,6 +59,7 @@ pub struct Memory {
 struct Counters {
     at: Instant,
     server_cpu: f64,
+    followed_cpu: Option<f64>,
     generator_cpu: f64,
     busy: f64,
     deliveries: u64,
@@ -93,7 +96,7 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
             until: from + load.measured.as_nanos() as u64,
             expected: server.contender.expected(),
         };
-        let (address, posts) = (server.address, &sent);
+        let (address, posts) = (server.orders_address(), &sent);
         let posting = scope.spawn(move || posters::post(address, &plan, posts));
         let sampled = sample(server, &progress, load);
         let posted = posting.join();
@@ -117,14 +120,16 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
         faults.extend(late_snapshot(server)?);
     }
     let server_cpu = end.server_cpu - begin.server_cpu;
+    let followed_cpu = end.followed_cpu.zip(begin.followed_cpu).map(|(end, begin)| end - begin);
     let generator_cpu = end.generator_cpu - begin.generator_cpu;
     Ok(Outcome {
         posted,
         seen,
         memory,
         server_cpu,
+        followed_cpu,
         generator_cpu,
-        others_cpu: (end.busy - begin.busy - server_cpu - generator_cpu).max(0.0),
+        others_cpu: (end.busy - begin.busy - server_cpu - followed_cpu.unwrap_or(0.0) - generator_cpu).max(0.0),
         deliveries: end.deliveries - begin.deliveries,
         window: end.at - begin.at,
         faults,
@@ -144,6 +149,7 @@ fn sample(server: &Server, progress: &Progress, load: &Load) -> io::Result<(Memo
     let counters = || Counters {
         at: Instant::now(),
         server_cpu: procfs::cpu(server.pids()),
+        followed_cpu: server.followed_pids().map(procfs::cpu),
         generator_cpu: procfs::cpu(&own),
         busy: procfs::busy(),
         deliveries: progress.delivered.load(Ordering::Relaxed),

@@ -75,7 +75,11 @@ pub fn works(options: &Options) -> Vec<Work> {
                 let rates = options.rates.clone().unwrap_or_else(|| vec![Some(PACED_RATE)]);
                 for subscribers in subscribers(&[1_000], &[1_000]) {
                     let both = |rate: &Option<f64>| {
-                        [None, Some(EVERY)].map(|every| Work::Deliver { subscribers, rate: *rate, every })
+                        [None, Some(options.every.unwrap_or(EVERY))].map(|every| Work::Deliver {
+                            subscribers,
+                            rate: *rate,
+                            every,
+                        })
                     };
                     works.extend(rates.iter().flat_map(both));
                 }
@@ -150,8 +154,18 @@ fn post(contender: &Contender, posters: usize, options: &Options) -> Result<Meas
 
 fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
     let mut server = Server::start(contender, load.posters)?;
-    let Outcome { posted, seen, memory, window, deliveries, faults, server_cpu, generator_cpu, others_cpu } =
-        run::run(&mut server, load)?;
+    let Outcome {
+        posted,
+        seen,
+        memory,
+        window,
+        deliveries,
+        faults,
+        server_cpu,
+        followed_cpu,
+        generator_cpu,
+        others_cpu,
+    } = run::run(&mut server, load)?;
     let seconds = window.as_secs_f64();
     let mut measurement = Measurement { figures: Vec::new(), faults };
     measurement.push(&figures::DELIVERIES, deliveries as f64 / seconds);
@@ -165,6 +179,9 @@ fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
     if deliveries > 0 {
         measurement.push(&figures::CPU_PER_MILLION, server_cpu * 1e6 / deliveries as f64);
         measurement.push(&figures::SERVER_CPU, server_cpu * 100.0 / seconds);
+    }
+    if let Some(cpu) = followed_cpu {
+        measurement.push(&figures::FOLLOWED_CPU, cpu * 100.0 / seconds);
     }
     measurement.push(&figures::GENERATOR_CPU, generator_cpu * 100.0 / seconds);
     measurement.push(&figures::OTHERS_CPU, others_cpu * 100.0 / seconds);

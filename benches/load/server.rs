@@ -41,6 +41,11 @@ enum Kind {
     Ordercast {
         data_root: Option<PathBuf>,
     },
+    /// So many edges of one server; subscribers are at the first.
+    Edges {
+        followed: Box<Contender>,
+        count: usize,
+    },
     Script {
         runtime: PathBuf,
         folder: PathBuf,
@@ -58,6 +63,11 @@ impl Contender {
     /// The ordercast of this build, with its data folder under `data_root` if given.
     pub fn ordercast(data_root: Option<PathBuf>) -> Self {
         Self { name: "ordercast".into(), kind: Kind::Ordercast { data_root } }
+    }
+
+    /// So many edges of this build that follow the same ordercast.
+    pub fn edges(followed: Contender, count: usize) -> Self {
+        Self { name: "edge".into(), kind: Kind::Edges { followed: Box::new(followed), count } }
     }
 
     /// The server that a command line starts.
@@ -100,7 +110,7 @@ impl Contender {
     /// Bytes of the executable and, for a script, of its folder; `None` for a command line, whose files are unknown.
     pub fn footprint(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Ordercast { .. } => Some(size_of(Path::new(env!("CARGO_BIN_EXE_ordercast")))),
+            Kind::Ordercast { .. } | Kind::Edges { .. } => Some(size_of(Path::new(env!("CARGO_BIN_EXE_ordercast")))),
             Kind::Program(path) => Some(size_of(path)),
             Kind::Script { runtime, folder } if runtime.starts_with(folder) => Some(size_of(folder)),
             Kind::Script { runtime, folder } => Some(size_of(&find(runtime)?) + size_of(folder)),
@@ -109,13 +119,17 @@ impl Contender {
         }
     }
 
-    fn command(&self, room: &Path, port: u16) -> Result<Command, String> {
+    /// `followed` is the server that an edge follows.
+    fn command(&self, room: &Path, port: u16, followed: Option<SocketAddr>) -> Result<Command, String> {
         let catalog = room.join("catalog.json");
         Ok(match &self.kind {
-            Kind::Ordercast { .. } => {
+            Kind::Ordercast { .. } | Kind::Edges { .. } => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
                 command.args(["--listen", "127.0.0.1:0", "--max-connections", MAX_CONNECTIONS]);
-                command.arg("--data").arg(room.join("data")).arg("--catalog").arg(catalog);
+                match followed {
+                    Some(address) => command.arg("--follow").arg(format!("http://{address}")),
+                    None => command.arg("--data").arg(room.join("data")).arg("--catalog").arg(catalog),
+                };
                 command
             }
             Kind::Script { runtime, folder } => {
@@ -193,6 +207,10 @@ pub struct Server {
     child: Child,
     pids: Vec<u32>,
     room: Option<Room>,
+    /// The server that this edge follows.
+    followed: Option<Box<Server>>,
+    /// More edges of it, without subscribers.
+    others: Vec<Server>,
 }
 
 impl Server {
@@ -203,12 +221,26 @@ impl Server {
 
     /// Starts in a room, and waits for the first answer. `totals` begins at zero, also in a room used before.
     pub fn start_in(contender: &Contender, room: Room) -> Result<Self, String> {
+        let Kind::Edges { followed, count } = &contender.kind else {
+            return Self::launch(contender, room, None);
+        };
+        let followed = Self::start(followed, room.products)?;
+        let products = room.products;
+        let mut edge = Self::launch(contender, room, Some(followed.address))?;
+        for _ in 1..*count {
+            edge.others.push(Self::launch(contender, contender.room(products)?, Some(followed.address))?);
+        }
+        edge.followed = Some(Box::new(followed));
+        Ok(edge)
+    }
+
+    fn launch(contender: &Contender, room: Room, followed: Option<SocketAddr>) -> Result<Self, String> {
         let name = &contender.name;
         let fail = |error: io::Error| format!("{name}: {error}");
         // Only nginx needs this port, because it cannot choose one itself. Nothing else binds ports in the meantime.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(fail)?;
         let log = File::create(room.path.join("stderr.log")).map_err(fail)?;
-        let mut command = contender.command(&room.path, free.port())?;
+        let mut command = contender.command(&room.path, free.port(), followed)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let began = Instant::now();
         let child = command.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
@@ -220,6 +252,8 @@ impl Server {
             child,
             pids: Vec::new(),
             room: Some(room),
+            followed: None,
+            others: Vec::new(),
         };
         if !matches!(contender.kind, Kind::Nginx) {
             server.address = server.announced()?;
@@ -250,6 +284,16 @@ impl Server {
     /// The server's process and its descendants.
     pub fn pids(&self) -> &[u32] {
         &self.pids
+    }
+
+    /// The same of the server that it follows, if it is an edge.
+    pub fn followed_pids(&self) -> Option<&[u32]> {
+        Some(self.followed.as_ref()?.pids())
+    }
+
+    /// Where orders are posted: at the server that an edge follows, otherwise here.
+    pub fn orders_address(&self) -> SocketAddr {
+        self.followed.as_ref().map_or(self.address, |followed| followed.address)
     }
 
     /// The last lines of its error log, to append to an error.

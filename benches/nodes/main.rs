@@ -28,6 +28,9 @@ const SUBSCRIBERS: usize = 100;
 /// Orders a second while latency is measured.
 const PACED: u32 = 100;
 
+/// Orders a call of pgbench, for how the cost of a commit grows with its orders.
+const BATCHES: [usize; 3] = [1, 10, 100];
+
 /// What one arrangement of servers did.
 struct Outcome {
     orders_per_second: f64,
@@ -70,6 +73,10 @@ fn main() -> ExitCode {
         drop(nodes);
         let bare = pgbench::orders_per_second(&cluster, batch, 3, length);
         println!("| {round} | pgbench, 3 clients, {batch} orders a call | {bare:.0} | | |");
+        for batch in BATCHES {
+            let bare = pgbench::orders_per_second(&cluster, batch, 3, length);
+            println!("| {round} | pgbench, 3 clients, {batch} orders a call | {bare:.0} | | |");
+        }
         println!(
             "| {round} | three nodes against | SQLite {:.2}, pgbench {:.2} | | |",
             three.orders_per_second / alone.orders_per_second,
