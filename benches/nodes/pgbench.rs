@@ -27,9 +27,12 @@ pub fn orders_per_second(cluster: &Cluster, batch: usize, clients: usize, length
     );
     let script = folder.write("commit.sql", format!("\\set n :n + 1\n{call}"));
     let head = cluster.sql("SELECT seq || ' ' || news FROM ordercast.head");
+    // Each client numbers its commits, after those of an earlier call of this function.
+    let commit = cluster.sql("SELECT coalesce(max(commit), 0) FROM ordercast.nodes");
     let (seq, news) = head.split_once(' ').expect("two numbers");
     let output = tool("pgbench")
-        .args(["--no-vacuum", "--protocol=prepared", "--define=n=0"])
+        .args(["--no-vacuum", "--protocol=prepared"])
+        .arg(format!("--define=n={commit}"))
         .arg(format!("--define=since={seq}"))
         .arg(format!("--define=since_news={news}"))
         .arg(format!("--client={clients}"))
