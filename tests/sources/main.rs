@@ -11,6 +11,8 @@ mod documents;
 mod embedding;
 mod fuzz_seeds;
 mod layers;
+#[path = "../../benches/capacity/plan/mod.rs"]
+mod plan;
 mod statuses;
 
 use std::collections::BTreeMap;

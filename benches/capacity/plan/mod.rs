@@ -4,11 +4,11 @@ pub mod measured;
 pub mod tables;
 
 use measured::{
-    COMMIT, COMMIT_ORDER, CONNECTS, FEED, FOLLOW_AT_200, FOLLOW_AT_2000, KERNEL, RESIDENT, SEND_AT_10, SEND_AT_200,
+    COMMIT, COMMIT_ORDER, CONNECTS, FEED, FOLLOW_AT_200, FOLLOW_AT_2000, KERNEL, MESSAGE, RESIDENT, SEND_AT_10, SEND_AT_200,
     SEND_AT_2000, SOCKET,
 };
 
-/// The share of a core that the busy thread of an edge may use on average, so that bursts find room.
+/// The share of a core that a server may use on average where work must not wait for it.
 pub const LOAD: f64 = 0.6;
 /// The share of a core that a node may use for its edges; it takes orders too.
 pub const NODE_LOAD: f64 = 0.3;
@@ -42,38 +42,41 @@ impl Feed {
         self.every.map_or(self.orders, |every| self.orders.min(PRODUCTS * 1_000.0 / every))
     }
 
-    /// Sends a second to a subscriber: one for each order, or at the common moments of an interval in which every product is
-    /// ordered.
-    pub fn sends(self) -> f64 {
+    /// Sends a second to a subscriber of an edge that is not busy: one for each order, or at the common moments of an interval
+    /// in which every product is ordered.
+    fn wanted_sends(self) -> f64 {
         match self.every {
             Some(every) if self.orders * every / 1_000.0 > PRODUCTS => MOMENTS * 1_000.0 / every,
             _ => self.messages(),
         }
     }
 
-    /// Bytes a second to a subscriber, on the wire.
-    fn bytes(self) -> f64 {
-        let each = self.messages() / self.sends() * MESSAGE_BYTES;
-        self.sends() * (each + (each / SEGMENT_BYTES).ceil() * PACKET_BYTES)
-    }
-
-    /// CPU of an edge, in cores, with so many subscribers.
-    pub fn edge_cores(self, subscribers: f64) -> f64 {
-        let follow = between(self.orders, &[(200.0, FOLLOW_AT_200.value), (2_000.0, FOLLOW_AT_2000.value)]);
+    /// CPU of a send, in µs, at so many a second.
+    fn send_us(self, sends: f64) -> f64 {
         let costs = [(10.0, SEND_AT_10.value), (200.0, SEND_AT_200.value), (2_000.0, SEND_AT_2000.value)];
-        let send = between(self.sends(), &costs);
-        (self.orders * follow + subscribers * self.sends() * send) / 1e6
+        between(sends, &costs) + (self.messages() / sends - 1.0).max(0.0) * MESSAGE.value
     }
 
-    /// The subscribers of an edge.
-    pub fn per_edge(self) -> f64 {
-        let (idle, one) = (self.edge_cores(0.0), self.edge_cores(1.0) - self.edge_cores(0.0));
-        ((LOAD - idle) / one).min(MAX_CONNECTIONS).floor()
+    /// CPU of an edge for the orders that it follows, in cores.
+    fn follow_cores(self) -> f64 {
+        self.orders * between(self.orders, &[(200.0, FOLLOW_AT_200.value), (2_000.0, FOLLOW_AT_2000.value)]) / 1e6
     }
 
-    /// The time of a send to all subscribers of an edge, in milliseconds: the last one sees an order so much later.
-    pub fn round_ms(self) -> f64 {
-        (self.edge_cores(self.per_edge()) - self.edge_cores(0.0)) / self.sends() * 1e3
+    /// An edge with so many subscribers. Orders that come during a round of sends leave together in the next one, so a
+    /// round that takes long makes fewer of them.
+    pub fn edge(self, subscribers: f64) -> Edge {
+        let mut sends = self.wanted_sends();
+        for _ in 0..STEPS {
+            sends = self.wanted_sends().min(1e6 / (subscribers * self.send_us(sends)));
+        }
+        let round = subscribers * self.send_us(sends) / 1e6;
+        Edge { subscribers, sends, round, fanout: sends * round, follow: self.follow_cores() }
+    }
+
+    /// The edge with the most subscribers whose round takes at most so many seconds.
+    pub fn full_edge(self, round: f64) -> Edge {
+        let sends = self.wanted_sends().min(1.0 / round);
+        self.edge((round * 1e6 / self.send_us(sends)).min(MAX_CONNECTIONS).floor())
     }
 
     /// The edges that a server with so much of a core can feed.
@@ -81,35 +84,52 @@ impl Feed {
         (cores * 1e6 / (self.orders * FEED.value)).min(MAX_CONNECTIONS).floor()
     }
 
-    /// The layout for so many subscribers.
-    pub fn layout(self, subscribers: f64) -> Layout {
-        let mut levels = vec![(subscribers / self.per_edge()).ceil()];
-        let inner = self.feeds(LOAD - self.edge_cores(0.0));
+    /// The layout for so many subscribers, at edges with such a round.
+    pub fn layout(self, subscribers: f64, round: f64) -> Layout {
+        let edge = self.full_edge(round);
+        let mut levels = vec![(subscribers / edge.subscribers).ceil()];
+        let inner = self.feeds(LOAD - edge.follow);
         while let Some(last) = levels.last()
             && *last > NODES * self.feeds(NODE_LOAD)
         {
             levels.push((last / inner).ceil());
         }
-        let edges: f64 = levels.iter().sum();
-        let fed = edges - levels.last().copied().unwrap_or(0.0);
-        let sending = subscribers * (self.edge_cores(1.0) - self.edge_cores(0.0));
-        let cores = sending + edges * self.edge_cores(0.0) + fed * self.orders * FEED.value / 1e6;
+        // An edge that sends without a pause has a core for that; one that does not has room for bursts.
+        let each = (edge.fanout / LOAD).min(1.0) + edge.follow / LOAD;
+        let others: f64 = levels[1..].iter().sum();
+        let fed = levels[..levels.len() - 1].iter().sum::<f64>() * self.orders * FEED.value / 1e6;
+        let bytes = self.messages() / edge.sends * MESSAGE_BYTES;
         Layout {
-            cores: cores / LOAD,
+            cores: levels[0] * each + (others * edge.follow + fed) / LOAD,
             gib: subscribers * (RESIDENT.value + KERNEL.value + SOCKET.value) * 1e3 / GIB,
-            gigabits: subscribers * self.bytes() * 8.0 / 1e9,
+            gigabits: subscribers * edge.sends * (bytes + (bytes / SEGMENT_BYTES).ceil() * PACKET_BYTES) * 8.0 / 1e9,
+            edge,
             levels,
         }
     }
 }
 
+/// Repetitions after which the rate of sends changes no more.
+const STEPS: usize = 50;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// What an edge with subscribers does.
+pub struct Edge {
+    pub subscribers: f64,
+    /// Sends a second to each subscriber.
+    pub sends: f64,
+    /// Seconds of a send to all.
+    pub round: f64,
+    /// CPU for them, and for the orders that it follows, in cores.
+    pub fanout: f64,
+    pub follow: f64,
+}
 
 /// Edges, and what they need in all.
 pub struct Layout {
+    pub edge: Edge,
     /// Edges of each level, those with subscribers first and those that follow nodes last.
     pub levels: Vec<f64>,
-    /// Cores, of which [`LOAD`] is used.
     pub cores: f64,
     pub gib: f64,
     /// Gigabits a second to subscribers.
@@ -151,36 +171,42 @@ mod tests {
     #[test]
     fn an_interval_bounds_messages_only_where_products_are_ordered_more_often() {
         let feed = |orders, every| Feed { orders, every: Some(every) };
-        assert_eq!((feed(200.0, 100.0).messages(), feed(200.0, 100.0).sends()), (200.0, 200.0));
-        assert_eq!((feed(2_000.0, 100.0).messages(), feed(2_000.0, 100.0).sends()), (500.0, 40.0));
-        assert_eq!((feed(200.0, 1_000.0).messages(), feed(200.0, 1_000.0).sends()), (50.0, 4.0));
+        let of = |feed: Feed| (feed.messages(), feed.wanted_sends());
+        assert_eq!(of(feed(200.0, 100.0)), (200.0, 200.0));
+        assert_eq!(of(feed(2_000.0, 100.0)), (500.0, 40.0));
+        assert_eq!(of(feed(200.0, 1_000.0)), (50.0, 4.0));
     }
 
     #[test]
-    fn a_full_edge_uses_its_share_of_a_core_or_all_its_connections() {
-        let used = PLAIN.edge_cores(PLAIN.per_edge());
-        assert!(LOAD - used < 0.001 && used <= LOAD, "{used}");
-        assert_eq!(Feed { orders: 10.0, every: None }.per_edge(), MAX_CONNECTIONS);
+    fn an_edge_that_is_busy_sends_several_orders_at_a_time() {
+        let few = PLAIN.edge(100.0);
+        assert_eq!((few.sends, few.round), (200.0, 100.0 * SEND_AT_200.value / 1e6));
+        let many = PLAIN.edge(10_000.0);
+        assert!(many.sends < 50.0 && (many.fanout - 1.0).abs() < 0.001, "{} {}", many.sends, many.fanout);
+    }
+
+    #[test]
+    fn a_full_edge_keeps_to_its_round_and_its_connections() {
+        for orders in [1.0, 10.0, 200.0, 2_000.0, 20_000.0] {
+            for round in [0.001, 0.005, 0.05, 1.0] {
+                let edge = Feed { orders, every: None }.full_edge(round);
+                assert!(edge.round <= round * 1.02 && edge.subscribers <= MAX_CONNECTIONS, "{orders} {round}");
+                assert!(edge.round > round * 0.9 || edge.subscribers == MAX_CONNECTIONS, "{orders} {round}");
+            }
+        }
     }
 
     #[test]
     fn every_server_feeds_no_more_edges_than_it_can() {
         for subscribers in [1.0, 1e5, 1e6, 1e7, 1e8] {
-            let Layout { levels, cores, .. } = PLAIN.layout(subscribers);
-            assert!(levels[0] * PLAIN.per_edge() >= subscribers);
+            let Layout { edge, levels, cores, .. } = PLAIN.layout(subscribers, 0.005);
+            assert!(levels[0] * edge.subscribers >= subscribers);
             assert!(*levels.last().unwrap() <= NODES * PLAIN.feeds(NODE_LOAD));
-            let inner = PLAIN.feeds(LOAD - PLAIN.edge_cores(0.0));
+            let inner = PLAIN.feeds(LOAD - edge.follow);
             assert!(levels.windows(2).all(|pair| pair[1] * inner >= pair[0]), "{levels:?}");
-            assert!(cores >= subscribers * PLAIN.sends() * SEND_AT_200.value / 1e6 / LOAD);
+            assert!(cores >= levels[0]);
         }
-        assert_eq!((PLAIN.layout(1.0).levels.len(), PLAIN.layout(1e8).levels.len()), (1, 3));
-    }
-
-    #[test]
-    fn a_message_alone_fills_a_packet_with_its_headers() {
-        assert_eq!(PLAIN.bytes(), 200.0 * 120.0);
-        let many = Feed { orders: 2_000.0, every: Some(100.0) };
-        assert_eq!(many.bytes(), 500.0 * 30.0 + 40.0 * 90.0);
+        assert_eq!([1.0, 1e7].map(|subscribers| PLAIN.layout(subscribers, 0.005).levels.len()), [1, 2]);
     }
 
     #[test]

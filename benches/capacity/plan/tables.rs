@@ -1,17 +1,22 @@
 //! The tables of docs/scaling.md.
 
-use super::measured::{ALL, CHECKS};
-use super::{Feed, LOAD, MAX_CONNECTIONS, back_in, busy, orders_a_commit};
+use super::measured::{ALL, CHECKS, Measured};
+use super::{Feed, LOAD, Layout, back_in, busy, orders_a_commit};
 
 const MILLION: f64 = 1e6;
 const SUBSCRIBERS: [f64; 4] = [1e4, 1e5, 1e6, 1e7];
-const FEEDS: [Feed; 6] = [
-    Feed { orders: 10.0, every: None },
-    Feed { orders: 200.0, every: None },
-    Feed { orders: 200.0, every: Some(1_000.0) },
-    Feed { orders: 2_000.0, every: None },
-    Feed { orders: 2_000.0, every: Some(100.0) },
-    Feed { orders: 2_000.0, every: Some(1_000.0) },
+/// Rounds of 5 and of 50 ms at most, in seconds.
+const SHORT: f64 = 0.005;
+const LONG: f64 = 0.05;
+const DESIGNS: [(Feed, f64); 8] = [
+    (Feed { orders: 10.0, every: None }, SHORT),
+    (Feed { orders: 10.0, every: None }, LONG),
+    (Feed { orders: 200.0, every: None }, SHORT),
+    (Feed { orders: 200.0, every: None }, LONG),
+    (Feed { orders: 2_000.0, every: None }, SHORT),
+    (Feed { orders: 2_000.0, every: None }, LONG),
+    (Feed { orders: 2_000.0, every: Some(100.0) }, LONG),
+    (Feed { orders: 2_000.0, every: Some(1_000.0) }, LONG),
 ];
 /// Orders a second of all categories together.
 const ORDERS: [f64; 5] = [10.0, 200.0, 1_000.0, 2_000.0, 10_000.0];
@@ -23,7 +28,7 @@ pub fn all() -> Vec<String> {
 
 /// What was measured.
 fn inputs() -> String {
-    let row = |input: &super::measured::Measured| {
+    let row = |input: &Measured| {
         format!("| {} | {} {} | {} |\n", input.what, number(input.value), input.unit, input.row)
     };
     "| measured | | from |\n|---|---:|---|\n".to_owned() + &ALL.iter().map(row).collect::<String>()
@@ -32,49 +37,53 @@ fn inputs() -> String {
 /// What the model says of rows that it does not use.
 fn checks() -> String {
     let row = |(subscribers, feed, measured): &(f64, Feed, f64)| {
-        let computed = feed.edge_cores(*subscribers) * 100.0;
+        let edge = feed.edge(*subscribers);
+        let computed = (edge.fanout + edge.follow) * 100.0;
         let columns = [number(computed), number(*measured), format!("{:.2}", computed / measured)];
         format!("| {}, {} | {} % | {} % | {} |\n", number(*subscribers), name(*feed), columns[0], columns[1], columns[2])
     };
-    "| subscribers, orders/s | CPU of the edge, computed | measured | ratio |\n|---|---:|---:|---:|\n".to_owned()
+    "| subscribers; orders/s, feed | CPU of the edge, computed | measured | ratio |\n|---|---:|---:|---:|\n".to_owned()
         + &CHECKS.iter().map(row).collect::<String>()
 }
 
 /// What a million subscribers need.
 fn a_million() -> String {
-    let row = |feed: &Feed| {
-        let layout = feed.layout(MILLION);
-        let bound = if feed.per_edge() < MAX_CONNECTIONS { "CPU" } else { "connections" };
+    let row = |(feed, round): &(Feed, f64)| {
+        let layout = feed.layout(MILLION, *round);
+        let edge = &layout.edge;
         format!(
-            "| {} | {} | {}, {bound} | {} | {} | {} | {} | {} ms | {} s |\n",
+            "| {} | {} ms | {} | {} | {} | {} | {} | {} | {} |\n",
             name(*feed),
-            number(feed.messages()),
-            number(feed.per_edge()),
-            number(layout.levels.iter().sum()),
+            number(edge.round * 1e3),
+            number(edge.subscribers),
+            number(feed.messages() / edge.sends),
+            levels(&layout),
             number(layout.cores),
             number(layout.gib),
             number(layout.gigabits),
-            number(feed.round_ms()),
-            number(back_in(feed.per_edge())),
+            number(back_in(edge.subscribers)),
         )
     };
-    "| orders/s, feed | messages/s each | subscribers an edge, bound by | edges | cores | GiB | Gbit/s | a round | back in \
+    "| orders/s, feed | a round | subscribers an edge | messages a send | edges | cores | GiB | Gbit/s | back in, s \
      |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned()
-        + &FEEDS.iter().map(row).collect::<String>()
+        + &DESIGNS.iter().map(row).collect::<String>()
 }
 
 /// How the edges grow with the subscribers.
 fn edges() -> String {
     let head = SUBSCRIBERS.map(|subscribers| format!(" {} |", number(subscribers))).concat();
-    let row = |feed: &Feed| {
-        let cell = |subscribers: f64| {
-            let levels = feed.layout(subscribers).levels.into_iter().rev().map(number).collect::<Vec<_>>();
-            format!(" {} |", levels.join(" → "))
-        };
-        format!("| {} |{}\n", name(*feed), SUBSCRIBERS.map(cell).concat())
+    let row = |(feed, round): &(Feed, f64)| {
+        let cells = SUBSCRIBERS.map(|subscribers| format!(" {} |", levels(&feed.layout(subscribers, *round))));
+        format!("| {}, {} ms |{}\n", name(*feed), number(round * 1e3), cells.concat())
     };
-    format!("| orders/s, feed |{head}\n|---|---:|---:|---:|---:|\n") + &FEEDS.iter().map(row).collect::<String>()
+    format!("| orders/s, feed, longest round |{head}\n|---|---:|---:|---:|---:|\n")
+        + &DESIGNS.iter().map(row).collect::<String>()
+}
+
+/// Edges of each level, those that follow nodes first.
+fn levels(layout: &Layout) -> String {
+    layout.levels.iter().rev().map(|edges| number(*edges)).collect::<Vec<_>>().join(" → ")
 }
 
 /// How busy the database is.
@@ -94,16 +103,11 @@ fn name(feed: Feed) -> String {
     format!("{}, {every}", number(feed.orders))
 }
 
-/// Three digits, with commas between thousands.
+/// Up to three digits, with commas between thousands.
 fn number(value: f64) -> String {
-    let digits = match value {
-        _ if value >= 100.0 || value.fract() == 0.0 => 0,
-        _ if value >= 10.0 => 1,
-        _ => 2,
-    };
-    let unit = 10_f64.powf((value.max(1.0).log10().floor() - 2.0).max(0.0));
-    let rounded = if digits == 0 { (value / unit).round() * unit } else { value };
-    let text = format!("{rounded:.digits$}");
+    let unit = 10_f64.powf((value.log10().floor() - 2.0).max(-3.0));
+    let text = format!("{:.3}", (value / unit).round() * unit);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
     for (at, digit) in whole.chars().enumerate() {
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_and_commas() {
-        let texts = [0.054, 2.0, 2.345, 23.45, 234.5, 1_234.0, 12_345.0, 10_000_000.0].map(number);
-        assert_eq!(texts, ["0.05", "2", "2.35", "23.4", "234", "1,230", "12,300", "10,000,000"]);
+        let texts = [0.0543, 0.3456, 2.0, 5.5, 2.345, 23.45, 234.5, 1_234.0, 12_345.0, 1e7].map(number);
+        assert_eq!(texts, ["0.054", "0.346", "2", "5.5", "2.35", "23.5", "235", "1,230", "12,300", "10,000,000"]);
     }
 }
