@@ -124,14 +124,21 @@ bench:
 bench-nodes:
 	$(CARGO) bench --features postgres --bench nodes
 
-# One server with its subscribers, and the same subscribers at an edge of it; then what an edge costs the server that it
-# follows, where sixteen are enough to see it.
+# One server with its subscribers beside an edge of it with the same, about six minutes; the rows that the plan in
+# docs/scaling.md is computed from, and those that it is compared with. Sixteen edges show what each costs the server.
+EDGES = $(CARGO) bench --bench load -- --rounds 3 --server
 bench-edges:
-	$(CARGO) bench --bench load -- deliver memory connects --server ordercast --server edge --rounds 3 \
-		--subscribers 100,1000 --rates 200
-	$(CARGO) bench --bench load -- deliver --server edge --edges 16 --rounds 3 --subscribers 10 --rates 2000
+	$(EDGES) ordercast --server edge deliver --subscribers 100,1000 --rates 200
+	$(EDGES) edge deliver --subscribers 10000 --rates 10,200
+	$(EDGES) edge deliver --subscribers 10,100,2000 --rates 2000
+	$(EDGES) edge --edges 16 deliver --subscribers 10 --rates 2000
+	$(EDGES) ordercast --server edge memory connects --subscribers 5000
+	$(EDGES) edge deliver --subscribers 2000 --rates 100
+	$(EDGES) edge deliver --subscribers 500 --rates 400
+	$(EDGES) edge paced --rates 2000
+	$(EDGES) edge paced --rates 2000 --every 1000
 
-# The plan of docs/scaling.md, from figures measured by the targets above and below.
+# The plan of docs/scaling.md, from figures that bench-edges and bench-nodes have measured (benches/capacity).
 capacity:
 	$(CARGO) bench --quiet --bench capacity
 

@@ -117,6 +117,9 @@ fn every_link_between_the_documents_leads_to_a_file_and_a_heading() {
 fn the_tables_of_the_plan_for_a_million_subscribers_are_those_of_the_model() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scaling.md")).unwrap();
     for table in plan::tables::all() {
-        assert!(page.contains(&table), "docs/scaling.md does not have this table, which `make capacity` prints:\n{table}");
+        assert!(
+            page.contains(&table),
+            "docs/scaling.md does not have this table, which `make capacity` prints:\n{table}"
+        );
     }
 }

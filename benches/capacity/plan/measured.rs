@@ -19,27 +19,35 @@ const fn measured(what: &'static str, value: f64, unit: &'static str, row: &'sta
 pub const SEND_AT_10: Measured =
     measured("CPU of a send to one subscriber, at 10 a second to each", 4.63, "µs", "10,000 subscribers, 10 orders/s");
 pub const SEND_AT_200: Measured =
-    measured("the same, at 200 a second", 2.30, "µs", "1,000 less 100 subscribers, 200 orders/s");
+    measured("the same, at 200 a second", 2.30, "µs", "1,000 and 100 subscribers, 200 orders/s");
 pub const SEND_AT_2000: Measured =
-    measured("the same, at 2,000 a second", 1.61, "µs", "100 less 10 subscribers, 2,000 orders/s");
-pub const MESSAGE: Measured =
-    measured("CPU of each further message of a send", 0.006, "µs", "`load -- limits`, 1,000 less 1 frames");
+    measured("the same, at 2,000 a second", 1.61, "µs", "100 and 10 subscribers, 2,000 orders/s");
+pub const MESSAGE: Measured = measured(
+    "CPU of each further message of a send",
+    0.006,
+    "µs",
+    "sends of 1,000 and of 1 message (`load -- limits`)",
+);
 pub const FOLLOW_AT_200: Measured =
-    measured("CPU of an order at an edge, at 200 a second", 132.0, "µs", "100 subscribers less their sends");
+    measured("CPU of an order at an edge, at 200 a second", 132.0, "µs", "1,000 and 100 subscribers, 200 orders/s");
 pub const FOLLOW_AT_2000: Measured =
-    measured("the same, at 2,000 a second", 53.0, "µs", "10 subscribers less their sends");
+    measured("the same, at 2,000 a second", 53.0, "µs", "100 and 10 subscribers, 2,000 orders/s");
 pub const FEED: Measured =
-    measured("CPU of the followed server for an order to one edge", 5.5, "µs", "16 edges less 1, 2,000 orders/s");
-pub const RESIDENT: Measured =
-    measured("resident memory of a subscriber", 14.9, "KB", "`load -- memory --server edge`, 5,000 subscribers");
-pub const KERNEL: Measured =
-    measured("kernel memory of a subscriber", 23.6, "KB", "the same: stack 16.0, page tables 0.2, half of the slab 7.4");
+    measured("CPU of the followed server for an order to one edge", 5.5, "µs", "16 edges and 1, 2,000 orders/s");
+pub const RESIDENT: Measured = measured("resident memory of a subscriber", 14.9, "KB", "5,000 idle subscribers");
+pub const KERNEL: Measured = measured(
+    "kernel memory of a subscriber",
+    23.6,
+    "KB",
+    "the same: stack 16.0, half of the slab 7.4, page tables 0.2",
+);
 pub const SOCKET: Measured =
-    measured("socket buffers of a subscriber while it reads", 7.3, "KB", "1,000 subscribers, 200 orders/s; both ends");
+    measured("socket buffers of a subscriber while it reads", 7.2, "KB", "1,000 subscribers, 200 orders/s; both ends");
 pub const CONNECTS: Measured =
-    measured("subscribers that come back to an edge", 13_400.0, "/s", "`load -- connects --server edge`");
-pub const COMMIT: Measured = measured("a commit in the database", 0.71, "ms", "`nodes`, pgbench with 1 and 100 orders");
-pub const COMMIT_ORDER: Measured = measured("each order of it", 0.012, "ms", "the same");
+    measured("subscribers that come back to an edge", 13_400.0, "/s", "5,000 connects, 64 at a time");
+pub const COMMIT: Measured =
+    measured("a commit in the database", 0.57, "ms", "`make bench-nodes`: pgbench, 1 and 100 orders a call");
+pub const COMMIT_ORDER: Measured = measured("each order of it", 0.009, "ms", "the same");
 
 /// Rows that the model does not use: subscribers, their feed, and the CPU of the edge in percent of a core.
 pub const CHECKS: [(f64, Feed, f64); 4] = [

@@ -4,8 +4,8 @@ pub mod measured;
 pub mod tables;
 
 use measured::{
-    COMMIT, COMMIT_ORDER, CONNECTS, FEED, FOLLOW_AT_200, FOLLOW_AT_2000, KERNEL, MESSAGE, RESIDENT, SEND_AT_10, SEND_AT_200,
-    SEND_AT_2000, SOCKET,
+    COMMIT, COMMIT_ORDER, CONNECTS, FEED, FOLLOW_AT_200, FOLLOW_AT_2000, KERNEL, MESSAGE, RESIDENT, SEND_AT_10,
+    SEND_AT_200, SEND_AT_2000, SOCKET,
 };
 
 /// The share of a core that a server may use on average where work must not wait for it.
@@ -101,7 +101,7 @@ impl Feed {
         let bytes = self.messages() / edge.sends * MESSAGE_BYTES;
         Layout {
             cores: levels[0] * each + (others * edge.follow + fed) / LOAD,
-            gib: subscribers * (RESIDENT.value + KERNEL.value + SOCKET.value) * 1e3 / GIB,
+            gib: subscribers * (RESIDENT.value + KERNEL.value + SOCKET.value) * 1_024.0 / GIB,
             gigabits: subscribers * edge.sends * (bytes + (bytes / SEGMENT_BYTES).ceil() * PACKET_BYTES) * 8.0 / 1e9,
             edge,
             levels,

@@ -28,9 +28,8 @@ pub fn all() -> Vec<String> {
 
 /// What was measured.
 fn inputs() -> String {
-    let row = |input: &Measured| {
-        format!("| {} | {} {} | {} |\n", input.what, number(input.value), input.unit, input.row)
-    };
+    let row =
+        |input: &Measured| format!("| {} | {} {} | {} |\n", input.what, number(input.value), input.unit, input.row);
     "| measured | | from |\n|---|---:|---|\n".to_owned() + &ALL.iter().map(row).collect::<String>()
 }
 
@@ -40,7 +39,14 @@ fn checks() -> String {
         let edge = feed.edge(*subscribers);
         let computed = (edge.fanout + edge.follow) * 100.0;
         let columns = [number(computed), number(*measured), format!("{:.2}", computed / measured)];
-        format!("| {}, {} | {} % | {} % | {} |\n", number(*subscribers), name(*feed), columns[0], columns[1], columns[2])
+        format!(
+            "| {}, {} | {} % | {} % | {} |\n",
+            number(*subscribers),
+            name(*feed),
+            columns[0],
+            columns[1],
+            columns[2]
+        )
     };
     "| subscribers; orders/s, feed | CPU of the edge, computed | measured | ratio |\n|---|---:|---:|---:|\n".to_owned()
         + &CHECKS.iter().map(row).collect::<String>()
