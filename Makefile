@@ -128,7 +128,7 @@ bench-nodes:
 # docs/scaling.md is computed from, and those that it is compared with. Sixteen edges show what each costs the server.
 EDGES = $(CARGO) bench --bench load -- --rounds 3 --server
 bench-edges:
-	$(EDGES) ordercast --server edge deliver --subscribers 100,1000 --rates 200
+	$(EDGES) ordercast --server edge limits deliver --subscribers 100,1000 --rates 200
 	$(EDGES) edge deliver --subscribers 10000 --rates 10,200
 	$(EDGES) edge deliver --subscribers 10,100,2000 --rates 2000
 	$(EDGES) edge --edges 16 deliver --subscribers 10 --rates 2000
