@@ -110,7 +110,7 @@ impl Feed {
 }
 
 /// Repetitions after which the rate of sends changes no more.
-const STEPS: usize = 50;
+const STEPS: usize = 500;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// What an edge with subscribers does.
