@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{plan, rust_files};
+use crate::rust_files;
 
 /// The quoted code of a line.
 fn codes(line: &str) -> impl Iterator<Item = &str> {
@@ -111,15 +111,4 @@ fn every_link_between_the_documents_leads_to_a_file_and_a_heading() {
     assert!(count > 50, "{count} links");
     assert_eq!(links("[a](b.md#c), [d](https://e), `f`").collect::<Vec<_>>(), ["b.md#c"]);
     assert_eq!(anchors("# Keys: a, b\n## 1 Install"), ["1-install", "keys-a-b"].map(str::to_owned).into());
-}
-
-#[test]
-fn the_tables_of_the_plan_for_a_million_subscribers_are_those_of_the_model() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scaling.md")).unwrap();
-    for table in plan::tables::all() {
-        assert!(
-            page.contains(&table),
-            "docs/scaling.md does not have this table, which `make capacity` prints:\n{table}"
-        );
-    }
 }

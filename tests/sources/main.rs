@@ -7,12 +7,11 @@
 mod common;
 
 mod bare_server;
+mod capacity;
 mod documents;
 mod embedding;
 mod fuzz_seeds;
 mod layers;
-#[path = "../../benches/capacity/plan/mod.rs"]
-mod plan;
 mod statuses;
 
 use std::collections::BTreeMap;

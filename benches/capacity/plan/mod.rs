@@ -44,7 +44,7 @@ impl Feed {
 
     /// Sends a second to a subscriber of an edge that is not busy: one for each order, or at the common moments of an interval
     /// in which every product is ordered.
-    fn wanted_sends(self) -> f64 {
+    pub fn wanted_sends(self) -> f64 {
         match self.every {
             Some(every) if self.orders * every / 1_000.0 > PRODUCTS => MOMENTS * 1_000.0 / every,
             _ => self.messages(),
@@ -80,7 +80,7 @@ impl Feed {
     }
 
     /// The edges that a server with so much of a core can feed.
-    fn feeds(self, cores: f64) -> f64 {
+    pub fn feeds(self, cores: f64) -> f64 {
         (cores * 1e6 / (self.orders * FEED.value)).min(MAX_CONNECTIONS).floor()
     }
 
@@ -153,73 +153,11 @@ pub fn orders_a_commit(orders: f64) -> Option<f64> {
 }
 
 /// The value at `x` on the line between the nearest points, by the logarithm of x; outside, that of the nearest.
-fn between(x: f64, points: &[(f64, f64)]) -> f64 {
+pub fn between(x: f64, points: &[(f64, f64)]) -> f64 {
     let after = points.iter().position(|(at, _)| *at > x).unwrap_or(points.len());
     match (points.get(after.wrapping_sub(1)), points.get(after)) {
         (Some((from, low)), Some((to, high))) => low + (high - low) * (x / from).ln() / (to / from).ln(),
         (Some((_, value)), None) | (None, Some((_, value))) => *value,
         (None, None) => f64::NAN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLAIN: Feed = Feed { orders: 200.0, every: None };
-
-    #[test]
-    fn an_interval_bounds_messages_only_where_products_are_ordered_more_often() {
-        let feed = |orders, every| Feed { orders, every: Some(every) };
-        let of = |feed: Feed| (feed.messages(), feed.wanted_sends());
-        assert_eq!(of(feed(200.0, 100.0)), (200.0, 200.0));
-        assert_eq!(of(feed(2_000.0, 100.0)), (500.0, 40.0));
-        assert_eq!(of(feed(200.0, 1_000.0)), (50.0, 4.0));
-    }
-
-    #[test]
-    fn an_edge_that_is_busy_sends_several_orders_at_a_time() {
-        let few = PLAIN.edge(100.0);
-        assert_eq!((few.sends, few.round), (200.0, 100.0 * SEND_AT_200.value / 1e6));
-        let many = PLAIN.edge(10_000.0);
-        assert!(many.sends < 50.0 && (many.fanout - 1.0).abs() < 0.001, "{} {}", many.sends, many.fanout);
-    }
-
-    #[test]
-    fn a_full_edge_keeps_to_its_round_and_its_connections() {
-        for orders in [1.0, 10.0, 200.0, 2_000.0, 20_000.0] {
-            for round in [0.001, 0.005, 0.05, 1.0] {
-                let edge = Feed { orders, every: None }.full_edge(round);
-                assert!(edge.round <= round * 1.02 && edge.subscribers <= MAX_CONNECTIONS, "{orders} {round}");
-                assert!(edge.round > round * 0.9 || edge.subscribers == MAX_CONNECTIONS, "{orders} {round}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_server_feeds_no_more_edges_than_it_can() {
-        for subscribers in [1.0, 1e5, 1e6, 1e7, 1e8] {
-            let Layout { edge, levels, cores, .. } = PLAIN.layout(subscribers, 0.005);
-            assert!(levels[0] * edge.subscribers >= subscribers);
-            assert!(*levels.last().unwrap() <= NODES * PLAIN.feeds(NODE_LOAD));
-            let inner = PLAIN.feeds(LOAD - edge.follow);
-            assert!(levels.windows(2).all(|pair| pair[1] * inner >= pair[0]), "{levels:?}");
-            assert!(cores >= levels[0]);
-        }
-        assert_eq!([1.0, 1e7].map(|subscribers| PLAIN.layout(subscribers, 0.005).levels.len()), [1, 2]);
-    }
-
-    #[test]
-    fn orders_share_commits_only_when_the_database_is_busy() {
-        let limit = LOAD * 1e3 / (COMMIT.value + COMMIT_ORDER.value);
-        assert_eq!(orders_a_commit(limit * 0.9), Some(1.0));
-        assert!(orders_a_commit(limit * 2.0).is_some_and(|orders| orders > 2.0));
-        assert_eq!(orders_a_commit(LOAD * 1e3 / COMMIT_ORDER.value), None);
-    }
-
-    #[test]
-    fn values_between_two_points_are_on_the_line_of_logarithms() {
-        let points = [(10.0, 4.0), (1_000.0, 2.0)];
-        assert_eq!([1.0, 10.0, 100.0, 1_000.0, 5_000.0].map(|x| between(x, &points)), [4.0, 4.0, 3.0, 2.0, 2.0]);
     }
 }
