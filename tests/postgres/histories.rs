@@ -19,10 +19,10 @@ use crate::nodes::{migrate, node};
 const NODES: usize = 3;
 const PLAN: Plan = Plan {
     pairs: 4,
-    orders_each: 60,
-    batches: 20,
+    orders_each: 100,
+    batches: 30,
     longest_pause: Duration::ZERO,
-    longest_period: Duration::from_millis(100),
+    longest_period: Duration::from_millis(40),
     numbers_a_connection: 40,
 };
 /// The load lasts as long as the faults.

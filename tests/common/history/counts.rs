@@ -93,14 +93,16 @@ pub fn follow_counts(
     // The place of the last change of each product that it knows.
     let mut known: HashMap<&str, usize> =
         counts.changes.iter().map(|(id, of)| (*id, of.partition_point(|change| change.moment <= now) - 1)).collect();
-    // From when on each product's count may come anew, because the feed was resumed.
-    let mut anew: HashMap<&str, u64> = HashMap::new();
+    // From when on each product's count may come anew, because the feed was resumed, and how often.
+    let mut anew: HashMap<&str, (u64, usize)> = HashMap::new();
     let mut placed = Vec::new();
     for (place, what) in told {
         let (id, count) = match what {
             What::Resumed(_, seq) => {
-                let from = moments.close_from(*seq);
-                anew = from.map(|from| counts.changes.keys().map(|id| (*id, from)).collect()).unwrap_or_default();
+                let from = moments.close_from(*seq).unwrap_or(u64::MAX);
+                // A server that has not followed as far tells again of closes that the subscriber knows.
+                let known = moments.closes().filter(|close| (from..=now).contains(close)).count();
+                anew = counts.changes.keys().map(|id| (*id, (from, known.max(1)))).collect();
                 continue;
             }
             What::Told(_, (id, count)) => (id.as_str(), *count),
@@ -108,7 +110,11 @@ pub fn follow_counts(
         };
         let (of, known) =
             counts.changes.get(id).zip(known.get_mut(id)).ok_or_else(|| format!("receives {id}, not of its feed"))?;
-        let anew = anew.remove(id);
+        let anew = anew.get_mut(id).filter(|(_, times)| *times > 0);
+        let anew = anew.map(|(from, times)| {
+            *times -= 1;
+            *from
+        });
         let is_due = |at: usize| {
             let end = of.get(at + 1).map_or(counts.end, |next| next.moment - 1);
             let is_next = at > *known

@@ -98,7 +98,7 @@ pub fn listen(
         let mut connection = Connection { node, invoked, is_joined: false, first: Vec::new(), count: 0 };
         let ended = opened.and_then(|mut feed| {
             loop {
-                if connection.is_joined && last.are(has_counts, &listener.numbers) {
+                if !listener.subscribers.is_empty() && last.are(has_counts, &listener.numbers) {
                     return Ok(true);
                 }
                 match feed.next()? {
@@ -106,7 +106,13 @@ pub fn listen(
                         news = Instant::now();
                         listener.take(step, &mut connection);
                     }
-                    None => assert!(news.elapsed() < PATIENCE, "the last numbers of {path} never come"),
+                    None => assert!(
+                        news.elapsed() < PATIENCE,
+                        "the last numbers of {path} never come: {connection:?}, {:?} behind {:?}, and {:?} are due",
+                        listener.numbers,
+                        listener.position,
+                        last.0.get(),
+                    ),
                 }
                 // One without positions has nothing to go on from at the same server.
                 let may_leave = ear != Ear::Plain || addrs.len() > 1;
@@ -128,6 +134,7 @@ pub fn listen(
 }
 
 /// What is known of one connection.
+#[derive(Debug)]
 struct Connection {
     node: usize,
     invoked: u64,
@@ -167,7 +174,7 @@ impl Listener<'_> {
             }
         }
         let can_resume = step.can_resume();
-        connection.count += usize::from(can_resume || step.position.is_none());
+        connection.count += usize::from(can_resume || self.followed.ear == Ear::Plain);
         if can_resume {
             self.position = Some(step);
         }
