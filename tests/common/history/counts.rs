@@ -78,9 +78,10 @@ impl<'a> Counts<'a> {
 }
 
 /// Checks that a subscriber's counts are of orders and closes after its snapshot, in their order, and that it has the last
-/// count of each product, unless it has left. One with positions misses an order only if the period was closed after it, or after the position
-/// from which it resumed: then it gets all counts anew, as they are later. Returns a moment for each number that it was
-/// told, with the place of its operation.
+/// count of each product, unless it has left. One with positions misses an order only if the period was closed after it, or
+/// after the position from which it resumed: then it gets all counts anew, as they are later. A position has no number of a
+/// close: where it goes on at a server that has not followed as far, it gets the counts after a close once more. Returns a
+/// moment for each number that it was told, with the place of its operation.
 pub fn follow_counts(
     counts: &Counts<'_>,
     moments: &Moments,
@@ -93,8 +94,10 @@ pub fn follow_counts(
     // The place of the last change of each product that it knows.
     let mut known: HashMap<&str, usize> =
         counts.changes.iter().map(|(id, of)| (*id, of.partition_point(|change| change.moment <= now) - 1)).collect();
-    // From when on each product's count may come anew, because the feed was resumed, and how often.
-    let mut anew: HashMap<&str, (u64, usize)> = HashMap::new();
+    // Since the feed was resumed: from when on each product's count may come anew, how often, and whether it has.
+    let mut anew: HashMap<&str, (u64, usize, bool)> = HashMap::new();
+    // The last moment that the server of now is known to have followed.
+    let mut followed = 0;
     let mut placed = Vec::new();
     for (place, what) in told {
         let (id, count) = match what {
@@ -102,7 +105,8 @@ pub fn follow_counts(
                 let from = moments.close_from(*seq).unwrap_or(u64::MAX);
                 // A server that has not followed as far tells again of closes that the subscriber knows.
                 let known = moments.closes().filter(|close| (from..=now).contains(close)).count();
-                anew = counts.changes.keys().map(|id| (*id, (from, known.max(1)))).collect();
+                anew = counts.changes.keys().map(|id| (*id, (from, known.max(1), false))).collect();
+                followed = 0;
                 continue;
             }
             What::Told(_, (id, count)) => (id.as_str(), *count),
@@ -110,22 +114,31 @@ pub fn follow_counts(
         };
         let (of, known) =
             counts.changes.get(id).zip(known.get_mut(id)).ok_or_else(|| format!("receives {id}, not of its feed"))?;
-        let anew = anew.get_mut(id).filter(|(_, times)| *times > 0);
-        let anew = anew.map(|(from, times)| {
+        let anew = anew.get_mut(id).filter(|(_, times, _)| *times > 0).map(|(from, times, has_come)| {
             *times -= 1;
-            *from
+            (*from, std::mem::replace(has_come, true))
         });
-        let is_due = |at: usize| {
-            let end = of.get(at + 1).map_or(counts.end, |next| next.moment - 1);
-            let is_next = at > *known
-                && (!due_every_order || at == *known + 1 || of[*known + 1..=at].iter().any(|change| change.is_close));
-            of[at].count == count && end >= now && (is_next || anew.is_some_and(|from| end >= from))
+        let end = |at: usize| of.get(at + 1).map_or(counts.end, |next| next.moment - 1);
+        let is_next = |at: usize| {
+            at > *known
+                && (!due_every_order || at == *known + 1 || of[*known + 1..=at].iter().any(|change| change.is_close))
         };
+        let is_anew =
+            |at: usize| anew.is_some_and(|(from, has_come)| end(at) >= from && (!has_come || of[at].is_close));
+        let is_due = |at: usize| of[at].count == count && end(at) >= now && (is_next(at) || is_anew(at));
         let found = (*known..of.len()).find(|at| is_due(*at));
         let at = found.ok_or_else(|| format!("receives {count} of {id} after moment {now}"))?;
+        followed = followed.max(match anew {
+            // The first moment since when this may be told again.
+            Some((from, _)) if !is_next(at) => {
+                let first = of[..=at].iter().zip(0..).find(|(change, at)| change.count == count && end(*at) >= from);
+                first.map_or(from, |(change, _)| change.moment.max(from))
+            }
+            _ => of[at].moment,
+        });
         *known = at;
         now = now.max(of[at].moment);
-        placed.push((*place, now));
+        placed.push((*place, followed));
     }
     match counts.changes.iter().find(|(id, of)| known[*id] + 1 != of.len()) {
         Some((id, _)) if !has_left => Err(format!("never receives the last count of {id}")),
