@@ -24,8 +24,9 @@ TEST_THREADS ?= 16
 test:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --no-fail-fast
 
-# The same with PostgreSQL: tests of nodes, then the tests of a server's interface once more on nodes (NODE_TESTS).
-NODE_TESTS ?= --test api
+# The same with PostgreSQL: tests of nodes, then some of a server on a data folder once more on nodes, such as those of the
+# interface, or NODE_TESTS.
+NODE_TESTS ?=
 test-postgres:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --features postgres --no-fail-fast --test postgres
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/postgres/suite.sh $(NODE_TESTS)
@@ -62,9 +63,12 @@ torture:
 	ORDERCAST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(CARGO) test --quiet --test durability chaos:: -- --nocapture
 
 # ROUNDS of kills, hangs and cut connections of three nodes and their database, and takeovers by a synchronous standby,
-# under the same posters. Needs PostgreSQL; every test run with the feature does some.
+# under the same posters; then HISTORIES of clients of three nodes that fail. Needs PostgreSQL; every test run with the
+# feature does some.
+HISTORIES ?= 20
 nodes-torture:
 	ORDERCAST_NODE_ROUNDS=$(ROUNDS) $(CARGO) test --quiet --features postgres --test postgres chaos:: -- --nocapture
+	ORDERCAST_NODE_HISTORIES=$(HISTORIES) $(CARGO) test --quiet --features postgres --test postgres histories:: -- --nocapture
 
 # The board on a wall for MINUTES, with 50 orders a second, three restarts and an upgrade. Every test run does 25 s of it.
 MINUTES ?= 30

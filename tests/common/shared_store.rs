@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
 
+use super::TempDir;
 use super::postgres::tool;
-use super::server::{binary, without_environment_twins};
+use super::server::{Finished, binary, ordercast, without_environment_twins};
 
 /// A database of this name has the tables; new ones are copies of it.
 const TEMPLATE: &str = "ordercast_template";
@@ -44,9 +45,22 @@ impl SharedStore {
         self.sql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
     }
 
+    /// Copies the database into a data folder, and runs `ordercast check` there.
+    #[track_caller]
+    pub fn check(&self) -> Finished {
+        let folder = TempDir::new();
+        let copied = ordercast(folder.path(), &["migrate", "--from", &self.url(), "--to", "copy"], &[]);
+        assert_eq!(copied.code, Some(0), "{}", copied.stderr);
+        ordercast(folder.path(), &["check", "--data", "copy"], &[])
+    }
+
+    fn url(&self) -> String {
+        self.cluster.rsplit_once('/').map_or_else(String::new, |(host, _)| format!("{host}/{}", self.name))
+    }
+
     /// The arguments of a node for those of a server: what is kept becomes a setting of the database.
     pub fn arguments(&self, args: &[OsString]) -> Vec<OsString> {
-        let url = self.cluster.rsplit_once('/').map_or_else(String::new, |(host, _)| format!("{host}/{}", self.name));
+        let url = self.url();
         let mut migrate = vec![OsString::from("migrate"), "--store".into(), url.clone().into()];
         let mut node = vec![OsString::from("--store"), url.into()];
         let mut args = args.iter();

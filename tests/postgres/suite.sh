@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests of a server on a data folder once more, on nodes: each server gets a database in a cluster that is started
-# here and removed at the end. Needs PostgreSQL (make deps).
+# Runs tests of a server on a data folder once more, on nodes: each server gets a database in a cluster that is started here
+# and removed at the end. Arguments choose them, as those of `cargo test`; without any they are those of the interface, and
+# those of periods and rates while the server is killed. Needs PostgreSQL (make deps).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -33,18 +34,31 @@ url="postgres://postgres@127.0.0.1:$port"
 cargo build --quiet --features postgres --bins --example echo
 target/debug/ordercast migrate --store "$url/ordercast_template"
 
-# What is about a data folder: its file, its commands, log lines that name it, and a log that is cut with every commit.
+# What is about a data folder: its file and its disk, its commands, log lines that name it, and a log that is cut with every
+# commit.
 skipped=(
     a_catalogue_file_for_a_folder_that_has_the_sample
     a_catalogue_file_gives_titles_to_new_categories
     a_category_with_the_name_of_a_route
     a_client_whose_orders_cannot_be_read_now
+    a_close_during_whose_commit_the_file_is_moved
+    a_close_that_the_disk_refuses
     a_patch_that_changes_nothing_writes_nothing
     a_product_added_while_a_subscriber_was_away
     a_subscriber_away_for_longer_than_the_log
     at_the_cap_of_keys
     every_change_is_a_line_of_the_history
+    rates_after_a_restart_have_as_many_orders
     the_history_keeps_its_last_ten_thousand_lines
 )
 export ORDERCAST_TEST_STORE="$url/postgres"
-cargo test --quiet --features postgres --no-fail-fast "$@" -- "${skipped[@]/#/--skip=}"
+run() { cargo test --quiet --features postgres --no-fail-fast "$@" "${skipped[@]/#/--skip=}"; }
+if [ $# -gt 0 ]; then
+    run "$@" --
+else
+    # Both, also when a test fails.
+    failed=0
+    run --test api -- || failed=1
+    run --test durability -- periods:: period_feeds:: rates:: || failed=1
+    exit $failed
+fi
