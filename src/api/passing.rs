@@ -5,49 +5,41 @@ use tiny_http::Method;
 use super::authorization::{challenge, sent_token};
 use super::cors;
 use super::route::{Route, is_file, is_probe};
-use super::routes::{Action, Decision, METHODS, Routed, Routes, Scope, answer, check_scope};
+use super::routes::{METHODS, Routes};
 use super::upstream::{Denied, PassedRequest, REQUEST_HEADERS, Upstream, away};
-use crate::http::origin::Policy;
 use crate::http::problem::Problem;
 use crate::http::request::{BodyLength, Request};
+use crate::http::response::Answer;
+
+/// Who decides a request.
+pub(super) enum DecidedBy<'a> {
+    /// This server, for the sender of this token.
+    Here(Option<&'a str>),
+    /// The server that it follows.
+    There(Box<PassedRequest>),
+    /// Neither: this is the answer.
+    Neither(Box<Answer>),
+}
 
 impl Routes {
-    /// Decides as [`Self::route`] does, on a server that follows another one: feeds, totals and lists of products are
-    /// answered here, everything that the other server has to decide is passed on.
-    #[must_use]
+    /// Who decides, on a server that follows another one: feeds, totals and lists of products are answered here, everything
+    /// that the other server has to decide is passed on. Not inlined, so that it leaves no stack to what is decided here.
     #[inline(never)]
-    pub(super) fn route_to(
+    pub(super) fn decided_by<'a>(
         &self,
         upstream: &dyn Upstream,
-        policy: &Policy,
-        scope: Scope,
-        request: Request<'_>,
-    ) -> Routed {
-        let (decision, origin) = match cors::check_source(policy, &self.foreign, request) {
-            Ok(origin) => {
-                let decision = check_scope(scope, request).and_then(|()| self.decide_to(upstream, request, origin));
-                (decision.unwrap_or_else(|problem| Decision::Answer(answer(&problem))), origin)
-            }
-            Err(problem) => (Decision::Answer(answer(&problem)), None),
-        };
-        Routed { decision, origin: origin.map(str::to_owned) }
-    }
-
-    fn decide_to(
-        &self,
-        upstream: &dyn Upstream,
-        request: Request<'_>,
+        request: Request<'a>,
         origin: Option<&str>,
-    ) -> Result<Decision, Problem> {
+    ) -> Result<DecidedBy<'a>, Problem> {
         let method = &request.head().method;
         if *method == Method::Options {
             // Without the path, because the other server may require a token.
-            return Ok(Decision::Answer(cors::options(request, origin, METHODS)));
+            return Ok(DecidedBy::Neither(Box::new(cors::options(request, origin, METHODS))));
         }
         let is_read = matches!(method, Method::Get | Method::Head);
         let is_open = is_read && (is_file(request.path()) || is_probe(request.path()));
         if is_open {
-            return self.decide_here(request, origin, None);
+            return Ok(DecidedBy::Here(None));
         }
         let route = Route::find(&self.catalog, request);
         let is_here = match &route {
@@ -62,7 +54,7 @@ impl Routes {
             && request.head().body == BodyLength::Absent
             && route.is_ok();
         if !(is_read && is_here || is_unknown || lacks_body) {
-            return Ok(Decision::Act(Action::Pass(Box::new(passed(request)))));
+            return Ok(DecidedBy::There(Box::new(passed(request))));
         }
         let token = sent_token(request)?;
         upstream.check_read(token).map_err(|denied| match denied {
@@ -72,7 +64,7 @@ impl Routes {
         if is_read && route.is_err() && self.fanout.is_stale() {
             return Err(away());
         }
-        self.decide_here(request, origin, token)
+        Ok(DecidedBy::Here(token))
     }
 }
 

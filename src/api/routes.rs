@@ -9,7 +9,7 @@ use crate::api::foreign::ForeignRequests;
 use crate::api::large_answers::LargeAnswers;
 use crate::api::product_lists::ProductLists;
 use crate::api::tokens::{Access, Token, Tokens};
-use crate::api::upstream::PassedRequest;
+use crate::api::upstream::{PassedRequest, Upstream};
 use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
@@ -31,6 +31,7 @@ use super::headers::{
 };
 use super::order_log::LogQuery;
 use super::page::page;
+use super::passing::DecidedBy;
 use super::route::{Route, is_metrics, is_probe};
 use super::{authorization, cors, web_app};
 
@@ -141,14 +142,29 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
 
 impl Routes {
     /// Decides from the head alone, so that an unwanted body need not be read. `policy` and `scope` are of the address that
-    /// the request came to.
+    /// the request came to, `upstream` is the server that this one follows.
     #[must_use]
-    pub fn route(&self, policy: &Policy, scope: Scope, request: Request<'_>) -> Routed {
+    pub fn route(
+        &self,
+        upstream: Option<&dyn Upstream>,
+        policy: &Policy,
+        scope: Scope,
+        request: Request<'_>,
+    ) -> Routed {
         let (decision, origin) = match cors::check_source(policy, &self.foreign, request) {
             Ok(origin) => {
-                let decision = authorization::authorize(&self.tokens, request)
-                    .and_then(|token| check_scope(scope, request).map(|()| token))
-                    .and_then(|token| self.decide(request, origin, token));
+                let decided_by = match upstream {
+                    None => authorization::authorize(&self.tokens, request)
+                        .and_then(|token| check_scope(scope, request).map(|()| DecidedBy::Here(token))),
+                    Some(upstream) => {
+                        check_scope(scope, request).and_then(|()| self.decided_by(upstream, request, origin))
+                    }
+                };
+                let decision = decided_by.and_then(|by| match by {
+                    DecidedBy::Here(token) => self.decide(request, origin, token),
+                    DecidedBy::There(passed) => Ok(Decision::Act(Action::Pass(passed))),
+                    DecidedBy::Neither(answer) => Ok(Decision::Answer(*answer)),
+                });
                 (decision.unwrap_or_else(|problem| Decision::Answer(answer(&problem))), origin)
             }
             Err(problem) => (Decision::Answer(answer(&problem)), None),
@@ -156,8 +172,7 @@ impl Routes {
         Routed { decision, origin: origin.map(str::to_owned) }
     }
 
-    /// Inlined where connections of every server come through: a session keeps each page of stack that its connection has
-    /// touched.
+    /// Inlined where connections come through: a session keeps each page of stack that its connection has touched.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see above")]
     fn decide(&self, request: Request<'_>, origin: Option<&str>, token: Option<&str>) -> Result<Decision, Problem> {
@@ -254,17 +269,6 @@ impl Routes {
             None if options.is_node => self.node_start().map(Decision::Answer),
             None => self.totals(feed, options.counts).map(Decision::Answer),
         }
-    }
-
-    /// As [`Self::decide`], for others.
-    #[inline(never)]
-    pub(super) fn decide_here(
-        &self,
-        request: Request<'_>,
-        origin: Option<&str>,
-        token: Option<&str>,
-    ) -> Result<Decision, Problem> {
-        self.decide(request, origin, token)
     }
 
     /// What a server begins from that follows this one.

@@ -125,10 +125,7 @@ impl OrderService {
 
     /// Decides for a request to an address with this policy and scope.
     pub(super) fn route_at(&self, policy: &Policy, scope: Scope, request: Request<'_>) -> Routed {
-        match &self.feeds.upstream {
-            None => self.routes.route(policy, scope, request),
-            Some(upstream) => self.routes.route_to(&**upstream, policy, scope, request),
-        }
+        self.routes.route(self.feeds.upstream.as_deref(), policy, scope, request)
     }
 
     #[inline(never)]
