@@ -1,6 +1,7 @@
 //! Logging: the library uses the `log` facade, and [`install`] makes the binary write its lines to standard error.
 //! Nothing is logged per request or per session, so no input can fill a disk with log lines.
 
+use std::collections::HashMap;
 use std::env;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -75,6 +76,42 @@ impl Throttle {
     #[must_use]
     pub fn allows_at(&self) -> Option<Instant> {
         self.last.map(|last| last + THROTTLE)
+    }
+}
+
+/// Reasons that are remembered: more than a disk has. When there are more, all are forgotten.
+const MAX_REASONS: usize = 32;
+
+/// Limits the log lines about something that fails: each reason is logged when it begins, and at most once a minute.
+#[derive(Debug, Default)]
+pub struct Failures {
+    reasons: HashMap<String, Throttle>,
+    last: String,
+    /// Whether there is a line about the present failure.
+    is_logged: bool,
+}
+
+impl Failures {
+    /// Whether a line may be logged about what fails for this reason; `was_failing` says whether it did before.
+    #[must_use]
+    pub fn must_log(&mut self, reason: &str, was_failing: bool) -> bool {
+        // A failure that began within a minute of one for the same reason is logged when the minute is over.
+        if was_failing && self.is_logged && reason == self.last {
+            return false;
+        }
+        if self.reasons.len() >= MAX_REASONS {
+            self.reasons.clear();
+        }
+        reason.clone_into(&mut self.last);
+        let allows = self.reasons.entry(reason.to_owned()).or_default().allows();
+        self.is_logged |= allows;
+        allows
+    }
+
+    /// It does not fail any more. Returns whether a line may be logged about that: there was one about the failure.
+    #[must_use]
+    pub fn end(&mut self) -> bool {
+        std::mem::take(&mut self.is_logged)
     }
 }
 
@@ -324,6 +361,35 @@ mod tests {
         write_lines(&entries, &mut written, form, &lost);
         let expected = "<6>first\n<4>2 lines were lost about here: nothing read standard error\n";
         assert_eq!(String::from_utf8_lossy(&written), expected);
+    }
+
+    /// Whether there is a line about the present failure after each step: a reason, or `None` for the end.
+    fn logged(steps: &[Option<&str>]) -> Vec<bool> {
+        let (mut failures, mut is_failing) = (Failures::default(), false);
+        let mut step = |step: Option<&str>| {
+            let _ = match step {
+                Some(reason) => failures.must_log(reason, is_failing),
+                None => failures.end(),
+            };
+            is_failing = step.is_some();
+            failures.is_logged
+        };
+        steps.iter().copied().map(&mut step).collect()
+    }
+
+    #[test]
+    fn each_reason_is_logged_when_it_begins_and_not_again_within_a_minute() {
+        assert_eq!(logged(&[Some("full"), Some("full"), Some("moved"), None]), [true, true, true, false]);
+        assert_eq!(logged(&[Some("full"), None, Some("full"), Some("moved")]), [true, false, false, true]);
+    }
+
+    #[test]
+    fn the_memory_of_reasons_is_bounded() {
+        let mut failures = Failures::default();
+        for number in 0..10 * MAX_REASONS {
+            let _ = failures.must_log(&number.to_string(), true);
+        }
+        assert!(failures.reasons.len() <= MAX_REASONS);
     }
 
     #[test]

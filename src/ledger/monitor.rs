@@ -145,7 +145,7 @@ impl Monitor {
         if matches!(error, StoreError::Damaged(_)) {
             self.health.end_orders(rejection.clone());
         }
-        self.failures.log(format!("{error:#}"), was_failing);
+        self.failures.log(&format!("{error:#}"), was_failing);
         rejection
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::end::Sentinel;
 use crate::ledger::{Following, LedgerHandle};
 use crate::live::fanout::FanoutHandle;
+use crate::log::Failures;
 use crate::store::postgres::{ASK_AFTER, HangUp, Listener};
 
 /// The waits between two attempts to reach the database: from 0.1 to 2 s.
@@ -67,23 +68,31 @@ impl Watch {
 
     fn run(mut self, ledger: &LedgerHandle, fanout: &FanoutHandle, end: &AtomicBool) {
         let (mut is_away, mut is_stale) = (false, false);
+        let mut failures = Failures::default();
         let mut wait = FIRST_WAIT;
         let mut lag = Lag::default();
         let mut lost = Instant::now();
         while !end.load(Ordering::Relaxed) {
             let heard = self.listener.listen(if lag.number.is_some() { LAG_TICK } else { ASK_AFTER });
+            if let Err(error) = &heard
+                && let why = format!("{error:#}")
+                && failures.must_log(&why, is_away)
+            {
+                log::error!("{why}; orders are rejected, and totals may be old, until that is over");
+            }
             if is_away != heard.is_err() {
                 is_away = !is_away;
                 match &heard {
-                    Err(error) => {
-                        log::error!("{error:#}; orders are rejected, and totals may be old, until it is back");
+                    Err(_) => {
                         if !std::mem::replace(&mut is_stale, true) {
                             fanout.set_stale(true);
                         }
                         lost = Instant::now();
                     }
                     Ok(_) => {
-                        log::info!("the database can be reached again");
+                        if failures.end() {
+                            log::info!("the database can be reached again");
+                        }
                         // They may lead to a server that has vanished without a word, or is no longer the primary.
                         self.others.iter().for_each(|other| other.hang_up(lost));
                     }

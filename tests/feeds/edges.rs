@@ -369,6 +369,8 @@ fn an_edge_starts_without_the_server_that_it_follows_and_serves_once_that_is_the
     let mut feed = WebSocket::open(edge.addr(), ELECTRONICS);
     feed.texts(2);
     let begun = Instant::now();
+    let log = edge.log();
+    assert!(log.contains("; it is tried again\n") && !log.contains("feeds are stale"), "nothing was served yet: {log}");
     assert!(edge.terminate().success(), "{}", edge.log());
     assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
     assert_eq!(feed.close_code(), Some(1001));

@@ -26,8 +26,10 @@ pub fn sample(node: &Server, name: &str) -> f64 {
 #[track_caller]
 fn expect_away(node: &Server) {
     let mut client = node.client();
-    let ready = client.get("/readyz");
-    assert!(ready.problem(503).contains("the database does not answer as it should"), "{ready:?}");
+    // One that waits for orders of others is stale before the database counts as away.
+    wait_until(DEADLINE, "the node says why", || {
+        client.get("/readyz").problem(503).contains("the database does not answer as it should")
+    });
     let reason = "ordercast_refusing_orders{reason=\"store_away\"}";
     assert_eq!((sample(node, "ordercast_ready"), sample(node, reason)), (0.0, 1.0));
     let begun = Instant::now();

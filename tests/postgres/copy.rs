@@ -212,7 +212,9 @@ fn a_source_that_is_in_use_damaged_or_missing_is_refused_and_the_database_stays_
     assert!(!temp.path().join("new").exists());
     let mut server = small_folder(&temp);
     server.restart();
-    expect_refusal(&copy(temp.path(), "data", &url), "in use by process");
+    let done = copy(temp.path(), "data", &url);
+    expect_refusal(&done, "in use by process");
+    assert!(!done.stderr.contains("--data"), "{done:?}");
     server.terminate();
     assert_eq!(cluster.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'ordercast'"), "0");
     let file = Connection::open(temp.path().join("data/ordercast.sqlite3")).expect("a data file");

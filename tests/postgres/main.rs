@@ -22,6 +22,7 @@ mod migrate;
 mod namespaces;
 mod network;
 mod nodes;
+mod refusals;
 mod rights;
 mod servers;
 mod session;

@@ -55,10 +55,10 @@ fn a_role_without_the_right_to_change_the_schema_uses_it_and_is_told_who_makes_i
     cluster.sql("CREATE ROLE node LOGIN");
     let url = cluster.url_of("node", "postgres");
     let error = migrate(&mut connect(&url), later()).unwrap_err();
-    assert!(error.to_string().contains("run `ordercast migrate --store URL` as the owner"), "{error}");
+    assert!(error.to_string().contains("run `ordercast migrate` as the owner"), "{error}");
     migrated(&cluster);
     let error = migrate(&mut connect(&url), later()).unwrap_err();
-    assert!(error.to_string().contains("grant the role of the nodes its rights"), "{error}");
+    assert!(error.to_string().contains("grant it what docs/scaling.md lists"), "{error}");
     rights::grant(&cluster);
     let mut session = connect(&url);
     migrate(&mut session, later()).unwrap();

@@ -50,6 +50,8 @@ fn a_database_without_tables_is_refused_with_what_to_do() {
     let server = node(&cluster.url());
     assert_eq!((server.total("A1"), server.total("A2")), (3, 7));
     assert!(!server.data().exists(), "a node has no data folder");
+    let metrics = server.client().get("/metrics").text().to_owned();
+    assert!(!metrics.contains("ordercast_disk_bytes"), "by this an alert rule knows who needs `ordercast backup`");
 }
 
 #[test]

@@ -5,10 +5,10 @@ use crate::common::{Client, Cluster, DEADLINE, TempDir, wait_until};
 use crate::nodes::{migrate, node};
 use crate::{connect, later};
 
-/// Makes the role `node` and grants it what the page grants to the role of the nodes. Returns its address.
+/// Makes the role `node` unless it is there, and grants it what the page grants to the role of the nodes. Returns its address.
 #[track_caller]
 pub fn role(cluster: &Cluster) -> String {
-    cluster.sql("CREATE ROLE node LOGIN");
+    let _ = cluster.try_sql("CREATE ROLE node LOGIN");
     grant(cluster);
     cluster.url_of("node", "postgres")
 }

@@ -21,6 +21,8 @@ pub enum PgError {
         /// What the server says of it.
         message: String,
     },
+    /// The database has other tables than this version needs, or its role may not use them; says what to do.
+    Schema(String),
     /// The server sent what this client does not expect, or something here is configured wrongly; says what. The call
     /// may have run.
     Unexpected(String),
@@ -70,7 +72,7 @@ impl PgError {
     pub fn may_have_run(&self) -> bool {
         match self {
             PgError::Away { may_have_run, .. } => *may_have_run,
-            PgError::Server { .. } => false,
+            PgError::Server { .. } | PgError::Schema(_) => false,
             PgError::Unexpected(_) => true,
         }
     }
@@ -78,6 +80,10 @@ impl PgError {
 
 /// SQLSTATE of a disk that is full.
 const DISK_FULL: &str = "53100";
+/// SQLSTATE of a database that does not exist.
+const NO_DATABASE: &str = "3D000";
+/// SQLSTATE of what the role has no right to.
+pub(super) const NO_RIGHT: &str = "42501";
 
 /// A call that cannot have changed anything, or was taken back.
 impl From<PgError> for StoreError {
@@ -87,6 +93,14 @@ impl From<PgError> for StoreError {
             PgError::Server { code, .. } if code == DISK_FULL => {
                 Self::Full(store::Reason::new("no space is left for the database", error))
             }
+            PgError::Server { code, .. } if code == NO_DATABASE => {
+                Self::Failed(store::Reason::new("there is no such database: create it, or correct its name", error))
+            }
+            PgError::Server { code, .. } if code == NO_RIGHT => Self::Failed(store::Reason::new(
+                "the role lacks a right in the database: grant it what docs/scaling.md lists",
+                error,
+            )),
+            PgError::Schema(what) => Self::Unusable(what.clone().into()),
             _ => Self::Failed(store::Reason::new("the database refused what it was asked", error)),
         }
     }
@@ -106,7 +120,8 @@ impl fmt::Display for Reason {
 impl fmt::Display for PgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PgError::Away { reason, .. } => write!(f, "PostgreSQL is away: {reason}"),
+            PgError::Away { reason, .. } => reason.fmt(f),
+            PgError::Schema(what) => f.write_str(what),
             PgError::Server { code, message } => write!(f, "PostgreSQL refused: {message} (SQLSTATE {code})"),
             PgError::Unexpected(what) => write!(f, "PostgreSQL: {what}"),
         }

@@ -48,12 +48,9 @@ impl PgLogReader {
     /// # Errors
     /// [`StoreError`] when it cannot be read now, or the database has not the present tables.
     pub fn last_seq(&mut self) -> Result<u64, StoreError> {
-        let mut session = Session::connect(&self.target, Instant::now() + CALL_TIME)?;
-        let deadline = Instant::now() + CALL_TIME;
-        migrate::check(&mut session, deadline)?;
-        let seq = first(session.query("SELECT seq FROM ordercast.head", &[], deadline)?)?.int8(0)?;
-        self.session = Some(session);
-        Ok(number(seq))
+        self.read(|session, deadline| {
+            Ok(number(first(session.query("SELECT seq FROM ordercast.head", &[], deadline)?)?.int8(0)?))
+        })
     }
 
     /// Reads within [`CALL_TIME`]. A connection that has ended while it was idle is replaced.
@@ -70,6 +67,7 @@ impl PgLogReader {
             }
         }
         let mut session = Session::connect(&self.target, deadline)?;
+        migrate::check(&mut session, deadline)?;
         self.hang_up.note(session.line());
         let result = read(&mut session, deadline);
         if !session.is_broken() {

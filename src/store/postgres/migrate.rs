@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::PgError;
+use super::error::{NO_RIGHT, PgError};
 use super::load::number;
 use super::session::Session;
 use super::value::{Param, first};
@@ -18,8 +18,12 @@ pub const VERSION: i32 = MIGRATIONS.len() as i32;
 /// Names the lock of those that migrate (`pg_advisory_xact_lock`): the letters `OrdC`, as in a data file.
 const LOCK: i64 = 0x4f72_6443;
 
-/// SQLSTATE of a statement that the role has no right to.
-const NO_RIGHT: &str = "42501";
+/// SQLSTATE of a table that does not exist.
+const NO_TABLE: &str = "42P01";
+
+/// What a role may not do that is not the owner.
+const OWNER: &str =
+    "may not make or change tables, nor what they keep: run `ordercast migrate` as the owner of the database";
 
 /// Makes the present schema from an older one or none, in one transaction: on an error nothing is changed. Others that
 /// migrate at the same time wait for it.
@@ -65,24 +69,45 @@ pub fn keep(session: &mut Session, keep: &Keep, deadline: Instant) -> Result<Ret
              max_keys = CASE WHEN $2 THEN $3 ELSE max_keys END, keep_orders = CASE WHEN $4 THEN $5 ELSE keep_orders END
          RETURNING keep_keys_ms, max_keys, keep_orders";
     let params = [Param::Int8OrNull(keys_ms), sets_keys, keys, sets_orders, orders];
-    let row = first(session.query(sql, &params, deadline).map_err(|error| describe(error, VERSION))?)?;
+    let row = first(session.query(sql, &params, deadline).map_err(|error| of_role(error, OWNER))?)?;
     let cap = |column| row.int8_or_null(column).map(|cap| cap.map(number));
     let keys = Duration::from_millis(number(row.int8(0)?));
     Ok(Retention { keys, max_keys: cap(1)?, orders: cap(2)?, data_bytes: None })
 }
 
-/// Finds out whether the database has the present schema.
+/// Finds out whether the database has the present schema, in one round trip.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] says what to do if it has not.
-pub fn check(session: &mut Session, deadline: Instant) -> Result<(), StoreError> {
-    match version(session, deadline)? {
-        VERSION => Ok(()),
-        version => {
-            let has = if version == 0 { "no tables of ordercast" } else { "tables of an older version of ordercast" };
-            let what = format!("the database has {has}: run `ordercast migrate --store URL` once, as their owner");
-            Err(StoreError::Unusable(what.into()))
-        }
+/// [`PgError::Schema`] says what to do if it has not.
+pub fn check(session: &mut Session, deadline: Instant) -> Result<(), PgError> {
+    check_version(read_version(session, deadline)?)
+}
+
+/// Checks that this version of the schema is the present one.
+pub(super) fn check_version(version: i32) -> Result<(), PgError> {
+    check_is_known(version)?;
+    if version < VERSION { Err(PgError::Schema(missing("tables of an older version"))) } else { Ok(()) }
+}
+
+fn missing(has: &str) -> String {
+    format!("the database has {has} of ordercast: run `ordercast migrate --store URL` once, as their owner")
+}
+
+fn check_is_known(version: i32) -> Result<(), PgError> {
+    if version <= VERSION {
+        return Ok(());
+    }
+    Err(PgError::Schema(format!(
+        "the database has schema {version}, which a newer version of ordercast has made; this one knows schemas up to \
+         {VERSION}: install the newer version on every node"
+    )))
+}
+
+/// The error of a statement that reads the tables.
+pub(super) fn reading(error: PgError) -> PgError {
+    match error {
+        PgError::Server { code, .. } if code == NO_TABLE => PgError::Schema(missing("no tables")),
+        error => of_role(error, "may not use the tables: grant it what docs/scaling.md lists"),
     }
 }
 
@@ -91,53 +116,38 @@ fn migrate_locked(session: &mut Session, deadline: Instant) -> Result<(), StoreE
     let version = version(session, deadline)?;
     let missing = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..)).unwrap_or_default();
     for migration in missing {
-        session.script(migration, deadline).map_err(|error| describe(error, version))?;
+        session.script(migration, deadline).map_err(|error| of_role(error, OWNER))?;
     }
     if !missing.is_empty() {
         let update = "UPDATE ordercast.version SET version = $1";
-        session.query(update, &[Param::Int4(VERSION)], deadline).map_err(|error| describe(error, version))?;
+        session.query(update, &[Param::Int4(VERSION)], deadline).map_err(|error| of_role(error, OWNER))?;
     }
     Ok(())
 }
 
-/// The version of the schema that is there; 0 without one.
-fn version(session: &mut Session, deadline: Instant) -> Result<i32, StoreError> {
+/// The version of the schema that is there; 0 without one. No error of it ends a transaction.
+fn version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
     // Not `to_regclass`, which may answer from what this session has cached before it waited for the lock.
     let sql = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'ordercast' AND tablename = 'version')";
     let exists = session.query(sql, &[], deadline)?;
     if !exists.first().map_or(Ok(false), |row| row.bool(0))? {
         return Ok(0);
     }
-    let rows = session.query("SELECT version FROM ordercast.version", &[], deadline);
-    let rows = rows.map_err(|error| describe(error, 0))?;
-    let version = rows.first().map_or(Ok(0), |row| row.int4(0))?;
-    if version > VERSION {
-        return Err(StoreError::Unusable(
-            format!(
-                "the database has schema {version}, which a newer version of ordercast has made; this one knows schemas up \
-                 to {VERSION}: install the newer version on every node"
-            )
-            .into(),
-        ));
-    }
-    Ok(version)
+    let version = read_version(session, deadline)?;
+    check_is_known(version).map(|()| version)
 }
 
-/// An error while the schema of this version is read or changed.
-fn describe(error: PgError, version: i32) -> StoreError {
-    match &error {
-        PgError::Server { code, .. } if code == NO_RIGHT => {
-            let what = match version {
-                0 => "the database has no schema that its role may use".to_owned(),
-                version => format!("the database has schema {version}, and its role may not change it to {VERSION}"),
-            };
-            StoreError::unusable(
-                format!(
-                    "{what}: run `ordercast migrate --store URL` as the owner, and grant the role of the nodes its rights"
-                ),
-                error,
-            )
+fn read_version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
+    let rows = session.query("SELECT version FROM ordercast.version", &[], deadline).map_err(reading)?;
+    rows.first().map_or(Ok(0), |row| row.int4(0))
+}
+
+/// Says what the role has no right to, and what to do, if that is the error.
+fn of_role(error: PgError, what: &str) -> PgError {
+    match error {
+        PgError::Server { code, message } if code == NO_RIGHT => {
+            PgError::Schema(format!("the role of the address {what} ({message})"))
         }
-        _ => error.into(),
+        error => error,
     }
 }

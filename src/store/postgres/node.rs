@@ -148,11 +148,6 @@ impl Node {
     /// # Errors
     /// [`StoreError`] says what to change.
     pub fn open(target: Target) -> Result<(Self, Loaded), StoreError> {
-        // Before the functions are used, which may be missing.
-        migrate::check(
-            &mut Session::connect(&target, Instant::now() + FIRST_CONNECT_DEADLINE)?,
-            Instant::now() + CALL_DEADLINE,
-        )?;
         let mut node = Self {
             target,
             session: None,
@@ -368,12 +363,14 @@ fn nothing_was_asked(error: PgError) -> PgError {
     match error {
         PgError::Away { reason, .. } => PgError::Away { reason, may_have_run: false },
         PgError::Unexpected(what) => PgError::unreachable(what),
-        error @ PgError::Server { .. } => error,
+        error @ (PgError::Server { .. } | PgError::Schema(_)) => error,
     }
 }
 
 fn connect(target: &Target, deadline: Instant) -> Result<Session, PgError> {
     let mut session = Session::connect(target, deadline)?;
+    // Before the functions are used: other tables may come while no connection stands.
+    migrate::check(&mut session, deadline)?;
     // A server that dies in the middle of a change keeps the others waiting no longer than this.
     session.script(
         "SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '5s'",
