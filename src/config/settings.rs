@@ -271,7 +271,11 @@ fn exclude_each_other(one: &str, other: &str) -> bool {
 
 /// The value of an option in an error, behind what separates them; nothing of an address, which may have a password.
 fn shown(setting: &Setting, separator: &str, value: &OsStr) -> String {
-    if setting.value.contains("URL") { String::new() } else { format!("{separator}{}", value.to_string_lossy()) }
+    let text = value.to_string_lossy();
+    if setting.value.contains("URL") || text.starts_with("postgres") {
+        return String::new();
+    }
+    format!("{separator}{text}")
 }
 
 /// Rejects a variable that looks like an option and is none. For the services of a namespace Kubernetes sets variables

@@ -7,8 +7,8 @@ use super::client::{self, AMOUNT};
 #[cfg(feature = "postgres")]
 use super::database;
 use super::values::{
-    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, format, hours, log_format, log_level,
-    positive, report_by, seconds, text, utc_offset, yes_or_no,
+    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, folder, format, hours, log_format,
+    log_level, positive, report_by, seconds, text, utc_offset, yes_or_no,
 };
 use crate::store::Reason;
 
@@ -192,7 +192,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         ("data", "DIR", "data"),
         "Folder of the data file",
         &[SERVE, "export", "report", "check", "backup", "compact", "repair"],
-        |to, value| assign(&mut to.config.data, value.into()),
+        |to, value| assign(&mut to.config.data, folder(value)?),
     ),
     #[cfg(feature = "postgres")]
     one(

@@ -322,10 +322,11 @@ fn each_error_names_its_option() {
 
 #[test]
 fn no_error_shows_an_address_which_may_have_a_password() {
-    let addresses = ["postgres://u:hush@h/d?foo=1", "postgres://u:hush@h:x/d", "postgres://u:hush", "http://u:hush@h"];
-    let commands: [(&str, &[&str]); 4] = [
+    let addresses = ["postgres://u:hush@h/d?foo=1", "postgres://u:hush@h:x/d", "postgres://u:hush"];
+    let commands: [(&str, &[&str]); 5] = [
         ("serve", &["store", "follow"]),
         ("export", &["store"]),
+        ("check", &["data"]),
         ("migrate", &["store", "from", "to"]),
         ("post", &["server"]),
     ];

@@ -60,6 +60,14 @@ pub(super) fn text(value: &OsStr) -> Result<&str, Reason> {
     value.to_str().ok_or_else(|| "must be UTF-8 text".into())
 }
 
+/// A data folder; an address in its place would be made as a folder, and shown with its password.
+pub(super) fn folder(value: &OsStr) -> Result<PathBuf, Reason> {
+    if value.to_string_lossy().contains("://") {
+        return Err("must be a folder; --store names a database, and --follow another server".into());
+    }
+    Ok(value.into())
+}
+
 pub(super) fn number<T: FromStr + PartialOrd>(
     value: &OsStr,
     valid: impl RangeBounds<T>,
