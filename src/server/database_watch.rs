@@ -84,6 +84,8 @@ impl Watch {
                 is_away = !is_away;
                 match &heard {
                     Err(_) => {
+                        // First, so that a client that hears of it does not wait for an order that cannot be counted.
+                        ledger.set_away(true);
                         if !std::mem::replace(&mut is_stale, true) {
                             fanout.set_stale(true);
                         }
@@ -95,9 +97,9 @@ impl Watch {
                         }
                         // They may lead to a server that has vanished without a word, or is no longer the primary.
                         self.others.iter().for_each(|other| other.hang_up(lost));
+                        ledger.set_away(false);
                     }
                 }
-                ledger.set_away(is_away);
             }
             match heard {
                 Ok(heard) => {

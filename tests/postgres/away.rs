@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::server::ordercast;
-use crate::common::{Client, Cluster, DEADLINE, Form, Positional, Relay, Server, Stop, TempDir, WebSocket, wait_until};
+use crate::common::{
+    Client, Cluster, DEADLINE, Form, Positional, Relay, Server, Stop, TempDir, WebSocket, periods, wait_until,
+};
 use crate::feeds::{Told, all_stale, told_by};
 use crate::nodes::{migrate, node, nodes};
 
@@ -192,11 +194,23 @@ fn a_node_says_that_it_is_live_only_when_it_has_followed_what_it_missed() {
     }
 }
 
+/// More orders than a node reads at a time.
+const MANY: u64 = 25_000;
+
+/// Posts them for B1, each with the amount 1.
+#[track_caller]
+fn post_many(node: &Server) {
+    const EACH: u64 = 1_000;
+    let mut poster = node.client();
+    let batch = vec!["{\"id\":\"B1\",\"amount\":1}"; EACH as usize].join("\n");
+    for _ in 0..MANY / EACH {
+        let reply = poster.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], batch.as_bytes());
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}
+
 #[test]
 fn a_node_that_missed_many_orders_shows_each_of_them_when_it_is_back() {
-    // More than one page of those that a node reads at a time.
-    const BATCHES: u64 = 25;
-    const EACH: u64 = 1_000;
     let Some(cluster) = Cluster::start() else { return };
     migrate(&cluster.url(), &[]);
     let relay = Relay::start(&cluster.address());
@@ -210,22 +224,43 @@ fn a_node_that_missed_many_orders_shows_each_of_them_when_it_is_back() {
     relay.refuse(true);
     relay.cut();
     all_stale(&mut told, begun);
-    let mut poster = nodes[1].client();
-    let batch = vec!["{\"id\":\"B1\",\"amount\":1}"; EACH as usize].join("\n");
-    for _ in 0..BATCHES {
-        let reply = poster.request("POST", "/orders", &[("Content-Type", "application/x-ndjson")], batch.as_bytes());
-        assert_eq!(reply.status, 200, "{reply:?}");
-    }
+    post_many(&nodes[1]);
     relay.refuse(false);
     told.iter_mut().for_each(|feed| feed.until_live(LIVE_WITHIN));
     for feed in &mut feeds {
-        for seq in 1..=BATCHES * EACH {
+        for seq in 1..=MANY {
             let step = feed.next();
             assert_eq!((step.seq(), step.total), (seq, 101 + seq as i64));
         }
     }
     order_when_ready(nodes[0].addr(), "B1", 1);
-    feeds.iter_mut().for_each(|feed| assert_eq!(feed.next().seq(), BATCHES * EACH + 1));
+    feeds.iter_mut().for_each(|feed| assert_eq!(feed.next().seq(), MANY + 1));
+}
+
+#[test]
+fn a_period_that_is_closed_at_a_node_that_is_far_behind_has_everything_before() {
+    let Some(cluster) = Cluster::start() else { return };
+    migrate(&cluster.url(), &[]);
+    let relay = Relay::start(&cluster.address());
+    let nodes = [node(&format!("postgres://postgres@{}/postgres", relay.address())), node(&cluster.url())];
+    relay.hold();
+    let report = thread::scope(|scope| {
+        let closed = scope.spawn(|| {
+            // On a busy machine the node may notice meanwhile that nothing is answered.
+            let mut closed = None;
+            wait_until(2 * DEADLINE, "the period is closed", || {
+                let reply = periods::try_close(&mut nodes[0].client(), 1).expect("the node answers");
+                closed = (reply.status == 200).then_some(reply);
+                closed.is_some()
+            });
+            closed.expect("an answer")
+        });
+        post_many(&nodes[1]);
+        relay.resume();
+        closed.join().expect("an answer")
+    });
+    assert_eq!(periods::amounts(&report.json())["B1"], MANY as i64);
+    assert_eq!(nodes[0].total("B1"), 101 + MANY as i64);
 }
 
 #[test]
