@@ -109,6 +109,19 @@ impl Cluster {
         self.temp.path().join("data")
     }
 
+    /// A copy of its files, while it is stopped.
+    pub fn copy_of_files(&self) -> TempDir {
+        let folder = TempDir::in_system();
+        copy(&self.data(), &folder.path().join("data"));
+        folder
+    }
+
+    /// Puts a copy of its files in their place, while it is stopped.
+    pub fn put_back(&self, files: &TempDir) {
+        fs::remove_dir_all(self.data()).expect("the files can be removed");
+        copy(&files.path().join("data"), &self.data());
+    }
+
     /// What it wrote to its log.
     pub fn log(&self) -> String {
         fs::read(self.temp.path().join("log")).map_or(String::new(), |log| String::from_utf8_lossy(&log).into_owned())

@@ -23,6 +23,7 @@ mod namespaces;
 mod network;
 mod nodes;
 mod refusals;
+mod restored;
 mod rights;
 mod servers;
 mod session;

@@ -369,9 +369,13 @@ END
 $$;
 
 -- Begins a run with the id `p_run` if the last one began elsewhere: in another cluster, on another timeline, or before
--- the tables were restored. There the log may have lost lines that subscribers have seen. Returns the id of the last run,
--- and whether it has just begun.
-CREATE OR REPLACE FUNCTION ordercast.join(p_run text, OUT run text, OUT has_begun boolean)
+-- the tables were restored. There the log may have lost lines that subscribers have seen. So it does if the log is not the
+-- one that the caller has followed in run `p_known_run` up to line `p_known_seq`, of the time `p_known_ms` (null: unknown):
+-- what was copied back file by file cannot be told from what was there before. Returns the id of the last run, and whether
+-- it has just begun.
+CREATE OR REPLACE FUNCTION ordercast.join(
+    p_run text, p_known_run text DEFAULT NULL, p_known_seq bigint DEFAULT NULL, p_known_ms bigint DEFAULT NULL,
+    OUT run text, OUT has_begun boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -387,7 +391,9 @@ BEGIN
     PERFORM ordercast.make_durable();
     SELECT h.seq, h.cluster INTO STRICT v_seq, v_known FROM ordercast.head h WHERE h.one FOR NO KEY UPDATE;
     SELECT r.n, r.id INTO v_last, run FROM ordercast.runs r ORDER BY r.n DESC LIMIT 1;
-    has_begun := run IS NULL OR v_known IS DISTINCT FROM v_cluster;
+    has_begun := run IS NULL OR v_known IS DISTINCT FROM v_cluster OR coalesce(run = p_known_run AND (
+        v_seq < p_known_seq
+        OR EXISTS (SELECT FROM ordercast.orders o WHERE o.seq = p_known_seq AND o.at_ms <> p_known_ms)), false);
     IF has_begun THEN
         run := p_run;
         v_last := coalesce(v_last, 0) + 1;

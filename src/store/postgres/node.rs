@@ -140,6 +140,29 @@ pub struct Node {
     id: i64,
     /// The number of the last commit.
     commits: i64,
+    known: Known,
+}
+
+/// How far a server has followed the log: by this it notices with a new connection that the log is another one.
+#[derive(Debug, Default)]
+struct Known {
+    /// The id of the run.
+    run: Option<String>,
+    /// The last line.
+    seq: u64,
+    /// Its time, if the line was read.
+    at_ms: Option<u64>,
+}
+
+impl Known {
+    fn note(&mut self, page: &Page) {
+        if self.run.as_ref() != Some(&page.run) {
+            *self = Self { run: Some(page.run.clone()), ..Self::default() };
+        }
+        if let Some(line) = page.lines.last() {
+            (self.seq, self.at_ms) = (line.seq, Some(line.at_ms));
+        }
+    }
 }
 
 impl Node {
@@ -155,6 +178,7 @@ impl Node {
             connect_deadline: FIRST_CONNECT_DEADLINE,
             id: 0,
             commits: 0,
+            known: Known::default(),
         };
         node.id = node.call(CALL_DEADLINE, |session, deadline| {
             let sql = "SELECT ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint";
@@ -192,7 +216,10 @@ impl Node {
             let result = self
                 .call(CALL_DEADLINE, |session, deadline| ask_for_commit(session, (id, number), batch, since, deadline));
             let error = match result {
-                Ok(commit) => return Ok(commit),
+                Ok(commit) => {
+                    self.known.note(&commit.page);
+                    return Ok(commit);
+                }
                 Err(error) => error,
             };
             may_have_run |= error.may_have_run();
@@ -215,7 +242,9 @@ impl Node {
     /// # Errors
     /// [`StoreError`] when it cannot be read now.
     pub fn page(&mut self, since: Place) -> Result<Page, StoreError> {
-        Ok(self.again(|session, deadline| Page::read(session, since, PAGE_LINES, deadline))?)
+        let page = self.again(|session, deadline| Page::read(session, since, PAGE_LINES, deadline))?;
+        self.known.note(&page);
+        Ok(page)
     }
 
     /// Begins a change that takes several steps: until it ends, no other server commits anything. Returns what was
@@ -301,8 +330,12 @@ impl Node {
     pub fn load(&mut self) -> Result<Loaded, StoreError> {
         let session = self.session(self.connect_deadline)?;
         let loaded = load::load(session, Instant::now() + LOAD_DEADLINE);
-        if loaded.is_err() {
-            self.session = None;
+        match &loaded {
+            Ok(Loaded { stored, .. }) => {
+                let run = stored.runs.last_id().map(str::to_owned);
+                self.known = Known { run, seq: stored.last_seq, at_ms: None };
+            }
+            Err(_) => self.session = None,
         }
         loaded
     }
@@ -344,12 +377,12 @@ impl Node {
         result
     }
 
-    /// The connection, which is made if there is none. Then a run begins, if the last one was at another primary.
+    /// The connection, which is made if there is none. Then a run begins, if the last one was of another log.
     fn session(&mut self, time: Duration) -> Result<&mut Session, PgError> {
         let session = match self.session.take() {
             Some(session) => session,
             None => {
-                let session = connect(&self.target, Instant::now() + time).map_err(nothing_was_asked)?;
+                let session = connect(&self.target, &self.known, Instant::now() + time).map_err(nothing_was_asked)?;
                 self.hang_up.note(session.line());
                 session
             }
@@ -367,7 +400,7 @@ fn nothing_was_asked(error: PgError) -> PgError {
     }
 }
 
-fn connect(target: &Target, deadline: Instant) -> Result<Session, PgError> {
+fn connect(target: &Target, known: &Known, deadline: Instant) -> Result<Session, PgError> {
     let mut session = Session::connect(target, deadline)?;
     // Before the functions are used: other tables may come while no connection stands.
     migrate::check(&mut session, deadline)?;
@@ -376,8 +409,13 @@ fn connect(target: &Target, deadline: Instant) -> Result<Session, PgError> {
         "SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '5s'",
         deadline,
     )?;
-    let sql = "SELECT run FROM ordercast.join(left(md5(gen_random_uuid()::text), 16))";
-    session.query(sql, &[], deadline)?;
+    let sql = "SELECT run FROM ordercast.join(left(md5(gen_random_uuid()::text), 16), $1, $2, $3)";
+    let params = [
+        Param::TextOrNull(known.run.as_deref()),
+        Param::Int8(known.seq.cast_signed()),
+        Param::Int8OrNull(known.at_ms.map(u64::cast_signed)),
+    ];
+    session.query(sql, &params, deadline)?;
     Ok(session)
 }
 
