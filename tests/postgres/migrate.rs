@@ -50,6 +50,14 @@ fn a_failed_migration_changes_nothing() {
 }
 
 #[test]
+fn a_database_that_cannot_keep_every_text_is_refused_with_what_to_do() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let error = migrate(&mut connect(&cluster.url_of("postgres", "latin")), later()).unwrap_err().to_string();
+    assert!(error.contains("encoding LATIN1") && error.contains("ENCODING 'UTF8'"), "{error}");
+}
+
+#[test]
 fn a_role_without_the_right_to_change_the_schema_uses_it_and_is_told_who_makes_it() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("CREATE ROLE node LOGIN");

@@ -15,6 +15,9 @@ const MIGRATIONS: &[&str] = &[concat!(include_str!("schema.sql"), include_str!("
 /// The version of the present schema: the number of migrations that it has had.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
 
+/// What texts are kept in.
+const ENCODING: &str = "UTF8";
+
 /// Names the lock of those that migrate (`pg_advisory_xact_lock`): the letters `OrdC`, as in a data file.
 const LOCK: i64 = 0x4f72_6443;
 
@@ -127,6 +130,14 @@ fn migrate_locked(session: &mut Session, deadline: Instant) -> Result<(), StoreE
 
 /// The version of the schema that is there; 0 without one. No error of it ends a transaction.
 fn version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
+    let sql = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()";
+    let encoding = first(session.query(sql, &[], deadline)?)?.text(0)?.to_owned();
+    if encoding != ENCODING {
+        return Err(PgError::Schema(format!(
+            "the database has the encoding {encoding}, in which not every key and name can be kept: make one with \
+             `CREATE DATABASE … ENCODING '{ENCODING}' TEMPLATE template0`"
+        )));
+    }
     // Not `to_regclass`, which may answer from what this session has cached before it waited for the lock.
     let sql = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'ordercast' AND tablename = 'version')";
     let exists = session.query(sql, &[], deadline)?;
