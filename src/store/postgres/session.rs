@@ -14,6 +14,7 @@ use super::startup::{self, server_error, share};
 use super::target::Target;
 use super::value::{Param, Row};
 use super::wire::{Line, MAX_MESSAGE_BYTES, Wire, away};
+use crate::log::Throttle;
 
 /// The first statements of a session, the answer to the last of which is read. What a database or a role has as its own
 /// defaults must not change what a commit promises: the server waits for the disk and for synchronous standbys, a timeout
@@ -26,6 +27,9 @@ const SETUP: &str = "SET synchronous_commit = on; SET statement_timeout = 0; \
 
 /// Notifications that wait to be taken. More of them tell nothing new: each says only that there is something to read.
 const MAX_NOTIFICATIONS: usize = 1_024;
+
+/// What a row takes at least, however few bytes it has.
+const ROW_BYTES: usize = 256;
 
 /// What `LISTEN` brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,7 @@ pub struct Session {
     /// How many statements were prepared; each has a name of its own.
     prepared: u64,
     notifications: VecDeque<Notification>,
+    notices: Throttle,
     /// The last message that was sent; kept for its memory.
     message: BytesMut,
 }
@@ -91,6 +96,7 @@ impl Session {
             statements: HashMap::new(),
             prepared: 0,
             notifications: VecDeque::new(),
+            notices: Throttle::default(),
             message: BytesMut::new(),
         };
         let rows = session.simple(SETUP, deadline)?;
@@ -253,7 +259,7 @@ impl Session {
             match message {
                 Message::ParseComplete => *is_prepared = true,
                 Message::DataRow(body) => {
-                    bytes = bytes.saturating_add(body.buffer().len());
+                    bytes = bytes.saturating_add(ROW_BYTES + body.buffer().len());
                     if bytes > MAX_MESSAGE_BYTES {
                         return Err(PgError::Unexpected(format!("an answer of more than {MAX_MESSAGE_BYTES} bytes")));
                     }
@@ -284,7 +290,11 @@ impl Session {
                     self.notifications.push_back(notification);
                 }
             }
-            Message::NoticeResponse(body) => warn!("PostgreSQL warns: {}", notice(server_error(body.fields()))),
+            Message::NoticeResponse(body) => {
+                if self.notices.allows() {
+                    warn!("PostgreSQL warns: {}", notice(server_error(body.fields())));
+                }
+            }
             Message::ParameterStatus(_) => {}
             _ => return Ok(false),
         }
