@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +11,55 @@ use crate::away::{order_when_ready, sample};
 use crate::common::server::ordercast;
 use crate::common::{Client, Cluster, DEADLINE, Server, SmallDisk, TempDir, wait_until};
 use crate::nodes::{migrate, node, nodes};
-use crate::rights;
+use crate::{connect, later, rights};
 
 fn seq(cluster: &Cluster) -> String {
     cluster.sql("SELECT seq FROM ordercast.head")
+}
+
+/// The sessions of clients.
+fn sessions(cluster: &Cluster) -> usize {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+    cluster.sql(sql).parse().expect("a number")
+}
+
+#[test]
+fn a_lock_that_somebody_holds_does_not_fill_the_database_with_sessions_of_nodes() {
+    const HELD: Duration = Duration::from_secs(12);
+    let Some((cluster, nodes)) = nodes(2) else { return };
+    let mut holder = connect(&cluster.url());
+    // As a person's: the server does not end it.
+    holder.script("SET idle_in_transaction_session_timeout = 0", later()).expect("a setting");
+    holder.script("BEGIN; SELECT FROM ordercast.head FOR UPDATE", later()).expect("the lock");
+    let begun = Instant::now();
+    // Their answers come when the lock is free, or after 20 s.
+    let mut posts = Vec::new();
+    let mut most = 0;
+    while begun.elapsed() < HELD {
+        for node in &nodes {
+            let mut stream = TcpStream::connect(node.addr()).expect("a connection");
+            let body = "{\"amount\":1}";
+            let length = body.len();
+            let json = "Content-Type: application/json";
+            write!(
+                stream,
+                "POST /orders/A1 HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+            .expect("an order can be sent");
+            posts.push(stream);
+        }
+        // Each node connects anew, and waits for the lock with every try.
+        cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%ordercast.commit%' AND pid <> pg_backend_pid()");
+        most = most.max(sessions(&cluster));
+        thread::sleep(Duration::from_millis(200));
+    }
+    println!("at most {most} sessions");
+    holder.script("ROLLBACK", later()).expect("the end of the lock");
+    assert!(most <= 2 + 4 * nodes.len(), "{most} sessions");
+    for node in &nodes {
+        order_when_ready(node.addr(), "A2", 1);
+        assert_eq!(node.client().get("/orders").status, 200);
+    }
 }
 
 #[test]

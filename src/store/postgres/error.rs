@@ -80,6 +80,8 @@ impl PgError {
 
 /// SQLSTATE of a disk that is full.
 const DISK_FULL: &str = "53100";
+/// SQLSTATE of a lock that somebody else has held for too long.
+const LOCKED: &str = "55P03";
 /// SQLSTATE of a database that does not exist.
 const NO_DATABASE: &str = "3D000";
 /// SQLSTATE of what the role has no right to.
@@ -96,6 +98,10 @@ impl From<PgError> for StoreError {
             PgError::Server { code, .. } if code == NO_DATABASE => {
                 Self::Failed(store::Reason::new("there is no such database: create it, or correct its name", error))
             }
+            PgError::Server { code, .. } if code == LOCKED => Self::Failed(store::Reason::new(
+                "somebody else holds a lock in the database: end that transaction (pg_locks, pg_terminate_backend)",
+                error,
+            )),
             PgError::Server { code, .. } if code == NO_RIGHT => Self::Failed(store::Reason::new(
                 "the role lacks a right in the database: grant it what docs/scaling.md lists",
                 error,

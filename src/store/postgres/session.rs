@@ -20,7 +20,11 @@ use crate::log::Throttle;
 /// defaults must not change what a commit promises: the server waits for the disk and for synchronous standbys, a timeout
 /// does not cut this wait short, and a statement sees what was committed while it waited for a lock. And a node that
 /// vanishes must not hold a lock for the two hours that TCP takes to notice: the server ends its session after some seconds.
-const SETUP: &str = "SET synchronous_commit = on; SET statement_timeout = 0; \
+/// One that gives up while it waits for a lock leaves its session behind: the server looks whether its client is there
+/// (from PostgreSQL 14 on, and not on every system), and no wait is longer than a call may take.
+const SETUP: &str = "SET synchronous_commit = on; SET statement_timeout = 0; SET lock_timeout = '9s'; \
+    SELECT set_config(name, '1s', false) FROM pg_settings \
+        WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%'; \
     SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '10s'; \
     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2; \
     SET tcp_user_timeout = '15s'; SET client_min_messages = warning; SHOW transaction_read_only";
