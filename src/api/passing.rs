@@ -5,21 +5,10 @@ use tiny_http::Method;
 use super::authorization::{challenge, sent_token};
 use super::cors;
 use super::route::{Route, is_file, is_probe};
-use super::routes::{METHODS, Routes};
+use super::routes::{DecidedBy, METHODS, Routes};
 use super::upstream::{Denied, PassedRequest, REQUEST_HEADERS, Upstream, away};
 use crate::http::problem::Problem;
 use crate::http::request::{BodyLength, Request};
-use crate::http::response::Answer;
-
-/// Who decides a request.
-pub(super) enum DecidedBy<'a> {
-    /// This server, for the sender of this token.
-    Here(Option<&'a str>),
-    /// The server that it follows.
-    There(Box<PassedRequest>),
-    /// Neither: this is the answer.
-    Neither(Box<Answer>),
-}
 
 impl Routes {
     /// Who decides, on a server that follows another one: feeds, totals and lists of products are answered here, everything

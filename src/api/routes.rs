@@ -31,7 +31,6 @@ use super::headers::{
 };
 use super::order_log::LogQuery;
 use super::page::page;
-use super::passing::DecidedBy;
 use super::route::{Route, is_metrics, is_probe};
 use super::{authorization, cors, web_app};
 
@@ -135,6 +134,16 @@ pub enum Action {
     Report(Option<u64>, ReportFormat),
     /// The end of the current period, which answers its report.
     ClosePeriod(ReportFormat),
+}
+
+/// Who decides a request.
+pub(super) enum DecidedBy<'a> {
+    /// This server, for the sender of this token.
+    Here(Option<&'a str>),
+    /// The server that it follows.
+    There(Box<PassedRequest>),
+    /// Neither: this is the answer.
+    Neither(Box<Answer>),
 }
 
 /// The methods that routes answer.
