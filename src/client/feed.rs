@@ -1,6 +1,6 @@
 //! The live feed of a server over a WebSocket.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -19,24 +19,62 @@ use crate::json::{self, FeedMessage};
 pub(crate) const OPENING: Duration = Duration::from_secs(10);
 /// The longest silence of a feed: 45 s, three times the interval of a server's status messages.
 const SILENCE: Duration = Duration::from_secs(45);
-/// How long one read waits: 100 ms, the longest delay of what happens beside the feed.
+/// How long one read of the socket waits: 100 ms. What happens beside the feed waits for two at most.
 const READ: Duration = Duration::from_millis(100);
-/// How long a pong may wait for room in the socket: 10 s.
-const WRITE: Duration = Duration::from_secs(10);
+/// How long a ping or pong may wait for room in the socket: 1 s. They are so small that there is none only when the server
+/// has long not read.
+const WRITE: Duration = Duration::from_secs(1);
 /// The longest message: 16 KiB; those of a server have less than 300 bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// A feed that is open.
 pub(crate) struct Feed {
-    socket: WebSocket<TcpStream>,
-    /// When the last message came.
+    socket: WebSocket<Pausing<TcpStream>>,
+    /// When the last message, ping or pong came.
     last: Instant,
+    /// When the last message came.
+    last_message: Instant,
+}
+
+/// A stream whose reads fail with `WouldBlock` once every [`READ`], also while bytes come: the WebSocket reads until a
+/// message is complete, which a server that sends byte by byte, or fragments without an end, puts off for ever.
+struct Pausing<S> {
+    stream: S,
+    /// When the next read fails.
+    due: Instant,
+}
+
+impl<S> Pausing<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, due: Instant::now() + READ }
+    }
+}
+
+impl<S: Read> Read for Pausing<S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let is_due = Instant::now() >= self.due;
+        let read = if is_due { Err(ErrorKind::WouldBlock.into()) } else { self.stream.read(bytes) };
+        if read.is_err() {
+            self.due = Instant::now() + READ;
+        }
+        read
+    }
+}
+
+impl<S: Write> Write for Pausing<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// What a read of a feed gives.
 pub(crate) enum Event {
     Message(FeedMessage),
-    /// Nothing came within [`READ`].
+    /// No message came within about [`READ`].
     Nothing,
     /// The connection is over, and why.
     Lost(String),
@@ -80,23 +118,22 @@ impl Feed {
     /// Reads what comes next.
     pub(crate) fn read(&mut self) -> Event {
         match self.socket.read() {
-            Ok(message) => {
+            Ok(Message::Text(text)) => {
                 self.last = Instant::now();
-                match message {
-                    Message::Text(text) => json::feed_message(&text).map_or(Event::Nothing, Event::Message),
-                    Message::Close(Some(frame)) if !frame.reason.is_empty() => Event::Lost(short(&frame.reason)),
-                    Message::Close(_) => Event::Lost("the server has closed the feed".to_owned()),
-                    _ => Event::Nothing,
-                }
+                self.last_message = self.last;
+                return json::feed_message(&text).map_or(Event::Nothing, Event::Message);
             }
-            Err(Error::Io(error)) if is_no_end(&error) => {
-                if self.last.elapsed() > SILENCE {
-                    return Event::Lost(format!("nothing came for {} s", SILENCE.as_secs()));
-                }
-                Event::Nothing
-            }
-            Err(error) => Event::Lost(short(&described(error))),
+            Ok(Message::Close(Some(frame))) if !frame.reason.is_empty() => return Event::Lost(short(&frame.reason)),
+            Ok(Message::Close(_)) => return Event::Lost("the server has closed the feed".to_owned()),
+            Ok(_) => self.last = Instant::now(),
+            Err(Error::Io(error)) if is_no_end(&error) => {}
+            Err(error) => return Event::Lost(short(&described(error))),
         }
+        // Pongs alone, between the fragments of a message without an end, are no feed.
+        if self.last_message.elapsed() > SILENCE {
+            return Event::Lost(format!("no message came for {} s", SILENCE.as_secs()));
+        }
+        Event::Nothing
     }
 }
 
@@ -146,10 +183,13 @@ fn open(server: &Server, url: &str, time: Duration) -> Result<Feed, Opening> {
     }
     let config =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES)).max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let mut step = client::client_with_config(request, stream, Some(config));
+    let mut step = client::client_with_config(request, Pausing::new(stream), Some(config));
     loop {
         match step {
-            Ok((socket, _)) => return Ok(Feed { socket, last: Instant::now() }),
+            Ok((socket, _)) => {
+                let now = Instant::now();
+                return Ok(Feed { socket, last: now, last_message: now });
+            }
             Err(HandshakeError::Failure(error)) => return Err(error.into()),
             Err(HandshakeError::Interrupted(_)) if start.elapsed() > time => {
                 return Err(Opening::Failed(format!("no answer within {} s", time.as_secs_f32().ceil())));
@@ -186,5 +226,34 @@ fn described(error: Error) -> String {
             "the connection was closed".to_owned()
         }
         error => format!("the answer is not a WebSocket's ({error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream without an end.
+    struct Endless;
+
+    impl Read for Endless {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            bytes[0] = 0;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_read_of_a_stream_without_an_end_fails_once_in_a_while_and_goes_on() {
+        let (start, mut stream) = (Instant::now(), Pausing::new(Endless));
+        for round in 1..=2 {
+            let error = loop {
+                match stream.read_exact(&mut [0]) {
+                    Ok(()) => assert!(start.elapsed() < 60 * READ, "no end"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(is_no_end(&error) && start.elapsed() >= round * READ, "{error}");
+        }
     }
 }

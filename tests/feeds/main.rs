@@ -9,6 +9,8 @@ mod common;
 #[cfg(feature = "client")]
 mod edges;
 #[cfg(feature = "client")]
+mod edges_hostile;
+#[cfg(feature = "client")]
 mod edges_load;
 #[cfg(feature = "client")]
 mod edges_random;
