@@ -1,5 +1,5 @@
 //! The follower thread: reads the feed of the other server and publishes here what it says. Owns when that server counts as
-//! away, and when it is tried again.
+//! away.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::checks::Checks;
+use super::outages::Outages;
 use super::progress::Progress;
 use super::view::{Joined, View};
 use crate::client::feed::{Event, Feed};
@@ -24,10 +25,6 @@ const SILENCE: Duration = Duration::from_millis(1_500);
 const PING: Duration = Duration::from_millis(500);
 /// How long a handshake, and what is asked for before it, may take: 10 s, for some MiB over a slow line.
 const OPENING: Duration = Duration::from_secs(10);
-/// The first pause before it is tried again: 100 ms.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest: 2 s.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The thread's stack.
 const STACK_BYTES: usize = 512 * 1024;
 /// What the follower asks for to begin.
@@ -50,6 +47,7 @@ pub struct Follower {
     joined_seq: u64,
     /// The same when the feed was opened.
     joined_at: u64,
+    outages: Outages,
 }
 
 impl Follower {
@@ -63,7 +61,20 @@ impl Follower {
         stop: Receiver<()>,
     ) -> Self {
         let view = View::new(fanout.clone(), catalog);
-        Self { server, fanout, progress, checks, stop, view, is_live: false, news: 0, joined_seq: 0, joined_at: 0 }
+        let outages = Outages::new();
+        Self {
+            server,
+            fanout,
+            progress,
+            checks,
+            stop,
+            view,
+            is_live: false,
+            news: 0,
+            joined_seq: 0,
+            joined_at: 0,
+            outages,
+        }
     }
 
     /// Starts the thread.
@@ -78,27 +89,20 @@ impl Follower {
     }
 
     fn run(&mut self) {
-        let mut pause = FIRST_PAUSE;
-        let mut is_told = false;
         loop {
             let why = self.follow();
             if self.has_stopped() {
                 return;
             }
-            let was_live = !self.fanout.is_stale();
             self.is_live = false;
             self.fanout.set_stale(true);
-            if was_live {
-                (pause, is_told) = (FIRST_PAUSE, false);
-            }
-            if !std::mem::replace(&mut is_told, true) {
+            if self.outages.begin(Instant::now()) {
                 let effect = if self.view.has_begun() { "feeds are stale" } else { "it is tried again" };
                 log::warn!("{why}; {effect}");
             }
-            if self.stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            if self.stop.recv_timeout(self.outages.pause()) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -146,13 +150,13 @@ impl Follower {
         self.news = start.news;
         self.joined_seq = start.last_seq;
         match self.view.join(catalog, start) {
-            Joined::GoesOn => {}
             Joined::Begun => log::info!("follows {} from order {} on", self.server.url, self.view.seq()),
-            Joined::Replaced => log::warn!(
+            Joined::Replaced if self.outages.logs_replacement() => log::warn!(
                 "{} does not know the last order that was followed, or too many have come since; every subscriber gets a \
                  fresh snapshot",
                 self.server.url
             ),
+            Joined::GoesOn | Joined::Replaced => {}
         }
         self.progress.set_both(self.view.seq(), self.news);
         Ok(())
@@ -198,10 +202,11 @@ impl Follower {
     /// Feeds are live here when the other server's are, and its orders from before have come.
     fn tell_status(&mut self) {
         let is_live = self.is_live && self.view.seq() >= self.joined_at;
-        match (is_live, self.fanout.is_stale()) {
-            (true, true) => log::info!("feeds are live"),
-            (false, false) => log::warn!("{} says that its own feeds are stale", self.server.url),
-            _ => {}
+        let now = Instant::now();
+        if is_live && self.outages.end(now) {
+            log::info!("feeds are live");
+        } else if !self.is_live && self.outages.begin(now) {
+            log::warn!("{} says that its own feeds are stale", self.server.url);
         }
         self.fanout.set_stale(!is_live);
     }

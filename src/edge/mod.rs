@@ -10,6 +10,7 @@
 mod checks;
 mod follower;
 mod log;
+mod outages;
 mod progress;
 mod requests;
 mod view;

@@ -144,3 +144,17 @@ fn a_feed_that_sends_bytes_but_neither_a_message_nor_a_pong_is_stale_within_two_
         assert!(begun.elapsed() < 5 * second, "{feed:?} after {:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn a_server_whose_feed_ends_right_after_it_is_live_is_tried_less_and_less_often_and_logged_once() {
+    let server = Server::start();
+    let source = Source::start(&server, Feed::Short, None);
+    let edge = edge_of(&source);
+    wait_until(DEADLINE, "it is tried again", || source.feeds() >= 5);
+    // Pauses of 0.1, 0.2, 0.4, 0.8, 1.6 and 2 s.
+    let before = source.feeds();
+    thread::sleep(Duration::from_secs(3));
+    assert!(source.feeds() <= before + 3, "{} times in 3 s", source.feeds() - before);
+    assert_eq!(edge.log().matches("feeds are stale").count(), 1, "{}", edge.log());
+    assert!(edge.log().matches("feeds are live").count() <= 2, "{}", edge.log());
+}
