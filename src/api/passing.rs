@@ -37,12 +37,13 @@ impl Routes {
             // Passed on, a new feed would be answered without an end.
             Err(_) => request.path().starts_with("/orders/"),
         };
-        // Neither can be passed on as it is, and both are refused.
+        // None of these can be passed on as it is, and all are refused.
+        let is_asterisk = request.path() == "*";
         let is_unknown = matches!(method, Method::NonStandard(_));
         let lacks_body = matches!(method, Method::Post | Method::Put | Method::Patch)
             && request.head().body == BodyLength::Absent
             && route.is_ok();
-        if !(is_read && is_here || is_unknown || lacks_body) {
+        if !(is_read && is_here || is_unknown || is_asterisk || lacks_body) {
             return Ok(DecidedBy::There(Box::new(passed(request))));
         }
         let token = sent_token(request)?;
@@ -50,7 +51,7 @@ impl Routes {
             Denied::Access(error) => challenge(error),
             Denied::Away => away(),
         })?;
-        if is_read && route.is_err() && self.fanout.is_stale() {
+        if is_read && route.is_err() && !is_asterisk && self.fanout.is_stale() {
             return Err(away());
         }
         Ok(DecidedBy::Here(token))

@@ -406,6 +406,15 @@ fn methods_and_paths_are_answered_at_an_edge_as_at_the_server() {
         ("HEAD", "/orders"),
         ("POST", "/orders/A1"),
         ("PATCH", "/electronics/A1"),
+        ("GET", "*"),
+        ("HEAD", "*"),
+        ("POST", "*"),
+        ("PUT", "*"),
+        ("TRACE", "*"),
+        ("CONNECT", "*"),
+        ("BREW", "*"),
+        ("QUERY", "*"),
+        ("OPTIONS", "*"),
     ];
     for (method, path) in requests {
         let ask = |server: &Server| {
