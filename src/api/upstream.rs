@@ -72,3 +72,13 @@ pub fn away() -> Problem {
     Problem::new(503, "the server that this one follows does not answer; nothing was changed; try again")
         .with("Retry-After", RETRY_AFTER_SECONDS)
 }
+
+/// The problem when the server that this one follows answers with a redirect, which no server of this API does. Where it
+/// leads is not passed on.
+#[must_use]
+pub fn redirected(status: u16) -> Problem {
+    Problem::new(
+        502,
+        format!("the server that this one follows redirects (status {status}); is it an ordercast server?"),
+    )
+}

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use crate::api::routes::answer;
-use crate::api::upstream::{Denied, PassedRequest, Upstream, away};
+use crate::api::upstream::{Denied, PassedRequest, Upstream, away, redirected};
 use crate::client::server::Server;
 use crate::config::client::Access;
 use crate::http::problem::Problem;
@@ -132,6 +132,9 @@ impl Following {
                 ),
             ),
         })?;
+        if (300..400).contains(&passed.status) {
+            return Err(redirected(passed.status));
+        }
         if let Some((seq, news)) = passed.position.filter(|_| passed.status < 300) {
             // When the time is over, it is answered all the same: what was asked has been done there, and an error would
             // make the client ask for it again.

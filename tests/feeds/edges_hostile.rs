@@ -158,3 +158,15 @@ fn a_server_whose_feed_ends_right_after_it_is_live_is_tried_less_and_less_often_
     assert_eq!(edge.log().matches("feeds are stale").count(), 1, "{}", edge.log());
     assert!(edge.log().matches("feeds are live").count() <= 2, "{}", edge.log());
 }
+
+#[test]
+fn a_redirect_of_the_server_that_is_followed_is_not_passed_on() {
+    let server = Server::start();
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://example.com/\r\nContent-Length: 0\r\n\r\n";
+    let source = Source::start(&server, Feed::Honest, Some(redirect));
+    let edge = edge_of(&source);
+    let reply = edge.client().get("/periods");
+    assert_eq!((reply.status, reply.header("location")), (502, None), "{reply:?}");
+    assert!(reply.problem(502).contains("redirects (status 302)"), "{reply:?}");
+    assert_eq!(edge.client().get("/log").status, 200);
+}
