@@ -1,6 +1,7 @@
 //! What a node reads and writes beside orders is the same as in a data file: catalogue, totals, periods, log.
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use ordercast::internal::store::order_log::{Filter, LogReader, LogSource};
 use ordercast::internal::store::postgres::changes::write_changes;
@@ -14,7 +15,7 @@ use ordercast::internal::tally::catalog::{Category, CategoryIndex, Details, Prod
 use ordercast::internal::tally::order::{Amount, Key, Total};
 use ordercast::internal::tally::period::Period;
 
-use crate::common::{Cluster, Stop, TempDir};
+use crate::common::{Cluster, DEADLINE, Stop, TempDir, wait_until};
 use crate::{connect, later, migrated};
 
 const NODE: i64 = 7;
@@ -191,11 +192,23 @@ fn reader(url: &str) -> PgLogReader {
     PgLogReader::new(Target::parse(url).unwrap())
 }
 
+/// Opens a data folder of this process. A process that another test has just started keeps the folder locked until its
+/// program runs.
+#[track_caller]
+fn open_when_free(folder: &Path, retention: Retention) -> (SqliteStore, Stored) {
+    let mut opened = None;
+    wait_until(DEADLINE, "the data folder is free", || {
+        opened = SqliteStore::open(folder, retention).ok();
+        opened.is_some()
+    });
+    opened.expect("it was waited for")
+}
+
 #[test]
 fn catalogue_totals_periods_and_log_are_those_of_a_data_file_also_once_old_entries_are_deleted() {
     let Some(cluster) = Cluster::start() else { return };
     let folder = TempDir::in_memory();
-    let open = |retention| SqliteStore::open(folder.path(), retention).unwrap();
+    let open = |retention| open_when_free(folder.path(), retention);
     let mut both = Both { session: migrated(&cluster), store: open(Retention::default()).0, commits: 0 };
     fill(&mut both);
     let Both { mut session, store, .. } = both;
@@ -229,7 +242,7 @@ fn catalogue_totals_periods_and_log_are_those_of_a_data_file_also_once_old_entri
 fn every_change_has_its_news_at_its_place_in_the_log() {
     let Some(cluster) = Cluster::start() else { return };
     let folder = TempDir::in_memory();
-    let store = SqliteStore::open(folder.path(), Retention::default()).unwrap().0;
+    let store = open_when_free(folder.path(), Retention::default()).0;
     let mut both = Both { session: migrated(&cluster), store, commits: 0 };
     let mut other = connect(&cluster.url());
     other.script("LISTEN ordercast", later()).unwrap();
