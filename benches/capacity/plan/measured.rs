@@ -34,7 +34,7 @@ pub const FOLLOW_AT_2000: Measured =
     measured("the same, at 2,000 a second", 53.0, "µs", "100 and 10 subscribers, 2,000 orders/s");
 pub const FEED: Measured =
     measured("CPU of the followed server for an order to one edge", 5.5, "µs", "16 edges and 1, 2,000 orders/s");
-pub const RESIDENT: Measured = measured("resident memory of a subscriber", 14.9, "KB", "5,000 idle subscribers");
+pub const RESIDENT: Measured = measured("resident memory of a subscriber", 10.9, "KB", "5,000 idle subscribers");
 pub const KERNEL: Measured = measured(
     "kernel memory of a subscriber",
     23.6,
