@@ -47,6 +47,7 @@ use std::process::ExitCode;
 
 use options::Options;
 use report::Report;
+use scenarios::Work;
 
 /// Rounds when peers are compared: the fewest with a median that is not an extreme.
 const PEER_ROUNDS: u32 = 3;
@@ -78,7 +79,8 @@ fn measure() -> Result<bool, Box<dyn std::error::Error>> {
     let mut report = Report::default();
     for round in 1..=rounds {
         for work in &works {
-            for contender in &options.contenders {
+            let is_post = matches!(work, Work::Post { .. });
+            for contender in options.contenders.iter().filter(|one| is_post || !one.is_durable_peer()) {
                 for row in scenarios::perform(work, contender, &options, round) {
                     report.add(row);
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::server::{Contender, PEERS};
+use crate::server::{Contender, DURABLE_PEERS, PEERS};
 
 pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
@@ -16,7 +16,8 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 
 --quick               shorter runs and fewer of them, in under a minute
 --server NAME         ordercast (the default) | bun | axum | nchan | ws | fastify; may be repeated; edge: an ordercast
-                      that follows another one, at which orders are posted
+                      that follows another one, at which orders are posted; for post: bun-sqlite | axum-sqlite |
+                      fastify-sqlite, which keep each order on the disk
 --edges N             so many edges of that one, with all subscribers at the first (default: 1)
 --command LINE        a server that prints 'listening on http://ADDRESS'; {catalog} stands for a catalogue file,
                       {room} for a folder that it may use; may be repeated
@@ -97,7 +98,7 @@ impl Options {
             }
         }
         if options.peers {
-            names = ["ordercast"].iter().chain(&PEERS).map(ToString::to_string).collect();
+            names = ["ordercast"].iter().chain(&PEERS).chain(&DURABLE_PEERS).map(ToString::to_string).collect();
         } else if names.is_empty() && options.contenders.is_empty() {
             names.push("ordercast".into());
         }

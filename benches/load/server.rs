@@ -58,6 +58,10 @@ enum Kind {
 
 /// Names of the peers, in the order of the report.
 pub const PEERS: [&str; 5] = ["bun", "axum", "nchan", "ws", "fastify"];
+/// The same that keep each order on the disk, of which only posting is compared.
+pub const DURABLE_PEERS: [&str; 3] = ["bun-sqlite", "axum-sqlite", "fastify-sqlite"];
+/// What their names end with.
+const DURABLE: &str = "-sqlite";
 
 impl Contender {
     /// The ordercast of this build, with its data folder under `data_root` if given.
@@ -75,11 +79,12 @@ impl Contender {
         Self { name: "command".into(), kind: Kind::CommandLine(text.into()) }
     }
 
-    /// One of `PEERS`, where benches/peers/run.sh installs it.
+    /// One of `PEERS` or `DURABLE_PEERS`, where benches/peers/run.sh installs it.
     pub fn peer(name: &str) -> Option<Self> {
         let peers = Path::new(TARGET_TMP).parent()?.join("peers");
-        let folder = peers.join(name);
-        let kind = match name {
+        let program = name.strip_suffix(DURABLE).filter(|_| DURABLE_PEERS.contains(&name)).unwrap_or(name);
+        let folder = peers.join(program);
+        let kind = match program {
             "fastify" | "ws" => Kind::Script { runtime: "node".into(), folder },
             "bun" => {
                 let runtime = folder.join("node_modules/@oven/bun-linux-x64/bin/bun");
@@ -92,9 +97,14 @@ impl Contender {
         Some(Self { name: name.into(), kind })
     }
 
-    /// Whether it is one of `PEERS`.
+    /// Whether it is one of `PEERS` or `DURABLE_PEERS`.
     pub fn is_peer(&self) -> bool {
-        PEERS.contains(&self.name.as_str())
+        PEERS.contains(&self.name.as_str()) || self.is_durable_peer()
+    }
+
+    /// Whether it is one of `DURABLE_PEERS`.
+    pub fn is_durable_peer(&self) -> bool {
+        DURABLE_PEERS.contains(&self.name.as_str())
     }
 
     /// Whether the server keeps totals. Otherwise it relays what is posted.
@@ -122,6 +132,7 @@ impl Contender {
     /// `followed` is the server that an edge follows.
     fn command(&self, room: &Path, port: u16, followed: Option<SocketAddr>) -> Result<Command, String> {
         let catalog = room.join("catalog.json");
+        let database = self.is_durable_peer().then(|| room.join("peer.sqlite3"));
         Ok(match &self.kind {
             Kind::Ordercast { .. } | Kind::Edges { .. } => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
@@ -134,12 +145,12 @@ impl Contender {
             }
             Kind::Script { runtime, folder } => {
                 let mut command = Command::new(runtime);
-                command.arg(folder.join("server.js")).arg(catalog);
+                command.arg(folder.join("server.js")).arg(catalog).args(database);
                 command
             }
             Kind::Program(path) => {
                 let mut command = Command::new(path);
-                command.arg(catalog);
+                command.arg(catalog).args(database);
                 command
             }
             Kind::Nginx => {
