@@ -103,8 +103,8 @@ pub struct Server {
     database_watch: Option<database_watch::DatabaseWatch>,
     handle: Handle,
     end: Receiver<End>,
-    /// When it was started, and the number of orders then.
-    begun: (Instant, u64),
+    /// When it was started.
+    begun: Instant,
     /// Why it ends, for the log.
     reason: String,
     error_sums: ErrorSums,
@@ -204,7 +204,7 @@ impl Server {
         tokens: Tokens,
     ) -> io::Result<Self> {
         let Storage { engine, follow, mut log, catalog, period, stored, check, .. } = storage;
-        let begun = (Instant::now(), stored.last_seq);
+        let begun = Instant::now();
         let (end_sender, end) = bounded(1);
         let sentinel = |thread| Sentinel::new(thread, &end_sender);
         let tokens = Arc::new(tokens);
@@ -410,7 +410,7 @@ impl Drop for Server {
         self.listeners.wait_for_all(reset_at.min(Instant::now() + SESSION_DRAIN));
         service.feeds.fanout.stop();
         service.feeds.slow_sockets.stop();
-        let orders = service.feeds.fanout.last_seq() - self.begun.1;
+        let orders = service.ledger.counters().orders.get();
         self.listeners.close_requests();
         self.listeners.wait_for_all(deadline);
         // The threads end when the last handle to them is dropped.
@@ -423,7 +423,7 @@ impl Drop for Server {
             thread::sleep(JOIN_TICK);
         }
         self.log_errors();
-        log::info!("{}", report::stop_line(&self.reason, orders, self.begun.0.elapsed()));
+        log::info!("{}", report::stop_line(&self.reason, orders, self.begun.elapsed()));
     }
 }
 

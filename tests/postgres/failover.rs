@@ -159,7 +159,7 @@ fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_g
     migrate(&primary.url(), &[]);
     let standby = primary.standby();
     let url = url(&primary, &standby);
-    let nodes = [node(&url), node(&url)];
+    let mut nodes = [node(&url), node(&url)];
     let mut told = told_by(&nodes);
     let open = |form, node: &Server| Positional::open(form, node.addr(), "/orders/electronics", None);
     let mut feeds = [open(Form::WebSocket, &nodes[0]), open(Form::Events, &nodes[1])];
@@ -204,4 +204,9 @@ fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_g
     }
     Told::open(Form::Events, nodes[0].addr(), "live");
     assert_eq!(order_log::read_whole(nodes[0].addr(), &STARTS).len(), 7);
+    // Each has taken its own orders, of which some were lost.
+    for (node, taken) in nodes.iter_mut().zip([10, 5]) {
+        assert!(node.terminate().success(), "{}", node.log());
+        assert!(node.log().contains(&format!("; {taken} orders taken in this run")), "{}", node.log());
+    }
 }
