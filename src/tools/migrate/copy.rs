@@ -153,7 +153,12 @@ fn to_folder(from: &Target, folder: &Path) -> Result<(Copied, Vec<String>), Tool
     check_is_empty(folder)?;
     // Before the folder is made.
     let (mut source, remarks) = read_database(from)?;
+    let is_new = !folder.exists();
     fs::create_dir_all(folder).map_err(at)?;
+    if is_new && let Ok(folder) = std::path::absolute(folder) {
+        // Its own name, before anything in it counts. Others may have made the folder where this user cannot read.
+        sync_folder(folder_of(&folder)).map_err(at)?;
+    }
     let lock = lock(folder)?;
     // A server may have used it meanwhile.
     let path = check_is_empty(folder)?;
@@ -173,10 +178,6 @@ fn to_folder(from: &Target, folder: &Path) -> Result<(Copied, Vec<String>), Tool
     fs::rename(partial.path(), &path).map_err(at)?;
     partial.complete();
     sync_folder(folder).map_err(at)?;
-    if let Ok(folder) = std::path::absolute(folder) {
-        // The folder's own name, if it was made.
-        sync_folder(folder_of(&folder)).map_err(at)?;
-    }
     Ok((copied, remarks))
 }
 
