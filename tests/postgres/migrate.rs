@@ -3,7 +3,7 @@
 use std::thread;
 
 use ordercast::internal::store::postgres::load::load;
-use ordercast::internal::store::postgres::migrate::{VERSION, migrate};
+use ordercast::internal::store::postgres::migrate::{VERSION, check, migrate};
 
 use crate::common::Cluster;
 use crate::{connect, later, migrated, rights};
@@ -55,6 +55,12 @@ fn a_database_that_cannot_keep_every_text_is_refused_with_what_to_do() {
     cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
     let error = migrate(&mut connect(&cluster.url_of("postgres", "latin")), later()).unwrap_err().to_string();
     assert!(error.contains("encoding LATIN1") && error.contains("ENCODING 'UTF8'"), "{error}");
+    // As after a backup was restored there: a node does not start on it either.
+    let version =
+        "CREATE SCHEMA ordercast CREATE TABLE version (version int); INSERT INTO ordercast.version VALUES (1)";
+    connect(&cluster.url_of("postgres", "latin")).script(version, later()).unwrap();
+    let error = check(&mut connect(&cluster.url_of("postgres", "latin")), later()).unwrap_err().to_string();
+    assert!(error.contains("encoding LATIN1"), "{error}");
 }
 
 #[test]

@@ -210,8 +210,12 @@ fn a_large_answer_arrives_whole() {
 #[test]
 fn defaults_of_a_role_do_not_weaken_a_commit() {
     let Some(cluster) = Cluster::start() else { return };
-    let defaults =
-        ["synchronous_commit = off", "statement_timeout = '9s'", "default_transaction_isolation = serializable"];
+    let defaults = [
+        "synchronous_commit = off",
+        "statement_timeout = '9s'",
+        "lock_timeout = '1ms'",
+        "default_transaction_isolation = serializable",
+    ];
     defaults.iter().for_each(|default| {
         cluster.sql(&format!("ALTER ROLE postgres SET {default}"));
     });
@@ -220,6 +224,10 @@ fn defaults_of_a_role_do_not_weaken_a_commit() {
                  current_setting('transaction_isolation')";
     let row = row(&mut session, shown);
     assert_eq!((row.text(0), row.text(1), row.text(2)), (Ok("on"), Ok("0"), Ok("read committed")));
+    let waits = "SELECT current_setting('lock_timeout'), \
+                 coalesce(current_setting('client_connection_check_interval', true), '1s')";
+    let row = crate::row(&mut session, waits);
+    assert_eq!((row.text(0), row.text(1)), (Ok("9s"), Ok("1s")));
 }
 
 #[test]

@@ -99,7 +99,8 @@ impl From<PgError> for StoreError {
                 Self::Failed(store::Reason::new("there is no such database: create it, or correct its name", error))
             }
             PgError::Server { code, .. } if code == LOCKED => Self::Failed(store::Reason::new(
-                "somebody else holds a lock in the database: end that transaction (pg_locks, pg_terminate_backend)",
+                "a lock in the database was held for too long, by a transaction that somebody has left open (pg_locks says \
+                 whose), or by a commit that waits for a standby",
                 error,
             )),
             PgError::Server { code, .. } if code == NO_RIGHT => Self::Failed(store::Reason::new(

@@ -115,6 +115,8 @@ pub(super) fn reading(error: PgError) -> PgError {
 }
 
 fn migrate_locked(session: &mut Session, deadline: Instant) -> Result<(), StoreError> {
+    // Another one may take longer than a wait for a lock is allowed otherwise.
+    session.script("SET LOCAL lock_timeout = 0", deadline)?;
     session.query("SELECT pg_advisory_xact_lock($1)", &[Param::Int8(LOCK)], deadline)?;
     let version = version(session, deadline)?;
     let missing = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..)).unwrap_or_default();
@@ -130,18 +132,12 @@ fn migrate_locked(session: &mut Session, deadline: Instant) -> Result<(), StoreE
 
 /// The version of the schema that is there; 0 without one. No error of it ends a transaction.
 fn version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
-    let sql = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()";
-    let encoding = first(session.query(sql, &[], deadline)?)?.text(0)?.to_owned();
-    if encoding != ENCODING {
-        return Err(PgError::Schema(format!(
-            "the database has the encoding {encoding}, in which not every key and name can be kept: make one with \
-             `CREATE DATABASE … ENCODING '{ENCODING}' TEMPLATE template0`"
-        )));
-    }
     // Not `to_regclass`, which may answer from what this session has cached before it waited for the lock.
-    let sql = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'ordercast' AND tablename = 'version')";
-    let exists = session.query(sql, &[], deadline)?;
-    if !exists.first().map_or(Ok(false), |row| row.bool(0))? {
+    let sql = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'ordercast' AND tablename = 'version'),
+         getdatabaseencoding()::text";
+    let row = first(session.query(sql, &[], deadline)?)?;
+    check_encoding(row.text(1)?)?;
+    if !row.bool(0)? {
         return Ok(0);
     }
     let version = read_version(session, deadline)?;
@@ -149,8 +145,20 @@ fn version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
 }
 
 fn read_version(session: &mut Session, deadline: Instant) -> Result<i32, PgError> {
-    let rows = session.query("SELECT version FROM ordercast.version", &[], deadline).map_err(reading)?;
-    rows.first().map_or(Ok(0), |row| row.int4(0))
+    let sql = "SELECT version, getdatabaseencoding()::text FROM ordercast.version";
+    let row = first(session.query(sql, &[], deadline).map_err(reading)?)?;
+    check_encoding(row.text(1)?)?;
+    row.int4(0)
+}
+
+fn check_encoding(encoding: &str) -> Result<(), PgError> {
+    if encoding == ENCODING {
+        return Ok(());
+    }
+    Err(PgError::Schema(format!(
+        "the database has the encoding {encoding}, in which not every key and name can be kept: make one with `CREATE \
+         DATABASE … ENCODING '{ENCODING}' TEMPLATE template0`"
+    )))
 }
 
 /// Says what the role has no right to, and what to do, if that is the error.

@@ -405,10 +405,7 @@ fn connect(target: &Target, known: &Known, deadline: Instant) -> Result<Session,
     // Before the functions are used: other tables may come while no connection stands.
     migrate::check(&mut session, deadline)?;
     // A server that dies in the middle of a change keeps the others waiting no longer than this.
-    session.script(
-        "SET default_transaction_isolation = 'read committed'; SET idle_in_transaction_session_timeout = '5s'",
-        deadline,
-    )?;
+    session.script("SET idle_in_transaction_session_timeout = '5s'", deadline)?;
     let sql = "SELECT run FROM ordercast.join(left(md5(gen_random_uuid()::text), 16), $1, $2, $3)";
     let params = [
         Param::TextOrNull(known.run.as_deref()),

@@ -14,7 +14,8 @@ CREATE TABLE ordercast.version (one boolean PRIMARY KEY DEFAULT true CHECK (one)
 -- Every commit writes a new version of the row: with room in its page no index is touched.
 CREATE TABLE ordercast.head (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), seq bigint NOT NULL CHECK (seq >= 0),
-    news bigint NOT NULL CHECK (news >= 0), keys bigint NOT NULL, key_ms bigint NOT NULL, shown_after bigint, cluster text) WITH (fillfactor = 10);
+    news bigint NOT NULL CHECK (news >= 0), keys bigint NOT NULL, key_ms bigint NOT NULL, shown_after bigint,
+    cluster text) WITH (fillfactor = 10);
 
 -- How long a key is known, how many keys may be kept, and how many lines the log keeps; null for no limit.
 CREATE TABLE ordercast.settings (
