@@ -182,43 +182,37 @@ fn no_change_of_an_answer_makes_a_call_panic_or_hang() {
     }
 }
 
+/// A session with a server that writes this after the login, whatever it is asked.
+fn endless(write: impl FnOnce(&mut TcpStream) + Send + 'static) -> Session {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        answer(&mut stream, LOGIN);
+        answer(&mut stream, SHOWN);
+        write(&mut stream);
+    });
+    let url = format!("postgres://node@{address}/orders?sslmode=disable");
+    Session::connect(&Target::parse(&url).expect("an address"), later()).expect("a session")
+}
+
 #[test]
 fn an_answer_of_rows_without_columns_does_not_choose_how_much_memory_is_used() {
-    let url = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            answer(&mut stream, LOGIN);
-            answer(&mut stream, SHOWN);
-            let rows = message(b'D', &[0, 0]).repeat(10_000);
-            while stream.write_all(&rows).is_ok() {}
-        });
-        format!("postgres://node@{address}/orders?sslmode=disable")
-    };
-    let mut session = Session::connect(&Target::parse(&url).expect("an address"), later()).expect("a session");
+    let rows = message(b'D', &[0, 0]).repeat(10_000);
+    let mut session = endless(move |stream| while stream.write_all(&rows).is_ok() {});
     let error = session.query("SELECT 1", &[], later()).expect_err("no answer");
     assert!(matches!(&error, PgError::Unexpected(what) if what.contains("an answer of more than")), "{error:?}");
 }
 
 #[test]
 fn an_answer_without_an_end_is_cut_at_the_deadline() {
-    let url = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            answer(&mut stream, LOGIN);
-            answer(&mut stream, SHOWN);
-            // Notices for ever, and a byte at a time.
-            let notice = message(b'N', b"C01000\0Mslow\0\0");
-            while notice.iter().all(|byte| stream.write_all(&[*byte]).is_ok()) {
-                thread::sleep(Duration::from_millis(1));
-            }
-        });
-        format!("postgres://node@{address}/orders?sslmode=disable")
-    };
-    let mut session = Session::connect(&Target::parse(&url).expect("an address"), later()).expect("a session");
+    // Notices for ever, and a byte at a time.
+    let mut session = endless(|stream| {
+        let notice = message(b'N', b"C01000\0Mslow\0\0");
+        while notice.iter().all(|byte| stream.write_all(&[*byte]).is_ok()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
     let start = Instant::now();
     let error = session.query("SELECT 1", &[], start + Duration::from_millis(400)).expect_err("no answer");
     assert!(matches!(error, PgError::Away { may_have_run: true, .. }), "{error:?}");
