@@ -49,7 +49,10 @@ fn a_lock_that_somebody_holds_does_not_fill_the_database_with_sessions_of_nodes(
             posts.push(stream);
         }
         // Each node connects anew, and waits for the lock with every try.
-        cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%ordercast.commit%' AND pid <> pg_backend_pid()");
+        cluster.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE query LIKE '%ordercast.commit%' AND pid <> pg_backend_pid()",
+        );
         most = most.max(sessions(&cluster));
         thread::sleep(Duration::from_millis(200));
     }
