@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::load::turn;
 use crate::common::{DEADLINE, Form, Positional, Server, WebSocket, wait_until};
@@ -12,6 +12,8 @@ const SUBSCRIBERS_EACH: usize = 5_000;
 const KILLS: i64 = 5;
 /// Orders between two kills, at least.
 const ORDERS: i64 = 20;
+/// For all kills together.
+const POSTING: Duration = Duration::from_secs(120);
 /// For all subscribers together.
 const READING: Duration = Duration::from_secs(60);
 
@@ -32,10 +34,12 @@ fn ten_thousand_subscribers_at_two_edges_see_every_order_once_although_the_serve
     let path = "/orders/confectionery?status=true";
     let mut statuses = edges.each_ref().map(|edge| WebSocket::open(edge.addr(), path));
     let (posted, is_over) = (AtomicI64::new(0), AtomicBool::new(false));
+    let begun = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut client = server.client();
-            while !is_over.load(Ordering::Relaxed) {
+            // It ends by itself too, or a failure of the others would wait for it.
+            while !is_over.load(Ordering::Relaxed) && begun.elapsed() < POSTING {
                 client.order("B1", 1);
                 posted.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(20));
@@ -59,7 +63,9 @@ fn ten_thousand_subscribers_at_two_edges_see_every_order_once_although_the_serve
     for edge in &edges {
         wait_until(DEADLINE, "it is followed", || edge.client().get("/readyz").status == 200);
         assert_eq!(edge.total("B1"), last);
-        assert_eq!(edge.log().matches("feeds are stale").count(), 1, "once a minute: {}", edge.log());
+        let most = 1 + begun.elapsed().as_secs() / 60;
+        let lines = edge.log().matches("feeds are stale").count() as u64;
+        assert!((1..=most).contains(&lines), "once a minute: {}", edge.log());
         assert!(!edge.log().contains("fresh snapshot"), "{}", edge.log());
     }
 }
