@@ -79,9 +79,7 @@ impl<'a> LiveFeed<'a> {
             Err(rejection) => json::error_message(&rejection.to_string(), name),
         }
     }
-}
 
-impl LiveFeed<'_> {
     #[inline(never)]
     fn order_there(&self, upstream: &dyn Upstream, id: &str, amount: Amount, key: Option<&Key>) -> String {
         let name = key.map(Key::as_str);
