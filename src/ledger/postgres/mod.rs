@@ -33,6 +33,10 @@ const PRUNE_AFTER: u64 = 2_048;
 const GATHERED_PART: u32 = 4;
 const LONGEST_GATHERING: Duration = Duration::from_millis(5);
 
+/// How many pages are followed at a time, of which nothing is shown before: twice what a server may be behind. If others
+/// commit faster than that is read, everything is loaded.
+const MOST_PAGES: usize = 20;
+
 /// Counts in a database.
 pub struct PostgresEngine {
     node: Node,
@@ -58,17 +62,18 @@ impl PostgresEngine {
 
     /// Shows what was committed, and what the page leaves out; loads everything where it does not continue what is known.
     fn show(&mut self, mut page: Page, updates: &mut Vec<Update>) -> Result<(), StoreError> {
-        loop {
+        for _ in 0..MOST_PAGES {
             let has_more = page.has_more;
             if self.view.apply(page, updates).is_err() {
-                updates.push(self.view.replace(self.node.load()?));
-                return Ok(());
+                break;
             }
             if !has_more {
                 return Ok(());
             }
             page = self.node.page(self.view.place())?;
         }
+        updates.push(self.view.replace(self.node.load()?));
+        Ok(())
     }
 
     fn catch_up(&mut self, updates: &mut Vec<Update>) -> Result<(), StoreError> {
