@@ -17,6 +17,7 @@ use super::upstream::{PassedRequest, away};
 use crate::http::deferred::Deferred;
 use crate::http::origin::Policy;
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
+use crate::http::ready_sockets::ReadySockets;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
 use crate::http::service::{Call, Decision, Service};
@@ -68,7 +69,7 @@ impl Service for OrderService {
         let result = match action {
             Action::ForNode(action) => return self.act_for_node(*action, call.body),
             Action::Order(product, key) => match order(product, key, call.body) {
-                Ok(order) => return self.take_order(order, call),
+                Ok(order) => return self.hand_over(order, call, LedgerHandle::submit),
                 Err(problem) => Err(problem),
             },
             Action::Batch { is_ndjson, key } => self.take_batch(call.body, is_ndjson, key),
@@ -84,6 +85,18 @@ impl Service for OrderService {
             Action::ClosePeriod(format) => self.close_period(call.body, format),
         };
         Some(result.unwrap_or_else(|problem| routes::answer(&problem)))
+    }
+
+    fn ready_sockets(&self) -> Option<&Arc<ReadySockets>> {
+        self.ledger.ready_sockets()
+    }
+
+    fn take_order(&self, action: Action, call: &Call<'_>) -> Result<Option<Answer>, Action> {
+        let Action::Order(product, key) = action else { return Err(action) };
+        Ok(match order(product, key, call.body) {
+            Ok(order) => self.hand_over(order, call, LedgerHandle::submit_here),
+            Err(problem) => Some(routes::answer(&problem)),
+        })
     }
 
     fn run_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
@@ -143,8 +156,8 @@ impl OrderService {
         Ok(answer.with_body(Body::Shared(body)))
     }
 
-    /// Hands an order to the ledger. Its thread writes the answer, unless this connection has to.
-    fn take_order(&self, order: Order, call: &Call<'_>) -> Option<Answer> {
+    /// Hands an order to the ledger by `submit`. Its thread writes the answer, unless this connection has to.
+    fn hand_over(&self, order: Order, call: &Call<'_>, submit: fn(&LedgerHandle, Order, Reply)) -> Option<Answer> {
         let overdue = || routes::answer(&rejected(&Rejection::Unknown));
         let Some(deferred) = call.defer(LEDGER_DEADLINE, overdue) else {
             return Some(match checked(self.ledger.order(order)) {
@@ -152,7 +165,7 @@ impl OrderService {
                 Err(problem) => routes::answer(&problem),
             });
         };
-        self.ledger.submit(order, Reply::deferred(deferred, answer_order));
+        submit(&self.ledger, order, Reply::deferred(deferred, answer_order));
         None
     }
 

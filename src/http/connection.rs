@@ -54,6 +54,17 @@ impl From<Problem> for ReadError {
     }
 }
 
+/// What [`Connection::read_now`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Nothing new.
+    Nothing,
+    /// A whole request, and nothing after it. Its body has been read, and its answer can be deferred.
+    Request,
+    /// Anything else: the connection's own thread reads on.
+    Other,
+}
+
 /// One HTTP connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -96,6 +107,13 @@ impl Connection {
         }
     }
 
+    /// Takes everything that it has; one on the same stream, from which nothing has been read, is left.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let left = Self::new(self.stream.clone(), self.is_waiting.clone(), self.counters.clone());
+        std::mem::replace(self, left)
+    }
+
     /// Waits for input of the next request, or for the end, up to `patience`. Returns whether it has come.
     fn receives_within(&mut self, patience: Duration) -> bool {
         self.forget_request();
@@ -126,6 +144,57 @@ impl Connection {
         read?;
         let head = self.head.as_ref().ok_or(ReadError::Gone)?;
         Ok(head.request(&self.input[self.used..]))
+    }
+
+    /// Puts the stream into non-blocking mode for [`Self::read_now`], or back.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_lent(&self, is_lent: bool) -> io::Result<()> {
+        self.stream.set_nonblocking(is_lent)?;
+        self.is_waiting.store(is_lent, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Takes what has been received, without waiting, for a thread that reads the requests of several connections.
+    pub fn read_now(&mut self) -> Received {
+        if self.deferred.get().is_some_and(|deferred| !deferred.is_idle()) {
+            return Received::Other;
+        }
+        self.forget_request();
+        match self.fill() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+            Err(_) => return Received::Other,
+            Ok(_) => {}
+        }
+        // Errors are found, and answered, by the thread that reads on.
+        let Ok(Some(head)) = Head::parse(self.unread()) else { return Received::Other };
+        let is_whole = match head.body {
+            BodyLength::Absent => true,
+            BodyLength::Known(length) => self.unread().len() >= head.length + length,
+            BodyLength::Chunked => false,
+        };
+        if !is_whole {
+            return Received::Other;
+        }
+        (self.body_done, self.head) = (true, Some(head));
+        if self.can_defer() {
+            return Received::Request;
+        }
+        self.head = None;
+        Received::Other
+    }
+
+    /// The request that [`Self::read_now`] has found.
+    #[must_use]
+    pub fn request(&self) -> Option<Request<'_>> {
+        self.head.as_ref().map(|head| head.request(self.unread()))
+    }
+
+    /// The connection's stream.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<TcpStream> {
+        &self.stream
     }
 
     /// Waits for the next request while the deferred answer to the last one may be due. Returns how long the client may
@@ -346,6 +415,11 @@ impl Connection {
             self.stream.set_read_timeout(Some(timeout))?;
             self.timeout = Some(timeout);
         }
+        self.fill()
+    }
+
+    /// Reads once.
+    fn fill(&mut self) -> io::Result<usize> {
         if self.used > 0 && self.head.is_none() {
             self.input.drain(..self.used);
             self.used = 0;

@@ -23,8 +23,8 @@ pub struct Deferred {
 enum State {
     /// No answer is due.
     Idle,
-    /// An answer is due by this time; without it, this one is given.
-    Due(Instant, fn() -> Answer),
+    /// An answer is due by this time; without it, this one is given. And whether the connection's thread waits for it.
+    Due(Instant, fn() -> Answer, bool),
     /// The part of the answer that the socket did not take.
     Rest(Vec<u8>),
     /// An answer that comes now is not written.
@@ -52,7 +52,7 @@ impl Deferred {
     /// Begins to wait for an answer. The connection's thread writes nothing until [`Self::wait`] has returned
     /// [`Progress::Sent`].
     pub(super) fn begin(&self, patience: Duration, overdue: fn() -> Answer) {
-        *self.state() = State::Due(Instant::now() + patience, overdue);
+        *self.state() = State::Due(Instant::now() + patience, overdue, false);
     }
 
     /// Writes the answer with this status, never blocking. What the socket does not take, because the client sends requests and reads no
@@ -64,9 +64,18 @@ impl Deferred {
         }
         self.counters.answered_deferred(status);
         let sent = send_now(&self.stream, answer).unwrap_or(0);
+        let is_awaited = matches!(*state, State::Due(.., true));
         *state = if sent == answer.len() { State::Idle } else { State::Rest(answer[sent..].to_vec()) };
         drop(state);
-        self.sent.notify_one();
+        // Almost never: it would be a system call for each answer.
+        if is_awaited {
+            self.sent.notify_one();
+        }
+    }
+
+    /// Whether no answer is due, and the last one has left.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.state(), State::Idle)
     }
 
     /// Waits until the answer has left, up to `patience` if that is given, and never beyond the time when it is
@@ -86,7 +95,7 @@ impl Deferred {
                     drop(state);
                     return write_all(&self.stream, &[&rest]).map(|()| Progress::Sent);
                 }
-                State::Due(due, overdue) => {
+                State::Due(due, overdue, is_awaited) => {
                     let now = Instant::now();
                     if now >= *due {
                         let overdue = *overdue;
@@ -96,6 +105,7 @@ impl Deferred {
                     if give_up.is_some_and(|give_up| now >= give_up) {
                         return Ok(Progress::Due);
                     }
+                    *is_awaited = true;
                     let until = give_up.map_or(*due, |give_up| give_up.min(*due));
                     state = self.sent.wait_timeout(state, until - now).unwrap_or_else(PoisonError::into_inner).0;
                 }

@@ -11,6 +11,7 @@ pub mod handshake;
 mod head;
 pub mod origin;
 pub mod problem;
+pub mod ready_sockets;
 pub mod request;
 pub mod response;
 pub mod service;

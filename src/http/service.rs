@@ -10,6 +10,7 @@ use tiny_http::HTTPVersion;
 use super::deferred::Deferred;
 use super::handshake::Handshake;
 use super::problem::Problem;
+use super::ready_sockets::ReadySockets;
 use super::request::Request;
 use super::response::Answer;
 
@@ -83,15 +84,28 @@ impl Call<'_> {
 /// What a server serves. All connections' threads use the same one.
 pub trait Service: Send + Sync + 'static {
     /// What a request with a body asks for.
-    type Action;
+    type Action: Send;
     /// What a session is about.
-    type Topic;
+    type Topic: Send;
 
     /// Decides by the head alone.
     fn route(&self, request: Request<'_>) -> Routed<Self::Action, Self::Topic>;
 
     /// Acts on a request with its body. `None` when the answer has been deferred.
     fn act(&self, action: Self::Action, call: &Call<'_>) -> Option<Answer>;
+
+    /// The sockets of the thread that carries out what [`Self::take_order`] takes, if it reads requests too.
+    fn ready_sockets(&self) -> Option<&Arc<ReadySockets>> {
+        None
+    }
+
+    /// As [`Self::act`], on that thread, which must not be held up.
+    ///
+    /// # Errors
+    /// The action, if the connection's own thread has to act on it.
+    fn take_order(&self, action: Self::Action, _call: &Call<'_>) -> Result<Option<Answer>, Self::Action> {
+        Err(action)
+    }
 
     /// Runs a session on this thread until it ends. The head of its answer has been sent; `early` is what the client
     /// has sent after its request.

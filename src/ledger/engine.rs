@@ -41,6 +41,11 @@ pub trait Engine: Send {
         monitor: &mut Monitor,
     ) -> Result<Committed, Rejection>;
 
+    /// Whether a commit takes so short a time that the ledger thread may read requests between two of them.
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     /// Until when the next commit may wait for requests of the clients that the last one has answered, if it is better to
     /// wait: on a store where it would stand behind another server's commit.
     fn gathers_until(&self) -> Option<Instant> {

@@ -9,9 +9,11 @@ use super::catalog_changes::CatalogChange;
 use super::counters::Counters;
 use super::figures::LastFigures;
 use super::health::{Health, Readiness};
+use super::queue::Entrance;
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
 use super::request::{Order, Request};
+use crate::http::ready_sockets::ReadySockets;
 use crate::store::{Figures, StoreError};
 use crate::tally::order::Key;
 use crate::tally::period::{CurrentPeriod, Report, SharedPeriod};
@@ -63,7 +65,7 @@ impl Job {
 /// Asks the ledger for changes; cheap to clone.
 #[derive(Clone)]
 pub struct LedgerHandle {
-    pub(super) jobs: Sender<Job>,
+    pub(super) jobs: Entrance,
     pub(super) health: Arc<Health>,
     pub(super) counters: Arc<Counters>,
     pub(super) period: SharedPeriod,
@@ -74,9 +76,8 @@ impl LedgerHandle {
     /// Handle to no ledger, for a server that follows another one: every request is rejected as if it were stopping.
     #[must_use]
     pub fn none() -> Self {
-        let (jobs, _) = bounded(0);
         Self {
-            jobs,
+            jobs: Entrance::none(),
             health: Arc::default(),
             counters: Arc::default(),
             period: SharedPeriod::default(),
@@ -95,6 +96,17 @@ impl LedgerHandle {
     /// Adds the amount to the product's total without waiting: `reply` gets the outcome.
     pub fn submit(&self, order: Order, reply: Reply) {
         self.send(Job::Count { request: Request::Order(order), reply });
+    }
+
+    /// The same on the ledger thread itself, for what it has read from one of its sockets.
+    pub fn submit_here(&self, order: Order, reply: Reply) {
+        self.jobs.add_here(Job::Count { request: Request::Order(order), reply });
+    }
+
+    /// The sockets that the ledger thread watches. `None` without a ledger.
+    #[must_use]
+    pub fn ready_sockets(&self) -> Option<&Arc<ReadySockets>> {
+        self.jobs.sockets()
     }
 
     /// Counts all of these orders or none, and waits until they are on disk. `key` names them together.
@@ -135,7 +147,7 @@ impl LedgerHandle {
     pub fn stop(&self, deadline: Instant) {
         let (closed_sender, closed) = bounded(0);
         // Not without a limit: the store may hang while the queue is full.
-        if self.jobs.send_deadline(Job::Stop(closed_sender), deadline).is_ok() {
+        if self.jobs.add(|jobs| jobs.send_deadline(Job::Stop(closed_sender), deadline)).is_ok() {
             let _ = closed.recv_deadline(deadline);
         }
     }
@@ -146,7 +158,7 @@ impl LedgerHandle {
         if self.health.readiness() == Readiness::Ready {
             let deadline = Instant::now() + INSPECTION_DEADLINE;
             let (inspected_sender, inspected) = bounded(0);
-            if self.jobs.send_deadline(Job::Inspect(inspected_sender), deadline).is_ok() {
+            if self.jobs.add(|jobs| jobs.send_deadline(Job::Inspect(inspected_sender), deadline)).is_ok() {
                 let _ = inspected.recv_deadline(deadline);
             }
         }
@@ -169,7 +181,7 @@ impl LedgerHandle {
     /// the caller.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.figures.get(|sender| self.jobs.try_send(Job::Measure(sender)).is_ok())
+        self.figures.get(|sender| self.jobs.add(|jobs| jobs.try_send(Job::Measure(sender))).is_ok())
     }
 
     /// Whether the ledger thread answers by `deadline`. While it waits for the store it counts as answering, however
@@ -177,7 +189,7 @@ impl LedgerHandle {
     #[must_use]
     pub fn answers(&self, deadline: Instant) -> bool {
         let (sender, answer) = bounded(1);
-        let result = match self.jobs.send_deadline(Job::Ping(sender), deadline) {
+        let result = match self.jobs.add(|jobs| jobs.send_deadline(Job::Ping(sender), deadline)) {
             Ok(()) => answer.recv_deadline(deadline),
             Err(SendTimeoutError::Timeout(_)) => Err(RecvTimeoutError::Timeout),
             Err(SendTimeoutError::Disconnected(_)) => Err(RecvTimeoutError::Disconnected),
@@ -192,7 +204,7 @@ impl LedgerHandle {
     /// Lets the ledger follow what other servers have committed, unless it does so anyway after what it has to do.
     #[cfg(feature = "postgres")]
     pub fn wake(&self) {
-        let _ = self.jobs.try_send(Job::Ping(bounded(1).0));
+        let _ = self.jobs.add(|jobs| jobs.try_send(Job::Ping(bounded(1).0)));
     }
 
     /// Notes whether the database can be reached. While it cannot, orders are rejected without being tried.
@@ -222,7 +234,7 @@ impl LedgerHandle {
             self.counters.reject(&rejection);
             return job.reject(rejection);
         }
-        match self.jobs.send_timeout(job, LEDGER_DEADLINE) {
+        match self.jobs.add(|jobs| jobs.send_timeout(job, LEDGER_DEADLINE)) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(job)) => {
                 self.counters.reject(&Rejection::StoreHangs);

@@ -13,6 +13,7 @@ mod local;
 mod monitor;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod queue;
 mod rejection;
 mod reply;
 mod request;
@@ -24,7 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::live::fanout::FanoutHandle;
 use crate::live::rates::Rates;
@@ -47,12 +48,11 @@ use engine::{Committed, Counted, Update};
 use handle::Job;
 use health::Health;
 use monitor::Monitor;
+use queue::Queue;
 
 /// The most orders that one commit carries, and the most jobs that are looked at before it: more would save little of
 /// the sync's cost, and the first of them should not wait for the last.
 const MAX_BATCH: usize = 1_024;
-/// Jobs that wait for the ledger, at most; further connections wait to hand theirs over.
-const QUEUE: usize = 1_024;
 /// The thread's stack; SQLite goes deepest on it.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -63,7 +63,7 @@ struct Ledger<E> {
     period: SharedPeriod,
     fanout: FanoutHandle,
     rates: Arc<Rates>,
-    jobs: Receiver<Job>,
+    jobs: Queue,
     counters: Arc<Counters>,
     /// The replies that wait for the next commit, and the outcome of each if it succeeds.
     replies: Vec<Reply>,
@@ -88,11 +88,11 @@ pub fn start(
     rates: Arc<Rates>,
     sentinel: impl Send + 'static,
 ) -> io::Result<(LedgerHandle, JoinHandle<()>)> {
-    let (sender, jobs) = bounded(QUEUE);
+    let (entrance, jobs) = Queue::new(engine.is_quick())?;
     let (health, counters) = (Arc::<Health>::default(), Arc::<Counters>::default());
     let period = Arc::new(RwLock::new(period));
     let handle = LedgerHandle {
-        jobs: sender,
+        jobs: entrance,
         health: health.clone(),
         counters: counters.clone(),
         period: period.clone(),
@@ -119,8 +119,7 @@ pub fn start(
         monitor.health.during(|| engine.close());
         drop(engine);
         drop(closed);
-        // Dropping a job rejects it. Left in the channel it would keep its requester waiting.
-        jobs.iter().for_each(drop);
+        jobs.reject_all();
     })?;
     Ok((handle, thread))
 }
@@ -135,7 +134,7 @@ impl<E: Engine> Ledger<E> {
             if self.jobs.is_empty() {
                 self.follow();
             }
-            let mut next = match self.next() {
+            let mut next = match self.jobs.next(self.monitor.due()) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
                     self.idle();
@@ -178,27 +177,19 @@ impl<E: Engine> Ledger<E> {
                 }
                 // Both, since a repeated order adds no change.
                 if self.engine.pending().max(looked_at) < MAX_BATCH {
-                    next = self.jobs.try_recv().ok().or_else(|| self.gather());
+                    next = self.jobs.try_next().or_else(|| self.gather());
                 }
             }
             self.commit();
         }
     }
 
-    /// The next job, or a timeout when [`Self::idle`] is due.
-    fn next(&self) -> Result<Job, RecvTimeoutError> {
-        match self.monitor.due() {
-            Some(due) => self.jobs.recv_deadline(due),
-            None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
-    }
-
     /// Waits for another job, while more requests are expected for the next commit and the engine would rather have them.
-    fn gather(&self) -> Option<Job> {
+    fn gather(&mut self) -> Option<Job> {
         if self.replies.is_empty() || self.replies.len() >= self.expected {
             return None;
         }
-        self.jobs.recv_deadline(self.engine.gathers_until()?).ok()
+        self.jobs.next(Some(self.engine.gathers_until()?)).ok()
     }
 
     /// What is done while no orders come.

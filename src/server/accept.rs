@@ -120,7 +120,7 @@ impl<S: Service> Acceptor<S> {
 
     fn spawn(&self, stream: Arc<TcpStream>, registration: Registration) -> io::Result<()> {
         let (service, connections) = (self.service.clone(), self.connections.clone());
-        let serve = move || serve(&*service, stream, &connections, &registration);
+        let serve = move || serve(&service, stream, &connections, &registration);
         thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
     }
 

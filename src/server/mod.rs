@@ -15,6 +15,7 @@ mod error_sums;
 #[cfg(feature = "client")]
 mod follow;
 mod handle;
+mod lent;
 mod limits;
 pub mod listener;
 mod reject;

@@ -4,19 +4,23 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::connections::{Connections, Registration};
+use super::lent::{BUSY, Back, Lent};
 use crate::http::connection::{Connection, ReadError};
 use crate::http::problem::Problem;
-use crate::http::response;
+use crate::http::response::{self, Answer};
 use crate::http::service::{Call, Decision, Opening, Routed, Service};
 use crate::http::socket::write_all;
 
 /// One connection on its own thread.
 struct Serving<'a, S: Service> {
-    service: &'a S,
-    connections: &'a Connections,
+    service: &'a Arc<S>,
+    connections: &'a Arc<Connections>,
     connection: Connection,
+    /// When the last answer was left to another thread.
+    deferred: Option<Instant>,
 }
 
 /// The decision for a request's head, or why there is none.
@@ -25,6 +29,8 @@ type Read<S> = Result<Routed<<S as Service>::Action, <S as Service>::Topic>, Rea
 /// What comes after a request.
 enum Next<Topic> {
     Request,
+    /// A request that most likely is an order.
+    Order,
     Session(Opening, Topic),
     End,
 }
@@ -39,7 +45,12 @@ struct Upgrade<Topic> {
 }
 
 /// Serves one connection on this thread until it ends.
-pub fn serve<S: Service>(service: &S, stream: Arc<TcpStream>, connections: &Connections, registration: &Registration) {
+pub fn serve<S: Service>(
+    service: &Arc<S>,
+    stream: Arc<TcpStream>,
+    connections: &Arc<Connections>,
+    registration: &Registration,
+) {
     let is_waiting = registration.is_waiting.clone();
     if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, is_waiting, connections)
         && open(&stream, opening, connections).is_ok()
@@ -59,17 +70,21 @@ fn open(stream: &TcpStream, opening: Opening, connections: &Connections) -> io::
 }
 
 fn serve_requests<S: Service>(
-    service: &S,
+    service: &Arc<S>,
     stream: Arc<TcpStream>,
     is_waiting: Arc<AtomicBool>,
-    connections: &Connections,
+    connections: &Arc<Connections>,
 ) -> Option<Upgrade<S::Topic>> {
     let connection = Connection::new(stream, is_waiting, connections.counters().clone());
     let mut serving = Serving::boxed(service, connection, connections);
+    let mut next = Next::Request;
     loop {
-        let read = serving.read();
-        match serving.carry_out(read) {
-            Next::Request => {}
+        next = match next {
+            Next::Request => {
+                let read = serving.read();
+                serving.carry_out(read)
+            }
+            Next::Order => serving.lend(),
             Next::End => return None,
             Next::Session(opening, topic) => {
                 let (stream, early) = serving.connection.take_parts();
@@ -80,8 +95,8 @@ fn serve_requests<S: Service>(
 }
 
 impl<'a, S: Service> Serving<'a, S> {
-    fn boxed(service: &'a S, connection: Connection, connections: &'a Connections) -> Box<Self> {
-        Box::new(Self { service, connections, connection })
+    fn boxed(service: &'a Arc<S>, connection: Connection, connections: &'a Arc<Connections>) -> Box<Self> {
+        Box::new(Self { service, connections, connection, deferred: None })
     }
 
     /// Reads the next request's head and decides by it.
@@ -105,10 +120,32 @@ impl<'a, S: Service> Serving<'a, S> {
                 let deferred = can_defer.then(|| self.connection.deferred());
                 match self.service.act(action, &Call { body: self.connection.body(), deferred }) {
                     Some(answer) => answer,
-                    None => return Next::Request,
+                    None => return self.after_order(),
                 }
             }
         };
+        self.answer(answer, origin)
+    }
+
+    fn after_order(&mut self) -> Next<S::Topic> {
+        let last = self.deferred.replace(Instant::now());
+        if last.is_some_and(|last| last.elapsed() < BUSY) { Next::Order } else { Next::Request }
+    }
+
+    /// Lends the connection until its thread has to go on.
+    #[inline(never)]
+    fn lend(&mut self) -> Next<S::Topic> {
+        let taken = self.connection.take();
+        let Some((connection, back)) = Lent::lend(self.service, self.connections, taken) else { return Next::End };
+        self.connection = connection;
+        match back {
+            Back::Read => Next::Request,
+            Back::Decided(routed) => self.carry_out(Ok(routed)),
+            Back::Answer(answer) => self.answer(answer, None),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer, origin: Option<String>) -> Next<S::Topic> {
         match self.connection.answer(&response::allow_origin(answer, origin), !self.connections.is_stopping()) {
             Ok(true) => Next::Request,
             Ok(false) | Err(_) => Next::End,

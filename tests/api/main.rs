@@ -7,6 +7,7 @@ mod common;
 
 mod admin_tokens;
 mod batches;
+mod busy;
 mod catalog_changes;
 mod categories;
 mod clients;

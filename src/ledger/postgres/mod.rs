@@ -194,6 +194,10 @@ impl Engine for PostgresEngine {
         Ok(committed)
     }
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn gathers_until(&self) -> Option<Instant> {
         self.gathers_until
     }
