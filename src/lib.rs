@@ -1,7 +1,7 @@
 //! Ordercast keeps a durable tally of orders per product and shows every change, live, to every subscriber.
 //!
-//! It is a small synchronous server: one thread per connection, one ledger thread, one fan-out thread. It is not a general
-//! message broker, a shop, or a database with queries.
+//! It is a small synchronous server: one thread per connection, one ledger thread, a fan-out thread for every
+//! two cores. It is not a general message broker, a shop, or a database with queries.
 //!
 //! A program that embeds it binds a [`Server`] to a [`Config`], runs it on a thread, and uses its [`Handle`]:
 //!
@@ -30,7 +30,7 @@
 //! - `edge`: follows another server instead of keeping data; only with the feature `client`.
 //! - `api`: from a request to its answer, or to a live feed.
 //! - `ledger`: the thread that commits.
-//! - `live`: the fan-out thread, subscribers, sessions, and reading the log.
+//! - `live`: the fan-out threads, subscribers, sessions, and reading the log.
 //! - `tools`: the commands for a data folder beside the server.
 //! - `client`: the commands that speak to a server; without the feature of this name they are absent.
 //! - `config`: flags, environment, defaults.

@@ -32,6 +32,8 @@ pub use man::man_page;
 
 /// The default of connections at a time.
 pub const MAX_CONNECTIONS: usize = 10_000;
+/// The most threads that send totals to subscribers.
+pub const MAX_FANOUT_THREADS: usize = 64;
 /// The default data folder.
 const DATA: &str = "data";
 /// The default ports of the API and of the web app.
@@ -86,6 +88,8 @@ pub struct Config {
     /// Connections at a time from one IPv4 address or IPv6 /64; `None` for no cap. Behind a proxy all connections come
     /// from one address.
     pub max_connections_per_ip: Option<usize>,
+    /// The threads that send totals to subscribers, up to [`MAX_FANOUT_THREADS`]; `None` for a number that fits the cores.
+    pub fanout_threads: Option<usize>,
 }
 
 impl Default for Config {
@@ -110,6 +114,7 @@ impl Default for Config {
             follow_token_file: None,
             max_connections: MAX_CONNECTIONS,
             max_connections_per_ip: None,
+            fanout_threads: None,
         }
     }
 }

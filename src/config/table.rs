@@ -7,8 +7,8 @@ use super::client::{self, AMOUNT};
 #[cfg(feature = "postgres")]
 use super::database;
 use super::values::{
-    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, folder, format, hours, log_format,
-    log_level, positive, report_by, seconds, text, utc_offset, yes_or_no,
+    Values, add_addresses, add_frame, add_host, add_origin, assign, bytes, fanout_threads, folder, format, hours,
+    log_format, log_level, positive, report_by, seconds, text, utc_offset, yes_or_no,
 };
 use crate::store::Reason;
 
@@ -296,6 +296,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Connections at a time from one client address",
         SERVER,
         |to, value| assign(&mut to.config.max_connections_per_ip, Some(positive(value)?)),
+    ),
+    one(
+        ("fanout-threads", "N", "by the cores"),
+        "Threads that send totals to subscribers, each to its share of them; 1 to 64",
+        SERVER,
+        |to, value| assign(&mut to.config.fanout_threads, Some(fanout_threads(value)?)),
     ),
     one(
         ("log", "text|json", "text"),

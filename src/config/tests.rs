@@ -177,7 +177,7 @@ fn a_command_without_options_reads_no_variable() {
 fn each_default_that_the_help_tells_is_the_default() {
     for setting in table::SETTINGS.iter().filter(|setting| setting.commands.contains(&"serve")) {
         let values = match setting.default {
-            "" | "built in" | "no cap" | "all" => continue,
+            "" | "built in" | "no cap" | "all" | "by the cores" => continue,
             values => values.split(" and "),
         };
         let words: Vec<String> = values.map(|value| format!("--{}={value}", setting.flag)).collect();
@@ -281,6 +281,8 @@ fn each_error_names_its_option() {
         (&["--allow-host", "*"], "one host name"),
         (&["--max-connections", "0"], "from 1 on"),
         (&["--max-connections-per-ip", "-1"], "from 1 on"),
+        (&["--fanout-threads", "0"], "threads from 1 to 64"),
+        (&["--fanout-threads", "65"], "threads from 1 to 64"),
         (&["--keep-keys", "0"], "hours from 1"),
         (&["--max-keys", "0"], "from 1 on"),
         (&["--keep-orders", "0"], "from 1 on"),

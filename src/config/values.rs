@@ -12,7 +12,7 @@ use log::LevelFilter;
 #[cfg(feature = "postgres")]
 use super::Place;
 use super::client::Access;
-use super::{Config, ExportFormat, LogFormat, LogOptions, ReportBy, ReportFormat};
+use super::{Config, ExportFormat, LogFormat, LogOptions, MAX_FANOUT_THREADS, ReportBy, ReportFormat};
 use crate::store::Reason;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::migrate::Keep;
@@ -79,6 +79,10 @@ pub(super) fn number<T: FromStr + PartialOrd>(
 
 pub(super) fn positive<T: FromStr + PartialOrd + From<u8>>(value: &OsStr) -> Result<T, Reason> {
     number(value, T::from(1).., "from 1 on")
+}
+
+pub(super) fn fanout_threads(value: &OsStr) -> Result<usize, Reason> {
+    number(value, 1..=MAX_FANOUT_THREADS, &format!("of threads from 1 to {MAX_FANOUT_THREADS}"))
 }
 
 pub(super) fn yes_or_no(value: &OsStr) -> Result<bool, Reason> {

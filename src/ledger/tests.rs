@@ -156,7 +156,7 @@ fn one_product() -> (SharedCatalog, FanoutHandle) {
         shown_after: None,
         runs: &runs,
     };
-    let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, ()).unwrap();
+    let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, [()]).unwrap();
     (catalog, fanout)
 }
 

@@ -15,6 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,8 @@ pub struct Subscriber {
     outbox: Mutex<Outbox>,
     /// Notified when the queue gets shorter or the subscriber is closed.
     room: Condvar,
+    /// The number of the fan-out thread that has it.
+    fanout_thread: AtomicU8,
 }
 
 #[derive(Debug, Default)]
@@ -149,7 +152,24 @@ impl Subscriber {
     /// A subscriber that sends to `stream`, which stays in blocking mode for its reader.
     #[must_use]
     pub fn new(stream: Arc<TcpStream>, watcher: Arc<dyn Watcher>) -> Arc<Self> {
-        Arc::new(Self { stream, watcher, outbox: Mutex::default(), room: Condvar::new() })
+        Arc::new(Self {
+            stream,
+            watcher,
+            outbox: Mutex::default(),
+            room: Condvar::new(),
+            fanout_thread: AtomicU8::new(0),
+        })
+    }
+
+    /// The number of the fan-out thread that has it.
+    #[must_use]
+    pub fn fanout_thread(&self) -> usize {
+        self.fanout_thread.load(Ordering::Relaxed).into()
+    }
+
+    /// Gives it to the fan-out thread with this number, before that one is told of it.
+    pub fn set_fanout_thread(&self, number: usize) {
+        self.fanout_thread.store(number as u8, Ordering::Relaxed);
     }
 
     /// Sends totals, queues them, or skips them when there is no room; never blocks. Adds to `sent` what became of them.

@@ -219,7 +219,8 @@ impl Server {
             shown_after: stored.shown_after,
             runs: &stored.runs,
         };
-        let (fanout, fanout_thread) = fanout::start(catalog.clone(), &start, history.clone(), sentinel("fan-out"))?;
+        let fanout_sentinels = (0..fanout::threads(config.fanout_threads)).map(|_| sentinel("fan-out"));
+        let (fanout, fanout_threads) = fanout::start(catalog.clone(), &start, history.clone(), fanout_sentinels)?;
         let history_thread = queries.start(log, fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
         let slow_socket_sentinel = sentinel("slow-socket");
@@ -230,7 +231,8 @@ impl Server {
         })?;
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
-        let mut threads = vec![fanout_thread, slow_socket_thread, history_thread];
+        let mut threads = fanout_threads;
+        threads.extend([slow_socket_thread, history_thread]);
         let ledger = match engine {
             Some(engine) => {
                 let sentinel = sentinel("ledger");

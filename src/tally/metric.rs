@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms: written by the thread that does the work, read by any thread at any time. Each access
+//! Counters, gauges and histograms: written by the threads that do the work, read by any thread at any time. Each access
 //! is one relaxed operation, so what is read of several of them is of no single moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,16 @@ impl Gauge {
     /// Replaces its value.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to its value.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Subtracts from its value, which is at least as large.
+    pub fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Its value.

@@ -412,10 +412,12 @@ fn stream_or_pipe(stream: Option<&UnixStream>) -> Stdio {
     OwnedFd::from(stream.try_clone().expect("a second handle")).into()
 }
 
-/// `ORDERCAST_…` variables of the test's environment must not configure the server.
+/// `ORDERCAST_…` variables of the test's environment must not configure the server, except for the number of fan-out
+/// threads, with which every test must pass.
 pub fn without_environment_twins(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ORDERCAST_") {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("ORDERCAST_") && name_text != "ORDERCAST_FANOUT_THREADS" {
             command.env_remove(name);
         }
     }

@@ -17,6 +17,7 @@ mod edges_random;
 mod events;
 mod events_end;
 mod fanout_load;
+mod fanout_threads;
 mod history;
 mod moving;
 mod paced;

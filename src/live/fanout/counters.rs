@@ -1,16 +1,16 @@
-//! What the fan-out thread has sent, and to how many subscribers. It adds everything up in plain numbers and writes the
+//! What the fan-out threads have sent, and to how many subscribers. Each adds everything up in plain numbers and writes the
 //! counters once for each event that it handles, however many subscribers that concerns.
 
 use super::subscription::Format;
 use crate::live::subscriber::Sent;
 use crate::tally::metric::{Counter, Gauge};
 
-/// What the fan-out thread does; it alone writes them.
+/// What the fan-out threads do; they alone write them.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Totals and notices that were sent to a subscriber or queued for one.
     pub messages: Counter,
-    /// Bytes that the thread itself has sent.
+    /// Bytes that the threads themselves have sent.
     pub bytes: Counter,
     /// Totals that were skipped for a subscriber that is not owed every order.
     pub skipped: Counter,
@@ -38,14 +38,12 @@ impl Counters {
 
     /// Notes a subscriber of this format that was listed.
     pub(super) fn list(&self, format: Format) {
-        let gauge = &self.subscribers[format as usize];
-        gauge.set(gauge.get() + 1);
+        self.subscribers[format as usize].add(1);
     }
 
     /// Notes a subscriber of this format that was taken off its list.
     pub(super) fn unlist(&self, format: Format) {
-        let gauge = &self.subscribers[format as usize];
-        gauge.set(gauge.get() - 1);
+        self.subscribers[format as usize].subtract(1);
     }
 }
 

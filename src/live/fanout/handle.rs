@@ -1,6 +1,6 @@
-//! Handle to the fan-out thread. Owns the list of what waits for it.
+//! Handle to the fan-out threads. Owns the lists of what waits for them, and which subscribers each one has.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::tally::node::NodeStart;
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
-/// Publications and markers that may wait for the fan-out thread. More are merged into the latest total of each product,
+/// Publications and markers that may wait for a fan-out thread. More are merged into the latest total of each product,
 /// so that a thread that falls behind sends fewer totals instead of older ones.
 const MAX_WAITING: usize = 4_096;
 
@@ -27,9 +27,9 @@ const AHEAD_DEADLINE: Duration = Duration::from_secs(1);
 /// The first pause between two looks; each is twice as long as the one before.
 const AHEAD_TICK: Duration = Duration::from_millis(2);
 
-/// What the fan-out thread has to do.
+/// What a fan-out thread has to do.
 pub(super) enum Event {
-    /// Something waits in the shared list.
+    /// Something waits in its list.
     Published,
     /// With the position from which it resumes.
     Subscribe(Arc<Subscriber>, Subscription, Option<Box<str>>),
@@ -49,17 +49,18 @@ pub(super) enum Event {
     Stop,
 }
 
-/// What the handles share with the thread.
+/// What the handles share with the threads.
 pub(super) struct Shared {
-    pub(super) waiting: Mutex<WaitingList>,
+    /// What waits, for each thread. One lock, so that all of them have the same in the same order, at the same time.
+    pub(super) waiting: Mutex<Box<[WaitingList]>>,
+    /// What is known of each thread.
+    pub(super) threads: Box<[ThreadState]>,
+    /// The number of threads that have not ended.
+    pub(super) running: AtomicUsize,
     /// The sequence number of the last order that was published.
     pub(super) published: AtomicU64,
     /// Whether orders are published that other servers have taken, so that a client may have seen more than this one.
     pub(super) follows: AtomicBool,
-    /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
-    pub(super) announced: AtomicBool,
-    /// Whether there are subscribers. If not, publications and changes of the catalogue do not wake the thread.
-    pub(super) wanted: AtomicBool,
     pub(super) counters: Counters,
     /// The number of the last change of the catalogue or period that was published. They are counted from the time of the
     /// start in microseconds, so that another start has other numbers.
@@ -68,14 +69,25 @@ pub(super) struct Shared {
     is_stale: AtomicBool,
 }
 
+/// What is known of one fan-out thread.
+#[derive(Default)]
+pub(super) struct ThreadState {
+    /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
+    pub(super) announced: AtomicBool,
+    /// Whether it has subscribers. If not, publications and changes of the catalogue do not wake it.
+    pub(super) wanted: AtomicBool,
+    /// The subscribers that were given to it and have not left.
+    subscribers: AtomicUsize,
+}
+
 impl Shared {
-    pub(super) fn new(last_seq: u64) -> Self {
+    pub(super) fn new(threads: usize, last_seq: u64) -> Self {
         Self {
-            waiting: Mutex::default(),
+            waiting: Mutex::new((0..threads).map(|_| WaitingList::default()).collect()),
+            threads: (0..threads).map(|_| ThreadState::default()).collect(),
+            running: AtomicUsize::new(threads),
             published: AtomicU64::new(last_seq),
             follows: AtomicBool::new(false),
-            announced: AtomicBool::new(false),
-            wanted: AtomicBool::new(false),
             counters: Counters::default(),
             news: AtomicU64::new(now_ms() * 1_000),
             is_stale: AtomicBool::new(false),
@@ -83,21 +95,24 @@ impl Shared {
     }
 }
 
-/// Handle to the fan-out thread; cheap to clone.
+/// Handle to the fan-out threads; cheap to clone. Each subscriber is that of one thread as long as it lives.
 #[derive(Clone)]
 pub struct FanoutHandle {
     pub(super) shared: Arc<Shared>,
-    pub(super) events: Sender<Event>,
+    /// To each thread.
+    pub(super) events: Arc<[Sender<Event>]>,
 }
 
 impl FanoutHandle {
     /// Hands over committed orders, which every later snapshot has, and every call that waits for one. Never waits for a
     /// subscriber. They are sent once [`Self::wake`] is called.
-    pub fn publish<'a>(&self, publications: impl IntoIterator<Item = &'a Publication>) {
-        self.list(|waiting| {
-            let publications = publications.into_iter().map(|one| Waiting { publication: *one, merged: 0 });
-            waiting.publications.extend(publications);
-            if let Some(Waiting { publication, .. }) = waiting.publications.last() {
+    pub fn publish<'a>(&self, publications: impl IntoIterator<Item = &'a Publication, IntoIter: Clone>) {
+        let publications = publications.into_iter();
+        self.list(|lists| {
+            for waiting in &mut *lists {
+                waiting.publications.extend(publications.clone().map(|one| Waiting { publication: *one, merged: 0 }));
+            }
+            if let Some(Waiting { publication, .. }) = lists[0].publications.last() {
                 self.shared.published.store(publication.seq, Ordering::Release);
             }
         });
@@ -113,7 +128,7 @@ impl FanoutHandle {
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
         self.mark(Marker::Period(openings, opened_after));
         // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
-        self.announce();
+        self.announce_all();
     }
 
     /// Replaces everything that was published: what others have stored went back behind it. Every subscriber gets a
@@ -123,14 +138,17 @@ impl FanoutHandle {
         expect(dead_code, reason = "for servers that follow others")
     )]
     pub fn replace(&self, replacement: Replacement) {
-        self.list(|waiting| {
+        let replacement = Arc::new(replacement);
+        self.list(|lists| {
             self.shared.published.store(replacement.last_seq, Ordering::Release);
-            waiting.publications.clear();
-            waiting.markers.clear();
-            waiting.mark(Marker::Replaced(Box::new(replacement)));
+            for waiting in lists {
+                waiting.publications.clear();
+                waiting.markers.clear();
+                waiting.mark(Marker::Replaced(replacement.clone()));
+            }
             self.shared.news.fetch_add(1, Ordering::AcqRel);
         });
-        self.announce();
+        self.announce_all();
     }
 
     /// Tells whether totals may be older than what is stored, until the next call.
@@ -140,7 +158,7 @@ impl FanoutHandle {
     )]
     pub fn set_stale(&self, is_stale: bool) {
         if self.shared.is_stale.swap(is_stale, Ordering::AcqRel) != is_stale {
-            let _ = self.events.send(Event::Stale(is_stale));
+            self.send_all(|| Event::Stale(is_stale));
         }
     }
 
@@ -167,10 +185,12 @@ impl FanoutHandle {
         }
     }
 
-    /// Wakes the thread for what was published, if there are subscribers.
+    /// Wakes the threads that have subscribers for what was published.
     pub fn wake(&self) {
-        if self.shared.wanted.load(Ordering::Acquire) {
-            self.announce();
+        for (number, thread) in self.shared.threads.iter().enumerate() {
+            if thread.wanted.load(Ordering::Acquire) {
+                self.announce(number);
+            }
         }
     }
 
@@ -182,89 +202,112 @@ impl FanoutHandle {
     }
 
     fn mark(&self, marker: Marker) {
-        self.list(|waiting| {
-            waiting.mark(marker);
+        self.list(|lists| {
+            lists.iter_mut().for_each(|waiting| waiting.mark(marker.clone()));
             self.shared.news.fetch_add(1, Ordering::AcqRel);
         });
     }
 
-    fn list(&self, add: impl FnOnce(&mut WaitingList)) {
-        let crowded;
+    fn list(&self, add: impl FnOnce(&mut [WaitingList])) {
+        let mut crowded = false;
         {
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            add(&mut waiting);
-            if waiting.len() > MAX_WAITING {
-                waiting.merge();
+            let mut lists = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            add(&mut lists);
+            for waiting in &mut *lists {
+                if waiting.len() > MAX_WAITING {
+                    waiting.merge();
+                }
+                crowded |= waiting.len() > MAX_WAITING / 2;
             }
-            crowded = waiting.len() > MAX_WAITING / 2;
         }
         if crowded {
-            self.announce();
+            self.announce_all();
         }
     }
 
-    /// Wakes the thread, unless that is under way.
-    fn announce(&self) {
-        if !self.shared.announced.swap(true, Ordering::AcqRel) {
-            // A full queue needs no announcement: the thread looks at the list before every event.
-            if let Err(TrySendError::Full(_)) = self.events.try_send(Event::Published) {
-                self.shared.announced.store(false, Ordering::Release);
+    fn announce_all(&self) {
+        (0..self.events.len()).for_each(|number| self.announce(number));
+    }
+
+    /// Wakes a thread, unless that is under way.
+    fn announce(&self, number: usize) {
+        let announced = &self.shared.threads[number].announced;
+        if !announced.swap(true, Ordering::AcqRel) {
+            // A full queue needs no announcement: the thread looks at its list before every event.
+            if let Err(TrySendError::Full(_)) = self.events[number].try_send(Event::Published) {
+                announced.store(false, Ordering::Release);
             }
         }
+    }
+
+    fn send_all(&self, event: impl Fn() -> Event) {
+        for events in &*self.events {
+            let _ = events.send(event());
+        }
+    }
+
+    /// Sends to the thread that has the subscriber.
+    fn send(&self, subscriber: Arc<Subscriber>, event: impl FnOnce(Arc<Subscriber>) -> Event) {
+        let _ = self.events[subscriber.fanout_thread()].send(event(subscriber));
+    }
+
+    /// Asks the first thread, which has the same totals as the others.
+    fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
+        let (sender, answer) = bounded(1);
+        self.events[0].send(event(sender)).ok()?;
+        answer.recv().ok()
     }
 
     /// Sends the subscriber the feed's current totals, or, if `since` is a position of this feed from which every order
-    /// is still known, those orders; then lists it.
+    /// is still known, those orders; then lists it. Once for each subscriber.
     pub fn subscribe(&self, subscriber: Arc<Subscriber>, subscription: Subscription, since: Option<&str>) {
-        let _ = self.events.send(Event::Subscribe(subscriber, subscription, since.map(Box::from)));
+        // Of those with the fewest the last: the first one answers reads too.
+        let counts = self.shared.threads.iter().map(|thread| thread.subscribers.load(Ordering::Relaxed)).enumerate();
+        let number = counts.rev().min_by_key(|(_, count)| *count).map_or(0, |(number, _)| number);
+        self.shared.threads[number].subscribers.fetch_add(1, Ordering::Relaxed);
+        subscriber.set_fanout_thread(number);
+        self.send(subscriber, |subscriber| Event::Subscribe(subscriber, subscription, since.map(Box::from)));
     }
 
     /// Moves the subscriber to another feed, and sends it that feed's current totals first.
     pub fn move_to(&self, subscriber: Arc<Subscriber>, subscription: Subscription) {
-        let _ = self.events.send(Event::Move(subscriber, subscription));
+        self.send(subscriber, |subscriber| Event::Move(subscriber, subscription));
     }
 
-    /// Takes the subscriber off the list.
+    /// Takes the subscriber off the list. Once for each that has subscribed.
     pub fn leave(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.events.send(Event::Leave(subscriber));
+        self.shared.threads[subscriber.fanout_thread()].subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.send(subscriber, Event::Leave);
     }
 
     /// Asks to catch up a lagging subscriber, whose queue is empty.
     pub fn request_catch_up(&self, subscriber: Arc<Subscriber>) {
-        let _ = self.events.send(Event::CatchUp(subscriber));
+        self.send(subscriber, Event::CatchUp);
     }
 
     /// The feed's current totals, or counts of the current period, as a JSON array. Contains every order that was
     /// answered before the call; `None` when the server is stopping.
     #[must_use]
     pub fn totals(&self, feed: Feed, counts: Counts) -> Option<Arc<[u8]>> {
-        let (sender, totals) = bounded(1);
-        self.events.send(Event::Totals(feed, counts, sender)).ok()?;
-        totals.recv().ok()
+        self.ask(|sender| Event::Totals(feed, counts, sender))
     }
 
     /// The feed's current totals by product, in the order of the catalogue, as exact as [`Self::totals`].
     #[must_use]
     pub fn product_totals(&self, feed: Feed) -> Option<Vec<(ProductIndex, Total)>> {
-        let (sender, totals) = bounded(1);
-        self.events.send(Event::ProductTotals(feed, sender)).ok()?;
-        totals.recv().ok()
+        self.ask(|sender| Event::ProductTotals(feed, sender))
     }
 
     /// The current total of every product, hidden ones too, by its index; as exact as [`Self::totals`].
     #[must_use]
     pub fn all_totals(&self) -> Option<Vec<Total>> {
-        let (sender, totals) = bounded(1);
-        self.events.send(Event::AllTotals(sender)).ok()?;
-        totals.recv().ok()
+        self.ask(Event::AllTotals)
     }
 
     /// What another server needs that follows this one; as exact as [`Self::totals`].
     #[must_use]
     pub fn node_start(&self) -> Option<NodeStart> {
-        let (sender, start) = bounded(1);
-        self.events.send(Event::NodeStart(sender)).ok()?;
-        start.recv().ok()
+        self.ask(Event::NodeStart)
     }
 
     /// Positions are those of these runs from now on; the orders are the same.
@@ -286,17 +329,18 @@ impl FanoutHandle {
         self.shared.news.load(Ordering::Acquire)
     }
 
-    /// What the thread has sent, and to how many subscribers.
+    /// What the threads have sent, and to how many subscribers.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
-    /// Whether the fan-out thread answers by `deadline`.
+    /// Whether every fan-out thread answers by `deadline`.
     #[must_use]
     pub fn answers(&self, deadline: Instant) -> bool {
-        let (sender, answer) = bounded(1);
-        self.events.send_deadline(Event::Ping(sender), deadline).is_ok() && answer.recv_deadline(deadline).is_ok()
+        let (sender, answers) = bounded(self.events.len());
+        (self.events.iter()).all(|events| events.send_deadline(Event::Ping(sender.clone()), deadline).is_ok())
+            && (0..self.events.len()).all(|_| answers.recv_deadline(deadline).is_ok())
     }
 
     /// The sequence number of the last order that was published.
@@ -307,18 +351,18 @@ impl FanoutHandle {
 
     /// Sends every subscriber its last totals and then the close frame; later subscribers get it at once.
     pub fn finish(&self) {
-        let _ = self.events.send(Event::Finish);
+        self.send_all(|| Event::Finish);
     }
 
     /// Resets every subscriber that is left, and relays nothing more.
     pub fn stop(&self) {
-        let _ = self.events.send(Event::Stop);
+        self.send_all(|| Event::Stop);
     }
 }
 
 impl history::PageSink for FanoutHandle {
     fn take_page(&self, page: ReplayPage) {
-        let _ = self.events.send(Event::ReplayPage(page));
+        let _ = self.events[page.subscriber.fanout_thread()].send(Event::ReplayPage(page));
     }
 
     fn published(&self) -> u64 {

@@ -95,7 +95,7 @@ impl Fanout {
     /// Lists a subscriber. Returns the index of its group.
     fn list(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription, status: Status) -> usize {
         if self.places.is_empty() {
-            self.shared.wanted.store(true, Ordering::Release);
+            self.thread().wanted.store(true, Ordering::Release);
             // Publications from before the store have not been announced.
             self.relay();
         }
@@ -142,7 +142,7 @@ impl Fanout {
     pub(super) fn unlist(&mut self, subscriber: &Arc<Subscriber>) -> Option<Place> {
         let place = self.places.remove(&address(subscriber))?;
         if self.places.is_empty() {
-            self.shared.wanted.store(false, Ordering::Release);
+            self.thread().wanted.store(false, Ordering::Release);
         }
         self.status_subscribers -= usize::from(place.status != Status::Unwanted);
         let (at, index) = (place.group(), place.index as usize);

@@ -22,7 +22,7 @@ impl Fanout {
         match marker {
             Marker::Catalog(category) => self.reload(category, now),
             Marker::Period(openings, opened_after) => self.open_period(&openings, opened_after),
-            Marker::Replaced(replacement) => self.replace(*replacement),
+            Marker::Replaced(replacement) => self.replace(&replacement),
             Marker::Runs(runs) => self.set_runs(*runs),
             Marker::ShownAfter(seq) => self.note_shown(seq),
         }
@@ -103,36 +103,28 @@ impl Fanout {
     }
 
     /// Begins again with other totals and runs.
-    fn replace(&mut self, replacement: Replacement) {
-        let Replacement {
-            totals,
-            openings,
-            opened_after,
-            opened_before,
-            last_seq,
-            shown_after,
-            runs,
-            keeps_categories,
-        } = replacement;
+    fn replace(&mut self, replacement: &Replacement) {
+        let Replacement { totals, openings, opened_before, runs, .. } = replacement;
         self.products.clear();
         self.changed.clear();
         self.ordered.clear();
         self.load_products();
         for (product, total) in self.products.iter_mut().zip(totals) {
-            product.total = total;
+            product.total = *total;
         }
-        self.set_openings(&openings);
-        (self.last_seq, self.started_after, self.opened_after) = (last_seq, last_seq, opened_after);
-        self.shown_after = shown_after;
-        self.opened_before = opened_before.into();
+        self.set_openings(openings);
+        let last_seq = replacement.last_seq;
+        (self.last_seq, self.started_after, self.opened_after) = (last_seq, last_seq, replacement.opened_after);
+        self.shown_after = replacement.shown_after;
+        self.opened_before = opened_before.iter().copied().collect();
         self.recent = Recent::new(last_seq);
-        self.runs = runs;
+        self.runs = runs.clone();
         for feed in &mut self.feeds {
             (feed.last_seq, feed.shown_after) = (last_seq, self.shown_after);
             feed.drop_arrays();
         }
         self.groups.iter_mut().for_each(|group| group.begin_again(&self.runs));
-        if !keeps_categories {
+        if !replacement.keeps_categories {
             self.groups.iter().flat_map(|group| &group.subscribers).for_each(|subscriber| subscriber.reset());
         }
         self.owe_snapshots(|_| true);

@@ -1,5 +1,8 @@
-//! The fan-out thread: relays each committed order to every subscriber. Owns the lists of subscribers, and its own copy
-//! of the totals, from which every snapshot is made; knows nothing of connections and HTTP.
+//! The fan-out threads: relay each committed order to every subscriber. Each owns the lists of its share of the
+//! subscribers, and its own copy of the totals, from which every snapshot is made; knows nothing of connections and HTTP.
+//!
+//! All of them are given the same publications and changes in the same order, in one step, before an order is answered.
+//! So it does not matter to a client which one it gets. They share nothing else, and do not wait for each other.
 //!
 //! Subscribing is one step of this thread: it sends the snapshot and lists the subscriber between two publications.
 //! Therefore no order is missing between the snapshot and the stream, and none comes twice. A lagging subscriber joins
@@ -36,6 +39,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::config::MAX_FANOUT_THREADS;
 use crate::json::{self, FeedEnd};
 use crate::live::history::History;
 use crate::live::subscriber::{Drained, Sent, Subscriber};
@@ -52,7 +56,7 @@ pub use subscription::{
 pub use waiting::Replacement;
 
 use group::{Change, Group, Page, ProductState};
-use handle::{Event, Shared};
+use handle::{Event, Shared, ThreadState};
 use list::FeedState;
 use place::Place;
 use recent::Recent;
@@ -61,10 +65,14 @@ use waiting::{Waiting, WaitingList};
 
 /// Events (subscribe, leave, read) that may wait; beyond it the connections that send them wait.
 const QUEUE: usize = 1_024;
-/// The thread's stack.
+/// The most threads unless more are asked for: 8. By then the network carries less than they send.
+const MAX_DEFAULT_THREADS: usize = 8;
+/// A thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 
 struct Fanout {
+    /// Its number among the fan-out threads.
+    number: usize,
     shared: Arc<Shared>,
     events: Receiver<Event>,
     catalog: SharedCatalog,
@@ -138,76 +146,109 @@ pub struct Start<'a> {
     pub runs: &'a RunList,
 }
 
-/// Starts the fan-out thread. It closes every subscriber with [`FanoutHandle::stop`], and ends when the last handle is
-/// dropped. `sentinel` is dropped when it ends, also by a panic.
+/// The number of threads: `given`, or one on up to three cores, where the ledger and the connections need the others, and
+/// else one for each two cores, at most [`MAX_DEFAULT_THREADS`].
+#[must_use]
+pub fn threads(given: Option<usize>) -> usize {
+    let by_cores = || thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).min(MAX_DEFAULT_THREADS));
+    given.unwrap_or_else(by_cores).clamp(1, MAX_FANOUT_THREADS)
+}
+
+/// Starts a fan-out thread for each of the sentinels, at least one. They close every subscriber with
+/// [`FanoutHandle::stop`], and end when the last handle is dropped. A sentinel is dropped when its thread ends, also by a
+/// panic.
 ///
 /// # Errors
 /// When the system refuses another thread.
-pub fn start(
+pub fn start<S: Send + 'static>(
     catalog: SharedCatalog,
     start: &Start<'_>,
     history: History,
-    sentinel: impl Send + 'static,
-) -> io::Result<(FanoutHandle, JoinHandle<()>)> {
-    let (mut fanout, handle) = prepare(catalog, start, history);
-    let thread = thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
-        let _sentinel = sentinel;
-        fanout.run();
-        fanout.log_skipped();
-        let Fanout { events, groups, history, .. } = fanout;
-        drop((groups, history));
-        // Left in the channel, an event would keep its sender waiting.
-        events.iter().for_each(drop);
-    })?;
-    Ok((handle, thread))
+    sentinels: impl IntoIterator<Item = S>,
+) -> io::Result<(FanoutHandle, Vec<JoinHandle<()>>)> {
+    let sentinels: Vec<S> = sentinels.into_iter().collect();
+    let (fanouts, handle) = prepare(&catalog, start, &history, sentinels.len());
+    let threads = fanouts.into_iter().zip(sentinels).map(|(mut fanout, sentinel)| {
+        thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
+            let _sentinel = sentinel;
+            fanout.run();
+            fanout.log_skipped();
+            let Fanout { events, groups, history, .. } = fanout;
+            drop((groups, history));
+            // Left in the channel, an event would keep its sender waiting.
+            events.iter().for_each(drop);
+        })
+    });
+    Ok((handle, threads.collect::<io::Result<_>>()?))
 }
 
-fn prepare(catalog: SharedCatalog, start: &Start<'_>, history: History) -> (Fanout, FanoutHandle) {
-    let Start { totals, openings, opened_after, opened_before, last_seq, shown_after, runs } = *start;
-    let (sender, events) = bounded(QUEUE);
-    let shared = Arc::new(Shared::new(last_seq));
-    let mut fanout = Fanout {
-        shared: shared.clone(),
-        events,
-        catalog,
-        products: Vec::new(),
-        changed: Vec::new(),
-        ordered: Vec::new(),
-        changes: 0,
-        recent: Recent::new(last_seq),
-        last_seq,
-        started_after: last_seq,
-        shown_after,
-        opened_after,
-        opened_before: opened_before.iter().copied().collect(),
-        history,
-        runs: runs.clone(),
-        feeds: Vec::new(),
-        groups: Vec::new(),
-        vacant: Vec::new(),
-        paced: Vec::new(),
-        places: HashMap::new(),
-        begun: Instant::now(),
-        status_subscribers: 0,
-        status_at: 0,
-        catalog_changes: 0,
-        news: shared.news.load(Ordering::Acquire),
-        has_news: false,
-        is_stale: false,
-        sent: Sent::default(),
-        is_finishing: false,
-        batch: WaitingList::default(),
-        page: Page::default(),
-    };
-    fanout.load_products();
-    for (product, total) in fanout.products.iter_mut().zip(totals) {
-        product.total = *total;
-    }
-    fanout.set_openings(openings);
-    (fanout, FanoutHandle { shared, events: sender })
+fn prepare(
+    catalog: &SharedCatalog,
+    start: &Start<'_>,
+    history: &History,
+    threads: usize,
+) -> (Vec<Fanout>, FanoutHandle) {
+    let shared = Arc::new(Shared::new(threads, start.last_seq));
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| bounded(QUEUE)).unzip();
+    let fanouts = receivers
+        .into_iter()
+        .enumerate()
+        .map(|(number, events)| Fanout::new((number, shared.clone()), events, catalog.clone(), start, history.clone()));
+    (fanouts.collect(), FanoutHandle { shared: shared.clone(), events: senders.into() })
 }
 
 impl Fanout {
+    fn new(
+        (number, shared): (usize, Arc<Shared>),
+        events: Receiver<Event>,
+        catalog: SharedCatalog,
+        start: &Start<'_>,
+        history: History,
+    ) -> Self {
+        let Start { totals, openings, opened_after, opened_before, last_seq, shown_after, runs } = *start;
+        let news = shared.news.load(Ordering::Acquire);
+        let mut fanout = Self {
+            number,
+            shared,
+            events,
+            catalog,
+            products: Vec::new(),
+            changed: Vec::new(),
+            ordered: Vec::new(),
+            changes: 0,
+            recent: Recent::new(last_seq),
+            last_seq,
+            started_after: last_seq,
+            shown_after,
+            opened_after,
+            opened_before: opened_before.iter().copied().collect(),
+            history,
+            runs: runs.clone(),
+            feeds: Vec::new(),
+            groups: Vec::new(),
+            vacant: Vec::new(),
+            paced: Vec::new(),
+            places: HashMap::new(),
+            begun: Instant::now(),
+            status_subscribers: 0,
+            status_at: 0,
+            catalog_changes: 0,
+            news,
+            has_news: false,
+            is_stale: false,
+            sent: Sent::default(),
+            is_finishing: false,
+            batch: WaitingList::default(),
+            page: Page::default(),
+        };
+        fanout.load_products();
+        for (product, total) in fanout.products.iter_mut().zip(totals) {
+            product.total = *total;
+        }
+        fanout.set_openings(openings);
+        fanout
+    }
+
     fn run(&mut self) {
         loop {
             // Without a timer, which each order would set anew, unless something is due.
@@ -265,6 +306,11 @@ impl Fanout {
         }
     }
 
+    /// What the handles know of this thread.
+    fn thread(&self) -> &ThreadState {
+        &self.shared.threads[self.number]
+    }
+
     /// Microseconds since the start of this thread.
     fn now(&self) -> u64 {
         self.begun.elapsed().as_micros() as u64
@@ -278,12 +324,12 @@ impl Fanout {
 
     /// Takes everything that waits, encodes each new total once per group, and offers the bytes to each subscriber.
     fn relay(&mut self) {
-        self.shared.announced.store(false, Ordering::Release);
+        self.thread().announced.store(false, Ordering::Release);
         let first_seq = self.last_seq + 1;
         let mut batch = std::mem::take(&mut self.batch);
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut batch, &mut waiting);
+            std::mem::swap(&mut batch, &mut waiting[self.number]);
             // Before they are applied: what is told of one has all of them.
             self.news = self.shared.news.load(Ordering::Acquire);
         }
@@ -406,10 +452,12 @@ impl Fanout {
         }
     }
 
-    /// Logs, once, whether some subscribers were too slow for every total.
-    fn log_skipped(&self) {
-        let skipped = self.shared.counters.skipped.get() + self.sent.skipped;
-        if skipped > 0 {
+    /// Logs, once when all threads end, whether some subscribers were too slow for every total.
+    fn log_skipped(&mut self) {
+        self.shared.counters.publish(&mut self.sent);
+        let is_last = self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1;
+        let skipped = self.shared.counters.skipped.get();
+        if is_last && skipped > 0 {
             log::info!("subscribers skipped {skipped} totals, each because a later one followed too closely");
         }
     }

@@ -1,4 +1,4 @@
-//! What waits for the fan-out thread, in the order in which it happened. Owns how publications are merged when there are
+//! What waits for a fan-out thread, in the order in which it happened. Owns how publications are merged when there are
 //! too many.
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ pub enum Marker {
     /// Positions are those of these runs from now on.
     Runs(Box<RunList>),
     /// Everything is different.
-    Replaced(Box<Replacement>),
+    Replaced(Arc<Replacement>),
     /// Another server has shown a product again after the order with this sequence number.
     ShownAfter(u64),
 }

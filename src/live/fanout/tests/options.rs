@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::RwLock;
 
 use super::super::*;
-use super::nothing;
+use super::{nothing, one};
 use crate::live::history::Queries;
 use crate::live::slow_sockets::SlowSockets;
 use crate::live::{history, slow_sockets};
@@ -54,7 +54,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let (history, log) = history::prepare();
         let catalog = catalog();
-        let (handle, _) = start(catalog.clone(), &Start { last_seq: 10, ..nothing(&runs()) }, history, ()).unwrap();
+        let (handle, _) = start(catalog.clone(), &Start { last_seq: 10, ..nothing(&runs()) }, history, [()]).unwrap();
         let to_fanout = handle.clone();
         let slow_sockets = slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber)).unwrap().0;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -75,7 +75,7 @@ impl Bench {
     /// Lets everything that is published from now on wait for [`Self::settle`].
     pub(super) fn hold(&self) {
         self.settle();
-        self.handle.shared.announced.store(true, Ordering::Release);
+        self.handle.shared.threads[0].announced.store(true, Ordering::Release);
     }
 
     /// Waits until the thread has done everything that it was asked for.
@@ -253,7 +253,7 @@ fn what_waits_in_a_paced_feed_is_sent_before_the_end() {
 
 #[test]
 fn groups_are_shared_and_removed_with_their_last_subscriber() {
-    let (mut fanout, _handle) = prepare(catalog(), &nothing(&runs()), history::prepare().0);
+    let (mut fanout, _handle) = one(&nothing(&runs()), &history::prepare().0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
     let subscriber = || {
@@ -354,7 +354,7 @@ fn a_close_replaces_what_a_subscriber_was_owed_of_the_period_before() {
 #[test]
 fn the_openings_of_a_period_do_not_wait_for_a_subscriber() {
     let (history, _log) = history::prepare();
-    let (fanout, handle) = prepare(catalog(), &nothing(&runs()), history);
+    let (fanout, handle) = one(&nothing(&runs()), &history);
     handle.publish(&[Publication { product: ProductIndex(0), total: total(1), seq: 1 }]);
     assert!(fanout.events.is_empty(), "nobody waits for an order");
     for _ in 0..2 {
@@ -367,7 +367,7 @@ fn the_openings_of_a_period_do_not_wait_for_a_subscriber() {
 #[test]
 fn a_close_among_merged_publications_shows_no_count_that_there_never_was() {
     let (history, _log) = history::prepare();
-    let (mut fanout, handle) = prepare(catalog(), &nothing(&runs()), history);
+    let (mut fanout, handle) = one(&nothing(&runs()), &history);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
     let mut clients = [Format::Plain, Format::Positioned].map(|format| {
