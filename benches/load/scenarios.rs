@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bare_sends;
 use crate::connect::{self, Until};
 use crate::figures::{self, Measurement, megabytes, milliseconds};
 use crate::histogram::Histogram;
@@ -22,6 +23,9 @@ const EVERY: u64 = 100;
 const PACED_RATE: f64 = 5_000.0;
 /// Products in the catalogue where their number does not matter, as in the built-in catalogue.
 const FEW_PRODUCTS: usize = 2;
+
+/// How long the bare sends beside a delivery run are measured, at most.
+const BARE_SENDS: Duration = Duration::from_secs(2);
 
 /// One piece of work.
 pub enum Work {
@@ -73,6 +77,8 @@ pub fn works(options: &Options) -> Vec<Work> {
             }
             "paced" => {
                 let rates = options.rates.clone().unwrap_or_else(|| vec![Some(PACED_RATE)]);
+                // What the orders alone cost.
+                works.extend(rates.iter().map(|rate| Work::Deliver { subscribers: 0, rate: *rate, every: None }));
                 for subscribers in subscribers(&[1_000], &[1_000]) {
                     let both = |rate: &Option<f64>| {
                         [None, Some(options.every.unwrap_or(EVERY))].map(|every| Work::Deliver {
@@ -177,9 +183,16 @@ fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
     measurement.quantiles(&posted.latency, &[(&figures::POST_P50, 0.5), (&figures::POST_P99, 0.99)]);
     measurement.push(&figures::REJECTED, posted.rejected as f64);
     if deliveries > 0 {
-        measurement.push(&figures::CPU_PER_MILLION, server_cpu * 1e6 / deliveries as f64);
-        measurement.push(&figures::SERVER_CPU, server_cpu * 100.0 / seconds);
+        let per_million = server_cpu * 1e6 / deliveries as f64;
+        measurement.push(&figures::CPU_PER_MILLION, per_million);
+        if let (Some(rate), None) = (load.rate, load.every) {
+            let bare = bare_sends::paced(load.subscribers, rate, load.measured.min(BARE_SENDS));
+            let bare = bare.map_err(|error| format!("bare sends: {error}"))?;
+            measurement.push(&figures::BARE_PER_MILLION, bare);
+            measurement.push(&figures::BESIDE_BARE, per_million / bare);
+        }
     }
+    measurement.push(&figures::SERVER_CPU, server_cpu * 100.0 / seconds);
     if let Some(cpu) = followed_cpu {
         measurement.push(&figures::FOLLOWED_CPU, cpu * 100.0 / seconds);
     }
