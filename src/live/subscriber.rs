@@ -15,6 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,6 +171,12 @@ impl Subscriber {
     /// Gives it to the fan-out thread with this number, before that one is told of it.
     pub fn set_fanout_thread(&self, number: usize) {
         self.fanout_thread.store(number as u8, Ordering::Relaxed);
+    }
+
+    /// Reads what the next send needs into the processor's caches. The loads of several subscribers overlap, and those of
+    /// one send after another would each wait for the memory.
+    pub fn touch(&self) {
+        std::hint::black_box((self.stream.as_raw_fd(), self.outbox.is_poisoned()));
     }
 
     /// Sends totals, queues them, or skips them when there is no room; never blocks. Adds to `sent` what became of them.

@@ -67,6 +67,8 @@ use waiting::{Waiting, WaitingList};
 const QUEUE: usize = 1_024;
 /// The most threads unless more are asked for: 8. By then the network carries less than they send.
 const MAX_DEFAULT_THREADS: usize = 8;
+/// Subscribers that are read into the caches together: 16, some 4 KB.
+const TOUCHED: usize = 16;
 /// A thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -407,6 +409,9 @@ impl Fanout {
         // Local, so that the loop over all subscribers adds to registers.
         let (mut index, mut sent) = (0, Sent::default());
         while let Some(subscriber) = self.groups[at].subscribers.get(index) {
+            if index.is_multiple_of(TOUCHED) {
+                self.groups[at].subscribers[index..].iter().take(TOUCHED).for_each(|subscriber| subscriber.touch());
+            }
             if subscriber.offer(&round, &mut sent) == Drained::MustCatchUp {
                 let subscriber = subscriber.clone();
                 self.catch_up(&subscriber);
