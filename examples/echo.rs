@@ -16,7 +16,7 @@ use ordercast::internal::http::handshake::handshake;
 use ordercast::internal::http::problem::Problem;
 use ordercast::internal::http::request::Request;
 use ordercast::internal::http::response::{Answer, Body};
-use ordercast::internal::http::service::{Call, Decision, Opening, Routed, Service};
+use ordercast::internal::http::service::{Call, Decision, Opening, Routed, Service, Session};
 use ordercast::internal::live::slow_sockets::{self, SlowSockets};
 use ordercast::internal::live::subscriber::Subscriber;
 use ordercast::internal::live::websocket::{self, CloseReason, Limits, SessionHandler};
@@ -49,8 +49,8 @@ impl Service for Echo {
         Some(Answer::new(200, "application/octet-stream", Body::Owned(call.body.to_vec())))
     }
 
-    fn run_session(&self, _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) {
-        websocket::run(stream, early, self.slow_sockets.clone(), LIMITS, EchoSession);
+    fn open_session(&self, _topic: (), stream: Arc<TcpStream>, early: Vec<u8>) -> Option<Box<dyn Session>> {
+        websocket::open(stream, early, self.slow_sockets.clone(), LIMITS, EchoSession)
     }
 
     fn answer_problem(&self, problem: &Problem) -> Answer {
@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (slow_sockets, _) = slow_sockets::start(|_| {})?;
     let sockets: Vec<TcpListener> = addresses.into_iter().map(listen).collect::<Result<_, _>>()?;
     let mut listeners = Listeners::new(sockets, CAPS)?;
-    listeners.accept(&Arc::new(Echo { slow_sockets }), || ())?;
+    listeners.accept(&Arc::new(Echo { slow_sockets }), |_| ())?;
     for address in listeners.addresses() {
         writeln!(std::io::stdout(), "listening on http://{address}")?;
     }

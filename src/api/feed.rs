@@ -35,8 +35,8 @@ pub struct Feeds {
 }
 
 /// One client's feed.
-pub struct LiveFeed<'a> {
-    shared: &'a Feeds,
+pub struct LiveFeed {
+    shared: Arc<Feeds>,
     /// What it begins with; `update-category` changes the feed.
     subscription: Subscription,
     /// The position from which it resumes.
@@ -44,10 +44,10 @@ pub struct LiveFeed<'a> {
     token: Option<Token>,
 }
 
-impl<'a> LiveFeed<'a> {
+impl LiveFeed {
     /// A feed that has not begun.
     #[must_use]
-    pub fn new(shared: &'a Feeds, topic: Topic) -> Self {
+    pub fn new(shared: Arc<Feeds>, topic: Topic) -> Self {
         let Topic { subscription, since, token } = topic;
         Self { shared, subscription, since, token }
     }
@@ -90,7 +90,7 @@ impl<'a> LiveFeed<'a> {
     }
 }
 
-impl SessionHandler for LiveFeed<'_> {
+impl SessionHandler for LiveFeed {
     fn begin(&mut self, subscriber: &Arc<Subscriber>) {
         let since = self.since.take();
         if let Some(position) = &since {

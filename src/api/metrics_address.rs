@@ -9,7 +9,7 @@ use crate::http::origin::Policy;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Answer;
-use crate::http::service::{Call, Service};
+use crate::http::service::{Call, Service, Session};
 
 /// What these addresses serve.
 pub struct MetricsAddress {
@@ -31,8 +31,8 @@ impl Service for MetricsAddress {
         self.service.act(action, call)
     }
 
-    fn run_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
-        self.service.run_session(topic, stream, early);
+    fn open_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) -> Option<Box<dyn Session>> {
+        self.service.open_session(topic, stream, early)
     }
 
     fn answer_problem(&self, problem: &Problem) -> Answer {

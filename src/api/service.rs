@@ -20,7 +20,7 @@ use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::ready_sockets::ReadySockets;
 use crate::http::request::Request;
 use crate::http::response::{Answer, Body};
-use crate::http::service::{Call, Decision, Service};
+use crate::http::service::{Call, Decision, Service, Session};
 use crate::json::{self, BatchError, BatchOrder, BodyError};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Reply};
 use crate::live::fanout::Format;
@@ -49,7 +49,7 @@ pub struct OrderService {
     /// Answers rates.
     pub rates: RateAnswers,
     /// What live feeds need.
-    pub feeds: Feeds,
+    pub feeds: Arc<Feeds>,
     /// Prints metrics.
     pub metrics: Metrics,
 }
@@ -99,14 +99,14 @@ impl Service for OrderService {
         })
     }
 
-    fn run_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) {
+    fn open_session(&self, topic: Topic, stream: Arc<TcpStream>, early: Vec<u8>) -> Option<Box<dyn Session>> {
         let format = topic.subscription.format;
-        let feed = LiveFeed::new(&self.feeds, topic);
+        let feed = LiveFeed::new(self.feeds.clone(), topic);
         let watcher = self.feeds.slow_sockets.clone();
         match format {
-            Format::Events => sse::run(&stream, watcher, feed),
+            Format::Events => sse::open(stream, watcher, feed),
             Format::Plain | Format::Positioned => {
-                websocket::run(stream, early, watcher, websocket::Limits::default(), feed);
+                websocket::open(stream, early, watcher, websocket::Limits::default(), feed)
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tiny_http::HTTPVersion;
 
@@ -81,6 +81,19 @@ impl Call<'_> {
     }
 }
 
+/// A session between two turns: it has no thread, and waits for its client. Its drop ends it.
+pub trait Session: Send {
+    /// The socket on which the client's next bytes come.
+    fn stream(&self) -> &TcpStream;
+
+    /// When it gets a turn although the client has sent nothing.
+    fn due(&self) -> Instant;
+
+    /// Runs a turn on this thread: until the client is silent. When others wait for the thread, which `is_shared`, the
+    /// session does not wait for the client's next message. `None` when the session has ended.
+    fn run(self: Box<Self>, is_shared: bool) -> Option<Box<dyn Session>>;
+}
+
 /// What a server serves. All connections' threads use the same one.
 pub trait Service: Send + Sync + 'static {
     /// What a request with a body asks for.
@@ -107,9 +120,9 @@ pub trait Service: Send + Sync + 'static {
         Err(action)
     }
 
-    /// Runs a session on this thread until it ends. The head of its answer has been sent; `early` is what the client
-    /// has sent after its request.
-    fn run_session(&self, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>);
+    /// Begins a session, and runs its first turn. The head of its answer has been sent; `early` is what the client has
+    /// sent after its request. `None` when the session has ended.
+    fn open_session(&self, topic: Self::Topic, stream: Arc<TcpStream>, early: Vec<u8>) -> Option<Box<dyn Session>>;
 
     /// A problem as an answer.
     fn answer_problem(&self, problem: &Problem) -> Answer;

@@ -52,6 +52,15 @@ pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
+/// Receives what has come, without blocking, although the socket is in blocking mode. Returns the number of bytes, 0 at
+/// the end.
+///
+/// # Errors
+/// `WouldBlock` when nothing has come; otherwise the system's error.
+pub fn receive_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(stream, buffer, rustix::net::RecvFlags::DONTWAIT)?.0)
+}
+
 /// Whether the error is the socket's timeout, for which systems use one of two kinds.
 #[must_use]
 pub fn is_timeout(error: &io::Error) -> bool {

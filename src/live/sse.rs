@@ -2,13 +2,14 @@
 //! heartbeat; totals go, as in a [`websocket`](crate::live::websocket) session, from the fan-out thread straight to the
 //! socket.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::http::socket::{is_timeout, set_ack_deadline};
+use crate::http::service::Session;
+use crate::http::socket::{is_timeout, receive_now, set_ack_deadline};
 use crate::json::{HEARTBEAT_EVENT, RETRY_EVENT};
 use crate::live::subscriber::{Drained, Subscriber, Watcher};
 use crate::live::websocket::{PING_AFTER, PONG_WITHIN, SessionHandler};
@@ -20,55 +21,93 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How often it is checked whether they have left.
 const LINGER_TICK: Duration = Duration::from_millis(10);
 
-/// Runs one stream on this thread until it ends. The head of the answer has been sent.
-#[inline(never)]
-pub fn run<H: SessionHandler>(stream: &Arc<TcpStream>, watcher: Arc<dyn Watcher>, mut handler: H) {
+/// An event stream between two turns.
+struct Stream<H: SessionHandler> {
+    stream: Arc<TcpStream>,
+    subscriber: Arc<Subscriber>,
+    handler: H,
+    /// Bytes that the client has sent.
+    ignored: usize,
+    /// When the client's last bytes came, or the heartbeat was sent.
+    since: Instant,
+}
+
+/// Begins a stream. The head of the answer has been sent.
+pub fn open<H: SessionHandler>(
+    stream: Arc<TcpStream>,
+    watcher: Arc<dyn Watcher>,
+    mut handler: H,
+) -> Option<Box<dyn Session>> {
     // A client that has vanished does not acknowledge the heartbeat.
-    set_ack_deadline(stream, PING_AFTER + PONG_WITHIN);
+    set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
     // The socket is empty, so this does not block. If it has failed, the next read reports it.
     let _ = subscriber.send(RETRY_EVENT.to_vec());
     handler.begin(&subscriber);
-    wait_for_end(stream, &subscriber, &handler);
-    let begun = Instant::now();
-    while !subscriber.is_drained() && !subscriber.is_closed() && begun.elapsed() < LINGER {
-        thread::sleep(LINGER_TICK);
-    }
-    subscriber.close();
-    handler.end(&subscriber);
+    Some(Box::new(Stream { stream, subscriber, handler, ignored: 0, since: Instant::now() }))
 }
 
-/// Waits until the client ends the connection, and sends the heartbeat.
-fn wait_for_end<H: SessionHandler>(mut stream: &TcpStream, subscriber: &Arc<Subscriber>, handler: &H) {
-    let mut ignored = 0;
-    let mut bytes = [0; 256];
-    if stream.set_read_timeout(Some(PING_AFTER)).is_err() {
-        return;
+impl<H: SessionHandler> Session for Stream<H> {
+    fn stream(&self) -> &TcpStream {
+        &self.stream
     }
-    loop {
-        match stream.read(&mut bytes) {
-            Ok(0) => return,
-            Ok(read) => {
-                ignored += read;
-                // Checked here too: a client that keeps sending is never silent, and would keep a stream open whose
-                // token has been removed.
-                if ignored > IGNORED_BYTES || handler.check().is_err() {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_timeout(&error) => {
-                if handler.check().is_err() {
-                    return;
-                }
-                match subscriber.send(HEARTBEAT_EVENT.to_vec()) {
-                    Ok(Drained::MustCatchUp) => handler.request_catch_up(subscriber),
-                    Ok(Drained::Done | Drained::Blocked) => {}
-                    Err(_) => return,
-                }
-            }
-            Err(_) => return,
+
+    fn due(&self) -> Instant {
+        self.since + PING_AFTER
+    }
+
+    fn run(mut self: Box<Self>, _is_shared: bool) -> Option<Box<dyn Session>> {
+        if self.goes_on() {
+            return Some(self);
         }
+        let begun = Instant::now();
+        while !self.subscriber.is_drained() && !self.subscriber.is_closed() && begun.elapsed() < LINGER {
+            thread::sleep(LINGER_TICK);
+        }
+        None
+    }
+}
+
+impl<H: SessionHandler> Stream<H> {
+    /// Drops what the client has sent, and sends the heartbeat when it is due. Returns whether the stream goes on.
+    fn goes_on(&mut self) -> bool {
+        let mut bytes = [0; 256];
+        loop {
+            match receive_now(&self.stream, &mut bytes) {
+                Ok(0) => return false,
+                Ok(read) => {
+                    (self.ignored, self.since) = (self.ignored + read, Instant::now());
+                    // Checked here too: a client that keeps sending is never silent, and would keep a stream open whose
+                    // token has been removed.
+                    if self.ignored > IGNORED_BYTES || self.handler.check().is_err() {
+                        return false;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => return self.due() > Instant::now() || self.sends_heartbeat(),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn sends_heartbeat(&mut self) -> bool {
+        if self.handler.check().is_err() {
+            return false;
+        }
+        self.since = Instant::now();
+        match self.subscriber.send(HEARTBEAT_EVENT.to_vec()) {
+            Ok(Drained::MustCatchUp) => self.handler.request_catch_up(&self.subscriber),
+            Ok(Drained::Done | Drained::Blocked) => {}
+            Err(_) => return false,
+        }
+        true
+    }
+}
+
+impl<H: SessionHandler> Drop for Stream<H> {
+    fn drop(&mut self) {
+        self.subscriber.close();
+        self.handler.end(&self.subscriber);
     }
 }
 
@@ -117,9 +156,10 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Arc::new(listener.accept().unwrap().0);
         let (sender, ended) = mpsc::channel();
-        let server = thread::spawn(move || run(&stream, Arc::new(Nobody), Endless(sender)));
+        let session = open(stream, Arc::new(Nobody), Endless(sender)).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
+        let server = thread::spawn(move || session.run(false).is_none());
         ended.recv_timeout(5 * LINGER).expect("it ends");
-        server.join().unwrap();
+        assert!(server.join().unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! One WebSocket session after its handshake (RFC 6455). Owns the heartbeat, the flood limit and the close codes. A
 //! [`SessionHandler`] decides what messages mean. Totals do not come by here: the fan-out thread sends them through the
-//! [`Subscriber`] straight to the socket.
+//! [`Subscriber`] straight to the socket. A session has a thread only while its client talks: between two turns it is idle.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
-use crate::http::socket::{is_timeout, set_ack_deadline};
+use crate::http::service;
+use crate::http::socket::{is_timeout, receive_now, set_ack_deadline};
 use crate::json::CLOSE_FRAME;
 use crate::live::frame_check::{FrameCheck, Violation};
 use crate::live::subscriber::{Drained, Subscriber, WRITE_DEADLINE, Watcher};
@@ -28,6 +29,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 16;
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 /// How long a pinged client may be silent before it counts as dead: 10 s.
 pub const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// How long a session keeps its thread for the next message after one that it has acted on: 1 s.
+const NEXT_MESSAGE: Duration = Duration::from_secs(1);
 /// How long a session waits for the peer's close frame, or for its end of the connection: 2 s.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How often an ended session checks whether a slow client has taken everything: 50 ms.
@@ -57,7 +60,7 @@ impl Default for Limits {
 pub struct CloseReason(pub CloseCode, pub &'static str);
 
 /// What a session is about: what its client gets, and what the client's messages mean.
-pub trait SessionHandler {
+pub trait SessionHandler: Send + 'static {
     /// The subscriber may be written to from now on.
     fn begin(&mut self, subscriber: &Arc<Subscriber>);
 
@@ -80,24 +83,20 @@ pub trait SessionHandler {
     fn end(&self, subscriber: &Arc<Subscriber>);
 }
 
-/// Runs one session on this thread until it ends. The handshake has been answered; `early` is what the client has sent
-/// after it.
-pub fn run<H: SessionHandler>(
+/// Begins a session, and runs its first turn. The handshake has been answered; `early` is what the client has sent after
+/// it. `None` when the session has ended.
+pub fn open<H: SessionHandler>(
     stream: Arc<TcpStream>,
     early: Vec<u8>,
     watcher: Arc<dyn Watcher>,
     limits: Limits,
-    handler: H,
-) {
+    mut handler: H,
+) -> Option<Box<dyn service::Session>> {
     set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
-    let transport = Transport::boxed(stream, early, subscriber.clone(), limits, handler);
-    let mut session = Session::boxed(transport, limits);
-    session.socket.get_mut().handler.begin(&subscriber);
-    let end = session.serve();
-    session.end(end);
-    subscriber.close();
-    session.socket.get_ref().handler.end(&subscriber);
+    handler.begin(&subscriber);
+    let session = Session::boxed(Transport::boxed(stream, early, subscriber, limits, handler), limits);
+    service::Session::run(session, false)
 }
 
 /// Why a session ends.
@@ -135,11 +134,43 @@ struct Session<H: SessionHandler> {
     message_rate: Option<RateLimit>,
     /// [`Subscriber::late_bytes`] when the client was pinged, until it answers.
     pinged: Option<u64>,
+    /// When the client was pinged or has been seen to read.
+    pinged_at: Option<Instant>,
+}
+
+impl<H: SessionHandler> service::Session for Session<H> {
+    fn stream(&self) -> &TcpStream {
+        &self.socket.get_ref().stream
+    }
+
+    fn due(&self) -> Instant {
+        let heard = self.socket.get_ref().heard;
+        match (self.pinged, self.pinged_at) {
+            (Some(_), Some(pinged_at)) => heard.max(pinged_at) + PONG_WITHIN,
+            _ => heard + PING_AFTER,
+        }
+    }
+
+    fn run(mut self: Box<Self>, is_shared: bool) -> Option<Box<dyn service::Session>> {
+        match self.turn(is_shared) {
+            Ok(()) => Some(self),
+            Err(end) => {
+                self.end(end);
+                None
+            }
+        }
+    }
+}
+
+impl<H: SessionHandler> Drop for Session<H> {
+    fn drop(&mut self) {
+        let Transport { subscriber, handler, .. } = self.socket.get_ref().as_ref();
+        subscriber.close();
+        handler.end(subscriber);
+    }
 }
 
 impl<H: SessionHandler> Session<H> {
-    /// On the heap, and not inlined: the caller's frame lives as long as the session, so it stays small.
-    #[inline(never)]
     fn boxed(transport: Box<Transport<H>>, limits: Limits) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -147,32 +178,40 @@ impl<H: SessionHandler> Session<H> {
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
         let socket = WebSocket::from_raw_socket(transport, Role::Server, Some(config));
-        Box::new(Self { socket, limits, message_rate: limits.messages_per_second.map(RateLimit::new), pinged: None })
+        Box::new(Self {
+            socket,
+            limits,
+            message_rate: limits.messages_per_second.map(RateLimit::new),
+            pinged: None,
+            pinged_at: None,
+        })
     }
 
-    fn serve(&mut self) -> End {
-        self.set_timeout(PING_AFTER);
+    /// Reads and answers messages until the client is silent, and pings it if it has been silent for long.
+    fn turn(&mut self, is_shared: bool) -> Result<(), End> {
+        self.socket.get_mut().patience = Duration::ZERO;
         loop {
-            if let Err(end) = self.next() {
-                return end;
+            match self.socket.read() {
+                Ok(message) => self.take(message, is_shared)?,
+                Err(Error::Io(error)) if is_timeout(&error) && self.socket.get_ref().stop.is_none() => break,
+                Err(error) => return Err(self.end_after(error)),
             }
         }
+        if service::Session::due(self) <= Instant::now() { self.ping() } else { Ok(()) }
     }
 
-    /// Reads and answers one message, or waits for one in vain.
-    fn next(&mut self) -> Result<(), End> {
-        let message = match self.socket.read() {
-            Ok(message) => message,
-            Err(error) => return self.on_error(error),
-        };
-        if self.pinged.take().is_some() {
-            self.set_timeout(PING_AFTER);
-        }
+    fn take(&mut self, message: Message, is_shared: bool) -> Result<(), End> {
+        self.pinged = None;
         if self.message_rate.as_mut().is_some_and(|rate| !rate.allows(1)) {
             return Err(CloseReason(CloseCode::Policy, "too many messages; slow down").into());
         }
         match message {
-            Message::Text(_) | Message::Binary(_) => self.answer(message),
+            Message::Text(_) | Message::Binary(_) => {
+                if !is_shared {
+                    self.socket.get_mut().patience = NEXT_MESSAGE;
+                }
+                self.answer(message)
+            }
             // tungstenite answers pings and closes by itself, with the next read.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
         }
@@ -187,21 +226,21 @@ impl<H: SessionHandler> Session<H> {
         }
     }
 
-    fn on_error(&mut self, error: Error) -> Result<(), End> {
+    /// The end of the session after this error of a read.
+    fn end_after(&mut self, error: Error) -> End {
         if let Some(end) = self.socket.get_mut().stop.take() {
-            return Err(end);
+            return end;
         }
         match error {
-            Error::Io(error) if is_timeout(&error) => self.ping(),
-            Error::ConnectionClosed => Err(End::Closed),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Err(End::Gone),
-            Error::Protocol(_) => Err(Violation::Protocol.into()),
-            Error::Utf8(_) => Err(Violation::Utf8.into()),
+            Error::ConnectionClosed => End::Closed,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+            Error::Protocol(_) => Violation::Protocol.into(),
+            Error::Utf8(_) => Violation::Utf8.into(),
             Error::Capacity(CapacityError::MessageTooLong { .. }) => {
                 let reason = format!("a message may have {} KiB", self.limits.message_bytes / 1024);
-                Err(End::Fail(CloseCode::Size, reason))
+                End::Fail(CloseCode::Size, reason)
             }
-            _ => Err(End::Gone),
+            _ => End::Gone,
         }
     }
 
@@ -210,11 +249,9 @@ impl<H: SessionHandler> Session<H> {
         let Transport { handler, subscriber, .. } = self.socket.get_ref().as_ref();
         handler.check()?;
         let late_bytes = subscriber.late_bytes();
+        self.pinged_at = Some(Instant::now());
         match self.pinged.replace(late_bytes) {
-            None => {
-                self.set_timeout(PONG_WITHIN);
-                self.socket.send(Message::Ping(tungstenite::Bytes::new())).map_err(|_| End::Gone)
-            }
+            None => self.socket.send(Message::Ping(tungstenite::Bytes::new())).map_err(|_| End::Gone),
             // The ping waits behind totals that the client is reading slowly.
             Some(before) if before != late_bytes => Ok(()),
             Some(_) => Err(End::Gone),
@@ -294,12 +331,6 @@ impl<H: SessionHandler> Session<H> {
             }
         }
     }
-
-    /// Sets how long a read may wait.
-    fn set_timeout(&self, timeout: Duration) {
-        // If this fails the socket has failed, and the next read reports it.
-        let _ = self.socket.get_ref().stream.set_read_timeout(Some(timeout));
-    }
 }
 
 /// What tungstenite reads from and writes to: reads come from the socket, writes go through the subscriber, so that the
@@ -313,14 +344,16 @@ struct Transport<H> {
     stop: Option<End>,
     subscriber: Arc<Subscriber>,
     handler: H,
+    /// When the client's last bytes came, or the session began.
+    heard: Instant,
+    /// How long a read waits.
+    patience: Duration,
     /// When reading ends, however much still comes; `None` while the session is open.
     deadline: Option<Instant>,
     byte_rate: Option<RateLimit>,
 }
 
 impl<H> Transport<H> {
-    /// See [`Session::boxed`].
-    #[inline(never)]
     fn boxed(
         stream: Arc<TcpStream>,
         early: Vec<u8>,
@@ -332,7 +365,18 @@ impl<H> Transport<H> {
         let byte_rate =
             limits.messages_per_second.map(|messages| RateLimit::new(messages.saturating_mul(message_bytes)));
         let frame_check = FrameCheck::default();
-        Box::new(Self { stream, early, frame_check, stop: None, subscriber, handler, deadline: None, byte_rate })
+        Box::new(Self {
+            stream,
+            early,
+            frame_check,
+            stop: None,
+            subscriber,
+            handler,
+            heard: Instant::now(),
+            patience: Duration::ZERO,
+            deadline: None,
+            byte_rate,
+        })
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -353,8 +397,15 @@ impl<H> Transport<H> {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 self.stream.set_read_timeout(Some(left))?;
+            } else if !self.patience.is_zero() {
+                self.stream.set_read_timeout(Some(self.patience))?;
             }
-            match (&*self.stream).read(buffer) {
+            let read = if self.deadline.is_none() && self.patience.is_zero() {
+                receive_now(&self.stream, buffer)
+            } else {
+                (&*self.stream).read(buffer)
+            };
+            match read {
                 // A read with a timeout is interrupted when a stopped process continues.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
@@ -383,6 +434,7 @@ impl<H: SessionHandler> Read for Transport<H> {
             return Err(self.stop(reason));
         }
         let read = self.receive(buffer)?;
+        self.heard = Instant::now();
         if self.byte_rate.as_mut().is_some_and(|rate| !rate.allows(read as u32)) {
             return Err(self.stop(CloseReason(CloseCode::Policy, "too many frames; slow down")));
         }

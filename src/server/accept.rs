@@ -1,4 +1,4 @@
-//! The accept thread, one per address: accepts connections up to the caps, and starts a thread for each. When
+//! The accept thread, one per address: accepts connections up to the caps, and hands each to a thread. When
 //! descriptors or threads run out it pauses, and goes on by itself.
 
 use std::io;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::connections::{Connections, NotAdmitted, Registration};
+use super::idle_sessions::IdleSessions;
 use super::reject::{CLOSE_DELAY, RejectedConnections};
 use super::serve::serve;
+use super::workers::Workers;
 use crate::http::counters::REJECTED;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::service::Service;
@@ -20,8 +22,6 @@ use crate::log::Throttle;
 
 /// How long accepting pauses when the system has no descriptor, memory or thread left: 50 ms.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The stack of a connection's thread. Only touched pages take memory, and no input chooses the depth of a recursion.
-const CONNECTION_STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 /// The accept thread's own stack.
 const STACK_BYTES: usize = 128 * 1024;
 /// How long the connection that wakes an accept thread may take.
@@ -32,6 +32,8 @@ pub struct Acceptor<S> {
     listener: TcpListener,
     connections: Arc<Connections>,
     service: Arc<S>,
+    workers: Arc<Workers>,
+    sessions: Arc<IdleSessions>,
     rejected: RejectedConnections,
     /// The answer when all connections are taken.
     server_full: Vec<u8>,
@@ -44,7 +46,13 @@ pub struct Acceptor<S> {
 
 impl<S: Service> Acceptor<S> {
     /// An accept loop that has not started.
-    pub fn new(listener: TcpListener, connections: Arc<Connections>, service: Arc<S>) -> Self {
+    pub fn new(
+        listener: TcpListener,
+        connections: Arc<Connections>,
+        service: Arc<S>,
+        workers: Arc<Workers>,
+        sessions: Arc<IdleSessions>,
+    ) -> Self {
         let answer = |detail: &'static str| {
             let problem = Problem::new(REJECTED, detail).with("Retry-After", RETRY_AFTER_SECONDS);
             let answer = service.answer_problem(&problem);
@@ -59,6 +67,8 @@ impl<S: Service> Acceptor<S> {
             listener,
             connections,
             service,
+            workers,
+            sessions,
             rejected,
             server_full,
             address_full,
@@ -119,9 +129,13 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn spawn(&self, stream: Arc<TcpStream>, registration: Registration) -> io::Result<()> {
-        let (service, connections) = (self.service.clone(), self.connections.clone());
-        let serve = move || serve(&service, stream, &connections, &registration);
-        thread::Builder::new().stack_size(CONNECTION_STACK_BYTES).spawn(serve).map(drop)
+        let (service, connections, sessions) = (self.service.clone(), self.connections.clone(), self.sessions.clone());
+        let serve = move |_| {
+            if let Some(session) = serve(&service, stream, &connections, &registration) {
+                sessions.add(session, registration);
+            }
+        };
+        self.workers.run(Box::new(serve)).map_err(|(_, error)| error)
     }
 
     fn pause(&mut self, why: &str) {

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mio::Poll;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ServerError;
 use super::accept::{self, Acceptor};
 use super::connections::{Caps, Connections};
+use super::idle_sessions::IdleSessions;
+use super::workers::Workers;
 use crate::http::counters::Counters;
 use crate::http::service::Service;
 use crate::http::socket::bound_send_buffers;
@@ -26,8 +29,12 @@ const WAKE_TICK: Duration = Duration::from_millis(50);
 pub struct Listeners {
     waiting: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    acceptors: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     connections: Arc<Connections>,
+    workers: Arc<Workers>,
+    sessions: Arc<IdleSessions>,
+    /// Until the thread for idle sessions starts.
+    poll: Option<Poll>,
 }
 
 impl Listeners {
@@ -35,13 +42,16 @@ impl Listeners {
     /// once [`Listeners::accept`] is called.
     ///
     /// # Errors
-    /// When the system does not tell a socket's address, or cannot put it into blocking mode.
+    /// When the system does not tell a socket's address, cannot put it into blocking mode, or refuses a poll.
     pub fn new(listeners: Vec<TcpListener>, caps: Caps) -> io::Result<Self> {
         listeners.iter().try_for_each(|listener| listener.set_nonblocking(false))?;
         listeners.iter().for_each(bound_send_buffers);
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let connections = Arc::new(Connections::new(caps));
-        Ok(Self { waiting: listeners, addresses, acceptors: Vec::new(), connections })
+        let workers = Arc::new(Workers::default());
+        let (sessions, poll) = IdleSessions::new(workers.clone())?;
+        let poll = Some(poll);
+        Ok(Self { waiting: listeners, addresses, threads: Vec::new(), connections, workers, sessions, poll })
     }
 
     /// The addresses that it listens on, with the ports that the system has chosen.
@@ -62,14 +72,15 @@ impl Listeners {
         self.connections.counters()
     }
 
-    /// Starts the accept threads. Each drops a sentinel when it ends, also by a panic.
+    /// Starts the accept threads, and the thread for idle sessions. Each drops a sentinel, made with its name, when it
+    /// ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses an accept thread.
     pub fn accept<S: Service, D: Send + 'static>(
         &mut self,
         service: &Arc<S>,
-        sentinel: impl Fn() -> D,
+        sentinel: impl Fn(&'static str) -> D,
     ) -> io::Result<()> {
         self.accept_on(0, service, sentinel)
     }
@@ -82,10 +93,16 @@ impl Listeners {
         &mut self,
         first: usize,
         service: &Arc<S>,
-        sentinel: impl Fn() -> D,
+        sentinel: impl Fn(&'static str) -> D,
     ) -> io::Result<()> {
+        if let Some(poll) = self.poll.take() {
+            self.threads.push(self.sessions.start(poll, sentinel("idle-session"))?);
+        }
         for listener in self.waiting.drain(first..) {
-            self.acceptors.push(Acceptor::new(listener, self.connections.clone(), service.clone()).start(sentinel())?);
+            let (connections, workers, sessions) =
+                (self.connections.clone(), self.workers.clone(), self.sessions.clone());
+            let acceptor = Acceptor::new(listener, connections, service.clone(), workers, sessions);
+            self.threads.push(acceptor.start(sentinel("accept"))?);
         }
         Ok(())
     }
@@ -93,7 +110,7 @@ impl Listeners {
     /// Begins the end: no connection is accepted any more, and those that are in a request end after it.
     pub fn stop_accepting(&self) {
         self.connections.stop();
-        for address in self.addresses.iter().filter(|_| !self.acceptors.is_empty()) {
+        for address in self.addresses.iter().filter(|_| !self.threads.is_empty()) {
             accept::wake(*address);
         }
     }
@@ -116,10 +133,16 @@ impl Listeners {
         self.connections.wait_for_all(deadline);
     }
 
-    /// Takes the accept threads, to wait for their end.
+    /// Ends the sessions that are left, the thread for idle ones, and the threads that wait for a connection.
+    pub fn stop(&self) {
+        self.sessions.stop();
+        self.workers.stop();
+    }
+
+    /// Takes the threads that it has started, to wait for their end.
     #[must_use]
     pub fn take_threads(&mut self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.acceptors)
+        std::mem::take(&mut self.threads)
     }
 }
 

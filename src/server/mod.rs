@@ -15,12 +15,14 @@ mod error_sums;
 #[cfg(feature = "client")]
 mod follow;
 mod handle;
+mod idle_sessions;
 mod lent;
 mod limits;
 pub mod listener;
 mod reject;
 mod report;
 mod serve;
+mod workers;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -277,6 +279,7 @@ impl Server {
             started_ms: now_ms(),
         };
         let feeds = Feeds { catalog, ledger: ledger.clone(), upstream, fanout, tokens: tokens.clone(), slow_sockets };
+        let feeds = Arc::new(feeds);
         let service = Arc::new(OrderService { routes, ledger, history, rates, feeds, metrics });
         let handle = Handle { end: end_sender, tokens, service: Arc::downgrade(&service) };
         let (service, reason) = (Some(service), "it was dropped".to_owned());
@@ -336,7 +339,7 @@ impl Server {
     /// When the system refuses an accept thread, or one of the server's threads ends before it was asked to.
     pub fn run(mut self) -> Result<(), ServerError> {
         if let Some(service) = &self.service {
-            let sentinel = || Sentinel::new("accept", &self.handle.end);
+            let sentinel = |thread| Sentinel::new(thread, &self.handle.end);
             let metrics = MetricsAddress { service: service.clone(), policy: self.metrics_policy.clone() };
             let started = self.listeners.accept_on(self.for_orders, &Arc::new(metrics), sentinel);
             started.and_then(|()| self.listeners.accept(service, sentinel)).map_err(ServerError::System)?;
@@ -416,10 +419,11 @@ impl Drop for Server {
         let orders = service.ledger.counters().orders.get();
         self.listeners.close_requests();
         self.listeners.wait_for_all(deadline);
+        self.listeners.stop();
         // The threads end when the last handle to them is dropped.
         drop(service);
-        let accept_threads = self.listeners.take_threads();
-        let mut threads: Vec<_> = self.threads.drain(..).chain(accept_threads).collect();
+        let others = self.listeners.take_threads();
+        let mut threads: Vec<_> = self.threads.drain(..).chain(others).collect();
         while !threads.is_empty() && Instant::now() < deadline {
             // Joined, so that the system has let go of them too.
             threads.extract_if(.., |thread| thread.is_finished()).for_each(|thread| drop(thread.join()));

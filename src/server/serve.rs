@@ -11,7 +11,7 @@ use super::lent::{BUSY, Back, Lent};
 use crate::http::connection::{Connection, ReadError};
 use crate::http::problem::Problem;
 use crate::http::response::{self, Answer};
-use crate::http::service::{Call, Decision, Opening, Routed, Service};
+use crate::http::service::{Call, Decision, Opening, Routed, Service, Session};
 use crate::http::socket::write_all;
 
 /// One connection on its own thread.
@@ -44,20 +44,18 @@ struct Upgrade<Topic> {
     topic: Topic,
 }
 
-/// Serves one connection on this thread until it ends.
+/// Serves one connection on this thread until it ends, or is a session whose client is silent.
 pub fn serve<S: Service>(
     service: &Arc<S>,
     stream: Arc<TcpStream>,
     connections: &Arc<Connections>,
     registration: &Registration,
-) {
+) -> Option<Box<dyn Session>> {
     let is_waiting = registration.is_waiting.clone();
-    if let Some(Upgrade { stream, early, opening, topic }) = serve_requests(service, stream, is_waiting, connections)
-        && open(&stream, opening, connections).is_ok()
-    {
-        registration.set_session();
-        service.run_session(topic, stream, early);
-    }
+    let Upgrade { stream, early, opening, topic } = serve_requests(service, stream, is_waiting, connections)?;
+    open(&stream, opening, connections).ok()?;
+    registration.set_session();
+    service.open_session(topic, stream, early)
 }
 
 // Not inlined: printing goes deep, so it begins where the stack is shallow, and ends before the session begins.

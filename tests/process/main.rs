@@ -21,5 +21,6 @@ mod standard_streams;
 mod starvation;
 mod system_limits;
 mod terminal;
+mod threads;
 mod unit;
 mod unread;

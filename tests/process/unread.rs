@@ -105,6 +105,14 @@ fn a_stopped_server_leaves_nothing_unread_in_the_kernel() {
     drop(clients);
 }
 
+/// The number of subscribers, as the metrics tell it.
+fn subscribers(server: &Server) -> usize {
+    let metrics = server.client().get("/metrics");
+    let text = metrics.text();
+    let lines = text.lines().filter(|line| line.starts_with("ordercast_subscribers{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+}
+
 /// Each client gets another snapshot of the largest catalogue, because an order comes between two of them. `start` is
 /// taken after as many clients of a small feed, so that the memory that the system's allocator keeps for each thread is
 /// not counted. ORDERCAST_UNREAD sets the number of clients.
@@ -133,7 +141,7 @@ fn snapshots_that_are_not_read_are_not_kept() {
                 client
             })
             .collect();
-        wait_until(PATIENCE, "every client has a thread", || server.threads() >= threads + clients as u64);
+        wait_until(PATIENCE, "every client is subscribed", || subscribers(&server) == clients);
         // Answered behind the subscriptions.
         server.client().total("Y1");
         let full = server.memory_kib();

@@ -14,7 +14,7 @@ use ordercast::{Config, HandleError, Rejection, Server, ServerError};
 use crate::common::{DEADLINE, TempDir, wait_until};
 
 /// The names of the threads that a server starts.
-const THREADS: [&str; 5] = ["ledger", "fanout", "slow-sockets", "history", "accept"];
+const THREADS: [&str; 6] = ["ledger", "fanout", "slow-sockets", "history", "accept", "idle-sessions"];
 
 /// The server threads of this process; `None` where the system does not tell.
 fn server_threads() -> Option<Vec<String>> {
