@@ -113,9 +113,9 @@ $(CONTRACT): tests/interfaces/requirements.txt
 	target/contract/bin/pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: --require-hashes --requirement $<
 	touch $@
 
-# The most resident KB that an idle subscriber may take: 11.1 with glibc, and room for noise. A connection
-# thread that touches one more page of its stack takes 4 KB more, and fails.
-MAX_RESIDENT_KB = 12.0
+# The most resident KB that an idle subscriber may take: 1.5 with glibc among 5,000, more among fewer because of the threads
+# that wait for a connection, and room for noise. One that keeps a thread takes 10, and fails.
+MAX_RESIDENT_KB = 4.0
 
 # The load generator against this build alone, and the bytes that an order costs on the disk. `bench-board`: the board in a
 # browser (needs chromium). `bench-peers`: the load generator beside other servers (needs node, npm, nginx with nchan).
