@@ -61,11 +61,33 @@ pub fn plain(server: SocketAddr, receive_buffer: Option<usize>) -> io::Result<Tc
     Ok(socket.into())
 }
 
+/// `count` subscriptions to `path`, so many handshakes at a time.
+pub fn subscribe_at_once(
+    server: SocketAddr,
+    path: &str,
+    count: usize,
+    at_once: usize,
+    until: Until,
+) -> Result<Vec<Feed>, String> {
+    subscribe_with(server, path, count, at_once, None, until)
+}
+
 /// `count` subscriptions to `path`.
 pub fn subscribe(
     server: SocketAddr,
     path: &str,
     count: usize,
+    receive_buffer: Option<usize>,
+    until: Until,
+) -> Result<Vec<Feed>, String> {
+    subscribe_with(server, path, count, CONCURRENCY, receive_buffer, until)
+}
+
+fn subscribe_with(
+    server: SocketAddr,
+    path: &str,
+    count: usize,
+    at_once: usize,
     receive_buffer: Option<usize>,
     until: Until,
 ) -> Result<Vec<Feed>, String> {
@@ -78,7 +100,7 @@ pub fn subscribe(
         stream.write_all(request.as_bytes())?;
         Ok(Handshake { stream, read: Vec::new(), head: None })
     };
-    handshakes(count, until, open).map_err(|error| format!("subscribing to {path}: {error}"))
+    handshakes(count, at_once, until, open).map_err(|error| format!("subscribing to {path}: {error}"))
 }
 
 struct Handshake {
@@ -88,10 +110,15 @@ struct Handshake {
     head: Option<usize>,
 }
 
-fn handshakes(count: usize, until: Until, open: impl Fn() -> io::Result<Handshake>) -> io::Result<Vec<Feed>> {
+fn handshakes(
+    count: usize,
+    at_once: usize,
+    until: Until,
+    open: impl Fn() -> io::Result<Handshake>,
+) -> io::Result<Vec<Feed>> {
     let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(CONCURRENCY);
-    let mut slots: Vec<Option<Handshake>> = (0..CONCURRENCY).map(|_| None).collect();
+    let mut events = Events::with_capacity(at_once);
+    let mut slots: Vec<Option<Handshake>> = (0..at_once).map(|_| None).collect();
     let mut feeds = Vec::with_capacity(count);
     let mut opened = 0;
     let mut last_progress = Instant::now();

@@ -70,6 +70,7 @@ pub const RESIDENT_EACH: Figure = figure("resident each", "KB", Better::Lower);
 pub const STACKS_EACH: Figure = figure("kernel stacks each", "KB", Better::Neither);
 pub const SLAB_EACH: Figure = figure("kernel slab each, both ends", "KB", Better::Neither);
 pub const PAGE_TABLES_EACH: Figure = figure("page tables each", "KB", Better::Neither);
+pub const BACK: Figure = figure("start to the last snapshot", "ms", Better::Lower);
 pub const CONNECTS: Figure = figure("connects", "/s", Better::Higher);
 pub const CPU_PER_CONNECT: Figure = figure("CPU per connect", "µs", Better::Lower);
 pub const START: Figure = figure("start to first answer", "ms", Better::Lower);

@@ -10,7 +10,7 @@ use crate::server::{Contender, DURABLE_PEERS, PEERS};
 pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
 
-WORK      all (the default) | post | deliver | paced | search | memory | connects | start
+WORK      all (the default) | post | deliver | paced | search | memory | connects | back | start
           limits: the cost of sends without a server on this machine
           peers:  all work, on ordercast and every peer in turn, three rounds
 
@@ -25,7 +25,7 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --json FILE           where to write every figure (default: load.json in the target folder's tmp)
 --markdown FILE       where to write the table of medians
 --data-root FOLDER    where ordercast keeps its data (default: the target folder's tmp)
---subscribers N,…     for deliver, paced, search, memory and connects
+--subscribers N,…     for deliver, paced, search, memory, connects and back
 --rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
 --every MS            the interval of the feed for paced (default: 100)
@@ -60,7 +60,7 @@ pub struct Options {
 }
 
 /// All work.
-pub const WORKS: [&str; 7] = ["post", "deliver", "paced", "search", "memory", "connects", "start"];
+pub const WORKS: [&str; 8] = ["post", "deliver", "paced", "search", "memory", "connects", "back", "start"];
 
 impl Options {
     /// Reads the arguments of the process.
@@ -113,8 +113,8 @@ impl Options {
             options.works = WORKS.map(String::from).to_vec();
         }
         if options.peers {
-            // No peer has intervals.
-            options.works.retain(|work| work != "paced");
+            // No peer has intervals, and peers choose their own ports and forget their totals.
+            options.works.retain(|work| work != "paced" && work != "back");
         }
         if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
             return Err("--max-resident needs the work 'memory'".into());

@@ -175,14 +175,19 @@ fn sample(server: &Server, progress: &Progress, load: &Load) -> io::Result<(Memo
 
 /// A subscriber that connects after the run must get exactly the totals of the orders accepted; else the fault.
 fn late_snapshot(server: &Server) -> Result<Option<String>, String> {
+    let faults = snapshots(server, 1)?;
+    Ok((!faults.is_empty()).then(|| format!("snapshot after the run: {}", faults.join(", "))))
+}
+
+/// So many subscribers connect at once, and each must get exactly the totals of the orders accepted; else the faults.
+pub fn snapshots(server: &Server, count: usize) -> Result<Vec<String>, String> {
     let path = server.feed_path();
-    let feeds = connect::subscribe(server.address, &path, 1, None, Until::Upgraded)?;
+    let feeds = connect::subscribe_at_once(server.address, &path, count, count, Until::Upgraded)?;
     let sent = Sent::new(&server.totals, 0, 0);
     sent.finish();
     let progress = Progress::default();
     let fail = |error| format!("reading: {error}");
     let mut late = Reader::new(feeds, &sent, &progress, true).map_err(fail)?;
     late.run().map_err(fail)?;
-    let faults = late.into_seen().faults();
-    Ok((!faults.is_empty()).then(|| format!("snapshot after the run: {}", faults.join(", "))))
+    Ok(late.into_seen().faults())
 }

@@ -48,6 +48,9 @@ pub enum Work {
     Connects {
         count: usize,
     },
+    Back {
+        count: usize,
+    },
     Start {
         times: usize,
     },
@@ -102,6 +105,7 @@ pub fn works(options: &Options) -> Vec<Work> {
             "connects" => {
                 works.extend(subscribers(&[5_000], &[2_000]).into_iter().map(|count| Work::Connects { count }))
             }
+            "back" => works.extend(subscribers(&[5_000], &[2_000]).into_iter().map(|count| Work::Back { count })),
             _ => works.push(Work::Start { times: if quick { 3 } else { 11 } }),
         }
     }
@@ -137,6 +141,7 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
         Work::Connects { count } => {
             vec![row(format!("{count} connects"), connects(contender, *count))]
         }
+        Work::Back { count } => vec![row(format!("{count} boards back after a restart"), back(contender, *count))],
         Work::Start { times } => vec![row("start".into(), start(contender, *times))],
     }
 }
@@ -263,6 +268,26 @@ fn connects(contender: &Contender, count: usize) -> Result<Measurement, String> 
     drop(feeds);
     // The server must still accept subscribers after all of these have closed at once.
     connect::subscribe(server.address, &path, 1, None, Until::FirstMessage)?;
+    Ok(measurement)
+}
+
+/// Subscribers of a server that is stopped and started again connect anew, all at once.
+fn back(contender: &Contender, count: usize) -> Result<Measurement, String> {
+    let mut server = Server::start(contender, FEW_PRODUCTS)?;
+    let load = Load { measured: Duration::from_millis(100), ..Load::of_posters(FEW_PRODUCTS, &Options::default()) };
+    let mut faults = run::run(&mut server, &load)?.faults;
+    let before = connect::subscribe(server.address, &server.feed_path(), count, None, Until::FirstMessage)?;
+    let totals = std::mem::take(&mut server.totals);
+    let (address, room) = (server.address, server.stop().ok_or("the server has no folder")?);
+    drop(before);
+    let began = Instant::now();
+    let mut server = Server::start_in(contender, room.listening_on(address))?;
+    server.totals = totals;
+    let cpu = procfs::cpu(server.pids());
+    faults.extend(run::snapshots(&server, count)?);
+    let mut measurement = Measurement { figures: Vec::new(), faults };
+    measurement.push(&figures::BACK, milliseconds(began.elapsed()));
+    measurement.push(&figures::CPU_PER_CONNECT, (procfs::cpu(server.pids()) - cpu) * 1e6 / count as f64);
     Ok(measurement)
 }
 

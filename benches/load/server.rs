@@ -17,6 +17,8 @@ pub const CATEGORY: &str = "electronics";
 /// Product ids are this prefix and a number from 1.
 pub const PREFIX: &str = "A";
 
+/// An ordercast's address on a port that the system chooses.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// How long a server may take to answer its first request.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// The time between two attempts to connect to a server that is starting.
@@ -130,13 +132,15 @@ impl Contender {
     }
 
     /// `followed` is the server that an edge follows.
-    fn command(&self, room: &Path, port: u16, followed: Option<SocketAddr>) -> Result<Command, String> {
+    fn command(&self, room: &Room, port: u16, followed: Option<SocketAddr>) -> Result<Command, String> {
+        let listen = room.listen.map_or(ANY_PORT.into(), |address| address.to_string());
+        let room = &room.path;
         let catalog = room.join("catalog.json");
         let database = self.is_durable_peer().then(|| room.join("peer.sqlite3"));
         Ok(match &self.kind {
             Kind::Ordercast { .. } | Kind::Edges { .. } => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
-                command.args(["--listen", "127.0.0.1:0", "--max-connections", MAX_CONNECTIONS]);
+                command.args(["--listen", &listen, "--max-connections", MAX_CONNECTIONS]);
                 match followed {
                     Some(address) => command.arg("--follow").arg(format!("http://{address}")),
                     None => command.arg("--data").arg(room.join("data")).arg("--catalog").arg(catalog),
@@ -165,7 +169,8 @@ impl Contender {
             }
             Kind::CommandLine(text) => {
                 let fill = |word: &str| {
-                    word.replace("{catalog}", &catalog.display().to_string())
+                    word.replace(ANY_PORT, &listen)
+                        .replace("{catalog}", &catalog.display().to_string())
                         .replace("{room}", &room.display().to_string())
                 };
                 let mut words = text.split_whitespace().map(fill);
@@ -185,7 +190,7 @@ impl Contender {
         };
         let number = ROOMS.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("load-{}-{number}", std::process::id()));
-        let room = Room { path, products };
+        let room = Room { path, products, listen: None };
         let written =
             fs::create_dir_all(&room.path).and_then(|()| fs::write(room.path.join("catalog.json"), catalog(products)));
         written.map_err(|error| format!("{}: {error}", room.path.display()))?;
@@ -198,6 +203,16 @@ impl Contender {
 pub struct Room {
     path: PathBuf,
     products: usize,
+    /// Where an ordercast listens; `None` for a port that the system chooses.
+    listen: Option<SocketAddr>,
+}
+
+impl Room {
+    /// The same for a server that listens on this address.
+    pub fn listening_on(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
 }
 
 impl Drop for Room {
@@ -251,7 +266,7 @@ impl Server {
         // Only nginx needs this port, because it cannot choose one itself. Nothing else binds ports in the meantime.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(fail)?;
         let log = File::create(room.path.join("stderr.log")).map_err(fail)?;
-        let mut command = contender.command(&room.path, free.port(), followed)?;
+        let mut command = contender.command(&room, free.port(), followed)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let began = Instant::now();
         let child = command.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
