@@ -104,7 +104,7 @@ impl Service for OrderService {
         let feed = LiveFeed::new(self.feeds.clone(), topic);
         let watcher = self.feeds.slow_sockets.clone();
         match format {
-            Format::Events => sse::open(stream, watcher, feed),
+            Format::Events => Some(sse::open(stream, watcher, feed)),
             Format::Plain | Format::Positioned => {
                 websocket::open(stream, early, watcher, websocket::Limits::default(), feed)
             }

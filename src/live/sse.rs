@@ -22,7 +22,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_TICK: Duration = Duration::from_millis(10);
 
 /// An event stream between two turns.
-struct Stream<H: SessionHandler> {
+struct EventStream<H: SessionHandler> {
     stream: Arc<TcpStream>,
     subscriber: Arc<Subscriber>,
     handler: H,
@@ -33,21 +33,17 @@ struct Stream<H: SessionHandler> {
 }
 
 /// Begins a stream. The head of the answer has been sent.
-pub fn open<H: SessionHandler>(
-    stream: Arc<TcpStream>,
-    watcher: Arc<dyn Watcher>,
-    mut handler: H,
-) -> Option<Box<dyn Session>> {
+pub fn open<H: SessionHandler>(stream: Arc<TcpStream>, watcher: Arc<dyn Watcher>, mut handler: H) -> Box<dyn Session> {
     // A client that has vanished does not acknowledge the heartbeat.
     set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
     // The socket is empty, so this does not block. If it has failed, the next read reports it.
     let _ = subscriber.send(RETRY_EVENT.to_vec());
     handler.begin(&subscriber);
-    Some(Box::new(Stream { stream, subscriber, handler, ignored: 0, since: Instant::now() }))
+    Box::new(EventStream { stream, subscriber, handler, ignored: 0, since: Instant::now() })
 }
 
-impl<H: SessionHandler> Session for Stream<H> {
+impl<H: SessionHandler> Session for EventStream<H> {
     fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -68,7 +64,7 @@ impl<H: SessionHandler> Session for Stream<H> {
     }
 }
 
-impl<H: SessionHandler> Stream<H> {
+impl<H: SessionHandler> EventStream<H> {
     /// Drops what the client has sent, and sends the heartbeat when it is due. Returns whether the stream goes on.
     fn goes_on(&mut self) -> bool {
         let mut bytes = [0; 256];
@@ -104,7 +100,7 @@ impl<H: SessionHandler> Stream<H> {
     }
 }
 
-impl<H: SessionHandler> Drop for Stream<H> {
+impl<H: SessionHandler> Drop for EventStream<H> {
     fn drop(&mut self) {
         self.subscriber.close();
         self.handler.end(&self.subscriber);
@@ -156,7 +152,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Arc::new(listener.accept().unwrap().0);
         let (sender, ended) = mpsc::channel();
-        let session = open(stream, Arc::new(Nobody), Endless(sender)).unwrap();
+        let session = open(stream, Arc::new(Nobody), Endless(sender));
         client.shutdown(Shutdown::Write).unwrap();
         let server = thread::spawn(move || session.run(false).is_none());
         ended.recv_timeout(5 * LINGER).expect("it ends");

@@ -194,7 +194,7 @@ impl<H: SessionHandler> Session<H> {
             match self.socket.read() {
                 Ok(message) => self.take(message, is_shared)?,
                 Err(Error::Io(error)) if is_timeout(&error) && self.socket.get_ref().stop.is_none() => break,
-                Err(error) => return Err(self.end_after(error)),
+                Err(error) => return Err(self.end_after(&error)),
             }
         }
         if service::Session::due(self) <= Instant::now() { self.ping() } else { Ok(()) }
@@ -227,7 +227,7 @@ impl<H: SessionHandler> Session<H> {
     }
 
     /// The end of the session after this error of a read.
-    fn end_after(&mut self, error: Error) -> End {
+    fn end_after(&mut self, error: &Error) -> End {
         if let Some(end) = self.socket.get_mut().stop.take() {
             return end;
         }

@@ -4,7 +4,7 @@ use std::fs;
 
 /// Descriptors that are not for connections: listeners, the data file with its log and lock, polls, standard streams,
 /// and rejected connections that wait to be closed.
-const OTHER_DESCRIPTORS: u64 = 36;
+const OTHER_DESCRIPTORS: u64 = 40;
 /// Threads that are not for connections.
 const OTHER_THREADS: u64 = 16;
 /// Memory maps that are not for connections: the binary, libraries, heaps.
