@@ -52,6 +52,16 @@ pub fn check(bytes: &[u8], expected: Expected) -> Verdict {
     }
 }
 
+/// Whether `bytes`, which hold at most one answer, are one with the status 200; `None` while it is not complete.
+pub fn is_whole_and_ok(bytes: &[u8]) -> Option<bool> {
+    let (head, body) = bytes.split_at(head_length(bytes)?);
+    let is_ok = head.starts_with(b"HTTP/1.1 200 ");
+    match content_length(head) {
+        Some(length) if is_ok => (body.len() >= length).then_some(body.len() == length),
+        _ => Some(false),
+    }
+}
+
 fn content_length(head: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
     head.split(|byte| *byte == b'\n').find_map(|line| {

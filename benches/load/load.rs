@@ -27,6 +27,8 @@ pub struct Load {
     pub receive_buffer: Option<usize>,
     /// The interval of the subscribers' feed (`every`), in milliseconds; `None` for one without.
     pub every: Option<u64>,
+    /// Whether each order has a random key of its own.
+    pub keys: bool,
     /// Whether the server's metrics are read meanwhile.
     pub scrape: bool,
 }
@@ -42,6 +44,7 @@ impl Load {
             measured: options.seconds.unwrap_or(Duration::from_secs(if options.quick { 1 } else { 4 })),
             receive_buffer: None,
             every: None,
+            keys: false,
             scrape: options.scrape,
         }
     }

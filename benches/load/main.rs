@@ -12,6 +12,7 @@
 //! | `posters` | the connections that post, one event loop |
 //! | `subscribers` | the connections that read, one event loop, and the checks |
 //! | `sent` | the orders posted, shared by these two |
+//! | `keys` | random keys, filling a server with orders |
 //! | `connect` | opening connections, handshakes |
 //! | `frames`, `answer` | parsing what servers send |
 //! | `histogram` | latencies |
@@ -28,6 +29,7 @@ mod connect;
 mod figures;
 mod frames;
 mod histogram;
+mod keys;
 mod load;
 mod options;
 mod posters;

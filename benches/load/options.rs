@@ -28,6 +28,8 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --subscribers N,…     for deliver, paced, search, memory, connects and back
 --rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
+--keys                for post: each order has a random key of its own; without it the default has rows of both
+--kept-keys N         for post with --keys: so many other keys are kept already
 --every MS            the interval of the feed for paced (default: 100)
 --seconds S           length of each measured run
 --scrape              read /metrics once a second during each run of post, deliver, paced and search
@@ -50,6 +52,8 @@ pub struct Options {
     pub subscribers: Option<Vec<usize>>,
     pub rates: Option<Vec<Option<f64>>>,
     pub posters: Option<Vec<usize>>,
+    pub keys: bool,
+    pub kept_keys: usize,
     /// Milliseconds between two messages of a product.
     pub every: Option<u64>,
     pub seconds: Option<Duration>,
@@ -87,6 +91,8 @@ impl Options {
                 Long("rates") => options.rates = Some(list(&mut parser, rate)?),
                 Long("posters") => options.posters = Some(list(&mut parser, count)?),
                 Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
+                Long("keys") => options.keys = true,
+                Long("kept-keys") => options.kept_keys = parser.value()?.parse()?,
                 Long("scrape") => options.scrape = true,
                 Long("limit") => options.p99_limit = Some(duration(&mut parser, 1e-3)?),
                 Long("max-resident") => options.max_resident = Some(parser.value()?.parse()?),
@@ -115,6 +121,9 @@ impl Options {
         if options.peers {
             // No peer has intervals, and peers choose their own ports and forget their totals.
             options.works.retain(|work| work != "paced" && work != "back");
+        }
+        if options.kept_keys > 0 && !options.keys {
+            return Err("--kept-keys needs --keys".into());
         }
         if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
             return Err("--max-resident needs the work 'memory'".into());

@@ -19,6 +19,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::answer::{self, Expected, Verdict};
 use crate::connect;
 use crate::histogram::Histogram;
+use crate::keys::{KEY_BYTES, Keys};
 use crate::sent::Sent;
 use crate::server::PREFIX;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     /// When the last order may be sent, in nanoseconds on the clock of `Sent`.
     pub until: u64,
     pub expected: Expected,
+    /// Whether each order has a random key of its own.
+    pub keys: bool,
 }
 
 /// The result of posting.
@@ -50,6 +53,8 @@ pub struct Posted {
 struct Poster {
     stream: TcpStream,
     request: Vec<u8>,
+    /// Where the key begins in the request.
+    key_at: Option<usize>,
     body: Vec<u8>,
     answer: [u8; ANSWER_BYTES],
     read: usize,
@@ -64,6 +69,7 @@ struct Posters<'a> {
     free: VecDeque<usize>,
     /// Posters that have sent as many orders as `Sent` has capacity for.
     retired: usize,
+    keys: Keys,
     posted: Posted,
 }
 
@@ -106,6 +112,7 @@ impl<'a> Posters<'a> {
             posters.push(Poster {
                 stream,
                 request: Vec::new(),
+                key_at: None,
                 body: Vec::new(),
                 answer: [0; ANSWER_BYTES],
                 read: 0,
@@ -114,7 +121,7 @@ impl<'a> Posters<'a> {
         }
         let posted = Posted { latency: Histogram::default(), rejected: 0 };
         let free = (0..plan.posters).collect();
-        Ok(Self { plan, sent, host, posters, free, retired: 0, posted })
+        Ok(Self { plan, sent, host, posters, free, retired: 0, keys: Keys::new(), posted })
     }
 
     fn run(&mut self, poll: &mut Poll) -> io::Result<()> {
@@ -161,7 +168,10 @@ impl<'a> Posters<'a> {
         let Some(total) = self.sent.next_total(index) else {
             return Ok(false);
         };
-        poster.write_request(index, total, self.plan.expected, self.host)?;
+        poster.write_request(index, total, self.plan, self.host)?;
+        if let Some(at) = poster.key_at {
+            poster.request[at..at + KEY_BYTES].copy_from_slice(&self.keys.next());
+        }
         poster.sent_at = self.sent.now();
         self.sent.sending(index, poster.sent_at);
         let count = poster.stream.write(&poster.request)?;
@@ -205,7 +215,8 @@ impl<'a> Posters<'a> {
 
 impl Poster {
     /// A server that keeps totals gets the same request for every order; a relay gets the total to relay.
-    fn write_request(&mut self, index: usize, total: u64, expected: Expected, host: SocketAddr) -> io::Result<()> {
+    fn write_request(&mut self, index: usize, total: u64, plan: &Plan, host: SocketAddr) -> io::Result<()> {
+        let expected = plan.expected;
         if expected == Expected::Accepted && !self.request.is_empty() {
             return Ok(());
         }
@@ -221,9 +232,16 @@ impl Poster {
         write!(
             self.request,
             "POST /orders/{PREFIX}{number} HTTP/1.1\r\nHost: {host}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+             Content-Type: application/json\r\nContent-Length: {}\r\n",
             self.body.len()
         )?;
+        if plan.keys {
+            self.request.extend(b"Idempotency-Key: \"");
+            self.key_at = Some(self.request.len());
+            self.request.extend([b'0'; KEY_BYTES]);
+            self.request.extend(b"\"\r\n");
+        }
+        self.request.extend(b"\r\n");
         self.request.extend(&self.body);
         Ok(())
     }

@@ -95,6 +95,7 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
             rate: load.rate,
             until: from + load.measured.as_nanos() as u64,
             expected: server.contender.expected(),
+            keys: load.keys,
         };
         let (address, posts) = (server.orders_address(), &sent);
         let posting = scope.spawn(move || posters::post(address, &plan, posts));

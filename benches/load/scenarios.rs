@@ -7,6 +7,7 @@ use crate::bare_sends;
 use crate::connect::{self, Until};
 use crate::figures::{self, Measurement, megabytes, milliseconds};
 use crate::histogram::Histogram;
+use crate::keys;
 use crate::load::Load;
 use crate::options::Options;
 use crate::procfs;
@@ -29,8 +30,11 @@ const BARE_SENDS: Duration = Duration::from_secs(2);
 
 /// One piece of work.
 pub enum Work {
+    /// With `keys`, each order has a random key of its own, and `kept_keys` others are kept already.
     Post {
         posters: usize,
+        keys: bool,
+        kept_keys: usize,
     },
     /// With `every`, the feed has that interval in milliseconds.
     Deliver {
@@ -67,7 +71,12 @@ pub fn works(options: &Options) -> Vec<Work> {
         match name.as_str() {
             "post" => {
                 let posters = options.posters.clone().unwrap_or_else(|| pick(&[1, 16, 64], &[1, 64]));
-                works.extend(posters.into_iter().map(|posters| Work::Post { posters }));
+                let (keys, kept_keys) = (options.keys, options.kept_keys);
+                works.extend(posters.into_iter().map(|posters| Work::Post { posters, keys, kept_keys }));
+                // No peer has keys.
+                if options.posters.is_none() && !keys && !quick && !options.peers {
+                    works.extend([16, 64].map(|posters| Work::Post { posters, keys: true, kept_keys }));
+                }
             }
             "deliver" => {
                 let paced = [Some(50.0), Some(200.0), Some(2_000.0), None];
@@ -119,8 +128,11 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
         Row { server: contender.name.clone(), round, work, measurement: result.unwrap_or_else(failed) }
     };
     match work {
-        Work::Post { posters } => {
-            vec![row(format!("POST, {posters} posters"), post(contender, *posters, options))]
+        Work::Post { posters, keys, kept_keys } => {
+            let kept = if *kept_keys > 0 { format!(", {kept_keys} kept") } else { String::new() };
+            let with_keys = if *keys { format!(", with keys{kept}") } else { String::new() };
+            let load = Load { keys: *keys, ..Load::of_posters(*posters, options) };
+            vec![row(format!("POST, {posters} posters{with_keys}"), post(contender, &load, *kept_keys))]
         }
         Work::Deliver { subscribers, rate, every } => {
             let orders = rate.map_or("flat out".into(), |rate| format!("{rate} orders/s"));
@@ -146,10 +158,10 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
     }
 }
 
-fn post(contender: &Contender, posters: usize, options: &Options) -> Result<Measurement, String> {
-    let mut server = Server::start(contender, posters)?;
-    let load = Load::of_posters(posters, options);
-    let outcome = run::run(&mut server, &load)?;
+fn post(contender: &Contender, load: &Load, kept_keys: usize) -> Result<Measurement, String> {
+    let mut server = Server::start(contender, load.posters)?;
+    keys::fill(&mut server, kept_keys, kept_keys)?;
+    let outcome = run::run(&mut server, load)?;
     let latency = &outcome.posted.latency;
     let seconds = load.measured.as_secs_f64();
     let orders = latency.count().max(1) as f64;
