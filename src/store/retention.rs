@@ -74,6 +74,8 @@ impl MonotonicClock {
 pub(super) struct BatchSize {
     orders: u64,
     keys: u64,
+    /// Those of the keys that are of several orders in one request.
+    pub(super) batch_keys: u64,
     /// The sequence number of the last order, the batch included.
     pub(super) last_seq: u64,
     /// Whether the batch is empty: it probes whether a commit would succeed.
@@ -95,7 +97,10 @@ impl BatchSize {
                     size.orders += 1;
                     size.last_seq = *seq;
                 }
-                Change::BatchKey { .. } => size.keys += 1,
+                Change::BatchKey { .. } => {
+                    size.keys += 1;
+                    size.batch_keys += 1;
+                }
                 Change::Category(_)
                 | Change::Product(..)
                 | Change::ChangedProduct { .. }
@@ -109,75 +114,63 @@ impl BatchSize {
 }
 
 /// The number of rows that a commit may delete when it adds this many.
-fn at_most(added: u64) -> i64 {
+pub(super) fn at_most(added: u64) -> i64 {
     MIN_PRUNED_ROWS.max(2 * added).cast_signed()
 }
 
-/// Deletes some of the keys and orders that need not be kept any more when the keys' clock shows `key_ms`. Returns the
-/// number of the first order that is left.
+/// What [`prune`] has deleted.
+pub(super) struct Pruned {
+    /// The number of the first order that is left.
+    pub(super) first_seq: u64,
+    /// The number of the last row of a key that was deleted, and how many were.
+    pub(super) keys: Option<(i64, u64)>,
+}
+
+/// Deletes some of the keys and orders that need not be kept any more when the keys' clock shows `key_ms`.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
     retention: &Retention,
     key_ms: u64,
     first_seq: u64,
     batch: &BatchSize,
-) -> rusqlite::Result<u64> {
-    if (batch.keys > 0 || batch.is_probe)
-        && let Some(n) = last_expired(transaction, retention, key_ms, at_most(batch.keys))?
-    {
-        transaction.prepare_cached("DELETE FROM keys WHERE n <= ?1")?.execute([n])?;
+) -> rusqlite::Result<Pruned> {
+    let keys = if batch.keys > 0 || batch.is_probe {
+        expired_keys(transaction, oldest_key_ms(retention, key_ms), at_most(batch.keys))?
+    } else {
+        None
+    };
+    if let Some((last, _)) = keys {
+        transaction.prepare_cached("DELETE FROM keys WHERE n <= ?1")?.execute([last])?;
     }
-    let Some(kept) = retention.orders.filter(|_| batch.orders > 0 || batch.is_probe) else { return Ok(first_seq) };
+    let Some(kept) = retention.orders.filter(|_| batch.orders > 0 || batch.is_probe) else {
+        return Ok(Pruned { first_seq, keys });
+    };
     let first_kept = (batch.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(batch.orders).cast_unsigned());
     if first_kept <= first_seq {
-        return Ok(first_seq);
+        return Ok(Pruned { first_seq, keys });
     }
     let mut delete = transaction.prepare_cached("DELETE FROM orders WHERE seq < ?1")?;
     delete.execute([first_kept.cast_signed()])?;
-    Ok(first_kept)
+    Ok(Pruned { first_seq: first_kept, keys })
 }
 
-/// The number of the last key that has expired, among the first `limit` keys. Keys are in the order of their times, so the
-/// first one that has not expired ends the search.
-fn last_expired(
+/// The rows of keys that have expired before `oldest_ms`, among the first `limit`: the number of the last one, and how many
+/// they are. Keys are in the order of their times, so the first one that has not expired ends the search.
+pub(super) fn expired_keys(
     connection: &Connection,
-    retention: &Retention,
-    now_ms: u64,
+    oldest_ms: i64,
     limit: i64,
-) -> rusqlite::Result<Option<i64>> {
-    let oldest_ms = oldest_key_ms(retention, now_ms);
+) -> rusqlite::Result<Option<(i64, u64)>> {
     let mut statement = connection.prepare_cached("SELECT n, at_ms FROM keys ORDER BY n LIMIT ?1")?;
     let mut rows = statement.query([limit])?;
-    let mut last = None;
+    let (mut last, mut count) = (None, 0);
     while let Some(row) = rows.next()?
         && row.get::<_, i64>(1)? < oldest_ms
     {
-        last = Some(row.get(0)?);
+        count += 1;
+        last = Some((row.get(0)?, count));
     }
     Ok(last)
-}
-
-/// Whether one more key may be stored by a commit that stores `pending` keys already. Keys that this commit will delete
-/// do not count.
-pub(super) fn has_room_for_key(
-    connection: &Connection,
-    retention: &Retention,
-    now_ms: u64,
-    pending: u64,
-) -> rusqlite::Result<bool> {
-    let Some(max) = retention.max_keys else { return Ok(true) };
-    // Keys are deleted from the first one on, so their numbers have no gaps.
-    let has_room_behind = |expired: i64| {
-        let kept: Option<i64> = connection
-            .prepare_cached("SELECT 1 + (SELECT max(n) FROM keys) - (SELECT min(n) FROM keys WHERE n > ?1)")?
-            .query_row([expired], |row| row.get(0))?;
-        Ok(kept.unwrap_or(0).cast_unsigned() + pending < max)
-    };
-    // Expired keys are only counted near the cap, because that reads each of them.
-    if has_room_behind(i64::MIN)? {
-        return Ok(true);
-    }
-    last_expired(connection, retention, now_ms, at_most(pending + 1))?.map_or(Ok(false), has_room_behind)
 }
 
 /// The time on the keys' clock before which keys are no longer known.

@@ -38,9 +38,10 @@ macro_rules! first_period {
 
 /// From an empty file to the present schema. Migrations are only ever added.
 ///
-/// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered without gaps in
-/// the order of their use and of their times, so that the oldest are found, and all are counted, without another index;
-/// `product` 0 stands for several orders in one request, whose digest is in `amount`.
+/// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered in the order of
+/// their use and of their times, so that the oldest are found without another index; `product` 0 stands for several orders
+/// in one request, whose digest is in `amount`. The keys of the last orders are not among them, but in the log, with the
+/// time of their use in `key_ms`: those behind the order with the number `keys_moved` in `meta`.
 ///
 /// `opening` is a product's total when the current period was opened, or its starting total if it was added later;
 /// `ordered_ms` the time of its last order; `added_seq` the number of its entry in the log that is no order. In the log of
@@ -97,6 +98,16 @@ const MIGRATIONS: &[&str] = &[
         WHERE last.product = products.row;
     "
     ),
+    "
+    ALTER TABLE orders ADD COLUMN key_ms INTEGER;
+    ALTER TABLE keys RENAME TO indexed_keys;
+    CREATE TABLE keys (
+        n INTEGER PRIMARY KEY, key TEXT NOT NULL, at_ms INTEGER NOT NULL, product INTEGER NOT NULL,
+        amount INTEGER NOT NULL) STRICT;
+    INSERT INTO keys SELECT n, key, at_ms, product, amount FROM indexed_keys ORDER BY n;
+    DROP TABLE indexed_keys;
+    INSERT INTO meta SELECT 'keys_moved', coalesce(max(seq), 0) FROM orders;
+    ",
 ];
 
 /// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
@@ -156,8 +167,18 @@ pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(runs.last_id().is_some() && read_meta(connection, "stopped")?.as_deref() == runs.last_id())
 }
 
-/// The time of the last key on the keys' clock, in milliseconds since 1970 (UTC); 0 without keys. If the first key is
-/// later, because another program has changed it, the keys are put in order.
+/// The number of the last order whose key, if it has one, is in the table of keys.
+pub fn moved_seq(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(read_meta(connection, "keys_moved")?.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// Records that the keys of all orders up to this number are in the table of keys.
+pub fn write_moved_seq(connection: &Connection, seq: u64) -> rusqlite::Result<()> {
+    write_meta(connection, "keys_moved", &seq.to_string())
+}
+
+/// The time of the last key in the table of keys, in milliseconds since 1970 (UTC) on the keys' clock; 0 without keys. If
+/// the first key is later, because another program has changed it, the keys are put in order.
 pub fn last_key_ms(connection: &Connection) -> rusqlite::Result<u64> {
     let key_ms = |order| {
         let sql = format!("SELECT at_ms FROM keys ORDER BY n {order} LIMIT 1");
@@ -327,6 +348,9 @@ mod tests {
                          INSERT INTO orders (seq, at_ms, product, amount, total) VALUES (1, 7, 1, 5, 5);",
                     )
                     .unwrap();
+                let keys =
+                    ["", "INSERT INTO keys (key, at_ms, product, amount) VALUES ('a', 7, 1, 5), ('b', 8, 0, -1)"];
+                connection.execute_batch(keys[usize::from(version > 1)]).unwrap();
                 connection.pragma_update(None, "user_version", version as i32).unwrap();
             }
             migrate(&mut connection).unwrap();
@@ -334,6 +358,13 @@ mod tests {
             let stored = load(&connection, Path::new("x")).unwrap();
             assert_eq!((stored.totals.len(), stored.last_seq), (version.min(1), version.min(1) as u64));
             assert_ne!(stored.runs, RunList::default(), "positions of earlier runs are valid");
+            let keys = "SELECT group_concat(n || key || at_ms || product || amount) FROM keys ORDER BY n";
+            let keys: Option<String> = connection.query_row(keys, [], |row| row.get(0)).unwrap();
+            assert_eq!(keys.as_deref(), (version > 1).then_some("1a715,2b80-1"));
+            let moved = if version < MIGRATIONS.len() { stored.last_seq } else { 0 };
+            assert_eq!(moved_seq(&connection), Ok(moved), "no key is looked for in older orders");
+            let indexes = "SELECT count(*) FROM sqlite_master WHERE name LIKE '%keys%'";
+            assert_eq!(connection.query_row(indexes, [], |row| row.get(0)), Ok(1), "one table, without an index");
         }
     }
 

@@ -56,14 +56,24 @@ pub fn exported(folder: &Path) -> Vec<Value> {
 /// The size of a page of the data file.
 pub const PAGE_BYTES: usize = 4_096;
 
-/// Whether a page is a leaf of the index of keys, with more than 20 of those that [`fill`] gives.
+/// Whether a page is a leaf of the table of keys, with more than 20 of those that [`fill`] gives.
 pub fn has_keys(page: &[u8]) -> bool {
-    const INDEX_LEAF: u8 = 0x0a;
-    page[0] == INDEX_LEAF && page.windows(5).filter(|five| five == b"till-").count() > 20
+    const TABLE_LEAF: u8 = 0x0d;
+    // Five columns, each with a type of one byte, and the byte of this length: a row of an order has more.
+    const HEADER_BYTES: u8 = 6;
+    if page[0] != TABLE_LEAF {
+        return false;
+    }
+    let first_cell = usize::from(u16::from_be_bytes([page[8], page[9]]));
+    // Behind the length of the row and its number, of one to three bytes.
+    let mut cell = page[first_cell..].iter().skip(1);
+    let header = cell.by_ref().skip_while(|byte| **byte >= 0x80).nth(1);
+    let keys = page.windows(5).filter(|five| five == b"till-").count();
+    header == Some(&HEADER_BYTES) && keys > 20
 }
 
-/// Swaps two leaves of the index of keys in a data file that no server uses: rows and pages are readable, but SQLite does
-/// not find every key any more.
+/// Swaps two leaves of the table of keys in a data file that no server uses: rows and pages are readable, but their numbers
+/// are not in order.
 #[track_caller]
 pub fn swap_leaves_of_keys(data_file: &Path) {
     let mut bytes = fs::read(data_file).expect("a file");

@@ -242,7 +242,7 @@ fn a_copy_that_is_killed_leaves_the_destination_empty_and_can_be_made_again() {
     file.execute_batch(&format!(
         "BEGIN;
          WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < {MANY})
-             INSERT INTO orders SELECT n, 1000, 1, 1, 7 + n, 'key-' || n FROM n;
+             INSERT INTO orders (seq, at_ms, product, amount, total, key) SELECT n, 1000, 1, 1, 7 + n, 'key-' || n FROM n;
          INSERT INTO keys (key, at_ms, product, amount) SELECT key, at_ms, 1, 1 FROM orders WHERE seq > 1;
          UPDATE products SET total = 7 + {MANY} WHERE row = 1;
          COMMIT"

@@ -279,7 +279,7 @@ fn no_command_writes_through_a_link_or_waits_for_a_pipe_in_the_folder() {
 
 /// A stopped server's folder with a data file of more than 8 MB, which takes a while to copy.
 fn large_folder(temp: &TempDir) -> std::path::PathBuf {
-    const BATCHES: usize = 60;
+    const BATCHES: usize = 90;
     const BATCH: usize = 200;
     let data = temp.path().join("large");
     let mut server = Server::builder().data(&data).start();

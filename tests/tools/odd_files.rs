@@ -1,4 +1,4 @@
-//! Data files in unusual states: behind a link, missing while the WAL is there, with an index that does not match.
+//! Data files in unusual states: behind a link, missing while the WAL is there, with rows in the wrong order.
 
 use crate::common::folder::{exported, files, fill, swap_leaves_of_keys};
 use crate::common::{Finished, Server, TempDir, ordercast};
@@ -87,9 +87,9 @@ fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
     }
 }
 
-/// An order whose key the index does not find would count again.
+/// An order whose key is not found by its number would count again.
 #[test]
-fn a_file_whose_index_does_not_find_its_keys_is_refused() {
+fn a_file_whose_rows_of_keys_are_in_the_wrong_order_is_refused() {
     let mut server = Server::start();
     fill(&server, 2_000);
     server.terminate();

@@ -100,7 +100,7 @@ fn contains(page: &[u8], text: &str) -> bool {
     page.windows(text.len()).any(|bytes| bytes == text.as_bytes())
 }
 
-/// The sequence numbers on a page of the log, whose rows have six columns; empty for every other page.
+/// The sequence numbers on a page of the log, whose rows have seven columns; empty for every other page.
 fn orders_on(page: &[u8]) -> Vec<i64> {
     fn number(page: &[u8], place: &mut usize) -> i64 {
         let mut value = 0;
@@ -122,7 +122,7 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
         number(page, &mut place);
         let row = number(page, &mut place);
         // The length of the row's head, and a byte for each column.
-        (page[place] == 7).then_some(row)
+        (page[place] == 8).then_some(row)
     });
     rows.flatten().collect()
 }
@@ -131,7 +131,7 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
 fn a_sound_file_is_sound_live_killed_and_stopped_and_is_not_changed() {
     let mut server = Server::start();
     fill(&server, ORDERS);
-    let words = ["schema 5", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
+    let words = ["schema 6", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
     expect_sound(&server.data(), &words);
     fill(&server, 1);
     server.kill();

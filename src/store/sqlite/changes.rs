@@ -7,7 +7,8 @@ use crate::store::{Change, periods, schema};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Key, Total};
 
-/// Writes changes whose keys are used at `key_ms` of the keys' clock. Without changes it writes a probe.
+/// Writes changes whose keys are used at `key_ms` of the keys' clock, but for the keys of batches. Without changes it writes
+/// a probe.
 pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: u64) -> rusqlite::Result<()> {
     if changes.is_empty() {
         // A text of two pages, replaced at once: a file at its cap would accept a write that needs no new page.
@@ -19,19 +20,15 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
     // Only the last total of each product is written: its orders in one batch share one row update.
     let mut lasts: Vec<(u32, Total, u64)> = Vec::new();
     let insert_line = |seq: u64, at_ms: u64, product: ProductIndex, amount: i64, total: Total, key: Option<&Key>| {
-        transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
             seq.cast_signed(),
             at_ms.cast_signed(),
             product.0 + 1,
             amount,
             total.get(),
-            key.map(Key::as_str)
+            key.map(Key::as_str),
+            key.map(|_| key_ms.cast_signed())
         ])
-    };
-    let keep_key = |key: &Key, product: u32, amount: i64| {
-        let sql = "INSERT OR REPLACE INTO keys (key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4)";
-        let mut insert = transaction.prepare_cached(sql)?;
-        insert.execute(params![key.as_str(), key_ms.cast_signed(), product, amount])
     };
     for change in changes {
         match change {
@@ -76,9 +73,6 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
                     Some((_, last, last_ms)) => (*last, *last_ms) = (*total, *at_ms),
                     None => lasts.push((product.0, *total, *at_ms)),
                 }
-                if let Some(key) = key {
-                    keep_key(key, product.0 + 1, amount.get())?;
-                }
             }
             // Not cached: a close is rare, and would push out the statements of orders.
             Change::Period(period) => {
@@ -94,9 +88,7 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
                     [number, period.opened_ms.cast_signed(), period.opened_after.cast_signed()],
                 )?;
             }
-            Change::BatchKey { key, digest } => {
-                keep_key(key, 0, *digest)?;
-            }
+            Change::BatchKey { .. } => {}
         }
     }
     let mut update = transaction.prepare_cached("UPDATE products SET total = ?2, ordered_ms = ?3 WHERE row = ?1")?;
@@ -121,10 +113,10 @@ fn update_title(transaction: &Transaction<'_>, index: CategoryIndex, title: &str
         .map(drop)
 }
 
-/// Undoes changes that [`write_changes`] has made, and after which nothing else was changed. Old rows that were deleted to
-/// make room stay deleted.
-pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
-    let forget_key = |key: &Key| transaction.prepare_cached("DELETE FROM keys WHERE key = ?1")?.execute([key.as_str()]);
+/// Undoes changes that [`write_changes`] has made, and after which nothing else was changed, with the keys of
+/// batches, whose rows begin with the number `first_key`. Old rows that were deleted to make room stay deleted.
+pub fn take_back(transaction: &Transaction<'_>, changes: &[Change], first_key: i64) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM keys WHERE n >= ?1")?.execute([first_key])?;
     let delete_line =
         |seq: u64| transaction.prepare_cached("DELETE FROM orders WHERE seq = ?1")?.execute([seq.cast_signed()]);
     for change in changes.iter().rev() {
@@ -146,7 +138,7 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                     .prepare_cached("UPDATE products SET added_seq = NULL WHERE row = ?1")?
                     .execute([product.0 + 1])?;
             }
-            Change::Order { seq, product, amount, key, .. } => {
+            Change::Order { seq, product, amount, .. } => {
                 delete_line(*seq)?;
                 // The product's last order before is found from the end of the log.
                 transaction
@@ -157,9 +149,6 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                          WHERE row = ?1",
                     )?
                     .execute(params![product.0 + 1, amount.get()])?;
-                if let Some(key) = key {
-                    forget_key(key)?;
-                }
             }
             Change::Period(period) => {
                 let first = periods::first_sum(transaction, period.number - 1)?;
@@ -172,9 +161,7 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite:
                 transaction.execute("DELETE FROM period_sums WHERE n >= ?1", [first])?;
                 transaction.execute("DELETE FROM periods WHERE number = ?1", [period.number.cast_signed()])?;
             }
-            Change::BatchKey { key, .. } => {
-                forget_key(key)?;
-            }
+            Change::BatchKey { .. } => {}
         }
     }
     Ok(())

@@ -3,6 +3,8 @@
 
 mod changes;
 mod integrity;
+mod key_index;
+mod keys;
 mod rewrite;
 mod session;
 #[cfg(test)]

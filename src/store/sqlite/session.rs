@@ -6,21 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 
 use super::changes::{take_back, write_changes};
 use super::integrity::IntegrityCheck;
+use super::keys::{Keys, Step};
 use super::rewrite::rewrite_wal;
 use crate::log::Throttle;
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
 use crate::store::open::LOG_BYTES;
 use crate::store::open_files::OpenFiles;
-use crate::store::retention::{
-    BatchSize, MonotonicClock, Retention, has_room_for_key, limit_size, oldest_key_ms, prune,
-};
+use crate::store::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
 use crate::store::{Change, Figures, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
-use crate::tally::catalog::ProductIndex;
-use crate::tally::order::{Amount, Key};
+use crate::tally::order::Key;
 use crate::tally::position::RunList;
 
 /// Prepared statements kept: all that a commit uses, with room.
@@ -35,6 +33,7 @@ pub(super) struct Session {
     pub(super) connection: Connection,
     pub(super) retention: Retention,
     pub(super) clock: MonotonicClock,
+    pub(super) keys: Keys,
     /// The list of runs; the last one is the present run.
     runs: RunList,
     /// Whether the list has been written: this run has to be listed before anything that it adds.
@@ -56,6 +55,15 @@ pub(super) struct Session {
     /// How long SQLite's `COMMIT` of the last transaction took: writing the WAL, the sync, and now and then a checkpoint.
     pub(super) sync_time: Option<Duration>,
     throttle: Throttle,
+}
+
+/// What a transaction does beside its changes.
+struct Prepared {
+    /// The number of the first order that it leaves in the log.
+    first_seq: u64,
+    /// The time of its keys on the keys' clock.
+    key_ms: u64,
+    keys: Step,
 }
 
 impl Session {
@@ -93,7 +101,9 @@ impl Session {
         let first_seq: i64 =
             connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         let keys_ahead = schema::keys_ahead(&connection).map_err(describe)?;
-        let clock = MonotonicClock::new(now_ms(), keys_ahead, schema::last_key_ms(&connection).map_err(describe)?);
+        let last_moved_ms = schema::last_key_ms(&connection).map_err(describe)?;
+        let keys = Keys::open(&connection).map_err(describe)?;
+        let clock = MonotonicClock::new(now_ms(), keys_ahead, last_moved_ms.max(keys.last_recent_ms()));
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(describe)?;
         let folder = folder_of(path);
         // The names of the new files must survive a power cut too.
@@ -107,6 +117,7 @@ impl Session {
             connection,
             retention,
             clock,
+            keys,
             runs: stored.runs.clone(),
             has_recorded_run: false,
             has_failed_commit: false,
@@ -149,14 +160,16 @@ impl Session {
             self.take_back_in_doubt().map_err(describe)?;
         }
         self.has_log = true;
-        let (transaction, first_kept) = self.prepare(changes).map_err(describe)?;
+        let (transaction, prepared) = self.prepare(changes).map_err(describe)?;
         let begun = Instant::now();
         let Err(error) = transaction.commit() else {
             self.sync_time = Some(begun.elapsed());
-            self.first_seq = first_kept;
+            self.first_seq = prepared.first_seq;
             self.has_recorded_run = true;
+            self.keys.apply(&prepared.keys, self.last_seq);
             return match self.compare_files() {
                 Ok(()) => {
+                    self.keys.add(changes, prepared.key_ms, oldest_key_ms(&self.retention, prepared.key_ms));
                     self.last_seq = BatchSize::of(changes, self.last_seq).last_seq;
                     Ok(())
                 }
@@ -180,18 +193,11 @@ impl Session {
             self.take_back_in_doubt().map_err(|error| StoreError::committing(error, cap))?;
         }
         let oldest_ms = oldest_key_ms(&self.retention, self.clock.now_ms());
-        let mut statement =
-            self.connection.prepare_cached("SELECT product, amount FROM keys WHERE key = ?1 AND at_ms >= ?2")?;
-        let found: Option<(u32, i64)> =
-            statement.query_row(params![key.as_str(), oldest_ms], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        Ok(found.and_then(|(product, amount)| match product {
-            0 => Some(KeyUse::Batch(amount)),
-            row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
-        }))
+        Ok(self.keys.find(&self.connection, key, oldest_ms)?)
     }
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
-        Ok(has_room_for_key(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
+        Ok(self.keys.has_room(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
     }
 
     /// Adds the rows and free pages of the data file to what was measured.
@@ -199,9 +205,7 @@ impl Session {
         let number = |sql| self.connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).ok();
         // Sequence numbers have no gaps, and entries of the log are deleted from the first one on.
         figures.log_rows = Some((self.last_seq + 1).saturating_sub(self.first_seq));
-        // Neither have the numbers of keys.
-        figures.key_rows = number("SELECT 1 + (SELECT max(n) FROM keys) - (SELECT min(n) FROM keys)")
-            .map(|rows| rows.unwrap_or(0).cast_unsigned());
+        figures.key_rows = Some(self.keys.count());
         figures.free_bytes =
             number("PRAGMA freelist_count").flatten().map(|pages| pages.cast_unsigned() * self.page_bytes);
     }
@@ -215,6 +219,7 @@ impl Session {
     /// Moves the write-ahead log into the data file and empties it, so that a copy of the data file alone is complete.
     /// Does not wait for readers: while one holds the log, it stays. Returns whether there is nothing more to do.
     pub(super) fn empty_log(&mut self) -> bool {
+        let _ = self.keys.make_index(&self.connection);
         if !self.has_log || self.compare_files().is_err() {
             return true;
         }
@@ -249,23 +254,40 @@ impl Session {
             return;
         }
         if self.is_sound() && !self.has_failed_commit && self.has_recorded_run {
-            let _ = schema::record_stop(&self.connection, self.runs.last_id().unwrap_or_default());
+            // On a full disk there may be room for the second alone.
+            let _ = self.record_stop(true).or_else(|_| self.record_stop(false));
         }
     }
 
-    /// A transaction with these changes, ready to be committed, and the number of the first order that it leaves in the
-    /// log. Dropping it rolls it back.
-    fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, u64)> {
-        let Self { connection, retention, clock, runs, has_recorded_run, first_seq, last_seq, .. } = self;
+    /// Records that the server has stopped in order. Moves the recent keys before, so that the next start finds all of them
+    /// in one place.
+    fn record_stop(&mut self, moves: bool) -> rusqlite::Result<()> {
+        let transaction = begin(&mut self.connection)?;
+        if moves {
+            self.keys.move_recent(&transaction, self.last_seq)?;
+        }
+        schema::record_stop(&transaction, self.runs.last_id().unwrap_or_default())?;
+        transaction.commit()
+    }
+
+    /// A transaction with these changes, ready to be committed. Dropping it rolls it back.
+    fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
+        let Self { connection, retention, clock, keys, runs, has_recorded_run, first_seq, last_seq, .. } = self;
         let transaction = begin(connection)?;
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
-        let first_kept = prune(&transaction, retention, key_ms, *first_seq, &BatchSize::of(changes, *last_seq))?;
+        let size = BatchSize::of(changes, *last_seq);
+        let pruned = prune(&transaction, retention, key_ms, *first_seq, &size)?;
         if !*has_recorded_run {
             write_start(&transaction, runs, clock)?;
         }
+        let moves = keys.must_move(&size, *last_seq, pruned.first_seq);
+        if moves {
+            keys.move_recent(&transaction, *last_seq)?;
+        }
+        keys.write_batch_keys(&transaction, changes, key_ms)?;
         write_changes(&transaction, changes, key_ms)?;
-        Ok((transaction, first_kept))
+        Ok((transaction, Prepared { first_seq: pruned.first_seq, key_ms, keys: Step::new(pruned.keys, moves) }))
     }
 
     /// Makes sure that a transaction whose commit has failed never counts.
@@ -286,7 +308,7 @@ impl Session {
     /// Undoes what was committed to a file while it was moved: it was answered as unknown and never published.
     fn take_back_in_doubt(&mut self) -> rusqlite::Result<()> {
         let transaction = begin(&mut self.connection)?;
-        take_back(&transaction, &self.in_doubt)?;
+        take_back(&transaction, &self.in_doubt, self.keys.next_row())?;
         transaction.commit()?;
         self.in_doubt.clear();
         Ok(())

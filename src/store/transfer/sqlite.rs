@@ -59,7 +59,17 @@ fn select(table: Table) -> &'static str {
              FROM products ORDER BY row"
         }
         Table::Orders => "SELECT seq, at_ms, product, amount, total, key FROM orders ORDER BY seq",
-        Table::Keys => "SELECT key, at_ms, product, amount FROM keys ORDER BY n",
+        // The last use counts of a key that was used again after it had expired.
+        Table::Keys => {
+            "SELECT key, at_ms, product, amount FROM (
+                 SELECT key, at_ms, product, amount, max(place) AS place FROM (
+                     SELECT key, at_ms, product, amount, n AS place FROM keys
+                     UNION ALL
+                     SELECT key, key_ms, product, amount, seq + (SELECT coalesce(max(n), 0) FROM keys) FROM orders
+                     WHERE seq > CAST((SELECT value FROM meta WHERE key = 'keys_moved') AS INTEGER) AND key_ms NOT NULL)
+                 GROUP BY key)
+             ORDER BY place"
+        }
         Table::Periods => "SELECT number, opened_ms, opened_after FROM periods ORDER BY number",
         Table::PeriodSums => "SELECT period, product, amount FROM period_sums ORDER BY n",
         Table::Changes => "SELECT n, at_ms, line FROM changes ORDER BY n",
@@ -88,8 +98,8 @@ impl Read for SqliteTables<'_> {
         let stored = stored.map_err(|broken_rule| {
             StoreError::Damaged(format!("the data file is damaged ({broken_rule}); see `ordercast check`").into())
         })?;
-        let sql = "SELECT coalesce(max(at_ms), 0) FROM keys";
-        let key_ms: i64 = self.connection.query_row(sql, [], |row| row.get(0))?;
+        let sql = format!("SELECT coalesce(max(at_ms), 0) FROM ({})", select(Table::Keys));
+        let key_ms: i64 = self.connection.query_row(&sql, [], |row| row.get(0))?;
         Ok(Head {
             last_seq: stored.last_seq,
             shown_after: stored.shown_after,
@@ -133,6 +143,7 @@ impl Write for SqliteTables<'_> {
     fn write_head(&mut self, head: &Head, _keys: u64) -> Result<(), StoreError> {
         let write = || {
             schema::write_runs(self.connection, &head.runs)?;
+            schema::write_moved_seq(self.connection, head.last_seq)?;
             if let Some(seq) = head.shown_after {
                 schema::write_shown_after(self.connection, seq)?;
             }

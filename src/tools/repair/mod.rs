@@ -105,6 +105,7 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
     let periods = periods::complete(&transaction, last_seq.cast_signed()).map_err(describe)?;
     rebuilt.write(&transaction).map_err(describe)?;
     let keys = write_keys(&transaction, rebuilt.totals.len()).map_err(describe)?;
+    schema::write_moved_seq(&transaction, last_seq).map_err(describe)?;
     schema::mark_as_repaired(&transaction, last_seq).map_err(describe)?;
     transaction.commit().map_err(describe)?;
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(describe)?;
@@ -119,9 +120,9 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
 fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
     // A row may come twice: orders are always the same, of a key the last use counts.
     match row {
-        Row::Order { seq, at_ms, product, amount, total, key } => connection
-            .prepare_cached("INSERT OR IGNORE INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![seq, at_ms, product, amount, total, key])?,
+        Row::Order { seq, at_ms, product, amount, total, key, key_ms } => connection
+            .prepare_cached("INSERT OR IGNORE INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![seq, at_ms, product, amount, total, key, key_ms])?,
         Row::Key { n, key, at_ms, product, amount } => connection
             .prepare_cached(
                 "INSERT INTO saved_keys VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
@@ -146,9 +147,9 @@ fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {
 /// order log, if it is younger than the oldest readable key.
 fn write_keys(connection: &Connection, products: usize) -> rusqlite::Result<u64> {
     connection.execute(
-        "INSERT OR IGNORE INTO saved_keys SELECT key, seq, at_ms, product, amount FROM orders
-         WHERE key IS NOT NULL AND at_ms >= coalesce(
-             (SELECT min(at_ms) FROM saved_keys), (SELECT max(at_ms) - ?1 FROM orders))
+        "INSERT OR IGNORE INTO saved_keys SELECT key, seq, coalesce(key_ms, at_ms) AS used_ms, product, amount FROM orders
+         WHERE key IS NOT NULL AND used_ms >= coalesce(
+             (SELECT min(at_ms) FROM saved_keys), (SELECT max(coalesce(key_ms, at_ms)) - ?1 FROM orders))
          ORDER BY seq DESC",
         [DAY_MS],
     )?;

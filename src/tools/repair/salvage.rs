@@ -38,6 +38,8 @@ pub enum Row<'a> {
         total: i64,
         /// The client's key.
         key: Option<&'a str>,
+        /// The time of the key's use on the keys' clock, in milliseconds since 1970 (UTC), where it is known.
+        key_ms: Option<i64>,
     },
     /// A key.
     Key {
@@ -244,15 +246,16 @@ impl Readable {
             [Null, Int(at_ms), Int(product), Int(amount), Int(total), ref key @ ..]
                 if row > 0 && is_time(at_ms) && is_catalog_row(product) =>
             {
-                let key = match *key {
-                    [] | [Null] => None,
-                    [Text(key)] if Key::new(key).is_some() => Some(key),
+                let (key, key_ms) = match *key {
+                    [] | [Null] | [Null, Null] => (None, None),
+                    [Text(key)] | [Text(key), Null] if Key::new(key).is_some() => (Some(key), None),
+                    [Text(key), Int(at_ms)] if Key::new(key).is_some() && is_time(at_ms) => (Some(key), Some(at_ms)),
                     _ => return Ok(false),
                 };
                 if Amount::new(amount).is_none() || Total::new(total).is_none() {
                     return Ok(false);
                 }
-                on_row(Row::Order { seq: row, at_ms, product, amount, total, key })?;
+                on_row(Row::Order { seq: row, at_ms, product, amount, total, key, key_ms })?;
                 match self.orders.last_mut() {
                     Some((_, last)) if *last + 1 == row => *last = row,
                     _ => self.orders.push((row, row)),

@@ -85,7 +85,7 @@ fn a_close_that_is_taken_back_leaves_the_file_as_it_was() {
     for changes in [close(5, 50, 6), close(4, 40, 6)] {
         assert_ne!(contents.pop().as_ref(), contents.last());
         let transaction = store.session.as_mut().unwrap().connection.transaction().unwrap();
-        take_back(&transaction, &changes).unwrap();
+        take_back(&transaction, &changes, 1).unwrap();
         transaction.commit().unwrap();
         assert_eq!(&content(&store), contents.last().unwrap());
     }

@@ -1,0 +1,287 @@
+//! The keys of a data file: where they are stored, how one is found, and which are deleted. A key is in the row of its
+//! order, in the transaction of the order.
+//!
+//! The table `keys` has them in the order of their use, so that it grows at its end only, and what a key costs does not
+//! depend on the number of keys. Even that would be a page of its own in each commit. So the keys of the last orders are
+//! moved there many at a time: until then they are in the log alone, and in memory. The key of a batch, which no order
+//! has, is written to the table at once, behind those of all orders before it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::key_index::KeyIndex;
+use crate::store::retention::{BatchSize, Retention, at_most, expired_keys, oldest_key_ms};
+use crate::store::{Change, KeyUse, schema};
+use crate::tally::catalog::ProductIndex;
+use crate::tally::order::{Amount, Key};
+
+/// Keys that are moved at a time: some pages of them, so that a key costs no more than its own bytes.
+const MOVED_KEYS: usize = 256;
+/// Orders without a key after which the start of a server need not look for keys in them: it reads so many in some
+/// milliseconds.
+const MOVED_ORDERS: u64 = 64 * 1024;
+
+/// The keys of an open data file. Every key has a number, in the order of their use.
+pub struct Keys {
+    /// The number of the first row of the table, or `next` if it is empty.
+    first: i64,
+    /// The number of the next row, which is that of the first of the recent keys.
+    next: i64,
+    /// The rows of the table.
+    rows: u64,
+    /// Keys of orders that have no row in the table yet.
+    recent: VecDeque<Recent>,
+    /// The number of the last order whose key, if it has one, is in the table.
+    moved_seq: u64,
+    /// Made when a key is looked for.
+    index: Option<KeyIndex>,
+}
+
+/// The key of an order that is in the row of the order alone.
+struct Recent {
+    key: Key,
+    /// On the keys' clock, in milliseconds since 1970 (UTC).
+    at_ms: i64,
+    used: KeyUse,
+}
+
+/// What a commit writes beside its changes.
+pub struct Step {
+    /// Rows of the table that it deletes.
+    deleted: u64,
+    /// The number of the first row that is left.
+    first: Option<i64>,
+    /// Whether it moves the recent keys into the table.
+    moves: bool,
+}
+
+impl Step {
+    /// That of a commit that has deleted `expired` rows: their last number, and how many they are.
+    pub fn new(expired: Option<(i64, u64)>, moves: bool) -> Self {
+        let (first, deleted) = expired.map_or((None, 0), |(last, count)| (Some(last + 1), count));
+        Self { deleted, first, moves }
+    }
+}
+
+impl Keys {
+    /// Reads where the keys are, and those that are in the log alone.
+    pub fn open(connection: &Connection) -> rusqlite::Result<Self> {
+        let (first, last): (Option<i64>, Option<i64>) =
+            connection.query_row("SELECT (SELECT min(n) FROM keys), (SELECT max(n) FROM keys)", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let next = last.map_or(1, |last| last + 1);
+        let first = first.unwrap_or(next);
+        let moved_seq = schema::moved_seq(connection)?;
+        let mut statement = connection.prepare(
+            "SELECT key, key_ms, product, amount FROM orders
+             WHERE seq > ?1 AND key IS NOT NULL AND key_ms IS NOT NULL ORDER BY seq",
+        )?;
+        let mut rows = statement.query([moved_seq.cast_signed()])?;
+        let mut recent = VecDeque::new();
+        while let Some(row) = rows.next()? {
+            let key: String = row.get(0)?;
+            if let (Some(key), Some(used)) = (Key::new(&key), key_use(row.get(2)?, row.get(3)?)) {
+                recent.push_back(Recent { key, at_ms: row.get(1)?, used });
+            }
+        }
+        // Rows are deleted from the first one on, so that their numbers have hardly a gap; `make_index` counts them.
+        let rows = (next - first).cast_unsigned();
+        Ok(Self { first, next, rows, recent, moved_seq, index: None })
+    }
+
+    /// The time of the last key that is in the log alone, in milliseconds since 1970 (UTC); 0 if there is none.
+    pub fn last_recent_ms(&self) -> u64 {
+        self.recent.back().map_or(0, |recent| recent.at_ms.max(0).cast_unsigned())
+    }
+
+    /// The number of keys, with those that have expired and have not been deleted yet.
+    pub fn count(&self) -> u64 {
+        self.rows + self.recent.len() as u64
+    }
+
+    /// The number of the next row, as the table is now.
+    pub fn next_row(&self) -> i64 {
+        self.next
+    }
+
+    /// The keys that are in the log alone.
+    #[cfg(test)]
+    pub fn recent(&self) -> impl Iterator<Item = &Key> {
+        self.recent.iter().map(|recent| &recent.key)
+    }
+
+    /// The numbers in use.
+    fn live(&self) -> Range<i64> {
+        self.first..self.next + self.recent.len() as i64
+    }
+
+    /// The use of a key that has not expired before `oldest_ms`.
+    pub fn find(&mut self, connection: &Connection, key: &Key, oldest_ms: i64) -> rusqlite::Result<Option<KeyUse>> {
+        self.make_index(connection)?;
+        let live = self.live();
+        for number in self.index.iter().flat_map(|index| index.find(key, &live)) {
+            if let Ok(place) = usize::try_from(number - self.next) {
+                let recent = &self.recent[place];
+                if recent.key == *key && recent.at_ms >= oldest_ms {
+                    return Ok(Some(recent.used));
+                }
+                continue;
+            }
+            let sql = "SELECT product, amount FROM keys WHERE n = ?1 AND key = ?2 AND at_ms >= ?3";
+            let found: Option<(u32, i64)> = connection
+                .prepare_cached(sql)?
+                .query_row(params![number, key.as_str(), oldest_ms], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((product, amount)) = found {
+                return Ok(key_use(product, amount));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads all keys, which takes some tenths of a second for a million, unless that is done.
+    pub fn make_index(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.index.is_some() {
+            return Ok(());
+        }
+        let live = self.live();
+        let mut index = KeyIndex::with_room_for(self.count() as usize);
+        let mut statement = connection.prepare("SELECT n, key FROM keys ORDER BY n")?;
+        let mut rows = statement.query([])?;
+        self.rows = 0;
+        while let Some(row) = rows.next()? {
+            self.rows += 1;
+            index.insert(row.get_ref(1)?.as_str()?, row.get(0)?, &live);
+        }
+        for (recent, number) in self.recent.iter().zip(self.next..) {
+            index.insert(recent.key.as_str(), number, &live);
+        }
+        self.index = Some(index);
+        Ok(())
+    }
+
+    /// Whether one more key may be stored by a commit that stores `pending` keys already. Keys that this commit will
+    /// delete do not count.
+    pub fn has_room(
+        &self,
+        connection: &Connection,
+        retention: &Retention,
+        now_ms: u64,
+        pending: u64,
+    ) -> rusqlite::Result<bool> {
+        let Some(max) = retention.max_keys else { return Ok(true) };
+        let kept = self.count() + pending;
+        // Expired keys are only counted near the cap, because that reads each of them.
+        if kept < max {
+            return Ok(true);
+        }
+        let oldest_ms = oldest_key_ms(retention, now_ms);
+        let rows = expired_keys(connection, oldest_ms, at_most(pending + 1))?.map_or(0, |(_, count)| count);
+        let recent = self.recent.iter().take_while(|recent| recent.at_ms < oldest_ms).count() as u64;
+        Ok(kept.saturating_sub(rows + recent) < max)
+    }
+
+    /// Whether a commit of this size, which leaves `first_seq` as the first order in the log, has to move the recent keys.
+    pub fn must_move(&self, size: &BatchSize, last_seq: u64, first_seq: u64) -> bool {
+        size.batch_keys > 0
+            || self.recent.len() >= MOVED_KEYS
+            || last_seq.saturating_sub(self.moved_seq) >= MOVED_ORDERS
+            || first_seq > self.moved_seq + 1 && !self.recent.is_empty()
+    }
+
+    /// Moves the recent keys into the table. `last_seq` is the number of the last order that was committed.
+    pub fn move_recent(&self, transaction: &Transaction<'_>, last_seq: u64) -> rusqlite::Result<()> {
+        for (Recent { key, at_ms, used }, number) in self.recent.iter().zip(self.next..) {
+            insert(transaction, number, key, *at_ms, *used)?;
+        }
+        schema::write_moved_seq(transaction, last_seq)
+    }
+
+    /// Writes the keys of batches among these changes, used at `key_ms` of the keys' clock; the recent ones have been
+    /// moved.
+    pub fn write_batch_keys(
+        &self,
+        transaction: &Transaction<'_>,
+        changes: &[Change],
+        key_ms: u64,
+    ) -> rusqlite::Result<()> {
+        let next = self.next + self.recent.len() as i64;
+        for ((key, digest), number) in batch_keys(changes).zip(next..) {
+            insert(transaction, number, key, key_ms.cast_signed(), KeyUse::Batch(digest))?;
+        }
+        Ok(())
+    }
+
+    /// Records what a transaction that was committed has done beside its changes. `last_seq` is the number of the last
+    /// order before it.
+    pub fn apply(&mut self, step: &Step, last_seq: u64) {
+        self.rows -= step.deleted.min(self.rows);
+        self.first = step.first.unwrap_or(self.first);
+        if step.moves {
+            self.next += self.recent.len() as i64;
+            self.rows += self.recent.len() as u64;
+            self.recent.clear();
+            self.moved_seq = last_seq;
+        }
+    }
+
+    /// Adds the keys of changes that were committed, used at `key_ms` of the keys' clock, and forgets recent ones that
+    /// have expired before `oldest_ms`.
+    pub fn add(&mut self, changes: &[Change], key_ms: u64, oldest_ms: i64) {
+        while self.recent.front().is_some_and(|recent| recent.at_ms < oldest_ms) {
+            self.recent.pop_front();
+            self.next += 1;
+        }
+        if self.rows == 0 {
+            self.first = self.next;
+        }
+        for (key, _) in batch_keys(changes) {
+            self.next += 1;
+            self.rows += 1;
+            self.add_to_index(key, self.next - 1);
+        }
+        let at_ms = key_ms.cast_signed();
+        for change in changes {
+            if let Change::Order { key: Some(key), product, amount, .. } = change {
+                self.recent.push_back(Recent { key: key.clone(), at_ms, used: KeyUse::Order(*product, *amount) });
+                self.add_to_index(key, self.next + self.recent.len() as i64 - 1);
+            }
+        }
+    }
+
+    fn add_to_index(&mut self, key: &Key, number: i64) {
+        let live = self.live();
+        if let Some(index) = &mut self.index {
+            index.insert(key.as_str(), number, &live);
+        }
+    }
+}
+
+fn batch_keys(changes: &[Change]) -> impl Iterator<Item = (&Key, i64)> {
+    changes.iter().filter_map(|change| match change {
+        Change::BatchKey { key, digest } => Some((key, *digest)),
+        _ => None,
+    })
+}
+
+fn insert(transaction: &Transaction<'_>, number: i64, key: &Key, at_ms: i64, used: KeyUse) -> rusqlite::Result<()> {
+    let (product, amount) = match used {
+        KeyUse::Order(product, amount) => (product.0 + 1, amount.get()),
+        KeyUse::Batch(digest) => (0, digest),
+    };
+    transaction
+        .prepare_cached("INSERT INTO keys (n, key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![number, key.as_str(), at_ms, product, amount])
+        .map(drop)
+}
+
+/// The use that a row tells; `None` if its amount is out of range.
+fn key_use(product: u32, amount: i64) -> Option<KeyUse> {
+    match product {
+        0 => Some(KeyUse::Batch(amount)),
+        row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
+    }
+}

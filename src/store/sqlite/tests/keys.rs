@@ -1,0 +1,54 @@
+//! Keys that are stored in the log alone, and those that were moved to their table.
+
+use super::*;
+
+/// Keys that are in the log alone, those that were moved and those of batches, after an end in order and after a kill.
+#[test]
+fn a_key_is_known_wherever_it_is_stored_and_in_the_order_of_its_use() {
+    let folder = Folder::new("moved-keys");
+    let mut keys: Vec<String> = Vec::new();
+    let mut seq = 0;
+    for run in 0..4 {
+        let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+        if run == 0 {
+            store.commit(&seed()).unwrap();
+        }
+        assert_eq!(kept_keys(&store), keys);
+        for commit in 0..600 {
+            seq += 1;
+            let key = format!("{run}-{commit}");
+            let mut changes = vec![keyed(seq, &key)];
+            // The first one is written before the keys of its commit, which are moved with the next ones.
+            if commit % 250 == 249 {
+                changes.insert(0, Change::BatchKey { key: Key::new(&format!("batch-{key}")).unwrap(), digest: 1 });
+                keys.push(format!("batch-{key}"));
+            }
+            keys.push(key);
+            store.commit(&changes).unwrap();
+        }
+        assert!(keys.iter().all(|key| knows(&mut store, key)));
+        assert!(!knows(&mut store, "other"));
+        assert_eq!(kept_keys(&store), keys);
+        assert_eq!(store.measure().key_rows, Some(keys.len() as u64));
+        if run % 2 == 1 {
+            store.close();
+        }
+    }
+}
+
+/// Orders leave the log before their keys expire.
+#[test]
+fn a_key_is_kept_when_its_order_is_deleted_from_the_log() {
+    let folder = Folder::new("keys-of-deleted");
+    let retention = Retention { orders: Some(3), ..Retention::default() };
+    for run in 0..2 {
+        let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
+        if run == 0 {
+            store.commit(&seed()).unwrap();
+        }
+        for seq in run * 20 + 1..=run * 20 + 20 {
+            store.commit(&[keyed(seq, &format!("key-{seq}"))]).unwrap();
+        }
+        assert!((1..=run * 20 + 20).all(|seq| knows(&mut store, &format!("key-{seq}"))), "run {run}");
+    }
+}
