@@ -3,13 +3,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::catalog_changes::CatalogChange;
 use super::counters::Counters;
 use super::figures::LastFigures;
 use super::health::{Health, Readiness};
-use super::queue::Entrance;
+use super::job::Job;
+use super::queue::{Added, Entrance};
 use super::rejection::Rejection;
 use super::reply::{Outcome, Reply};
 use super::request::{Order, Request};
@@ -24,43 +25,6 @@ pub const LEDGER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long [`LedgerHandle::readiness`] waits for the ledger: 1 s, less than the usual timeout of those who ask.
 const INSPECTION_DEADLINE: Duration = Duration::from_secs(1);
-
-/// What the ledger thread is asked for.
-pub(super) enum Job {
-    Count {
-        request: Request,
-        reply: Reply,
-    },
-    Catalog {
-        change: CatalogChange,
-        reply: Reply,
-    },
-    ClosePeriod {
-        number: u64,
-        /// Gets the report before `reply` gets its outcome.
-        report: Sender<Report>,
-        reply: Reply,
-    },
-    /// Answered at once.
-    Ping(Sender<()>),
-    /// Disconnected once the store has been inspected.
-    Inspect(Sender<()>),
-    /// Gets what the store holds.
-    Measure(Sender<Figures>),
-    /// Disconnected once the store is closed.
-    Stop(Sender<()>),
-}
-
-impl Job {
-    fn reject(self, rejection: Rejection) {
-        match self {
-            Self::Count { reply, .. } | Self::Catalog { reply, .. } | Self::ClosePeriod { reply, .. } => {
-                reply.send(Err(rejection));
-            }
-            Self::Ping(_) | Self::Inspect(_) | Self::Measure(_) | Self::Stop(_) => {}
-        }
-    }
-}
 
 /// Asks the ledger for changes; cheap to clone.
 #[derive(Clone)]
@@ -147,7 +111,7 @@ impl LedgerHandle {
     pub fn stop(&self, deadline: Instant) {
         let (closed_sender, closed) = bounded(0);
         // Not without a limit: the store may hang while the queue is full.
-        if self.jobs.add(|jobs| jobs.send_deadline(Job::Stop(closed_sender), deadline)).is_ok() {
+        if matches!(self.jobs.add(Job::Stop(closed_sender), deadline), Added::Yes) {
             let _ = closed.recv_deadline(deadline);
         }
     }
@@ -158,7 +122,7 @@ impl LedgerHandle {
         if self.health.readiness() == Readiness::Ready {
             let deadline = Instant::now() + INSPECTION_DEADLINE;
             let (inspected_sender, inspected) = bounded(0);
-            if self.jobs.add(|jobs| jobs.send_deadline(Job::Inspect(inspected_sender), deadline)).is_ok() {
+            if matches!(self.jobs.add(Job::Inspect(inspected_sender), deadline), Added::Yes) {
                 let _ = inspected.recv_deadline(deadline);
             }
         }
@@ -181,7 +145,7 @@ impl LedgerHandle {
     /// the caller.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.figures.get(|sender| self.jobs.add(|jobs| jobs.try_send(Job::Measure(sender))).is_ok())
+        self.figures.get(|sender| self.jobs.try_add(Job::Measure(sender)))
     }
 
     /// Whether the ledger thread answers by `deadline`. While it waits for the store it counts as answering, however
@@ -189,10 +153,10 @@ impl LedgerHandle {
     #[must_use]
     pub fn answers(&self, deadline: Instant) -> bool {
         let (sender, answer) = bounded(1);
-        let result = match self.jobs.add(|jobs| jobs.send_deadline(Job::Ping(sender), deadline)) {
-            Ok(()) => answer.recv_deadline(deadline),
-            Err(SendTimeoutError::Timeout(_)) => Err(RecvTimeoutError::Timeout),
-            Err(SendTimeoutError::Disconnected(_)) => Err(RecvTimeoutError::Disconnected),
+        let result = match self.jobs.add(Job::Ping(sender), deadline) {
+            Added::Yes => answer.recv_deadline(deadline),
+            Added::Full(_) => Err(RecvTimeoutError::Timeout),
+            Added::Closed => Err(RecvTimeoutError::Disconnected),
         };
         match result {
             Ok(()) => true,
@@ -204,7 +168,7 @@ impl LedgerHandle {
     /// Lets the ledger follow what other servers have committed, unless it does so anyway after what it has to do.
     #[cfg(feature = "postgres")]
     pub fn wake(&self) {
-        let _ = self.jobs.add(|jobs| jobs.try_send(Job::Ping(bounded(1).0)));
+        self.jobs.try_add(Job::Ping(bounded(1).0));
     }
 
     /// Notes whether the database can be reached. While it cannot, orders are rejected without being tried.
@@ -234,14 +198,9 @@ impl LedgerHandle {
             self.counters.reject(&rejection);
             return job.reject(rejection);
         }
-        match self.jobs.add(|jobs| jobs.send_timeout(job, LEDGER_DEADLINE)) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(job)) => {
-                self.counters.reject(&Rejection::StoreHangs);
-                job.reject(Rejection::StoreHangs);
-            }
-            // The ledger has ended: dropping the job answers it.
-            Err(SendTimeoutError::Disconnected(job)) => drop(job),
+        if let Added::Full(job) = self.jobs.add(job, Instant::now() + LEDGER_DEADLINE) {
+            self.counters.reject(&Rejection::StoreHangs);
+            job.reject(Rejection::StoreHangs);
         }
     }
 }

@@ -9,6 +9,7 @@ mod failure_log;
 mod figures;
 mod handle;
 mod health;
+mod job;
 mod local;
 mod monitor;
 #[cfg(feature = "postgres")]
@@ -45,8 +46,8 @@ pub use reply::{Outcome, Reply};
 pub use request::{Order, Request};
 
 use engine::{Committed, Counted, Update};
-use handle::Job;
 use health::Health;
+use job::Job;
 use monitor::Monitor;
 use queue::Queue;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 
-use super::handle::Job;
+use super::job::Job;
 use crate::http::ready_sockets::{EVENTS, ReadySockets, Waiter};
 
 /// Jobs that wait for the ledger, at most; further connections wait to hand theirs over.
@@ -29,6 +29,15 @@ pub(super) struct Entrance {
     takes_connections: bool,
     /// Dropped after the senders: the thread then sees that no handle is left.
     bell: Bell,
+}
+
+/// Whether a job was added.
+pub(super) enum Added {
+    Yes,
+    /// There was no room by the deadline.
+    Full(Job),
+    /// The ledger has ended; the job was dropped, which answers it.
+    Closed,
 }
 
 /// Wakes the ledger thread, also when it is dropped. Without sockets there is no thread.
@@ -56,9 +65,23 @@ impl Entrance {
         Self { jobs: closed.clone(), read: closed, takes_connections: false, bell: Bell(None) }
     }
 
-    /// Adds a job in the way that `send` does.
-    pub(super) fn add<E>(&self, send: impl FnOnce(&Sender<Job>) -> Result<(), E>) -> Result<(), E> {
-        send(&self.jobs).inspect(|()| self.bell.ring())
+    /// Adds a job, once there is room for it.
+    pub(super) fn add(&self, job: Job, deadline: Instant) -> Added {
+        match self.jobs.send_deadline(job, deadline) {
+            Ok(()) => {
+                self.bell.ring();
+                Added::Yes
+            }
+            Err(SendTimeoutError::Timeout(job)) => Added::Full(job),
+            Err(SendTimeoutError::Disconnected(_)) => Added::Closed,
+        }
+    }
+
+    /// Adds a job if there is room for it. Returns whether there was.
+    pub(super) fn try_add(&self, job: Job) -> bool {
+        let is_added = self.jobs.try_send(job).is_ok();
+        self.bell.ring();
+        is_added
     }
 
     /// Adds a job on the ledger thread itself. A socket that is ready brings one at most, so there is room.

@@ -156,7 +156,7 @@ fn one_product() -> (SharedCatalog, FanoutHandle) {
         shown_after: None,
         runs: &runs,
     };
-    let (fanout, _) = fanout::start(catalog.clone(), &first, history::prepare().0, [()]).unwrap();
+    let (fanout, _) = fanout::start(&catalog, &first, &history::prepare().0, [()]).unwrap();
     (catalog, fanout)
 }
 
@@ -228,7 +228,7 @@ fn a_commit_carries_as_many_orders_as_it_may_and_the_rest_follow() {
         let (reply, outcome) = Reply::channel();
         let orders = vec![order(1, None); count];
         let request = Request::Batch { orders, key: None };
-        bench.handle.jobs.add(|jobs| jobs.send(Job::Count { request, reply })).expect("the ledger runs");
+        assert!(bench.handle.jobs.try_add(Job::Count { request, reply }), "the ledger runs");
         outcome
     };
     let waiting = [batch(MAX_BATCH - 24), batch(23), batch(1), bench.submit(order(1, None))];
@@ -343,7 +343,7 @@ fn a_close_follows_the_orders_before_it_in_a_commit_of_its_own_and_one_that_fail
         let (reply, outcome) = Reply::channel();
         let (report_sender, report) = bounded(1);
         let job = Job::ClosePeriod { number, report: report_sender, reply };
-        bench.handle.jobs.add(|jobs| jobs.send(job)).expect("the ledger runs");
+        assert!(bench.handle.jobs.try_add(job), "the ledger runs");
         (outcome, report)
     };
     let first = bench.submit(order(2, None));
@@ -405,11 +405,7 @@ fn repeats_share_an_inspection_until_there_is_a_commit() {
     let second = bench.submit(order(1, None));
     let (reply, close) = Reply::channel();
     // A close of a period that is not current is answered after an inspection of its own.
-    bench
-        .handle
-        .jobs
-        .add(|jobs| jobs.send(Job::ClosePeriod { number: 9, report: bounded(1).0, reply }))
-        .expect("the ledger runs");
+    assert!(bench.handle.jobs.try_add(Job::ClosePeriod { number: 9, report: bounded(1).0, reply }), "the ledger runs");
     let last = bench.submit(order(1, Some("k")));
     bench.commit_ends(Ok(()));
     assert_eq!(bench.commit_begins(), 1);

@@ -64,7 +64,7 @@ impl<S: Service> Lent<S> {
         let (connection, back) = match sockets.watch(&stream, lent.clone()) {
             Ok(_watch) => lent.wait(),
             // Without another descriptor in the poll everything goes on as before.
-            Err(_) => lent.take_back(lent.state()),
+            Err(_) => Self::take_back(lent.state()),
         }?;
         connection.set_lent(false).ok()?;
         Some((connection, back))
@@ -78,12 +78,12 @@ impl<S: Service> Lent<S> {
             let waited = self.must_go_back.wait_timeout_while(state, BUSY, is_due);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.back.is_some() || state.taken == 0 {
-                return self.take_back(state);
+                return Self::take_back(state);
             }
         }
     }
 
-    fn take_back(&self, mut state: MutexGuard<'_, State<S>>) -> Option<(Connection, Back<S>)> {
+    fn take_back(mut state: MutexGuard<'_, State<S>>) -> Option<(Connection, Back<S>)> {
         let back = state.back.take().unwrap_or(Back::Read);
         state.connection.take().map(|connection| (connection, back))
     }
@@ -122,7 +122,7 @@ impl<S: Service> Ready for Lent<S> {
         // A panic ends this connection, not the thread that reads for all.
         match catch_unwind(AssertUnwindSafe(|| self.read(lent))) {
             Ok(None) => return,
-            Ok(left) => *back = left,
+            Ok(rest) => *back = rest,
             Err(_) => {
                 *connection = None;
                 *back = Some(Back::Read);

@@ -222,7 +222,7 @@ impl Server {
             runs: &stored.runs,
         };
         let fanout_sentinels = (0..fanout::threads(config.fanout_threads)).map(|_| sentinel("fan-out"));
-        let (fanout, fanout_threads) = fanout::start(catalog.clone(), &start, history.clone(), fanout_sentinels)?;
+        let (fanout, fanout_threads) = fanout::start(&catalog, &start, &history, fanout_sentinels)?;
         let history_thread = queries.start(log, fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
         let slow_socket_sentinel = sentinel("slow-socket");

@@ -120,13 +120,13 @@ impl FanoutHandle {
 
     /// Tells that products of this category were changed in the shared catalogue, or that it is new.
     pub fn publish_catalog(&self, category: CategoryIndex) {
-        self.mark(Marker::Catalog(category));
+        self.mark(&Marker::Catalog(category));
         self.wake();
     }
 
     /// Tells that a period was opened after the entry of the log with this sequence number, with these totals.
     pub fn publish_period(&self, openings: Arc<[Total]>, opened_after: u64) {
-        self.mark(Marker::Period(openings, opened_after));
+        self.mark(&Marker::Period(openings, opened_after));
         // Also without subscribers: each has as many totals as there are products, and thousands of them could wait.
         self.announce_all();
     }
@@ -197,13 +197,15 @@ impl FanoutHandle {
     /// Tells that a product was shown again on another server after the order with this sequence number.
     #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "for servers that follow others"))]
     pub fn publish_shown_after(&self, seq: u64) {
-        self.mark(Marker::ShownAfter(seq));
+        self.mark(&Marker::ShownAfter(seq));
         self.wake();
     }
 
-    fn mark(&self, marker: Marker) {
+    fn mark(&self, marker: &Marker) {
         self.list(|lists| {
-            lists.iter_mut().for_each(|waiting| waiting.mark(marker.clone()));
+            for waiting in lists {
+                waiting.mark(marker.clone());
+            }
             self.shared.news.fetch_add(1, Ordering::AcqRel);
         });
     }
@@ -313,7 +315,7 @@ impl FanoutHandle {
     /// Positions are those of these runs from now on; the orders are the same.
     #[cfg_attr(not(any(test, feature = "client")), expect(dead_code, reason = "for servers that follow others"))]
     pub fn set_runs(&self, runs: RunList) {
-        self.mark(Marker::Runs(Box::new(runs)));
+        self.mark(&Marker::Runs(Box::new(runs)));
         self.wake();
     }
 

@@ -163,13 +163,13 @@ pub fn threads(given: Option<usize>) -> usize {
 /// # Errors
 /// When the system refuses another thread.
 pub fn start<S: Send + 'static>(
-    catalog: SharedCatalog,
+    catalog: &SharedCatalog,
     start: &Start<'_>,
-    history: History,
+    history: &History,
     sentinels: impl IntoIterator<Item = S>,
 ) -> io::Result<(FanoutHandle, Vec<JoinHandle<()>>)> {
     let sentinels: Vec<S> = sentinels.into_iter().collect();
-    let (fanouts, handle) = prepare(&catalog, start, &history, sentinels.len());
+    let (fanouts, handle) = prepare(catalog, start, history, sentinels.len());
     let threads = fanouts.into_iter().zip(sentinels).map(|(mut fanout, sentinel)| {
         thread::Builder::new().name("fanout".into()).stack_size(STACK_BYTES).spawn(move || {
             let _sentinel = sentinel;

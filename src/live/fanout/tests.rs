@@ -33,7 +33,7 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
     let first = Start { last_seq: 10, ..nothing(&runs) };
-    let (handle, threads) = start(Arc::new(RwLock::new(catalog)), &first, history, [()]).unwrap();
+    let (handle, threads) = start(&Arc::new(RwLock::new(catalog)), &first, &history, [()]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets::start(|_| {}).unwrap().0);
@@ -55,7 +55,9 @@ fn one_page_of_the_log_is_under_way_for_a_subscriber_however_often_it_catches_up
     drop(client);
     handle.stop();
     drop(handle);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn a_lagging_subscriber_gets_what_it_missed_in_the_order_of_the_last_changes() {
     }
     let runs = RunList::default();
     let first = nothing(&runs);
-    let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history::prepare().0, [()]).unwrap();
+    let (handle, _thread) = start(&Arc::new(RwLock::new(catalog)), &first, &history::prepare().0, [()]).unwrap();
     let publish = |numbers: &[(u32, i64)]| {
         let publication = |(index, &(product, total)): (usize, &(u32, i64))| Publication {
             product: ProductIndex(product),
@@ -115,7 +117,7 @@ fn the_log_is_read_only_for_a_feed_that_has_had_orders_since_and_not_too_many() 
     runs.begin("run".to_owned(), 0);
     let (history, log) = history::prepare();
     let first = Start { last_seq: 10, ..nothing(&runs) };
-    let (handle, _thread) = start(Arc::new(RwLock::new(catalog)), &first, history, [()]).unwrap();
+    let (handle, _thread) = start(&Arc::new(RwLock::new(catalog)), &first, &history, [()]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow_sockets = slow_sockets::start(|_| {}).unwrap().0;
     let mut clients = Vec::new();
@@ -170,7 +172,7 @@ fn a_snapshot_in_parts_has_each_product_once_and_then_what_has_changed_since() {
     for format in [Format::Plain, Format::Positioned, Format::Events] {
         let first = nothing(&runs);
         let catalog = Arc::new(RwLock::new(catalog.clone()));
-        let (handle, _thread) = start(catalog, &first, history::prepare().0, [()]).unwrap();
+        let (handle, _thread) = start(&catalog, &first, &history::prepare().0, [()]).unwrap();
         let publish = |seq: u64, product: u32, total: i64| {
             let (product, total) = (ProductIndex(product), Total::new(total).unwrap());
             handle.publish(&[Publication { product, total, seq }]);
@@ -241,7 +243,7 @@ fn orders_that_exceed_one_round_are_all_sent_in_order() {
     for format in [Format::Plain, Format::Positioned, Format::Events] {
         let first = nothing(&runs);
         let catalog = Arc::new(RwLock::new(catalog.clone()));
-        let (handle, _thread) = start(catalog, &first, history::prepare().0, [()]).unwrap();
+        let (handle, _thread) = start(&catalog, &first, &history::prepare().0, [()]).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = listener.accept().unwrap().0;

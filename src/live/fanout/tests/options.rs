@@ -54,7 +54,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let (history, log) = history::prepare();
         let catalog = catalog();
-        let (handle, _) = start(catalog.clone(), &Start { last_seq: 10, ..nothing(&runs()) }, history, [()]).unwrap();
+        let (handle, _) = start(&catalog, &Start { last_seq: 10, ..nothing(&runs()) }, &history, [()]).unwrap();
         let to_fanout = handle.clone();
         let slow_sockets = slow_sockets::start(move |subscriber| to_fanout.request_catch_up(subscriber)).unwrap().0;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
