@@ -13,7 +13,7 @@ const PLAN: Plan = Plan {
     orders_each: 200,
     batches: 40,
     longest_pause: Duration::ZERO,
-    longest_period: Duration::from_millis(60),
+    longest_period: Duration::from_millis(15),
     numbers_a_connection: 100,
 };
 
