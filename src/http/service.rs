@@ -90,7 +90,8 @@ pub trait Session: Send {
     fn due(&self) -> Instant;
 
     /// Runs a turn on this thread: until the client is silent. When others wait for the thread, which `is_shared`, the
-    /// session does not wait for the client's next message. `None` when the session has ended.
+    /// session does not wait for the client's next message, nor for its client when it ends. `None` when the session
+    /// has ended.
     fn run(self: Box<Self>, is_shared: bool) -> Option<Box<dyn Session>>;
 }
 
@@ -110,6 +111,12 @@ pub trait Service: Send + Sync + 'static {
     /// The sockets of the thread that carries out what [`Self::take_order`] takes, if it reads requests too.
     fn ready_sockets(&self) -> Option<&Arc<ReadySockets>> {
         None
+    }
+
+    /// Whether the request most likely is an order, about which that thread can decide by [`Self::route`] without being
+    /// held up.
+    fn is_order(&self, _request: Request<'_>) -> bool {
+        false
     }
 
     /// As [`Self::act`], on that thread, which must not be held up.

@@ -52,9 +52,12 @@ impl<H: SessionHandler> Session for EventStream<H> {
         self.since + PING_AFTER
     }
 
-    fn run(mut self: Box<Self>, _is_shared: bool) -> Option<Box<dyn Session>> {
+    fn run(mut self: Box<Self>, is_shared: bool) -> Option<Box<dyn Session>> {
         if self.goes_on() {
             return Some(self);
+        }
+        if is_shared {
+            return None;
         }
         let begun = Instant::now();
         while !self.subscriber.is_drained() && !self.subscriber.is_closed() && begun.elapsed() < LINGER {

@@ -155,7 +155,7 @@ impl<H: SessionHandler> service::Session for Session<H> {
         match self.turn(is_shared) {
             Ok(()) => Some(self),
             Err(end) => {
-                self.end(end);
+                self.end(end, is_shared);
                 None
             }
         }
@@ -259,20 +259,20 @@ impl<H: SessionHandler> Session<H> {
     }
 
     #[inline(never)]
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: End, is_shared: bool) {
         match end {
             End::Close(CloseReason(code, reason)) => {
-                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() {
+                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() && !is_shared {
                     self.await_close();
                 }
             }
             End::Fail(code, reason) => {
-                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() {
+                if self.socket.close(Some(CloseFrame { code, reason: reason.into() })).is_ok() && !is_shared {
                     self.linger();
                 }
             }
-            End::Closed => self.linger(),
-            End::Gone => {}
+            End::Closed if !is_shared => self.linger(),
+            End::Closed | End::Gone => {}
         }
     }
 
