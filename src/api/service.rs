@@ -91,6 +91,10 @@ impl Service for OrderService {
         self.ledger.ready_sockets()
     }
 
+    fn is_order(&self, request: Request<'_>) -> bool {
+        request.head().method == Method::Post && request.path().starts_with("/orders/")
+    }
+
     fn take_order(&self, action: Action, call: &Call<'_>) -> Result<Option<Answer>, Action> {
         let Action::Order(product, key) = action else { return Err(action) };
         Ok(match order(product, key, call.body) {

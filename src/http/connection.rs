@@ -164,7 +164,8 @@ impl Connection {
         self.forget_request();
         match self.fill() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
-            Err(_) => return Received::Other,
+            // All that was asked for: there may be more, of which the caller is not told again.
+            Err(_) | Ok(READ_BYTES..) => return Received::Other,
             Ok(_) => {}
         }
         // Errors are found, and answered, by the thread that reads on.
@@ -181,8 +182,13 @@ impl Connection {
         if self.can_defer() {
             return Received::Request;
         }
-        self.head = None;
+        self.put_back();
         Received::Other
+    }
+
+    /// Leaves the request that [`Self::read_now`] has found to be read again.
+    pub fn put_back(&mut self) {
+        self.head = None;
     }
 
     /// The request that [`Self::read_now`] has found.
@@ -491,5 +497,37 @@ mod tests {
         let mut ended = Connection::new(connection.stream.clone(), Arc::default(), Arc::default());
         drop(client);
         assert!(ended.receives_within(deadline));
+    }
+
+    #[test]
+    fn without_waiting_whole_requests_are_found_and_everything_else_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(listener.accept().unwrap().0);
+        let mut connection = Connection::new(stream.clone(), Arc::default(), Arc::default());
+        connection.set_lent(true).unwrap();
+        assert_eq!(connection.read_now(), Received::Nothing);
+        let request =
+            |padding: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nPadding: {}\r\n\r\n", "-".repeat(padding));
+        let exact = READ_BYTES - request(0).len();
+        for (sent, expected) in [
+            (request(0), Received::Request),
+            (request(exact - 1), Received::Request),
+            // The second one would wait in the kernel, and nobody would be told of it.
+            (request(exact) + &request(0), Received::Other),
+            (request(0) + &request(0), Received::Other),
+            (request(0)[..20].to_owned(), Received::Other),
+            (request(0).replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"), Received::Other),
+            ("no request\r\n\r\n".to_owned(), Received::Other),
+        ] {
+            let mut connection = Connection::new(stream.clone(), Arc::default(), Arc::default());
+            client.write_all(sent.as_bytes()).unwrap();
+            assert_eq!(connection.read_now(), expected, "{sent}");
+            assert_eq!(connection.request().is_some(), expected == Received::Request);
+            connection.put_back();
+            assert!(sent.as_bytes().starts_with(connection.unread()) && !connection.unread().is_empty());
+            // The rest of what was sent.
+            while connection.fill().is_ok() {}
+        }
     }
 }

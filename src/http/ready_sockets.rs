@@ -19,8 +19,9 @@ const WAKER: Token = Token(0);
 
 /// What is told that its socket may have input.
 pub trait Ready: Send + Sync {
-    /// Called on the watching thread, which must not be held up. A call may come late, or without input.
-    fn ready(&self);
+    /// Called on the watching thread, which must not be held up. A call may come late, or without input. `has_ended` if no
+    /// input follows what has been received.
+    fn ready(&self, has_ended: bool);
 }
 
 /// Adds sockets, and wakes the thread that watches them.
@@ -156,7 +157,7 @@ impl Waiter {
         for event in &self.events {
             let ready = self.sockets.table().watched.get(&event.token()).cloned();
             if let Some(ready) = ready {
-                ready.ready();
+                ready.ready(event.is_read_closed());
             }
         }
     }
@@ -165,7 +166,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{Shutdown, TcpListener};
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
@@ -173,11 +174,16 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
-    struct Told(AtomicUsize);
+    #[derive(Default)]
+    struct Told {
+        calls: AtomicUsize,
+        has_ended: AtomicBool,
+    }
 
     impl Ready for Told {
-        fn ready(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+        fn ready(&self, has_ended: bool) {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.has_ended.store(has_ended, Ordering::SeqCst);
         }
     }
 
@@ -192,19 +198,24 @@ mod tests {
         let stream = Arc::new(listener.accept().unwrap().0);
         let mut waiter = Waiter::new().unwrap();
         client.write_all(b"before").unwrap();
-        let told = Arc::new(Told(AtomicUsize::new(0)));
+        let told = Arc::new(Told::default());
+        let calls = || told.calls.load(Ordering::SeqCst);
         let watch = waiter.sockets().watch(&stream, told.clone()).unwrap();
         wait(&mut waiter);
-        assert_eq!(told.0.load(Ordering::SeqCst), 1);
+        assert_eq!(calls(), 1);
         waiter.look().unwrap();
-        assert_eq!(told.0.load(Ordering::SeqCst), 1, "there is nothing new");
+        assert_eq!(calls(), 1, "there is nothing new");
         client.write_all(b"and after").unwrap();
         wait(&mut waiter);
-        assert_eq!(told.0.load(Ordering::SeqCst), 2);
+        assert_eq!((calls(), told.has_ended.load(Ordering::SeqCst)), (2, false));
         drop(watch);
         client.write_all(b"unheard").unwrap();
         waiter.look().unwrap();
-        assert_eq!((told.0.load(Ordering::SeqCst), Arc::strong_count(&told)), (2, 1));
+        assert_eq!((calls(), Arc::strong_count(&told)), (2, 1));
+        client.shutdown(Shutdown::Write).unwrap();
+        let _watch = waiter.sockets().watch(&stream, told.clone()).unwrap();
+        wait(&mut waiter);
+        assert!(told.has_ended.load(Ordering::SeqCst), "with the input that came before it");
     }
 
     #[test]

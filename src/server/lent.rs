@@ -95,7 +95,13 @@ impl<S: Service> Lent<S> {
             Received::Other => return Some(Back::Read),
             Received::Request => {}
         }
-        let Routed { decision, origin } = self.service.route(connection.request()?);
+        // Only orders are decided about here: other requests may ask the ledger, or take long.
+        let request = connection.request().filter(|request| self.service.is_order(*request));
+        let Some(request) = request else {
+            connection.put_back();
+            return Some(Back::Read);
+        };
+        let Routed { decision, origin } = self.service.route(request);
         let Decision::Act(action) = decision else { return Some(Back::Decided(Routed { decision, origin })) };
         if origin.is_some() || self.connections.is_stopping() {
             return Some(Back::Decided(Routed { decision: Decision::Act(action), origin }));
@@ -114,13 +120,14 @@ impl<S: Service> Lent<S> {
 }
 
 impl<S: Service> Ready for Lent<S> {
-    fn ready(&self) {
+    fn ready(&self, has_ended: bool) {
         let mut state = self.state();
         let State { connection, back, taken } = &mut *state;
         let Some(lent) = connection.as_mut().filter(|_| back.is_none()) else { return };
         *taken += 1;
         // A panic ends this connection, not the thread that reads for all.
-        match catch_unwind(AssertUnwindSafe(|| self.read(lent))) {
+        let read = AssertUnwindSafe(|| if has_ended { Some(Back::Read) } else { self.read(lent) });
+        match catch_unwind(read) {
             Ok(None) => return,
             Ok(rest) => *back = rest,
             Err(_) => {

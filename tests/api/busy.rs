@@ -2,7 +2,7 @@
 //! another way than those of other clients, and has to answer them alike.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::websocket::WebSocket;
 use crate::common::{Client, Server};
@@ -134,4 +134,31 @@ fn a_busy_client_that_leaves_in_the_middle_of_a_request_holds_up_nobody() {
         busy(&mut other);
     }
     assert_eq!(server.total("A1"), 3 + 6 * ORDERS as i64);
+}
+
+/// The ledger thread, which reads the orders of busy clients, is asked whether it is ready.
+#[test]
+fn a_busy_client_that_asks_for_readiness_waits_for_nothing_and_holds_up_nobody() {
+    const ROUNDS: usize = 20;
+    /// A ledger thread that asked itself would wait for a second in each round.
+    const SOON: Duration = Duration::from_secs(ROUNDS as u64 / 2);
+    let server = Server::start();
+    let mut client = server.client();
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        busy(&mut client);
+        assert_eq!(client.get("/readyz").status, 200);
+    }
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_busy_client_that_ends_its_side_is_answered_and_closed() {
+    let server = Server::start();
+    let mut client = server.client();
+    busy(&mut client);
+    client.write(order("{\"amount\":1}"));
+    client.finish();
+    assert_eq!(client.reply().status, 200);
+    assert!(client.is_closed_within(Duration::from_secs(10)));
 }
