@@ -25,8 +25,6 @@ const MOST_CORES: usize = 3;
 pub(super) struct Entrance {
     jobs: Sender<Job>,
     read: Sender<Job>,
-    /// Whether connections may be lent.
-    takes_connections: bool,
     /// Dropped after the senders: the thread then sees that no handle is left.
     bell: Bell,
 }
@@ -40,7 +38,7 @@ pub(super) enum Added {
     Closed,
 }
 
-/// Wakes the ledger thread, also when it is dropped. Without sockets there is no thread.
+/// Wakes a ledger thread that watches sockets, also when it is dropped.
 #[derive(Clone)]
 struct Bell(Option<Arc<ReadySockets>>);
 
@@ -62,7 +60,7 @@ impl Entrance {
     /// To no queue.
     pub(super) fn none() -> Self {
         let (closed, _) = bounded(0);
-        Self { jobs: closed.clone(), read: closed, takes_connections: false, bell: Bell(None) }
+        Self { jobs: closed.clone(), read: closed, bell: Bell(None) }
     }
 
     /// Adds a job, once there is room for it.
@@ -92,7 +90,7 @@ impl Entrance {
 
     /// The sockets that the thread watches, if connections may be lent to it.
     pub(super) fn sockets(&self) -> Option<&Arc<ReadySockets>> {
-        self.bell.0.as_ref().filter(|_| self.takes_connections)
+        self.bell.0.as_ref()
     }
 }
 
@@ -101,7 +99,8 @@ pub(super) struct Queue {
     jobs: Receiver<Job>,
     /// Those that were read from sockets.
     read: Receiver<Job>,
-    waiter: Waiter,
+    /// Only where connections may be lent.
+    waiter: Option<Waiter>,
     /// How often the sockets may still be looked at for the next commit.
     looks: usize,
 }
@@ -112,15 +111,15 @@ impl Queue {
     pub(super) fn new(is_quick: bool) -> io::Result<(Entrance, Self)> {
         let takes_connections =
             is_quick && thread::available_parallelism().is_ok_and(|cores| cores.get() <= MOST_CORES);
+        let waiter = takes_connections.then(Waiter::new).transpose()?;
+        let bell = Bell(waiter.as_ref().map(|waiter| waiter.sockets().clone()));
         let (jobs_entrance, jobs) = bounded(QUEUE);
         let (read_entrance, read) = bounded(EVENTS);
-        let waiter = Waiter::new()?;
-        let bell = Bell(Some(waiter.sockets().clone()));
-        let entrance = Entrance { jobs: jobs_entrance, read: read_entrance, takes_connections, bell };
+        let entrance = Entrance { jobs: jobs_entrance, read: read_entrance, bell };
         Ok((entrance, Self { jobs, read, waiter, looks: LOOKS }))
     }
 
-    /// Whether no job of another thread waits.
+    /// Whether no job waits.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.read.is_empty()
     }
@@ -136,9 +135,10 @@ impl Queue {
             if let Ok(job) = self.read.try_recv().or_else(|_| self.jobs.try_recv()) {
                 return Some(job);
             }
+            let waiter = self.waiter.as_mut()?;
             self.looks = self.looks.checked_sub(1)?;
             // An error shows in the next wait.
-            self.waiter.look().ok()?;
+            waiter.look().ok()?;
         }
     }
 
@@ -150,13 +150,13 @@ impl Queue {
             if let Ok(job) = self.read.try_recv() {
                 return Ok(job);
             }
-            let Self { jobs, waiter, .. } = self;
+            let Self { jobs, waiter: Some(waiter), .. } = self else { return receive(&self.jobs, until) };
             let mut found = Err(TryRecvError::Empty);
-            let waited = waiter.wait(until, || {
+            let result = waiter.wait(until, || {
                 found = jobs.try_recv();
                 !matches!(found, Err(TryRecvError::Empty))
             });
-            if let Err(error) = waited {
+            if let Err(error) = result {
                 log::error!("waiting for orders failed: {error}");
                 return Err(RecvTimeoutError::Disconnected);
             }
@@ -176,5 +176,12 @@ impl Queue {
         let Self { jobs, read, waiter, .. } = self;
         drop((read, waiter));
         jobs.iter().for_each(drop);
+    }
+}
+
+fn receive(jobs: &Receiver<Job>, until: Option<Instant>) -> Result<Job, RecvTimeoutError> {
+    match until {
+        Some(until) => jobs.recv_deadline(until),
+        None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }
