@@ -168,6 +168,30 @@ fn everything_is_copied_into_a_database_and_back_and_clients_go_on() {
     }
 }
 
+/// A server that was killed has left the keys of its last orders in the log alone.
+#[test]
+fn keys_of_a_killed_server_are_copied_wherever_they_are_stored() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (url, temp) = (cluster.url(), TempDir::new());
+    let mut server = Server::builder().data(&temp.path().join("data")).start();
+    let mut client = server.client();
+    let order = |number: u32| format!(r#"{{"amount":1,"key":"till-{number}"}}"#);
+    // More than are moved to their table at a time, and some more.
+    for number in 0..600 {
+        assert_eq!(client.post("/orders/A1", order(number)).status, 200);
+    }
+    server.kill();
+    assert!(expect_copy(temp.path(), "data", &url).contains("600 keys"));
+    assert!(expect_copy(temp.path(), &url, "back").contains("600 keys"));
+    for server in [node(&url), Server::builder().data(&temp.path().join("back")).start()] {
+        let mut client = server.client();
+        for number in 0..600 {
+            assert_eq!(client.post("/orders/A1", order(number)).status, 200);
+        }
+        assert_eq!(client.total("A1"), 603, "repeats count once");
+    }
+}
+
 /// The rows of a data file, four columns each.
 fn rows(folder: &Path, sql: &str) -> Vec<[rusqlite::types::Value; 4]> {
     let file = Connection::open(folder.join("ordercast.sqlite3")).expect("a data file");

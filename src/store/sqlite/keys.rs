@@ -72,6 +72,13 @@ impl Keys {
             connection.query_row("SELECT (SELECT min(n) FROM keys), (SELECT max(n) FROM keys)", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
+        // What keys cannot reach, and the index cannot tell apart: another program has written the rows.
+        let is_possible = |first: i64, last: i64| first >= 0 && last < i64::MAX / 2 && last - first < u32::MAX.into();
+        if let (Some(first), Some(last)) = (first, last)
+            && !is_possible(first, last)
+        {
+            return Err(rusqlite::Error::IntegralValueOutOfRange(0, last));
+        }
         let next = last.map_or(1, |last| last + 1);
         let first = first.unwrap_or(next);
         let moved_seq = schema::moved_seq(connection)?;
@@ -148,7 +155,9 @@ impl Keys {
             return Ok(());
         }
         let live = self.live();
-        let mut index = KeyIndex::with_room_for(self.count() as usize);
+        // Counted: the numbers of a file that another program has changed may have any gaps.
+        let rows: u32 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
+        let mut index = KeyIndex::with_room_for(rows as usize + self.recent.len());
         let mut statement = connection.prepare("SELECT n, key FROM keys ORDER BY n")?;
         let mut rows = statement.query([])?;
         self.rows = 0;

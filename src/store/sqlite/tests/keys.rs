@@ -52,3 +52,28 @@ fn a_key_is_kept_when_its_order_is_deleted_from_the_log() {
         assert!((1..=run * 20 + 20).all(|seq| knows(&mut store, &format!("key-{seq}"))), "run {run}");
     }
 }
+
+/// Rows that another program has written.
+#[test]
+fn numbers_of_keys_with_any_gaps_take_no_memory_and_impossible_ones_are_an_error() {
+    let folder = Folder::new("odd-keys");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    drop(store);
+    let path = folder.0.join(DATA_FILE);
+    let insert = |n: i64| {
+        let sql = "INSERT INTO keys VALUES (?1, 'key-' || ?1, unixepoch() * 1000, 1, 1)";
+        rusqlite::Connection::open(&path).unwrap().execute(sql, [n]).unwrap();
+    };
+    [1, 1 << 30].into_iter().for_each(insert);
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    assert!(knows(&mut store, "key-1073741824") && !knows(&mut store, "other"));
+    store.commit(&[keyed(1, "new")]).unwrap();
+    assert!(knows(&mut store, "new"));
+    drop(store);
+    for n in [1 << 40, i64::MAX] {
+        insert(n);
+        let error = SqliteStore::open(&folder.0, Retention::default()).err().expect("the number is impossible");
+        assert!(format!("{error:#}").contains("out of range"), "{error:#}");
+    }
+}
