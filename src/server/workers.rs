@@ -53,7 +53,7 @@ impl Workers {
         let first = Arc::new(Mutex::new(Some(job)));
         let (workers, job) = (self.clone(), first.clone());
         let take = |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let started = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        let started = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(move || {
             let mut next = take(&job);
             drop(job);
             while let Some(job) = next {

@@ -258,6 +258,14 @@ impl Server {
         self.status_number("Threads:")
     }
 
+    /// The number of its threads with this name.
+    pub fn threads_named(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs");
+        // A thread may end meanwhile.
+        let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|own| own.trim_end() == name).count()
+    }
+
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server runs").count()

@@ -1,7 +1,6 @@
 //! Several fan-out threads: a client cannot tell which one it has.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
@@ -97,9 +96,7 @@ fn move_about(server: &Server, done: &AtomicBool) {
 fn subscribers_of_different_threads_see_the_same_orders_changes_and_closes_in_the_same_order() {
     let _turn = turn();
     let server = Server::builder().arg("--fanout-threads").arg(THREADS.to_string()).start();
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
-    assert_eq!(names.filter(|name| name.trim_end() == "fanout").count(), THREADS);
+    assert_eq!(server.threads_named("fanout"), THREADS);
     let (answered, done) = (AtomicI64::new(0), AtomicBool::new(false));
     let (server, answered, done) = (&server, &answered, &done);
     thread::scope(|scope| {

@@ -5,11 +5,8 @@ use crate::common::{Client, DEADLINE, Server, WebSocket, skip, wait_until};
 use crate::system_limits::{bound_by_process_limit, has_prlimit, set_limit};
 use std::io::ErrorKind;
 use std::thread;
-use std::time::Duration;
 
 const ORDER: &str = "{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B1\",\"amount\":1}}";
-/// How long a thread without a connection waits for the next one.
-const IDLE: Duration = Duration::from_secs(2);
 
 /// Clients that are connected before, during and after the shortage.
 struct Regulars {
@@ -144,8 +141,8 @@ fn when_threads_run_out_newcomers_are_closed_and_served_when_there_are_some() {
     let descriptors = server.descriptors();
     let mut threads = 0;
     for _ in 0..3 {
-        // Threads wait for the next message of a session for 1 s, and then for a connection.
-        thread::sleep(2 * IDLE);
+        // Threads wait for the next message of a session for 1 s, and then for a connection for 2 s.
+        wait_until(DEADLINE, "only the regular client has a thread", || server.threads_named("connection") == 1);
         threads = server.threads();
         // Fewer than the server has: from now on the system refuses every new thread.
         set_limit(server.pid(), "nproc", 1);
