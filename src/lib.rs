@@ -1,7 +1,7 @@
 //! Ordercast keeps a durable tally of orders per product and shows every change, live, to every subscriber.
 //!
-//! It is a small synchronous server: one thread per connection, one ledger thread, a fan-out thread for every
-//! two cores. It is not a general message broker, a shop, or a database with queries.
+//! It is a small synchronous server: one thread per connection, of which idle sessions share one, one ledger
+//! thread, a fan-out thread for every two cores. It is not a general message broker, a shop, or a database with queries.
 //!
 //! A program that embeds it binds a [`Server`] to a [`Config`], runs it on a thread, and uses its [`Handle`]:
 //!
