@@ -274,7 +274,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         assign(&mut to.config.retention.keys, hours(value)?)
     }),
     one(
-        ("max-keys", "N", "no cap"),
+        ("max-keys", "N", "20 million"),
         "Cap on keys at a time; orders with new keys are rejected when it is reached",
         SERVER,
         |to, value| assign(&mut to.config.retention.max_keys, Some(positive(value)?)),

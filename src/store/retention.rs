@@ -14,12 +14,17 @@ const MIN_PRUNED_ROWS: u64 = 1_024;
 /// change removes the oldest line beyond it.
 pub(super) const MAX_HISTORY: i64 = 10_000;
 
+/// The keys that a data folder keeps at a time, unless another number is set: 20 million, whose table in memory has 320 MB
+/// at most.
+pub const MOST_KEYS: u64 = 20_000_000;
+
 /// What a data folder keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// How long the key of an order is kept after its use.
     pub keys: Duration,
-    /// Keys that are kept at a time; `None` for no cap. At the cap new keys are rejected.
+    /// Keys that are kept at a time; `None` for no cap in a database, and for [`MOST_KEYS`] in a data folder. At the cap new
+    /// keys are rejected.
     pub max_keys: Option<u64>,
     /// Orders that the order log keeps; `None` for all. Totals are not touched.
     pub orders: Option<u64>,

@@ -12,7 +12,7 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::key_index::KeyIndex;
-use crate::store::retention::{BatchSize, Retention, at_most, expired_keys, oldest_key_ms};
+use crate::store::retention::{BatchSize, MOST_KEYS, Retention, at_most, expired_keys, oldest_key_ms};
 use crate::store::{Change, KeyUse, schema};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
@@ -181,7 +181,7 @@ impl Keys {
         now_ms: u64,
         pending: u64,
     ) -> rusqlite::Result<bool> {
-        let Some(max) = retention.max_keys else { return Ok(true) };
+        let max = retention.max_keys.unwrap_or(MOST_KEYS);
         let kept = self.count() + pending;
         // Expired keys are only counted near the cap, because that reads each of them.
         if kept < max {

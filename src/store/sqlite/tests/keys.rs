@@ -1,6 +1,7 @@
 //! Keys that are stored in the log alone, and those that were moved to their table.
 
 use super::*;
+use crate::store::retention::MOST_KEYS;
 
 /// Keys that are in the log alone, those that were moved and those of batches, after an end in order and after a kill.
 #[test]
@@ -76,4 +77,12 @@ fn numbers_of_keys_with_any_gaps_take_no_memory_and_impossible_ones_are_an_error
         let error = SqliteStore::open(&folder.0, Retention::default()).err().expect("the number is impossible");
         assert!(format!("{error:#}").contains("out of range"), "{error:#}");
     }
+}
+
+#[test]
+fn the_number_of_keys_is_bounded_although_no_cap_is_set() {
+    let folder = Folder::new("most-keys");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    let mut has_room = |pending: u64| store.has_room_for_key(pending as usize).unwrap();
+    assert!(has_room(MOST_KEYS - 1) && !has_room(MOST_KEYS));
 }
