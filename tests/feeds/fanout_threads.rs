@@ -96,7 +96,8 @@ fn move_about(server: &Server, done: &AtomicBool) {
 fn subscribers_of_different_threads_see_the_same_orders_changes_and_closes_in_the_same_order() {
     let _turn = turn();
     let server = Server::builder().arg("--fanout-threads").arg(THREADS.to_string()).start();
-    assert_eq!(server.threads_named("fanout"), THREADS);
+    // A thread gives itself its name when it first runs.
+    wait_until(DEADLINE, "all threads run", || server.threads_named("fanout") == THREADS);
     let (answered, done) = (AtomicI64::new(0), AtomicBool::new(false));
     let (server, answered, done) = (&server, &answered, &done);
     thread::scope(|scope| {
