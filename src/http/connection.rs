@@ -2,18 +2,22 @@
 //! not used yet; knows nothing of what requests mean.
 
 use std::cell::OnceCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tiny_http::Method;
 
 use super::chunked::Chunked;
 use super::counters::Counters;
 use super::deferred::{Deferred, Progress};
 use super::problem::Problem;
+use super::repeated::Repeated;
 use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
 use super::response::Answer;
 use super::socket::{is_timeout, write_all};
@@ -32,7 +36,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much input is dropped before a connection is closed, in bytes. Not a limit when the server stops: a client that
 /// pipelines does not know yet that its requests are not read any more.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How much is read at once: an order with a browser's headers fits.
+/// How much is read at once, at least: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
 /// The input buffer is shrunk to this many bytes when it is empty.
 const KEPT_BYTES: usize = 4 * READ_BYTES;
@@ -82,6 +86,7 @@ pub struct Connection {
     /// Made with the first answer that is deferred.
     deferred: OnceCell<Arc<Deferred>>,
     head: Option<Head>,
+    repeated: Repeated,
     chunked_body: Vec<u8>,
     /// Whether the current request's body has been read, or there is none.
     body_done: bool,
@@ -102,6 +107,7 @@ impl Connection {
             served_any: false,
             deferred: OnceCell::new(),
             head: None,
+            repeated: Repeated::default(),
             chunked_body: Vec::new(),
             body_done: true,
         }
@@ -165,11 +171,12 @@ impl Connection {
         match self.fill() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
             // All that was asked for: there may be more, of which the caller is not told again.
-            Err(_) | Ok(READ_BYTES..) => return Received::Other,
+            Ok(_) if self.input.len() == self.input.capacity() => return Received::Other,
             Ok(_) => {}
+            Err(_) => return Received::Other,
         }
         // Errors are found, and answered, by the thread that reads on.
-        let Ok(Some(head)) = Head::parse(self.unread()) else { return Received::Other };
+        let Ok(Some(head)) = self.repeated.parse(&self.input[self.used..]) else { return Received::Other };
         let is_whole = match head.body {
             BodyLength::Absent => true,
             BodyLength::Known(length) => self.unread().len() >= head.length + length,
@@ -230,7 +237,7 @@ impl Connection {
         loop {
             // A head can only be complete, or invalid, where a line ends.
             let complete = self.unread()[searched..].contains(&b'\n') || self.unread().len() >= MAX_HEAD_BYTES;
-            if complete && let Some(head) = Head::parse(self.unread())? {
+            if complete && let Some(head) = self.repeated.parse(&self.input[self.used..])? {
                 self.body_done = matches!(head.body, BodyLength::Absent | BodyLength::Known(0));
                 self.served_any = true;
                 self.head = Some(head);
@@ -389,6 +396,7 @@ impl Connection {
             if let BodyLength::Known(length) = head.body {
                 self.used += length;
             }
+            self.repeated.put_back(head);
         }
         if self.used >= self.input.len() {
             self.input.clear();
@@ -430,18 +438,14 @@ impl Connection {
             self.input.drain(..self.used);
             self.used = 0;
         }
-        let filled = self.input.len();
-        self.input.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match (&*self.stream).read(&mut self.input[filled..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
+        self.input.reserve(READ_BYTES);
+        loop {
+            match rustix::net::recv(&*self.stream, spare_capacity(&mut self.input), RecvFlags::empty()) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((_, read)) => return Ok(read),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-        };
-        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            read => read,
         }
     }
 

@@ -12,6 +12,7 @@ mod head;
 pub mod origin;
 pub mod problem;
 pub mod ready_sockets;
+mod repeated;
 pub mod request;
 pub mod response;
 pub mod service;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 
 /// How long a client may take to accept an answer: 10 s.
@@ -49,7 +50,8 @@ pub fn reset_on_close(stream: &TcpStream) {
 /// `WouldBlock` when the send buffer is full; otherwise the system's error.
 pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     // A closed connection causes an error and no SIGPIPE, which would end a program that has not ignored it.
-    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    let no_signal = SendFlags::from_bits_retain(libc::MSG_NOSIGNAL.cast_unsigned());
+    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | no_signal)?)
 }
 
 /// Receives what has come, without blocking, although the socket is in blocking mode. Returns the number of bytes, 0 at
@@ -58,7 +60,7 @@ pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` when nothing has come; otherwise the system's error.
 pub fn receive_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::net::recv(stream, buffer, rustix::net::RecvFlags::DONTWAIT)?.0)
+    Ok(rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?.0)
 }
 
 /// Whether the error is the socket's timeout, for which systems use one of two kinds.

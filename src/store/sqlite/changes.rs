@@ -19,17 +19,19 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
     }
     // Only the last total of each product is written: its orders in one batch share one row update.
     let mut lasts: Vec<(u32, Total, u64)> = Vec::new();
-    let insert_line = |seq: u64, at_ms: u64, product: ProductIndex, amount: i64, total: Total, key: Option<&Key>| {
-        transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-            seq.cast_signed(),
-            at_ms.cast_signed(),
-            product.0 + 1,
-            amount,
-            total.get(),
-            key.map(Key::as_str),
-            key.map(|_| key_ms.cast_signed())
-        ])
-    };
+    let mut insert = transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut insert_line =
+        |seq: u64, at_ms: u64, product: ProductIndex, amount: i64, total: Total, key: Option<&Key>| {
+            insert.execute(params![
+                seq.cast_signed(),
+                at_ms.cast_signed(),
+                product.0 + 1,
+                amount,
+                total.get(),
+                key.map(Key::as_str),
+                key.map(|_| key_ms.cast_signed())
+            ])
+        };
     for change in changes {
         match change {
             Change::Category(category) => {
