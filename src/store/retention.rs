@@ -119,8 +119,8 @@ impl BatchSize {
 }
 
 /// The number of rows that a commit may delete when it adds this many.
-pub(super) fn at_most(added: u64) -> i64 {
-    MIN_PRUNED_ROWS.max(2 * added).cast_signed()
+pub(super) fn at_most(added: u64) -> u64 {
+    MIN_PRUNED_ROWS.max(2 * added)
 }
 
 /// What [`prune`] has deleted.
@@ -150,7 +150,7 @@ pub(super) fn prune(
     let Some(kept) = retention.orders.filter(|_| batch.orders > 0 || batch.is_probe) else {
         return Ok(Pruned { first_seq, keys });
     };
-    let first_kept = (batch.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(batch.orders).cast_unsigned());
+    let first_kept = (batch.last_seq + 1).saturating_sub(kept).min(first_seq + at_most(batch.orders));
     if first_kept <= first_seq {
         return Ok(Pruned { first_seq, keys });
     }
@@ -164,12 +164,14 @@ pub(super) fn prune(
 pub(super) fn expired_keys(
     connection: &Connection,
     oldest_ms: i64,
-    limit: i64,
+    limit: u64,
 ) -> rusqlite::Result<Option<(i64, u64)>> {
-    let mut statement = connection.prepare_cached("SELECT n, at_ms FROM keys ORDER BY n LIMIT ?1")?;
-    let mut rows = statement.query([limit])?;
+    // Without a LIMIT: SQLite parses a statement anew for each value of a limit that is a parameter.
+    let mut statement = connection.prepare_cached("SELECT n, at_ms FROM keys ORDER BY n")?;
+    let mut rows = statement.query([])?;
     let (mut last, mut count) = (None, 0);
-    while let Some(row) = rows.next()?
+    while count < limit
+        && let Some(row) = rows.next()?
         && row.get::<_, i64>(1)? < oldest_ms
     {
         count += 1;
