@@ -20,11 +20,13 @@
 //! | `scrape` | reading the server's metrics during a run |
 //! | `procfs` | CPU and memory of processes and kernel |
 //! | `bare_sends` | the cost of sends without a server |
+//! | `bare_syncs` | the time of writes to the disk without a server |
 //! | `figures` | the kinds of figures, the result of one piece of work |
 //! | `report` | lines, tables, JSON |
 
 mod answer;
 mod bare_sends;
+mod bare_syncs;
 mod connect;
 mod figures;
 mod frames;

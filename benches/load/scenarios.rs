@@ -1,9 +1,11 @@
 //! The pieces of work: the load of each, and the figures taken.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bare_sends;
+use crate::bare_syncs;
 use crate::connect::{self, Until};
 use crate::figures::{self, Measurement, megabytes, milliseconds};
 use crate::histogram::Histogram;
@@ -27,6 +29,8 @@ const FEW_PRODUCTS: usize = 2;
 
 /// How long the bare sends beside a delivery run are measured, at most.
 const BARE_SENDS: Duration = Duration::from_secs(2);
+/// The same of each kind of write to the disk beside one poster.
+const BARE_SYNCS: Duration = Duration::from_secs(1);
 
 /// One piece of work.
 pub enum Work {
@@ -172,7 +176,30 @@ fn post(contender: &Contender, load: &Load, kept_keys: usize) -> Result<Measurem
     measurement.push(&figures::GENERATOR_CPU, outcome.generator_cpu * 100.0 / seconds);
     measurement.push(&figures::OTHERS_CPU, outcome.others_cpu * 100.0 / seconds);
     measurement.push(&figures::REJECTED, outcome.posted.rejected as f64);
+    if let (1, false, Some(p50)) = (load.posters, load.keys, latency.quantile(0.5)) {
+        // Where its data was, and when it does not write any more.
+        let room = server.stop().ok_or("the server has no folder")?;
+        beside_bare_syncs(&mut measurement, p50, room.path(), load.measured.min(BARE_SYNCS))?;
+    }
     Ok(measurement)
+}
+
+/// What the same bytes take on the same disk without a server.
+fn beside_bare_syncs(
+    measurement: &mut Measurement,
+    p50: Duration,
+    folder: &Path,
+    measured: Duration,
+) -> Result<(), String> {
+    let bare = bare_syncs::measure(folder, measured).map_err(|error| format!("bare writes: {error}"))?;
+    measurement.quantiles(&bare.append, &[(&figures::APPEND_P50, 0.5), (&figures::APPEND_P99, 0.99)]);
+    measurement.quantiles(&bare.write_over, &[(&figures::WRITE_OVER_P50, 0.5), (&figures::WRITE_OVER_P99, 0.99)]);
+    for (figure, times) in [(&figures::BESIDE_APPEND, &bare.append), (&figures::BESIDE_WRITE_OVER, &bare.write_over)] {
+        if let Some(bare) = times.quantile(0.5) {
+            measurement.push(figure, p50.as_secs_f64() / bare.as_secs_f64());
+        }
+    }
+    Ok(())
 }
 
 fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {

@@ -208,6 +208,11 @@ pub struct Room {
 }
 
 impl Room {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The same for a server that listens on this address.
     pub fn listening_on(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
