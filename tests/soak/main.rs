@@ -8,6 +8,8 @@
 mod common;
 
 // Parts of the load generator.
+#[path = "../../benches/load/chart.rs"]
+mod chart;
 #[allow(dead_code, reason = "a part of it is used here")]
 #[path = "../../benches/load/figures.rs"]
 mod figures;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::chart::{self, COLORS, Scale, escape, label, round, spread, tick};
 use crate::samples::{
     ANONYMOUS, COLUMNS, DATA, DELIVERIES, DELIVERY_P50, DELIVERY_P99, DESCRIPTORS, ORDERS, POST_P50, POST_P99,
     RESIDENT, Samples, TCP, THREADS, WAL,
@@ -19,12 +20,6 @@ const GAP: f64 = 46.0;
 const FOOT: f64 = 48.0;
 /// Points of a line.
 const POINTS: usize = 180;
-/// Lines that a scale has at most, and the least distance of two names at the right.
-const MAX_TICKS: f64 = 5.0;
-const NAME_DISTANCE: f64 = 15.0;
-
-/// Told apart also without seeing red and green (Okabe and Ito).
-const COLORS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#7b4f9d"];
 
 struct Panel {
     title: &'static str,
@@ -69,64 +64,14 @@ fn points(samples: &Samples, column: usize) -> Vec<Point> {
     buckets.iter().enumerate().filter_map(point).collect()
 }
 
-/// The distance of the lines of a scale from 0 to `end`: 1, 2 or 5 times a power of ten.
-fn tick(end: f64) -> f64 {
-    let least = end / MAX_TICKS;
-    let power = 10_f64.powf(least.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|step| *step >= least * 0.999).unwrap_or(power)
-}
-
-/// A number for a scale, such as `0.1`, `25`, `1.5k` or `2M`.
-fn label(value: f64) -> String {
-    let (value, unit) = match value.abs() {
-        size if size >= 1e6 => (value / 1e6, "M"),
-        size if size >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    let text = format!("{value:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    format!("{text}{unit}")
-}
-
-/// A scale of values: where a value is, and where its lines are.
-struct Scale {
-    low: f64,
-    high: f64,
-    is_logarithmic: bool,
-}
-
-impl Scale {
-    fn of(points: &[Vec<Point>], is_logarithmic: bool) -> Scale {
-        let all = || points.iter().flatten();
-        let greatest = all().map(|point| point.3).fold(0.0, f64::max);
-        if is_logarithmic {
-            let least = all().map(|point| point.2).filter(|least| *least > 0.0).fold(f64::INFINITY, f64::min);
-            let low = if least.is_finite() { 10_f64.powf(least.log10().floor()) } else { 0.1 };
-            let high = 10_f64.powf(greatest.max(low * 10.0).log10().ceil());
-            return Scale { low, high, is_logarithmic };
-        }
-        let step = tick(greatest.max(1e-9) * 1.02);
-        Scale { low: 0.0, high: (greatest.max(1e-9) * 1.02 / step).ceil() * step, is_logarithmic }
+fn scale_of(lines: &[Vec<Point>], is_logarithmic: bool) -> Scale {
+    let all = || lines.iter().flatten();
+    let greatest = all().map(|point| point.3).fold(0.0, f64::max);
+    if is_logarithmic {
+        let least = all().map(|point| point.2).filter(|least| *least > 0.0).fold(f64::INFINITY, f64::min);
+        return Scale::logarithmic(least, greatest);
     }
-
-    /// The share of the height at which a value is.
-    fn share(&self, value: f64) -> f64 {
-        let share = if self.is_logarithmic {
-            (value.max(self.low) / self.low).log10() / (self.high / self.low).log10()
-        } else {
-            (value - self.low) / (self.high - self.low)
-        };
-        share.clamp(0.0, 1.0)
-    }
-
-    fn ticks(&self) -> Vec<f64> {
-        if self.is_logarithmic {
-            let decades = (self.high / self.low).log10().round() as i32;
-            return (0..=decades).map(|decade| self.low * 10_f64.powi(decade)).collect();
-        }
-        let step = tick(self.high);
-        (0..=(self.high / step).round() as i32).map(|number| f64::from(number) * step).collect()
-    }
+    Scale::linear(greatest)
 }
 
 /// The whole picture. `notes` stand below the title; samples before `warm_up` seconds are marked.
@@ -134,15 +79,7 @@ pub fn svg(samples: &Samples, title: &str, notes: &str, warm_up: f64) -> String 
     let height = HEAD + PANELS.len() as f64 * (PANEL + GAP) + FOOT - GAP / 2.0;
     let end = samples.at.last().copied().unwrap_or(1.0);
     let x = |at: f64| LEFT + at / end * (WIDTH - LEFT - RIGHT);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#333333\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         <text x=\"{LEFT}\" y=\"24\" font-size=\"17\" font-weight=\"bold\">{}</text>\n\
-         <text x=\"{LEFT}\" y=\"43\" fill=\"#666666\">{}</text>\n",
-        escape(title),
-        escape(notes)
-    );
+    let mut svg = chart::head(WIDTH, height, LEFT, title, notes);
     for (number, panel) in PANELS.iter().enumerate() {
         let top = HEAD + number as f64 * (PANEL + GAP) + GAP / 2.0;
         draw_panel(&mut svg, samples, panel, top, (end, warm_up.min(end)), x);
@@ -175,7 +112,7 @@ pub fn svg(samples: &Samples, title: &str, notes: &str, warm_up: f64) -> String 
 
 fn draw_panel(svg: &mut String, samples: &Samples, panel: &Panel, top: f64, time: (f64, f64), x: impl Fn(f64) -> f64) {
     let lines: Vec<Vec<Point>> = panel.columns.iter().map(|column| points(samples, *column)).collect();
-    let scale = Scale::of(&lines, panel.is_logarithmic);
+    let scale = scale_of(&lines, panel.is_logarithmic);
     let y = |value: f64| top + PANEL * (1.0 - scale.share(value));
     let (left, right) = (x(0.0), x(time.0));
     let _ = writeln!(
@@ -187,15 +124,7 @@ fn draw_panel(svg: &mut String, samples: &Samples, panel: &Panel, top: f64, time
         escape(panel.title)
     );
     for tick in scale.ticks() {
-        let _ = writeln!(
-            svg,
-            "<path d=\"M{left:.1} {0:.1}H{right:.1}\" stroke=\"#dddddd\"/>\
-             <text x=\"{1:.1}\" y=\"{2:.1}\" text-anchor=\"end\" font-size=\"11\">{3}</text>",
-            y(tick),
-            left - 6.0,
-            y(tick) + 4.0,
-            label(tick)
-        );
+        *svg += &chart::grid_line(left, right, y(tick), tick);
     }
     let mut names: Vec<(f64, usize)> = Vec::new();
     for (place, line) in lines.iter().enumerate() {
@@ -230,48 +159,6 @@ fn draw_panel(svg: &mut String, samples: &Samples, panel: &Panel, top: f64, time
             label(round(last))
         );
     }
-}
-
-/// Moves names apart that would overlap, within the panel.
-fn spread(mut names: Vec<(f64, usize)>, top: f64, bottom: f64) -> Vec<(f64, usize)> {
-    names.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let mut least = top;
-    for name in &mut names {
-        name.0 = name.0.max(least);
-        least = name.0 + NAME_DISTANCE;
-    }
-    let mut most = bottom;
-    for name in names.iter_mut().rev() {
-        name.0 = name.0.min(most);
-        most = name.0 - NAME_DISTANCE;
-    }
-    names
-}
-
-/// Three significant digits.
-fn round(value: f64) -> f64 {
-    if value == 0.0 {
-        return 0.0;
-    }
-    let unit = 10_f64.powf(value.abs().log10().floor() - 2.0);
-    (value / unit).round() * unit
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-#[test]
-fn scales_have_round_numbers_and_contain_every_value() {
-    for (end, step) in [(1.0, 0.2), (9.4, 2.0), (10.0, 2.0), (23.0, 5.0), (57_000.0, 20_000.0), (0.03, 0.01)] {
-        assert!((tick(end) / step - 1.0).abs() < 1e-9, "{end}: {}", tick(end));
-    }
-    assert_eq!([0.2, 25.0, 1500.0, 57_000.0, 2.5e6].map(label), ["0.2", "25", "1500", "57k", "2.5M"]);
-    let points = vec![vec![(0.0, 12.0, 11.0, 47.0)]];
-    let (linear, logarithmic) = (Scale::of(&points, false), Scale::of(&points, true));
-    assert_eq!(linear.ticks(), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
-    assert_eq!((logarithmic.low, logarithmic.high), (10.0, 100.0));
-    assert!((logarithmic.share(31.622_776) - 0.5).abs() < 1e-6);
 }
 
 #[test]
