@@ -64,6 +64,15 @@ impl Load {
         }
     }
 
+    /// One of the many runs of a drawing, shorter than other runs.
+    pub fn of_growth(subscribers: usize, rate: Option<f64>, options: &Options) -> Self {
+        Self {
+            warm_up: Duration::from_millis(500),
+            measured: options.seconds.unwrap_or(Duration::from_secs(if options.quick { 1 } else { 3 })),
+            ..Self::with_subscribers(subscribers, rate, options)
+        }
+    }
+
     /// One attempt of a search, shorter than other runs.
     pub fn of_search(subscribers: usize, rate: f64, posters: usize, options: &Options) -> Self {
         let (warm_up, measured) = if options.quick { (200, 700) } else { (500, 2_000) };

@@ -23,13 +23,18 @@
 //! | `bare_syncs` | the time of writes to the disk without a server |
 //! | `figures` | the kinds of figures, the result of one piece of work |
 //! | `report` | lines, tables, JSON |
+//! | `growth` | how the cost of a delivery grows, as a drawing |
+//! | `chart` | what drawings share |
 
 mod answer;
 mod bare_sends;
 mod bare_syncs;
+#[allow(dead_code, reason = "the soak's plot uses the rest")]
+mod chart;
 mod connect;
 mod figures;
 mod frames;
+mod growth;
 mod histogram;
 mod keys;
 mod load;
@@ -49,6 +54,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use growth::Growth;
 use options::Options;
 use report::Report;
 use scenarios::Work;
@@ -80,18 +86,24 @@ fn measure() -> Result<bool, Box<dyn std::error::Error>> {
     }
     let rounds = options.rounds.unwrap_or(if options.peers { PEER_ROUNDS } else { 1 });
     let works = scenarios::works(&options);
-    let mut report = Report::default();
+    let (mut report, mut growth) = (Report::default(), Growth::default());
     for round in 1..=rounds {
         for work in &works {
             let is_post = matches!(work, Work::Post { .. });
             for contender in options.contenders.iter().filter(|one| is_post || !one.is_durable_peer()) {
                 for row in scenarios::perform(work, contender, &options, round) {
+                    if let Work::Growth(cell) = work {
+                        growth.add(*cell, &row);
+                    }
                     report.add(row);
                 }
             }
         }
     }
-    if works.is_empty() {
+    if let Some(path) = &options.svg {
+        growth.draw(path)?;
+    }
+    if works.is_empty() || rounds == 0 {
         return Ok(true);
     }
     if rounds > 1 || options.contenders.len() > 1 {

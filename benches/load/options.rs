@@ -11,6 +11,7 @@ pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
 
 WORK      all (the default) | post | deliver | paced | search | memory | connects | back | start
+          growth: CPU a delivery by subscribers, orders a second and fan-out threads, in three minutes
           limits: the cost of sends without a server on this machine
           peers:  all work, on ordercast and every peer in turn, three rounds
 
@@ -30,6 +31,9 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --posters N,…         connections that post
 --keys                for post: each order has a random key of its own; without it the default has rows of both
 --kept-keys N         for post with --keys: so many other keys are kept already
+--fanout-threads N,…  for growth: with 1,000 subscribers, and these alone unless --subscribers is given too
+--svg FILE            for growth: where to draw it, beside a CSV file of the figures, of which only those that are
+                      measured change; with --rounds 0 it is drawn again
 --every MS            the interval of the feed for paced (default: 100)
 --seconds S           length of each measured run
 --scrape              read /metrics once a second during each run of post, deliver, paced and search
@@ -52,6 +56,8 @@ pub struct Options {
     pub subscribers: Option<Vec<usize>>,
     pub rates: Option<Vec<Option<f64>>>,
     pub posters: Option<Vec<usize>>,
+    pub fanout_threads: Option<Vec<usize>>,
+    pub svg: Option<PathBuf>,
     pub keys: bool,
     pub kept_keys: usize,
     /// Milliseconds between two messages of a product.
@@ -91,6 +97,8 @@ impl Options {
                 Long("rates") => options.rates = Some(list(&mut parser, rate)?),
                 Long("posters") => options.posters = Some(list(&mut parser, count)?),
                 Long("seconds") => options.seconds = Some(duration(&mut parser, 1.0)?),
+                Long("fanout-threads") => options.fanout_threads = Some(list(&mut parser, count)?),
+                Long("svg") => options.svg = Some(parser.value()?.into()),
                 Long("keys") => options.keys = true,
                 Long("kept-keys") => options.kept_keys = parser.value()?.parse()?,
                 Long("scrape") => options.scrape = true,
@@ -125,7 +133,14 @@ impl Options {
         if options.kept_keys > 0 && !options.keys {
             return Err("--kept-keys needs --keys".into());
         }
-        if options.max_resident.is_some() && !options.works.iter().any(|work| work == "memory") {
+        let has = |name: &str| options.works.iter().any(|work| work == name);
+        if options.svg.is_some() && !has("growth") {
+            return Err("--svg needs the work 'growth'".into());
+        }
+        if options.svg.is_some() && options.contenders.len() > 1 {
+            return Err("--svg draws one server".into());
+        }
+        if options.max_resident.is_some() && !has("memory") {
             return Err("--max-resident needs the work 'memory'".into());
         }
         Ok(options)
@@ -136,7 +151,7 @@ impl Options {
             "all" => self.works.extend(WORKS.map(String::from)),
             "peers" => self.peers = true,
             "limits" => self.bare_sends = true,
-            _ if WORKS.contains(&work) => self.works.push(work.into()),
+            _ if work == "growth" || WORKS.contains(&work) => self.works.push(work.into()),
             _ => return Err(format!("there is no work '{work}'").into()),
         }
         Ok(())

@@ -154,7 +154,8 @@ pub fn machine() -> String {
     format!("{cores} cores of {model}, Linux {version}, all on loopback")
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// `None` without values.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

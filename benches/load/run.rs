@@ -1,5 +1,6 @@
 //! One run under load: posters and subscribers against a server, whose CPU and memory are sampled meanwhile.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -58,7 +59,9 @@ pub struct Memory {
 /// CPU seconds and deliveries up to one moment.
 struct Counters {
     at: Instant,
-    server_cpu: f64,
+    /// Of each thread: at few orders a second a clock tick would be too coarse. Connections and their threads stay
+    /// meanwhile.
+    server_cpu: HashMap<u32, u64>,
     followed_cpu: Option<f64>,
     generator_cpu: f64,
     busy: f64,
@@ -120,7 +123,7 @@ pub fn run(server: &mut Server, load: &Load) -> Result<Outcome, String> {
     if snapshot {
         faults.extend(late_snapshot(server)?);
     }
-    let server_cpu = end.server_cpu - begin.server_cpu;
+    let server_cpu = procfs::cpu_between(&begin.server_cpu, &end.server_cpu);
     let followed_cpu = end.followed_cpu.zip(begin.followed_cpu).map(|(end, begin)| end - begin);
     let generator_cpu = end.generator_cpu - begin.generator_cpu;
     Ok(Outcome {
@@ -149,7 +152,7 @@ fn sample(server: &Server, progress: &Progress, load: &Load) -> io::Result<(Memo
     let own = [std::process::id()];
     let counters = || Counters {
         at: Instant::now(),
-        server_cpu: procfs::cpu(server.pids()),
+        server_cpu: procfs::cpu_of_threads(server.pids()),
         followed_cpu: server.followed_pids().map(procfs::cpu),
         generator_cpu: procfs::cpu(&own),
         busy: procfs::busy(),

@@ -8,6 +8,7 @@ use crate::bare_sends;
 use crate::bare_syncs;
 use crate::connect::{self, Until};
 use crate::figures::{self, Measurement, megabytes, milliseconds};
+use crate::growth;
 use crate::histogram::Histogram;
 use crate::keys;
 use crate::load::Load;
@@ -46,6 +47,8 @@ pub enum Work {
         rate: Option<f64>,
         every: Option<u64>,
     },
+    /// As `Deliver`, for the drawing, without bare sends.
+    Growth(growth::Cell),
     Search {
         subscribers: usize,
         limit: Duration,
@@ -106,6 +109,7 @@ pub fn works(options: &Options) -> Vec<Work> {
                     works.extend(rates.iter().flat_map(both));
                 }
             }
+            "growth" => works.extend(growth::cells(options).into_iter().map(Work::Growth)),
             "search" => works.extend(subscribers(&[100, 1_000], &[1_000]).into_iter().map(|subscribers| {
                 let few = Duration::from_millis(10);
                 let many = Duration::from_millis(50);
@@ -142,7 +146,15 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
             let orders = rate.map_or("flat out".into(), |rate| format!("{rate} orders/s"));
             let interval = every.map(|every| format!(", every={every}")).unwrap_or_default();
             let load = Load { every: *every, ..Load::with_subscribers(*subscribers, *rate, options) };
-            vec![row(format!("{subscribers} subscribers, {orders}{interval}"), deliver(contender, &load))]
+            vec![row(format!("{subscribers} subscribers, {orders}{interval}"), deliver(contender, &load, true))]
+        }
+        Work::Growth(cell) => {
+            let orders = cell.rate.map_or("flat out".into(), |rate| format!("{rate} orders/s"));
+            let threads = cell.threads.map(|threads| format!(", {threads} fan-out threads")).unwrap_or_default();
+            let load = Load::of_growth(cell.subscribers, cell.rate, options);
+            let contender = contender.with_fanout_threads(cell.threads);
+            let name = format!("{} subscribers, {orders}{threads}", cell.subscribers);
+            vec![row(name, deliver(&contender, &load, false))]
         }
         Work::Search { subscribers, limit } => {
             let name = format!("{subscribers} subscribers, p99 under {} ms", limit.as_millis());
@@ -202,7 +214,8 @@ fn beside_bare_syncs(
     Ok(())
 }
 
-fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
+/// With `bare`, beside as many sends without a server.
+fn deliver(contender: &Contender, load: &Load, bare: bool) -> Result<Measurement, String> {
     let mut server = Server::start(contender, load.posters)?;
     let Outcome {
         posted,
@@ -229,7 +242,7 @@ fn deliver(contender: &Contender, load: &Load) -> Result<Measurement, String> {
     if deliveries > 0 {
         let per_million = server_cpu * 1e6 / deliveries as f64;
         measurement.push(&figures::CPU_PER_MILLION, per_million);
-        if let (Some(rate), None) = (load.rate, load.every) {
+        if let (Some(rate), None, true) = (load.rate, load.every, bare) {
             let bare = bare_sends::paced(load.subscribers, rate, load.measured.min(BARE_SENDS));
             let bare = bare.map_err(|error| format!("bare sends: {error}"))?;
             measurement.push(&figures::BARE_PER_MILLION, bare);

@@ -36,6 +36,8 @@ const TARGET_TMP: &str = env!("CARGO_TARGET_TMPDIR");
 pub struct Contender {
     pub name: String,
     kind: Kind,
+    /// As many fan-out threads of an ordercast; `None` for as many as it chooses.
+    fanout_threads: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -66,19 +68,28 @@ pub const DURABLE_PEERS: [&str; 3] = ["bun-sqlite", "axum-sqlite", "fastify-sqli
 const DURABLE: &str = "-sqlite";
 
 impl Contender {
+    fn new(name: &str, kind: Kind) -> Self {
+        Self { name: name.into(), kind, fanout_threads: None }
+    }
+
+    /// The same with so many fan-out threads, which only an ordercast has.
+    pub fn with_fanout_threads(&self, threads: Option<usize>) -> Self {
+        Self { fanout_threads: threads, ..self.clone() }
+    }
+
     /// The ordercast of this build, with its data folder under `data_root` if given.
     pub fn ordercast(data_root: Option<PathBuf>) -> Self {
-        Self { name: "ordercast".into(), kind: Kind::Ordercast { data_root } }
+        Self::new("ordercast", Kind::Ordercast { data_root })
     }
 
     /// So many edges of this build that follow the same ordercast.
     pub fn edges(followed: Contender, count: usize) -> Self {
-        Self { name: "edge".into(), kind: Kind::Edges { followed: Box::new(followed), count } }
+        Self::new("edge", Kind::Edges { followed: Box::new(followed), count })
     }
 
     /// The server that a command line starts.
     pub fn command_line(text: &str) -> Self {
-        Self { name: "command".into(), kind: Kind::CommandLine(text.into()) }
+        Self::new("command", Kind::CommandLine(text.into()))
     }
 
     /// One of `PEERS` or `DURABLE_PEERS`, where benches/peers/run.sh installs it.
@@ -96,7 +107,7 @@ impl Contender {
             "nchan" => Kind::Nginx,
             _ => return None,
         };
-        Some(Self { name: name.into(), kind })
+        Some(Self::new(name, kind))
     }
 
     /// Whether it is one of `PEERS` or `DURABLE_PEERS`.
@@ -137,7 +148,7 @@ impl Contender {
         let room = &room.path;
         let catalog = room.join("catalog.json");
         let database = self.is_durable_peer().then(|| room.join("peer.sqlite3"));
-        Ok(match &self.kind {
+        let mut command = match &self.kind {
             Kind::Ordercast { .. } | Kind::Edges { .. } => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
                 command.args(["--listen", &listen, "--max-connections", MAX_CONNECTIONS]);
@@ -178,7 +189,11 @@ impl Contender {
                 command.args(words);
                 command
             }
-        })
+        };
+        if let Some(threads) = self.fanout_threads {
+            command.arg("--fanout-threads").arg(threads.to_string());
+        }
+        Ok(command)
     }
 
     /// Creates a working folder with a catalogue of `products` products.
