@@ -169,7 +169,9 @@ fn draw_panel(
     }
     for (at, number) in spread(names, TOP, TOP + PANEL) {
         let Line { name, color, points } = &lines[number];
-        let end = points.last().map_or(right, |(x, _)| *x);
+        let own = points.last().map_or(right, |(x, _)| *x);
+        // Behind the points of other lines at that height.
+        let end = all().filter(|(_, y)| (y - at).abs() < NEAR.1).map(|(x, _)| x).fold(own, f64::max);
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{color}\">{}</text>",
