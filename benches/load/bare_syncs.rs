@@ -13,8 +13,8 @@ use crate::histogram::Histogram;
 const LOG_HEAD: u64 = 32;
 /// Bytes of a frame: its head and a page.
 const FRAME: usize = 24 + 4096;
-/// Frames of an order that is committed alone, as strace shows them: the page of its total and the last of the order log.
-/// They reach into three pages of the file, which is what the disk gets.
+/// Frames of an order that is committed alone, as strace shows them: the page of its total and the last of the order
+/// log. They reach into three pages of the file, which is what the disk gets.
 const FRAMES: usize = 2;
 /// Frames after which SQLite copies its log into the data file and writes it again from its beginning.
 const LOG_FRAMES: usize = 1_000;

@@ -1,5 +1,5 @@
-//! What drawings in SVG share: the frame, colours, scales and labels. The background is white and all text is dark, so that
-//! they can be read on a page of any colour.
+//! What drawings in SVG share: the frame, colours, scales and labels. The background is white and all text is dark,
+//! so that they can be read on a page of any colour.
 
 /// Told apart also without seeing red and green (Okabe and Ito).
 pub const COLORS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#7b4f9d"];
@@ -10,8 +10,8 @@ const NAME_DISTANCE: f64 = 15.0;
 /// The beginning of a drawing: its size, a title at `left`, and notes below that.
 pub fn head(width: f64, height: f64, left: f64, title: &str, notes: &str) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#333333\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#333333\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
          <text x=\"{left}\" y=\"24\" font-size=\"17\" font-weight=\"bold\">{}</text>\n\
          <text x=\"{left}\" y=\"43\" fill=\"#666666\">{}</text>\n",

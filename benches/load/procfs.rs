@@ -42,8 +42,8 @@ pub fn cpu(pids: &[u32]) -> f64 {
     (sum(pids, USER_TIME) + sum(pids, SYSTEM_TIME)) as f64 / TICKS_PER_SECOND
 }
 
-/// CPU nanoseconds of each thread of `pids`. Finer than `cpu`, which counts clock ticks, but a thread that ends takes its
-/// own along.
+/// CPU nanoseconds of each thread of `pids`. Finer than `cpu`, which counts clock ticks, but a thread that ends takes
+/// its own along.
 pub fn cpu_of_threads(pids: &[u32]) -> HashMap<u32, u64> {
     let tasks = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten());
     let of = |path: PathBuf| {

@@ -155,8 +155,8 @@ fn draw_panel(
             let beside = if all().any(|other| is_near(&other)) { y + 14.0 } else { y - 7.0 };
             let _ = writeln!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{color}\"><title>{} subscribers, {} orders and {} \
-                 deliveries a second: {cost} µs</title></circle>\
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{color}\"><title>{} subscribers, {} orders and \
+                 {} deliveries a second: {cost} µs</title></circle>\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"10\" fill=\"{color}\" \
                  stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{cost}</text>",
                 whole(cell.subscribers as f64),

@@ -1,8 +1,8 @@
 //! How the cost of a delivery grows with subscribers, orders a second and fan-out threads: what is measured, a file of
 //! figures, and a drawing of it.
 //!
-//! The figures are in a CSV file beside the drawing. What is measured replaces the lines of the same cells, so parts may be
-//! measured one after the other.
+//! The figures are in a CSV file beside the drawing. What is measured replaces the lines of the same cells, so parts
+//! may be measured one after the other.
 
 mod drawing;
 
