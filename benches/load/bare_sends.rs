@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::connect::{self, Feed};
-use crate::report::pretty;
+use crate::figures::pretty;
 use crate::sent::Sent;
 use crate::server::PREFIX;
 use crate::subscribers::{Progress, Reader};

@@ -32,7 +32,8 @@ impl Figure {
     }
 }
 
-const fn figure(name: &'static str, unit: &'static str, better: Better) -> Figure {
+/// A kind of figure, such as one of a single piece of work.
+pub const fn figure(name: &'static str, unit: &'static str, better: Better) -> Figure {
     Figure { name, unit, better }
 }
 
@@ -114,4 +115,36 @@ pub fn milliseconds(duration: Duration) -> f64 {
 
 pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+/// The middle of the values, or the mean of the two in the middle; `None` without values.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+/// Three significant digits, with commas between thousands.
+pub fn pretty(value: f64) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 || size == 0.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.digits$}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        let left = whole.len() - index;
+        if index > 0 && left % 3 == 0 && digit.is_ascii_digit() && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if fraction.is_empty() { grouped } else { format!("{grouped}.{fraction}") }
 }

@@ -13,6 +13,8 @@
 //! | `subscribers` | the connections that read, one event loop, and the checks |
 //! | `sent` | the orders posted, shared by these two |
 //! | `keys` | random keys, filling a server with orders |
+//! | `scale` | many orders, keys and products |
+//! | `requests` | requests one after another |
 //! | `connect` | opening connections, handshakes |
 //! | `frames`, `answer` | parsing what servers send |
 //! | `histogram` | latencies |
@@ -42,7 +44,9 @@ mod options;
 mod posters;
 mod procfs;
 mod report;
+mod requests;
 mod run;
+mod scale;
 mod scenarios;
 mod scrape;
 mod search;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use crate::scale::{PARTS, Size};
 use crate::server::{Contender, DURABLE_PEERS, PEERS};
 
 pub const HELP: &str = "\
@@ -13,6 +14,7 @@ cargo bench --bench load -- [WORK]… [OPTION]…
 WORK      all (the default) | post | deliver | paced | search | memory | connects | back | start
           growth: CPU a delivery by subscribers, orders a second and fan-out threads, in three minutes
           limits: the cost of sends without a server on this machine
+          scale:  a million orders, or as many as the options say, not among all
           peers:  all work, on ordercast and every peer in turn, three rounds
 
 --quick               shorter runs and fewer of them, in under a minute
@@ -30,10 +32,13 @@ WORK      all (the default) | post | deliver | paced | search | memory | connect
 --rates N,…           orders a second for deliver and paced; max is as fast as possible
 --posters N,…         connections that post
 --keys                for post: each order has a random key of its own; without it the default has rows of both
---kept-keys N         for post with --keys: so many other keys are kept already
+--kept-keys N         for post with --keys: so many other keys are kept already; for scale: so many of the orders have one
 --fanout-threads N,…  for growth: with 1,000 subscribers, and these alone unless --subscribers is given too
 --svg FILE            for growth: where to draw it, beside a CSV file of the figures, of which only those that are
                       measured change; with --rounds 0 it is drawn again
+--orders N            for scale, also --products N and --categories N
+--parts NAME,…        for scale: start | post | snapshot | log | resume | tools (default: all)
+--room FOLDER         for scale: keeps the data there, and uses what is there (default: made anew, and removed)
 --every MS            the interval of the feed for paced (default: 100)
 --seconds S           length of each measured run
 --scrape              read /metrics once a second during each run of post, deliver, paced and search
@@ -59,7 +64,11 @@ pub struct Options {
     pub fanout_threads: Option<Vec<usize>>,
     pub svg: Option<PathBuf>,
     pub keys: bool,
-    pub kept_keys: usize,
+    pub kept_keys: Option<usize>,
+    pub size: Size,
+    /// Of the work `scale`; empty for all.
+    pub parts: Vec<String>,
+    pub room: Option<PathBuf>,
     /// Milliseconds between two messages of a product.
     pub every: Option<u64>,
     pub seconds: Option<Duration>,
@@ -71,6 +80,9 @@ pub struct Options {
 
 /// All work.
 pub const WORKS: [&str; 8] = ["post", "deliver", "paced", "search", "memory", "connects", "back", "start"];
+
+/// The work that is done only if it is named.
+const SCALE: &str = "scale";
 
 impl Options {
     /// Reads the arguments of the process.
@@ -100,7 +112,12 @@ impl Options {
                 Long("fanout-threads") => options.fanout_threads = Some(list(&mut parser, count)?),
                 Long("svg") => options.svg = Some(parser.value()?.into()),
                 Long("keys") => options.keys = true,
-                Long("kept-keys") => options.kept_keys = parser.value()?.parse()?,
+                Long("kept-keys") => options.kept_keys = Some(parser.value()?.parse()?),
+                Long("orders") => options.size.orders = parser.value()?.parse()?,
+                Long("products") => options.size.products = parser.value()?.parse()?,
+                Long("categories") => options.size.categories = parser.value()?.parse()?,
+                Long("parts") => options.parts = list(&mut parser, part)?,
+                Long("room") => options.room = Some(parser.value()?.into()),
                 Long("scrape") => options.scrape = true,
                 Long("limit") => options.p99_limit = Some(duration(&mut parser, 1e-3)?),
                 Long("max-resident") => options.max_resident = Some(parser.value()?.parse()?),
@@ -130,10 +147,14 @@ impl Options {
             // No peer has intervals, and peers choose their own ports and forget their totals.
             options.works.retain(|work| work != "paced" && work != "back");
         }
-        if options.kept_keys > 0 && !options.keys {
-            return Err("--kept-keys needs --keys".into());
-        }
         let has = |name: &str| options.works.iter().any(|work| work == name);
+        if options.kept_keys.is_some() && !options.keys && !has(SCALE) {
+            return Err("--kept-keys needs --keys, or the work 'scale'".into());
+        }
+        options.size.keys = options.kept_keys.unwrap_or(options.size.keys).min(options.size.orders);
+        if !(1..=options.size.products).contains(&options.size.categories) {
+            return Err("each category has a product at least".into());
+        }
         if options.svg.is_some() && !has("growth") {
             return Err("--svg needs the work 'growth'".into());
         }
@@ -151,7 +172,7 @@ impl Options {
             "all" => self.works.extend(WORKS.map(String::from)),
             "peers" => self.peers = true,
             "limits" => self.bare_sends = true,
-            _ if work == "growth" || WORKS.contains(&work) => self.works.push(work.into()),
+            _ if work == "growth" || work == SCALE || WORKS.contains(&work) => self.works.push(work.into()),
             _ => return Err(format!("there is no work '{work}'").into()),
         }
         Ok(())
@@ -161,11 +182,15 @@ impl Options {
 fn list<T>(parser: &mut lexopt::Parser, item: fn(&str) -> Option<T>) -> Result<Vec<T>, lexopt::Error> {
     let text = parser.value()?.string()?;
     let items: Option<Vec<T>> = text.split(',').map(item).collect();
-    items.ok_or_else(|| format!("'{text}' is not a list of positive numbers").into())
+    items.ok_or_else(|| format!("'{text}' is not a list of these, or not of positive numbers").into())
 }
 
 fn count(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| *count > 0)
+}
+
+fn part(text: &str) -> Option<String> {
+    PARTS.contains(&text).then(|| text.into())
 }
 
 fn rate(text: &str) -> Option<Option<f64>> {

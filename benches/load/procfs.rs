@@ -79,6 +79,16 @@ pub fn resident(pids: &[u32]) -> u64 {
     (own + shared) * PAGE
 }
 
+/// Anonymous bytes of `pids`: what they have allocated and touched.
+pub fn anonymous(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    pids.iter().filter_map(of).sum::<u64>() * 1024
+}
+
 /// CPU seconds used on the whole machine.
 pub fn busy() -> f64 {
     // The fields of the first line, which sums all cores: user, nice, system, idle, iowait, irq, softirq, steal.

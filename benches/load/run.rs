@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -183,11 +184,16 @@ fn late_snapshot(server: &Server) -> Result<Option<String>, String> {
     Ok((!faults.is_empty()).then(|| format!("snapshot after the run: {}", faults.join(", "))))
 }
 
-/// So many subscribers connect at once, and each must get exactly the totals of the orders accepted; else the faults.
+/// So many subscribers of all products connect at once, and each must get exactly the totals of the orders accepted; else
+/// the faults.
 pub fn snapshots(server: &Server, count: usize) -> Result<Vec<String>, String> {
-    let path = server.feed_path();
-    let feeds = connect::subscribe_at_once(server.address, &path, count, count, Until::Upgraded)?;
-    let sent = Sent::new(&server.totals, 0, 0);
+    snapshots_of(server.address, &server.feed_path(), &server.totals, count)
+}
+
+/// The same of a feed that has these totals.
+pub fn snapshots_of(server: SocketAddr, path: &str, totals: &[u64], count: usize) -> Result<Vec<String>, String> {
+    let feeds = connect::subscribe_at_once(server, path, count, count, Until::Upgraded)?;
+    let sent = Sent::new(totals, 0, 0);
     sent.finish();
     let progress = Progress::default();
     let fail = |error| format!("reading: {error}");

@@ -16,6 +16,7 @@ use crate::options::Options;
 use crate::procfs;
 use crate::report::Row;
 use crate::run::{self, Outcome};
+use crate::scale::{self, Size};
 use crate::search;
 use crate::server::{Contender, Server};
 
@@ -65,6 +66,9 @@ pub enum Work {
     Start {
         times: usize,
     },
+    Scale {
+        size: Size,
+    },
 }
 
 /// The work that the options ask for.
@@ -78,7 +82,7 @@ pub fn works(options: &Options) -> Vec<Work> {
         match name.as_str() {
             "post" => {
                 let posters = options.posters.clone().unwrap_or_else(|| pick(&[1, 16, 64], &[1, 64]));
-                let (keys, kept_keys) = (options.keys, options.kept_keys);
+                let (keys, kept_keys) = (options.keys, options.kept_keys.unwrap_or(0));
                 works.extend(posters.into_iter().map(|posters| Work::Post { posters, keys, kept_keys }));
                 // No peer has keys.
                 if options.posters.is_none() && !keys && !quick && !options.peers {
@@ -123,6 +127,7 @@ pub fn works(options: &Options) -> Vec<Work> {
                 works.extend(subscribers(&[5_000], &[2_000]).into_iter().map(|count| Work::Connects { count }))
             }
             "back" => works.extend(subscribers(&[5_000], &[2_000]).into_iter().map(|count| Work::Back { count })),
+            "scale" => works.push(Work::Scale { size: options.size.clone() }),
             _ => works.push(Work::Start { times: if quick { 3 } else { 11 } }),
         }
     }
@@ -170,6 +175,10 @@ pub fn perform(work: &Work, contender: &Contender, options: &Options, round: u32
             vec![row(format!("{count} connects"), connects(contender, *count))]
         }
         Work::Back { count } => vec![row(format!("{count} boards back after a restart"), back(contender, *count))],
+        Work::Scale { size } => match scale::measure(contender, size, options) {
+            Ok(all) => all.into_iter().map(|(work, measurement)| row(work, Ok(measurement))).collect(),
+            Err(error) => vec![row(format!("{size}"), Err(error))],
+        },
         Work::Start { times } => vec![row("start".into(), start(contender, *times))],
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::answer::Expected;
 use crate::procfs;
 
-/// The only category of the catalogue.
+/// The first category of the catalogue, and the only one unless more are wanted.
 pub const CATEGORY: &str = "electronics";
 /// Product ids are this prefix and a number from 1.
 pub const PREFIX: &str = "A";
@@ -24,7 +24,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// The time between two attempts to connect to a server that is starting.
 const CONNECT_EVERY: Duration = Duration::from_micros(200);
 /// How long a server may take to end after SIGTERM before it is killed.
-const STOP_DEADLINE: Duration = Duration::from_secs(3);
+pub const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// The 10,000 subscribers of the largest run, and its posters.
 const MAX_CONNECTIONS: &str = "12000";
 
@@ -196,7 +196,7 @@ impl Contender {
         Ok(command)
     }
 
-    /// Creates a working folder with a catalogue of `products` products.
+    /// Creates a working folder with a catalogue of `products` products in one category.
     pub fn room(&self, products: usize) -> Result<Room, String> {
         static ROOMS: AtomicU32 = AtomicU32::new(0);
         let root = match &self.kind {
@@ -205,24 +205,46 @@ impl Contender {
         };
         let number = ROOMS.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("load-{}-{number}", std::process::id()));
-        let room = Room { path, products, listen: None };
-        let written =
-            fs::create_dir_all(&room.path).and_then(|()| fs::write(room.path.join("catalog.json"), catalog(products)));
-        written.map_err(|error| format!("{}: {error}", room.path.display()))?;
-        Ok(room)
+        Room { path, products, categories: 1, listen: None, is_kept: false }.with_categories(1)
+    }
+
+    /// The executable of an ordercast, for its tools.
+    pub fn program(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Ordercast { .. } => Some(env!("CARGO_BIN_EXE_ordercast").into()),
+            Kind::CommandLine(text) => text.split_whitespace().next().map(PathBuf::from),
+            _ => None,
+        }
     }
 }
 
 /// A server's working folder: its catalogue, data and log. Several servers may use it one after another. It is removed
-/// on drop.
+/// on drop, unless it is kept.
 pub struct Room {
     path: PathBuf,
     products: usize,
+    categories: usize,
     /// Where an ordercast listens; `None` for a port that the system chooses.
     listen: Option<SocketAddr>,
+    is_kept: bool,
 }
 
 impl Room {
+    /// A folder that is there or made, and kept, with a catalogue of `products` products in one category.
+    pub fn kept_at(path: &Path, products: usize) -> Result<Self, String> {
+        let room = Self { path: path.into(), products, categories: 1, listen: None, is_kept: true };
+        room.with_categories(1)
+    }
+
+    /// The same with its products in so many categories, as evenly as can be.
+    pub fn with_categories(mut self, categories: usize) -> Result<Self, String> {
+        self.categories = categories;
+        let text = catalog(self.products, categories);
+        let written = fs::create_dir_all(&self.path).and_then(|()| fs::write(self.path.join("catalog.json"), text));
+        written.map_err(|error| format!("{}: {error}", self.path.display()))?;
+        Ok(self)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -237,8 +259,10 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        // A folder that cannot be removed stays under target/ and does no harm.
-        let _ = fs::remove_dir_all(&self.path);
+        if !self.is_kept {
+            // A folder that cannot be removed stays under target/ and does no harm.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -322,9 +346,17 @@ impl Server {
         self.room.take()
     }
 
-    /// The path of the live feed.
+    /// The path of the live feed of all products.
     pub fn feed_path(&self) -> String {
-        format!("/orders/{CATEGORY}")
+        match self.room.as_ref().map_or(1, |room| room.categories) {
+            1 => category_path(),
+            _ => "/orders".into(),
+        }
+    }
+
+    /// Its working folder.
+    pub fn room_path(&self) -> Option<&Path> {
+        self.room.as_ref().map(Room::path)
     }
 
     /// The server's process and its descendants.
@@ -398,16 +430,27 @@ impl Drop for Server {
     }
 }
 
-fn catalog(products: usize) -> String {
-    let products: Vec<_> = (1..=products)
-        .map(|number| {
-            serde_json::json!({
-                "id": format!("{PREFIX}{number}"), "name": format!("Product {number}"),
-                "rrp": "9.99", "info": "measured", "total": 0,
-            })
+/// The path of the first category's feed.
+pub fn category_path() -> String {
+    format!("/orders/{CATEGORY}")
+}
+
+/// The first products are in the first category, and so on.
+fn catalog(products: usize, categories: usize) -> String {
+    let product = |number: usize| {
+        serde_json::json!({
+            "id": format!("{PREFIX}{number}"), "name": format!("Product {number}"),
+            "rrp": "9.99", "info": "measured", "total": 0,
         })
-        .collect();
-    serde_json::json!({ CATEGORY: { "prefix": PREFIX, "products": products } }).to_string()
+    };
+    let category = |index: usize| {
+        let name = if index == 0 { CATEGORY.into() } else { format!("category-{index}") };
+        let prefix = if index == 0 { PREFIX.into() } else { format!("C{index}-") };
+        let first = |index| index * products / categories;
+        let products: Vec<_> = (first(index)..first(index + 1)).map(|index| product(index + 1)).collect();
+        (name, serde_json::json!({ "prefix": prefix, "products": products }))
+    };
+    serde_json::Value::from((0..categories).map(category).collect::<serde_json::Map<_, _>>()).to_string()
 }
 
 fn first_answer(address: SocketAddr) -> io::Result<()> {

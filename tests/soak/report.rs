@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::figures_of_load::{machine, pretty};
+use crate::figures::pretty;
+use crate::figures_of_load::machine;
 use crate::plan::Plan;
 use crate::samples::{
     ANONYMOUS, COLUMNS, Column, DATA, DELIVERIES, DELIVERY_P50, DELIVERY_P99, DESCRIPTORS, ORDERS, POST_P50, POST_P99,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Cell, Point, SHARED};
 use crate::chart::{self, COLORS, Scale, escape, spread};
-use crate::report::pretty;
+use crate::figures::pretty;
 
 /// Sizes in pixels.
 const WIDTH: f64 = 900.0;

@@ -9,9 +9,9 @@ mod drawing;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::figures::{self, Figure};
+use crate::figures::{self, Figure, median};
 use crate::options::Options;
-use crate::report::{self, Row, median};
+use crate::report::{self, Row};
 
 const SUBSCRIBERS: [usize; 4] = [10, 100, 1_000, 10_000];
 const RATES: [Option<f64>; 5] = [Some(10.0), Some(100.0), Some(1_000.0), Some(10_000.0), None];
