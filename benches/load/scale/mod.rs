@@ -37,6 +37,7 @@ type Rows = Vec<(String, Measurement)>;
 /// Makes the data, and measures the parts that the options name.
 pub fn measure(contender: &Contender, size: &Size, options: &Options) -> Result<Rows, String> {
     let (mut server, filled) = data::server(contender, size, options.room.as_deref())?;
+    start::settle(&server)?;
     let mut rows = Vec::new();
     rows.extend(filled);
     for part in PARTS.iter().filter(|part| options.parts.is_empty() || options.parts.iter().any(|one| one == *part)) {
