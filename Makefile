@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: run echo build test test-postgres check audit power torture nodes-torture wall idle soak mutants fuzz contract \
-	bench bench-board bench-edges bench-nodes bench-peers capacity \
+	bench bench-board bench-edges bench-growth bench-nodes bench-peers bench-scale capacity \
 	pictures deps install uninstall dist dist-deps dist-test packages-test clean
 
 # Starts the server: the board is at http://localhost:5050, orders go to http://localhost:3000.
@@ -123,6 +123,12 @@ bench:
 	$(CARGO) bench --bench load -- memory --subscribers 2000 --max-resident $(MAX_RESIDENT_KB)
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench disk
+
+# docs/growth.svg, about three minutes; and ten million orders with a million keys, about six.
+bench-growth:
+	$(CARGO) bench --bench load -- growth --rounds 3 --svg docs/growth.svg
+bench-scale:
+	$(CARGO) bench --bench load -- scale --orders 10000000 --kept-keys 1000000
 
 # Several nodes on one PostgreSQL, beside one server on SQLite and beside pgbench.
 bench-nodes:
