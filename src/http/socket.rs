@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 /// How long a client may take to accept an answer: 10 s.
@@ -50,8 +50,8 @@ pub fn reset_on_close(stream: &TcpStream) {
 /// `WouldBlock` when the send buffer is full; otherwise the system's error.
 pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     // A closed connection causes an error and no SIGPIPE, which would end a program that has not ignored it.
-    let no_signal = SendFlags::from_bits_retain(libc::MSG_NOSIGNAL.cast_unsigned());
-    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | no_signal)?)
+    // By libc, where the tests of faults and power cuts record what clients have been told.
+    SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
 /// Receives what has come, without blocking, although the socket is in blocking mode. Returns the number of bytes, 0 at

@@ -162,7 +162,7 @@ fn an_interval_is_kept_when_the_subscription_moves() {
     assert_eq!(paced.text(), "{\"id\":\"B1\",\"total\":101}");
     let mut client = server.client();
     client.order("B1", 1);
-    client.order("B1", 1);
     assert_eq!(paced.text(), "{\"id\":\"B1\",\"total\":102}");
+    client.order("B1", 1);
     paced.expect_nothing_but_a_pong();
 }
