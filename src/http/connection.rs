@@ -2,15 +2,12 @@
 //! not used yet; knows nothing of what requests mean.
 
 use std::cell::OnceCell;
-use std::io;
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
 use tiny_http::Method;
 
 use super::chunked::Chunked;
@@ -36,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much input is dropped before a connection is closed, in bytes. Not a limit when the server stops: a client that
 /// pipelines does not know yet that its requests are not read any more.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How much is read at once, at least: an order with a browser's headers fits.
+/// How much is read at once: an order with a browser's headers fits.
 const READ_BYTES: usize = 2 * 1024;
 /// The input buffer is shrunk to this many bytes when it is empty.
 const KEPT_BYTES: usize = 4 * READ_BYTES;
@@ -171,9 +168,8 @@ impl Connection {
         match self.fill() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
             // All that was asked for: there may be more, of which the caller is not told again.
-            Ok(_) if self.input.len() == self.input.capacity() => return Received::Other,
+            Err(_) | Ok(READ_BYTES..) => return Received::Other,
             Ok(_) => {}
-            Err(_) => return Received::Other,
         }
         // Errors are found, and answered, by the thread that reads on.
         let Ok(Some(head)) = self.repeated.parse(&self.input[self.used..]) else { return Received::Other };
@@ -438,14 +434,19 @@ impl Connection {
             self.input.drain(..self.used);
             self.used = 0;
         }
-        self.input.reserve(READ_BYTES);
-        loop {
-            match rustix::net::recv(&*self.stream, spare_capacity(&mut self.input), RecvFlags::empty()) {
-                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok((_, read)) => return Ok(read),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+        let filled = self.input.len();
+        // No more at once: what a client sends ahead would make the buffer grow without a bound.
+        self.input.resize(filled + READ_BYTES, 0);
+        let read = loop {
+            match (&*self.stream).read(&mut self.input[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
             }
+        };
+        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => read,
         }
     }
 
@@ -483,6 +484,9 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::TcpListener;
+    use std::thread;
+
+    use crate::http::request::MAX_BODY_BYTES;
 
     #[test]
     fn input_and_the_end_of_input_are_received_and_silence_is_not() {
@@ -533,5 +537,23 @@ mod tests {
             // The rest of what was sent.
             while connection.fill().is_ok() {}
         }
+    }
+
+    #[test]
+    fn a_client_that_sends_ahead_does_not_make_the_buffer_grow() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut connection = Connection::new(Arc::new(listener.accept().unwrap().0), Arc::default(), Arc::default());
+        let longest = MAX_BODY_BYTES;
+        let large = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {longest}\r\n\r\n") + &"-".repeat(longest);
+        let requests = large + &"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
+        let sending = thread::spawn(move || (0..50).try_for_each(|_| client.write_all(requests.as_bytes())));
+        for _ in 0..50 * 1_001 {
+            connection.read_head().unwrap();
+            connection.read_body().unwrap();
+            // A vector's capacity doubles.
+            assert!(connection.input.capacity() <= 2 * (MAX_HEAD_BYTES + longest + READ_BYTES));
+        }
+        sending.join().unwrap().unwrap();
     }
 }

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 /// How long a client may take to accept an answer: 10 s.
@@ -60,7 +59,7 @@ pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` when nothing has come; otherwise the system's error.
 pub fn receive_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::net::recv(stream, buffer, RecvFlags::DONTWAIT)?.0)
+    Ok(rustix::net::recv(stream, buffer, rustix::net::RecvFlags::DONTWAIT)?.0)
 }
 
 /// Whether the error is the socket's timeout, for which systems use one of two kinds.
