@@ -1,8 +1,8 @@
-//! One HTTP connection: bounded reads with deadlines, and the orderly close. Owns the bytes that have been received and
-//! not used yet; knows nothing of what requests mean.
+//! One HTTP connection: bounded reads with deadlines, and the orderly close. Owns the current request; knows nothing
+//! of what requests mean.
 
 use std::cell::OnceCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use tiny_http::Method;
 use super::chunked::Chunked;
 use super::counters::Counters;
 use super::deferred::{Deferred, Progress};
+use super::input::{Input, READ_BYTES};
 use super::problem::Problem;
 use super::repeated::Repeated;
 use super::request::{BodyLength, Head, MAX_HEAD_BYTES, Request};
@@ -33,10 +34,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much input is dropped before a connection is closed, in bytes. Not a limit when the server stops: a client that
 /// pipelines does not know yet that its requests are not read any more.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How much is read at once: an order with a browser's headers fits.
-const READ_BYTES: usize = 2 * 1024;
-/// The input buffer is shrunk to this many bytes when it is empty.
-const KEPT_BYTES: usize = 4 * READ_BYTES;
 
 /// Why no request could be read.
 #[derive(Debug)]
@@ -74,11 +71,8 @@ pub struct Connection {
     /// no other time: on a connection without read and write side Linux answers further input with a reset.
     is_waiting: Arc<AtomicBool>,
     counters: Arc<Counters>,
-    /// What has been received; the first `used` bytes belong to requests that have been answered.
-    input: Vec<u8>,
-    used: usize,
-    /// The read timeout of the socket, so that it is only set when it changes.
-    timeout: Option<Duration>,
+    /// What has been received, from the current request's head on.
+    input: Input,
     served_any: bool,
     /// Made with the first answer that is deferred.
     deferred: OnceCell<Arc<Deferred>>,
@@ -98,9 +92,7 @@ impl Connection {
             stream,
             is_waiting,
             counters,
-            input: Vec::new(),
-            used: 0,
-            timeout: None,
+            input: Input::default(),
             served_any: false,
             deferred: OnceCell::new(),
             head: None,
@@ -121,7 +113,7 @@ impl Connection {
     fn receives_within(&mut self, patience: Duration) -> bool {
         self.forget_request();
         // The next read returns the end or the error again.
-        !self.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
+        !self.input.unread().is_empty() || !self.read_more(patience).is_err_and(|error| is_timeout(&error))
     }
 
     /// Waits for the next request's head, for its first byte up to [`KEEP_ALIVE_IDLE`]. When it returns, a deferred
@@ -146,7 +138,7 @@ impl Connection {
         }
         read?;
         let head = self.head.as_ref().ok_or(ReadError::Gone)?;
-        Ok(head.request(&self.input[self.used..]))
+        Ok(head.request(self.input.unread()))
     }
 
     /// Puts the stream into non-blocking mode for [`Self::read_now`], or back.
@@ -165,17 +157,17 @@ impl Connection {
             return Received::Other;
         }
         self.forget_request();
-        match self.fill() {
+        match self.input.read(&self.stream) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
             // All that was asked for: there may be more, of which the caller is not told again.
             Err(_) | Ok(READ_BYTES..) => return Received::Other,
             Ok(_) => {}
         }
         // Errors are found, and answered, by the thread that reads on.
-        let Ok(Some(head)) = self.repeated.parse(&self.input[self.used..]) else { return Received::Other };
+        let Ok(Some(head)) = self.repeated.parse(self.input.unread()) else { return Received::Other };
         let is_whole = match head.body {
             BodyLength::Absent => true,
-            BodyLength::Known(length) => self.unread().len() >= head.length + length,
+            BodyLength::Known(length) => self.input.unread().len() >= head.length + length,
             BodyLength::Chunked => false,
         };
         if !is_whole {
@@ -197,7 +189,7 @@ impl Connection {
     /// The request that [`Self::read_now`] has found.
     #[must_use]
     pub fn request(&self) -> Option<Request<'_>> {
-        self.head.as_ref().map(|head| head.request(self.unread()))
+        self.head.as_ref().map(|head| head.request(self.input.unread()))
     }
 
     /// The connection's stream.
@@ -228,25 +220,26 @@ impl Connection {
     fn parse_head(&mut self, idle: Duration) -> Result<(), ReadError> {
         self.forget_request();
         // The deadline of the first head begins with the connection, that of later ones with their first byte.
-        let mut begun = (!self.served_any || !self.unread().is_empty()).then(Instant::now);
+        let mut begun = (!self.served_any || !self.input.unread().is_empty()).then(Instant::now);
         let mut searched = 0;
         loop {
             // A head can only be complete, or invalid, where a line ends.
-            let complete = self.unread()[searched..].contains(&b'\n') || self.unread().len() >= MAX_HEAD_BYTES;
-            if complete && let Some(head) = self.repeated.parse(&self.input[self.used..])? {
+            let complete =
+                self.input.unread()[searched..].contains(&b'\n') || self.input.unread().len() >= MAX_HEAD_BYTES;
+            if complete && let Some(head) = self.repeated.parse(self.input.unread())? {
                 self.body_done = matches!(head.body, BodyLength::Absent | BodyLength::Known(0));
                 self.served_any = true;
                 self.head = Some(head);
                 return Ok(());
             }
-            searched = self.unread().len();
+            searched = self.input.unread().len();
             let left = match begun {
                 None => idle,
                 Some(begun) => HEAD_DEADLINE.saturating_sub(begun.elapsed()),
             };
             match self.read_more(left) {
                 Ok(_) => begun = begun.or_else(|| Some(Instant::now())),
-                Err(error) if is_timeout(&error) && !self.unread().is_empty() => {
+                Err(error) if is_timeout(&error) && !self.input.unread().is_empty() => {
                     return Err(Problem::new(408, "the request head took too long; send it within 10 s").into());
                 }
                 Err(_) => return Err(ReadError::Gone),
@@ -259,8 +252,7 @@ impl Connection {
     pub fn body(&self) -> &[u8] {
         match &self.head {
             Some(Head { length, body: BodyLength::Known(body), .. }) if self.body_done => {
-                let start = self.used + length;
-                &self.input[start..start + body]
+                &self.input.unread()[*length..length + body]
             }
             Some(Head { body: BodyLength::Chunked, .. }) => &self.chunked_body,
             _ => &[],
@@ -273,7 +265,7 @@ impl Connection {
     /// [`ReadError`] says whether there is something to answer.
     pub fn read_body(&mut self) -> Result<(), ReadError> {
         let Some(head) = &self.head else { return Ok(()) };
-        let (start, body, expects_continue) = (self.used + head.length, head.body, head.expects_continue);
+        let (start, body, expects_continue) = (head.length, head.body, head.expects_continue);
         let begun = Instant::now();
         let left = || BODY_DEADLINE.saturating_sub(begun.elapsed());
         let mut told = !expects_continue;
@@ -292,7 +284,7 @@ impl Connection {
         match body {
             BodyLength::Absent => Ok(()),
             BodyLength::Known(length) => {
-                while self.input.len() < start + length {
+                while self.input.unread().len() < start + length {
                     read_more(self)?;
                 }
                 self.body_done = true;
@@ -301,8 +293,8 @@ impl Connection {
             BodyLength::Chunked => {
                 let mut chunked = Chunked::default();
                 loop {
-                    let used = chunked.feed(&self.input[start..])?;
-                    self.input.drain(start..start + used);
+                    let used = chunked.feed(&self.input.unread()[start..])?;
+                    self.input.cut(start, used);
                     if let Some(body) = chunked.finish() {
                         self.chunked_body = body;
                         self.body_done = true;
@@ -377,27 +369,15 @@ impl Connection {
     /// Takes the stream, and what has been received after the current request's head, for an upgrade.
     #[must_use]
     pub fn take_parts(&mut self) -> (Arc<TcpStream>, Vec<u8>) {
-        let start = self.used + self.head.as_ref().map_or(0, |head| head.length);
-        (self.stream.clone(), self.input.split_off(start.min(self.input.len())))
-    }
-
-    fn unread(&self) -> &[u8] {
-        &self.input[self.used..]
+        let start = self.head.as_ref().map_or(0, |head| head.length);
+        (self.stream.clone(), self.input.take_behind(start))
     }
 
     /// Drops the answered request from the input.
     fn forget_request(&mut self) {
         if let Some(head) = self.head.take() {
-            self.used += head.length;
-            if let BodyLength::Known(length) = head.body {
-                self.used += length;
-            }
+            self.input.use_up(length_in_input(&head));
             self.repeated.put_back(head);
-        }
-        if self.used >= self.input.len() {
-            self.input.clear();
-            self.input.shrink_to(KEPT_BYTES);
-            self.used = 0;
         }
         self.chunked_body = Vec::new();
     }
@@ -405,49 +385,16 @@ impl Connection {
     /// An unwanted body that has been received already need not end the connection.
     fn skip_buffered_body(&mut self) {
         if let (false, Some(Head { length, body: BodyLength::Known(body), .. })) = (self.body_done, &self.head) {
-            self.body_done = self.input.len() >= self.used + length + body;
+            self.body_done = self.input.unread().len() >= length + body;
         }
     }
 
     /// Waits for more of a request.
     fn read_more(&mut self, timeout: Duration) -> io::Result<usize> {
         self.is_waiting.store(true, Ordering::SeqCst);
-        let read = self.receive(timeout);
+        let read = self.input.receive(&self.stream, timeout);
         self.is_waiting.store(false, Ordering::SeqCst);
         read
-    }
-
-    fn receive(&mut self, timeout: Duration) -> io::Result<usize> {
-        if timeout.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        if self.timeout != Some(timeout) {
-            self.stream.set_read_timeout(Some(timeout))?;
-            self.timeout = Some(timeout);
-        }
-        self.fill()
-    }
-
-    /// Reads once.
-    fn fill(&mut self) -> io::Result<usize> {
-        if self.used > 0 && self.head.is_none() {
-            self.input.drain(..self.used);
-            self.used = 0;
-        }
-        let filled = self.input.len();
-        // No more at once: what a client sends ahead would make the buffer grow without a bound.
-        self.input.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match (&*self.stream).read(&mut self.input[filled..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
-        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            read => read,
-        }
     }
 
     /// Ends the connection: shuts down the write side, then drops input, up to `limit` bytes, until the client has closed
@@ -461,8 +408,7 @@ impl Connection {
         let mut heard = 0;
         while heard < limit {
             self.input.clear();
-            self.used = 0;
-            match self.receive(LINGER.saturating_sub(begun.elapsed())) {
+            match self.input.receive(&self.stream, LINGER.saturating_sub(begun.elapsed())) {
                 Ok(read) => heard += read,
                 Err(_) => return,
             }
@@ -471,89 +417,17 @@ impl Connection {
 
     /// Whether nothing has been received after the current request.
     fn unread_ends(&self) -> bool {
-        let known = self.head.as_ref().map_or(0, |head| match head.body {
-            BodyLength::Known(length) => head.length + length,
-            BodyLength::Absent | BodyLength::Chunked => head.length,
-        });
-        self.input.len() <= self.used + known
+        self.input.unread().len() <= self.head.as_ref().map_or(0, length_in_input)
+    }
+}
+
+/// The bytes of a request in the input: of its head, and of its body unless that is cut out as it is read.
+fn length_in_input(head: &Head) -> usize {
+    match head.body {
+        BodyLength::Known(length) => head.length + length,
+        BodyLength::Absent | BodyLength::Chunked => head.length,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::net::TcpListener;
-    use std::thread;
-
-    use crate::http::request::MAX_BODY_BYTES;
-
-    #[test]
-    fn input_and_the_end_of_input_are_received_and_silence_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let stream = Arc::new(listener.accept().unwrap().0);
-        let mut connection = Connection::new(stream, Arc::default(), Arc::default());
-        let (tick, deadline) = (Duration::from_millis(1), Duration::from_secs(10));
-        assert!(!connection.receives_within(tick));
-        client.write_all(b"GET").unwrap();
-        assert!(connection.receives_within(deadline));
-        let begun = Instant::now();
-        assert!(connection.receives_within(deadline), "what was received before counts");
-        assert!(begun.elapsed() < deadline);
-        assert_eq!(connection.unread(), b"GET");
-        let mut ended = Connection::new(connection.stream.clone(), Arc::default(), Arc::default());
-        drop(client);
-        assert!(ended.receives_within(deadline));
-    }
-
-    #[test]
-    fn without_waiting_whole_requests_are_found_and_everything_else_is_left() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let stream = Arc::new(listener.accept().unwrap().0);
-        let mut connection = Connection::new(stream.clone(), Arc::default(), Arc::default());
-        connection.set_lent(true).unwrap();
-        assert_eq!(connection.read_now(), Received::Nothing);
-        let request =
-            |padding: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nPadding: {}\r\n\r\n", "-".repeat(padding));
-        let exact = READ_BYTES - request(0).len();
-        for (sent, expected) in [
-            (request(0), Received::Request),
-            (request(exact - 1), Received::Request),
-            // The second one would wait in the kernel, and nobody would be told of it.
-            (request(exact) + &request(0), Received::Other),
-            (request(0) + &request(0), Received::Other),
-            (request(0)[..20].to_owned(), Received::Other),
-            (request(0).replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"), Received::Other),
-            ("no request\r\n\r\n".to_owned(), Received::Other),
-        ] {
-            let mut connection = Connection::new(stream.clone(), Arc::default(), Arc::default());
-            client.write_all(sent.as_bytes()).unwrap();
-            assert_eq!(connection.read_now(), expected, "{sent}");
-            assert_eq!(connection.request().is_some(), expected == Received::Request);
-            connection.put_back();
-            assert!(sent.as_bytes().starts_with(connection.unread()) && !connection.unread().is_empty());
-            // The rest of what was sent.
-            while connection.fill().is_ok() {}
-        }
-    }
-
-    #[test]
-    fn a_client_that_sends_ahead_does_not_make_the_buffer_grow() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut connection = Connection::new(Arc::new(listener.accept().unwrap().0), Arc::default(), Arc::default());
-        let longest = MAX_BODY_BYTES;
-        let large = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {longest}\r\n\r\n") + &"-".repeat(longest);
-        let requests = large + &"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
-        let sending = thread::spawn(move || (0..50).try_for_each(|_| client.write_all(requests.as_bytes())));
-        for _ in 0..50 * 1_001 {
-            connection.read_head().unwrap();
-            connection.read_body().unwrap();
-            // A vector's capacity doubles.
-            assert!(connection.input.capacity() <= 2 * (MAX_HEAD_BYTES + longest + READ_BYTES));
-        }
-        sending.join().unwrap().unwrap();
-    }
-}
+mod tests;

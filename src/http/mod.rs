@@ -9,6 +9,7 @@ pub mod deferred;
 mod framing;
 pub mod handshake;
 mod head;
+mod input;
 pub mod origin;
 pub mod problem;
 pub mod ready_sockets;
