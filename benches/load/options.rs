@@ -11,10 +11,10 @@ use crate::server::{Contender, DURABLE_PEERS, PEERS};
 pub const HELP: &str = "\
 cargo bench --bench load -- [WORK]… [OPTION]…
 
-WORK      all (the default) | post | deliver | paced | search | memory | connects | back | start
-          growth: CPU a delivery by subscribers, orders a second and fan-out threads, in three minutes
+WORK      all (the default): post | deliver | paced | search | memory | connects | back | start; not among all:
+          growth: CPU a delivery of an ordercast by subscribers, orders a second and fan-out threads
           limits: the cost of sends without a server on this machine
-          scale:  a million orders, or as many as the options say, not among all
+          scale:  an ordercast with a million orders, or as many as the options say
           peers:  all work, on ordercast and every peer in turn, three rounds
 
 --quick               shorter runs and fewer of them, in under a minute
@@ -154,6 +154,9 @@ impl Options {
         options.size.keys = options.kept_keys.unwrap_or(options.size.keys).min(options.size.orders);
         if !(1..=options.size.products).contains(&options.size.categories) {
             return Err("each category has a product at least".into());
+        }
+        if (has("growth") || has(SCALE)) && options.contenders.iter().any(Contender::is_peer) {
+            return Err("the works 'growth' and 'scale' are for ordercast alone".into());
         }
         if options.svg.is_some() && !has("growth") {
             return Err("--svg needs the work 'growth'".into());

@@ -3,6 +3,8 @@
 //! The samples are put into blocks of equal length first, each with its median. A block is longer than the time between
 //! two disturbances of the same kind, so that neighbouring blocks are nearly independent, which the error presumes.
 
+use crate::figures;
+
 /// Blocks of a run.
 const BLOCKS: usize = 30;
 /// Standard errors on each side of a slope that contain it with 95 % probability (Student's t for 28 degrees of freedom).
@@ -91,14 +93,7 @@ fn blocks(points: &[(f64, f64)], count: usize) -> Vec<(f64, f64)> {
 
 /// The median of what is finite; `None` without such values.
 pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        count if count % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
-    }
+    figures::median(values.iter().copied().filter(|value| value.is_finite()).collect())
 }
 
 /// Samples of `seconds` seconds: a level, a slope an hour, and noise of a given height.

@@ -45,21 +45,26 @@ pub fn server(
     kept: Option<&Path>,
 ) -> Result<(Server, Option<(String, Measurement)>), String> {
     let room = match kept {
+        Some(path) if path.join("data").exists() && !totals_file(path).exists() => {
+            return Err(format!("{}: its data was not made by this benchmark; name another folder", path.display()));
+        }
         Some(path) => Room::kept_at(path, size.products),
         None => contender.room(size.products),
     };
     let room = room?.with_categories(size.categories)?;
     if let Some(path) = kept {
-        if let Some(totals) = read_totals(path, size) {
-            // Whoever comes after a run that has not ended makes the data anew.
-            let _ = fs::remove_file(totals_file(path));
+        let totals = read_totals(path, size);
+        let data = path.join("data");
+        let fail = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        // Until this run has ended: whoever comes after one that has not makes the data anew.
+        fs::write(totals_file(path), "{}").map_err(|error| fail(&totals_file(path), error))?;
+        if let Some(totals) = totals {
             let mut server = Server::start_in(contender, room)?;
             server.totals = totals;
             return Ok((server, None));
         }
-        let data = path.join("data");
         if data.exists() {
-            fs::remove_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+            fs::remove_dir_all(&data).map_err(|error| fail(&data, error))?;
         }
     }
     let file = room.path().join("data/ordercast.sqlite3");
