@@ -124,7 +124,7 @@ bench:
 	$(CARGO) bench --bench load
 	$(CARGO) bench --bench disk
 
-# docs/growth.svg, about three minutes; and ten million orders with a million keys, about six.
+# docs/growth.svg, about six minutes; and ten million orders with a million keys, about four.
 bench-growth:
 	$(CARGO) bench --bench load -- growth --rounds 3 --svg docs/growth.svg
 bench-scale:

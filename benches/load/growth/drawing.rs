@@ -16,7 +16,7 @@ const BY_ORDERS: (f64, f64) = (70.0, 560.0);
 const BY_THREADS: (f64, f64) = (680.0, 790.0);
 /// Between the beginning of a panel and its first points, for their values.
 const INSET: f64 = 24.0;
-/// How near, across and up, another point may be above a point whose value stands above it.
+/// How near, across and up, another point may be to the value that stands above or below a point.
 const NEAR: (f64, f64) = (26.0, 18.0);
 
 const TITLE: &str = "CPU a delivery by subscribers, orders and fan-out threads";
@@ -151,17 +151,25 @@ fn draw_panel(
     for (number, Line { points, color, .. }) in lines.iter().enumerate() {
         for (x, (cell, point)) in points {
             let (y, cost) = (y(point.cost), pretty(point.cost));
-            let is_near = |other: &(f64, f64)| (other.0 - x).abs() < NEAR.0 && (0.1..NEAR.1).contains(&(y - other.1));
-            let beside = if all().any(|other| is_near(&other)) { y + 14.0 } else { y - 7.0 };
+            let near = |up: f64| {
+                all().any(|other| (other.0 - x).abs() < NEAR.0 && (0.1..NEAR.1).contains(&(up * (y - other.1))))
+            };
+            let (across, beside) = match (near(1.0), near(-1.0)) {
+                (false, _) => (0.0, y - 7.0),
+                (true, false) => (0.0, y + 14.0),
+                // Between two others: at the right.
+                (true, true) => (20.0, y + 4.0),
+            };
             let _ = writeln!(
                 svg,
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{color}\"><title>{} subscribers, {} orders and \
                  {} deliveries a second: {cost} µs</title></circle>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"10\" fill=\"{color}\" \
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"10\" fill=\"{color}\" \
                  stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{cost}</text>",
                 whole(cell.subscribers as f64),
                 whole(point.orders),
                 whole(point.deliveries),
+                x + across,
                 beside
             );
         }
