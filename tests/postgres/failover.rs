@@ -163,6 +163,8 @@ fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_g
     let mut told = told_by(&nodes);
     let open = |form, node: &Server| Positional::open(form, node.addr(), "/orders/electronics", None);
     let mut feeds = [open(Form::WebSocket, &nodes[0]), open(Form::Events, &nodes[1])];
+    // An order that comes before the snapshot is a part of it.
+    feeds.iter_mut().for_each(|feed| drop(feed.take(2)));
     let (mut client, mut other) = (nodes[0].client(), nodes[1].client());
     for _ in 0..5 {
         client.order("A1", 1);
@@ -174,7 +176,7 @@ fn orders_that_an_asynchronous_standby_has_lost_are_named_and_every_subscriber_g
         client.order("A1", 1);
         other.order("A2", 1);
     }
-    let former: Vec<Step> = feeds.iter_mut().map(|feed| feed.take(2 + 13).pop().expect("steps")).collect();
+    let former: Vec<Step> = feeds.iter_mut().map(|feed| feed.take(13).pop().expect("steps")).collect();
     assert!(former.iter().all(|step| step.seq() == 13), "{former:?}");
     primary.kill();
     told.iter_mut().for_each(|feed| feed.until_stale(DEADLINE));
