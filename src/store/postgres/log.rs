@@ -21,8 +21,10 @@ use crate::tally::rfc3339;
 /// How long a call may take, a new connection included: a page takes some milliseconds, and a client that waits for one
 /// should get an answer before it gives up.
 const CALL_TIME: Duration = Duration::from_secs(5);
+/// Sessions that a call uses up at most: one that was idle, and others in a database that is ending sessions.
+const SESSIONS: u32 = 4;
 
-/// Reads the log of a database. It connects with the first call, and again with the call after one that has failed.
+/// Reads the log of a database. It connects with the first call, and again when its session has ended.
 #[derive(Debug)]
 pub struct PgLogReader {
     target: Target,
@@ -53,27 +55,31 @@ impl PgLogReader {
         })
     }
 
-    /// Reads within [`CALL_TIME`]. A connection that has ended while it was idle is replaced.
+    /// Reads within [`CALL_TIME`]. A connection that ends meanwhile, or has ended while it was idle, is replaced.
     fn read<T>(&mut self, read: impl Fn(&mut Session, Instant) -> Result<T, PgError>) -> Result<T, StoreError> {
         let deadline = Instant::now() + CALL_TIME;
-        if let Some(mut session) = self.session.take() {
+        let mut left = SESSIONS;
+        loop {
+            let mut session = match self.session.take() {
+                Some(session) => session,
+                None => self.connect(deadline)?,
+            };
             let result = read(&mut session, deadline);
+            left -= 1;
             if !session.is_broken() {
                 self.session = Some(session);
-                return Ok(result?);
+            } else if left > 0 && Instant::now() < deadline {
+                continue;
             }
-            if Instant::now() >= deadline {
-                return Ok(result?);
-            }
+            return Ok(result?);
         }
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Session, StoreError> {
         let mut session = Session::connect(&self.target, deadline)?;
         migrate::check(&mut session, deadline)?;
         self.hang_up.note(session.line());
-        let result = read(&mut session, deadline);
-        if !session.is_broken() {
-            self.session = Some(session);
-        }
-        Ok(result?)
+        Ok(session)
     }
 }
 
