@@ -142,14 +142,16 @@ fn sessions_that_are_ended_under_load_are_made_anew_and_every_answer_is_true() {
                     let mut answers = Vec::new();
                     while begun.elapsed() < Duration::from_secs(3) {
                         answers.push(client.post("/orders/A1", "{\"amount\":1}").status);
-                        assert_eq!(client.get("/log?limit=1").status, 200, "the log is read over another session");
+                        let page = client.get("/log?limit=1");
+                        assert_eq!(page.status, 200, "the log is read over another session: {}", page.text());
                     }
                     answers
                 })
             })
             .collect();
-        for _ in 0..15 {
-            thread::sleep(Duration::from_millis(150));
+        // Often enough that some are ended while they begin.
+        for _ in 0..200 {
+            thread::sleep(Duration::from_millis(10));
             // One of the three.
             cluster.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'

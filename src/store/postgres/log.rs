@@ -55,27 +55,38 @@ impl PgLogReader {
         })
     }
 
-    /// Reads within [`CALL_TIME`]. A connection that ends meanwhile, or has ended while it was idle, is replaced.
+    /// Reads within [`CALL_TIME`]. A session that ends meanwhile, while it begins included, or has ended while it was idle,
+    /// is replaced.
     fn read<T>(&mut self, read: impl Fn(&mut Session, Instant) -> Result<T, PgError>) -> Result<T, StoreError> {
         let deadline = Instant::now() + CALL_TIME;
         let mut left = SESSIONS;
         loop {
-            let mut session = match self.session.take() {
-                Some(session) => session,
-                None => self.connect(deadline)?,
-            };
-            let result = read(&mut session, deadline);
+            let result = self.read_once(&read, deadline);
             left -= 1;
-            if !session.is_broken() {
-                self.session = Some(session);
-            } else if left > 0 && Instant::now() < deadline {
-                continue;
+            match result {
+                Err(PgError::Away { .. }) if left > 0 && Instant::now() < deadline => {}
+                result => return Ok(result?),
             }
-            return Ok(result?);
         }
     }
 
-    fn connect(&self, deadline: Instant) -> Result<Session, StoreError> {
+    fn read_once<T>(
+        &mut self,
+        read: impl Fn(&mut Session, Instant) -> Result<T, PgError>,
+        deadline: Instant,
+    ) -> Result<T, PgError> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.connect(deadline)?,
+        };
+        let result = read(&mut session, deadline);
+        if !session.is_broken() {
+            self.session = Some(session);
+        }
+        result
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Session, PgError> {
         let mut session = Session::connect(&self.target, deadline)?;
         migrate::check(&mut session, deadline)?;
         self.hang_up.note(session.line());
