@@ -3,18 +3,17 @@
 //!
 //! A total that changes is sent at once, unless an earlier one of its product was sent less than an interval ago. Then
 //! it waits until the interval is over. The totals of many products would be sent at as many different times, and each
-//! time costs a send to every subscriber. So a total may wait for the next of a few common moments, but never longer
-//! than an interval after its change: that keeps both promises, and the products of a busy feed soon share a moment.
+//! time costs a send to every subscriber. So a total may wait for the next common moment, of which each interval has one,
+//! but never longer than an interval after its change: that keeps both promises, and the products of a busy feed soon
+//! leave together.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::subscription::Interval;
 
-/// How many common moments an interval has.
-const MOMENTS: u64 = 4;
 /// What part of an interval a message may be late and still count as sent when it was due: a twentieth. Otherwise each
-/// message would delay the next, and leave the common moments.
+/// message would delay the next, and leave the common moment.
 const LATE: u64 = 20;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,7 +58,7 @@ impl Pace {
         let due = if product.rests_until <= now {
             now
         } else {
-            product.rests_until.next_multiple_of(self.interval / MOMENTS).min(now + self.interval)
+            product.rests_until.next_multiple_of(self.interval).min(now + self.interval)
         };
         self.due.push(Reverse((due, number, index)));
         self.unsent.push_back((seq, number));
@@ -137,20 +136,28 @@ mod tests {
         assert_eq!(sent(&mut pace, 3 * MS), [0]);
         pace.note(1, 1, 2, 9 * MS);
         assert_eq!(sent(&mut pace, 9 * MS), [1]);
-        // Both have 40 ms to wait for the moment at 125 ms.
-        pace.note(0, 0, 3, 50 * MS);
-        pace.note(1, 1, 4, 50 * MS);
-        assert_eq!(pace.next_due(), Some(125 * MS));
-        assert_eq!(sent(&mut pace, 126 * MS), [0, 1]);
-        // A millisecond late, which does not move them from it.
-        pace.note(1, 1, 5, 127 * MS);
-        pace.note(0, 0, 6, 130 * MS);
-        assert_eq!((pace.next_due(), sent(&mut pace, 225 * MS)), (Some(225 * MS), vec![0, 1]));
+        // Not at 200 ms, more than an interval after the change. Both leave together, not 6 ms after one another.
+        pace.note(0, 0, 3, 40 * MS);
+        pace.note(1, 1, 4, 40 * MS);
+        assert_eq!(pace.next_due(), Some(140 * MS));
+        assert_eq!(sent(&mut pace, 141 * MS), [0, 1]);
+        // A millisecond late, which does not delay the next one. The change of product 0 may wait longer.
+        pace.note(1, 1, 5, 142 * MS);
+        pace.note(0, 0, 6, 230 * MS);
+        assert_eq!((pace.next_due(), sent(&mut pace, 242 * MS)), (Some(242 * MS), vec![1]));
+        assert_eq!((pace.next_due(), sent(&mut pace, 300 * MS)), (Some(300 * MS), vec![0]));
+        pace.note(1, 1, 7, 301 * MS);
+        pace.note(0, 0, 8, 302 * MS);
+        // The moment that both share from now on.
+        assert_eq!((pace.next_due(), sent(&mut pace, 400 * MS)), (Some(400 * MS), vec![0, 1]));
+        pace.note(0, 0, 9, 401 * MS);
+        pace.note(1, 1, 10, 402 * MS);
+        assert_eq!((pace.next_due(), sent(&mut pace, 500 * MS)), (Some(500 * MS), vec![0, 1]));
         // Much later: the interval begins when it was sent.
-        pace.note(0, 0, 7, 226 * MS);
-        assert_eq!(sent(&mut pace, 400 * MS), [0]);
-        pace.note(0, 0, 8, 401 * MS);
-        assert_eq!(pace.next_due(), Some(500 * MS));
+        pace.note(0, 0, 11, 501 * MS);
+        assert_eq!(sent(&mut pace, 650 * MS), [0]);
+        pace.note(0, 0, 12, 660 * MS);
+        assert_eq!(pace.next_due(), Some(760 * MS));
     }
 
     #[test]
