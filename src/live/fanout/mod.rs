@@ -24,6 +24,7 @@ mod notices;
 mod pace;
 mod place;
 mod recent;
+mod rest;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,8 @@ struct Fanout {
     vacant: Vec<usize>,
     /// The groups whose subscribers get at most one message a product in an interval.
     paced: Vec<usize>,
+    /// Until when orders do not wake this thread, if they do not.
+    rests_until: Option<u64>,
     places: HashMap<usize, Place>,
     /// Since when the times of this thread are counted, in microseconds.
     begun: Instant,
@@ -230,6 +233,7 @@ impl Fanout {
             groups: Vec::new(),
             vacant: Vec::new(),
             paced: Vec::new(),
+            rests_until: None,
             places: HashMap::new(),
             begun: Instant::now(),
             status_subscribers: 0,
@@ -261,6 +265,7 @@ impl Fanout {
             if matches!(received, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
+            let changes = self.changes;
             // Before every event, so that it sees every order that was answered before it was sent.
             self.relay();
             self.send_status_if_due();
@@ -272,6 +277,7 @@ impl Fanout {
                 Ok(event) => self.act(event),
                 Err(_) => {}
             }
+            self.rest(self.changes != changes);
             self.shared.counters.publish(&mut self.sent);
         }
     }
@@ -321,7 +327,7 @@ impl Fanout {
     /// When something has to be sent although nothing happens.
     fn next_due(&self) -> Option<u64> {
         let status = (self.status_subscribers > 0).then_some(self.status_at);
-        self.paced.iter().filter_map(|at| self.groups[*at].due_at()).chain(status).min()
+        self.paced.iter().filter_map(|at| self.groups[*at].due_at()).chain(status).chain(self.rests_until).min()
     }
 
     /// Takes everything that waits, encodes each new total once per group, and offers the bytes to each subscriber.

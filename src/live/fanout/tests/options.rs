@@ -182,6 +182,27 @@ fn a_paced_feed_has_the_first_change_at_once_and_then_the_latest_after_the_inter
 }
 
 #[test]
+fn orders_that_follow_closely_reach_paced_feeds_although_they_wake_no_thread() {
+    let bench = Bench::new();
+    let wanted = || bench.handle.shared.threads[0].wanted.load(Ordering::Acquire);
+    let mut client = bench.subscribe(Feed::All, Format::Plain, every(60_000), None);
+    assert_eq!(bench.sent(&mut client).len(), 3);
+    assert!(wanted());
+    bench.publish(&[(11, 0, 1)]);
+    // Settling takes it like an order that wakes it; from then on it rests.
+    assert_eq!((bench.sent(&mut client), wanted()), (vec!["T1 1".to_owned()], false));
+    bench.publish(&[(12, 1, 2)]);
+    assert_eq!(client.wait(), ["T2 2"]);
+    // A feed without an interval ends the rest.
+    bench.publish(&[(13, 2, 3)]);
+    let mut plain = bench.subscribe(Feed::All, Format::Plain, Options::default(), None);
+    assert_eq!(bench.sent(&mut plain), ["T1 1", "T2 2", "Y1 3"]);
+    assert!(wanted());
+    bench.publish(&[(14, 0, 4)]);
+    assert_eq!((plain.wait(), wanted()), (vec!["T1 4".to_owned()], true));
+}
+
+#[test]
 fn a_client_loses_nothing_when_it_resumes_a_paced_feed_from_any_position() {
     let bench = Bench::new();
     let mut client = bench.subscribe(Feed::All, Format::Positioned, every(2_000), None);
