@@ -34,7 +34,7 @@ const page = Object.fromEntries(
 translate(document);
 const problem = new ProblemNotice();
 const board = new Board(page.board, () => wall.refresh());
-const overview = new Overview(page.overview, api.totals);
+const overview = new Overview(page.overview, api.totals, loadCategories);
 /** The title of each category by its name. */
 let titles = new Map();
 const wall = new Wall({
@@ -316,7 +316,8 @@ async function loadCategories() {
     page.category.replaceChildren(choose, ...categories.map(({ name, title }) => new Option(title, name)));
   }
   titles = new Map(categories.map(({ name, title }) => [name, title]));
-  page.category.value = category;
+  // An open list would lose the line that the visitor has reached.
+  if (page.category.value !== category) page.category.value = category;
   overview.categories = categories;
   wall.categories = [...titles.keys()];
   showTitle();
@@ -383,7 +384,9 @@ function showStateText() {
   const { state } = page.state.dataset;
   const isRefusing = state === 'live' && outbox.refusal !== null;
   page.state.toggleAttribute('data-refuses', isRefusing);
-  page.state.textContent = isRefusing ? texts.acceptsNoOrders : stateText(state, currentDate, wall.isOn);
+  const text = isRefusing ? texts.acceptsNoOrders : stateText(state, currentDate, wall.isOn);
+  // A screen reader would read the same text again.
+  if (page.state.textContent !== text) page.state.textContent = text;
 }
 
 function showHint() {
@@ -402,6 +405,8 @@ function showHint() {
   if (!board.isSearchEmpty) search.hideOffers();
   const showsOverview = category === '' && state !== 'locked' && !wall.isOn;
   overview.isShown = showsOverview;
+  // It has nothing to search or to sort.
+  document.body.toggleAttribute('data-overview', showsOverview);
   page.hint.textContent = hint;
   page.hint.hidden = hint === '' || (showsOverview && !overview.isEmpty);
   page.board.hidden = hint !== '';

@@ -2,21 +2,26 @@
 
 import { formatNumber, texts } from './texts.js';
 
-/** How often the sums are read again while the overview is seen. */
+/** How often categories and sums are read again while the overview is seen. */
 const REFRESH_MS = 5_000;
 
 export class Overview {
   #list;
   #load;
+  #reload;
   #categories = [];
   /** The sum of each category's totals. */
   #sums = new Map();
   #timer = null;
 
-  /** `load(name)` resolves to the totals of a category. */
-  constructor(list, load) {
+  /**
+   * `load(name)` resolves to the totals of a category. `reload()` reads the categories again, and shows whether the server
+   * answers.
+   */
+  constructor(list, load, reload) {
     this.#list = list;
     this.#load = load;
+    this.#reload = reload;
   }
 
   get isEmpty() {
@@ -28,7 +33,7 @@ export class Overview {
     if (JSON.stringify(categories) === JSON.stringify(this.#categories)) return;
     this.#categories = categories;
     this.#list.replaceChildren(...categories.map((category) => this.#line(category)));
-    if (this.#timer !== null) this.#refresh();
+    if (this.#timer !== null) this.#addUp();
   }
 
   set isShown(isShown) {
@@ -36,7 +41,7 @@ export class Overview {
     this.#list.hidden = !isShown;
     if (isShown) {
       this.#timer = setInterval(() => this.#refresh(), REFRESH_MS);
-      this.#refresh();
+      if (!this.isEmpty) this.#refresh();
     } else {
       clearInterval(this.#timer);
       this.#timer = null;
@@ -68,8 +73,13 @@ export class Overview {
     words.textContent = [sum === undefined ? '' : texts.orders(sum), count].filter(Boolean).join(' · ');
   }
 
-  async #refresh() {
+  #refresh() {
     if (document.hidden) return;
+    this.#reload();
+    this.#addUp();
+  }
+
+  async #addUp() {
     await Promise.allSettled(
       this.#categories.map(async ({ name, products }, at) => {
         const totals = await this.#load(name);

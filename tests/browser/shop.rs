@@ -235,6 +235,27 @@ fn the_overview_shows_all_categories_and_a_sole_one_is_opened_at_once() {
 }
 
 #[test]
+fn the_overview_says_that_the_server_is_away_and_shows_what_has_changed_when_it_is_back() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.until(DEADLINE, "document.querySelector('#overview .sum')?.textContent === '10'");
+    browser.until(DEADLINE, &state_is("idle"));
+    server.kill();
+    browser.until(DEADLINE, &state_is("lost"));
+    let hidden = "['search', 'sort'].every((id) => document.getElementById(id).getClientRects().length === 0)";
+    assert_eq!(browser.run(&format!("return {hidden}")), true);
+    server.restart_on_the_same_ports();
+    server.client().order("A1", 2);
+    let garden = json!({ "prefix": "G" }).to_string();
+    let json = [("Content-Type", "application/json")];
+    assert_eq!(server.client().request("PUT", "/garden", &json, garden.as_bytes()).status, 201);
+    browser.until(2 * DEADLINE, &state_is("idle"));
+    browser.until(DEADLINE, "document.querySelector('#overview .sum').textContent === '12'");
+    browser.until(DEADLINE, "document.querySelectorAll('#overview li').length === 3");
+}
+
+#[test]
 fn every_language_has_every_text() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();
