@@ -39,6 +39,7 @@ const overview = new Overview(page.overview, api.totals, loadCategories);
 let titles = new Map();
 const wall = new Wall({
   pages: () => board.pages,
+  isLive: () => page.state.dataset.state === 'live',
   onPage(index) {
     board.showPage(index);
     page.pages.textContent = board.pages > 1 ? `${index + 1}/${board.pages}` : '';
@@ -428,8 +429,9 @@ function showLastOrders() {
 /** The category of the address is not there, as after a typing error. The server's text is written for programs. */
 function showUnknownCategory() {
   const name = category.length > MAX_SHOWN ? `${category.slice(0, MAX_SHOWN)}…` : category;
-  // On a wall it is tried again.
-  if (!wall.isOn) open('');
+  // On a wall it is tried again, or another one of the list takes its turn.
+  if (wall.isOn) loadCategories();
+  else open('');
   problem.show(texts.unknownCategory(name));
   page.category.focus();
 }

@@ -324,6 +324,24 @@ fn all_categories_take_turns_and_no_form_is_shown() {
 }
 
 #[test]
+fn a_wall_of_all_categories_stays_on_the_present_one_while_the_server_is_away() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    open_wall(&browser, &server, "");
+    browser.until(DEADLINE, &total_is("A1", 3));
+    server.kill();
+    browser.until(DEADLINE, &state_is("lost"));
+    // A page is shown for 10 s.
+    browser.run("window.lost = Date.now()");
+    browser.until(2 * DEADLINE, "Date.now() - window.lost > 11_000");
+    assert_eq!(browser.run("return document.querySelector('#brand').textContent"), "Electronics");
+    assert_eq!(browser.run(&format!("return {}", total_is("A1", 3))), true);
+    server.restart_on_the_same_ports();
+    browser.until(3 * DEADLINE, "document.querySelector('#brand').textContent === 'Confectionery'");
+    browser.until(DEADLINE, &total_is("B1", 101));
+}
+
+#[test]
 fn the_wall_follows_a_server_that_restarts_and_stays_on_its_view() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start();
