@@ -1,7 +1,7 @@
 //! Ordercast keeps a durable tally of orders per product and shows every change, live, to every subscriber.
 //!
-//! It is a small synchronous server: one thread per connection, of which idle sessions share one, one ledger
-//! thread, a fan-out thread for every two cores. It is not a general message broker, a shop, or a database with queries.
+//! It is a small synchronous server: one thread per connection, except for idle sessions, which share one; one ledger
+//! thread; a fan-out thread for every two cores. It is not a general message broker, a shop, or a database with queries.
 //!
 //! A program that embeds it binds a [`Server`] to a [`Config`], runs it on a thread, and uses its [`Handle`]:
 //!
@@ -35,7 +35,7 @@
 //! - `client`: the commands that speak to a server; without the feature of this name they are absent.
 //! - `config`: flags, environment, defaults.
 //! - `json`: JSON from and to our types, and ready-made frames.
-//! - `store`: what makes the tally durable; SQLite behind a small trait.
+//! - `store`: what makes the tally durable: `sqlite` or `postgres`, behind a small trait.
 //! - `http`: HTTP/1.1: bounded requests, deadlines, origins, handshakes; knows no orders.
 //! - `tally`: amounts, totals, keys, the catalogue, positions, rates and times; pure rules.
 

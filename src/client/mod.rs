@@ -1,7 +1,6 @@
 //! The commands that speak to a server over HTTP: `post` and `watch`, and the connections to it, with which a server
-//! follows another one. They know a server only by docs/api.md, so that they
-//! work with one of another version, and through a proxy. What a server sends is bounded and shown without control
-//! characters.
+//! follows another one. They know a server only by docs/api.md, so that they work with one of another version, and
+//! through a proxy. What a server sends is bounded and shown without control characters.
 
 mod attempts;
 mod batch;

@@ -1,4 +1,5 @@
-//! Texts from elsewhere, made fit to be shown.
+//! Texts of a server or of an input as messages and tables show them: short, and without control characters. Numbers with
+//! commas, and words for a shell.
 
 /// The longest text of a server that a message repeats, in characters: a line or two of a terminal.
 const MAX_CHARACTERS: usize = 300;

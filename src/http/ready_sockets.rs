@@ -1,5 +1,5 @@
-//! Sockets that a thread watches beside its queue of jobs. Owns the table of what is told that a socket has input; knows
-//! neither jobs nor requests.
+//! Sockets that a thread watches for input beside its queue of jobs. Owns the table of sockets and of whom it calls when
+//! one has input; knows neither jobs nor requests.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! A server that follows another one has that in the place of a store.
+//! Begins to follow another server, which takes the place of a store.
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
