@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::store::Reason;
 use crate::tally::catalog::{MAX_ID_BYTES, is_plain};
-use crate::tally::order::{Amount, Key, MAX_KEY_BYTES};
+use crate::tally::order::{Amount, AmountError, Key, MAX_KEY_BYTES};
 
 /// The default server.
 pub const SERVER: &str = "http://127.0.0.1:3000";
@@ -136,7 +136,11 @@ pub(super) fn post(access: Access, key: Option<String>, words: &[OsString]) -> R
                 )
                 .into());
             }
-            let amount = Amount::from_json_number(amount).map_err(|error| format!("{amount:?}: {error}"))?;
+            let amount = Amount::from_json_number(amount).map_err(|error| match error {
+                // Nobody at a prompt writes JSON, or sees the quotes that the shell has taken away.
+                AmountError::NotANumber => format!("{amount:?}: {}", AmountError::NotAnInteger),
+                _ => format!("{amount:?}: {error}"),
+            })?;
             Orders::One { id: id.as_ref().to_owned(), amount, key: key.as_deref().and_then(Key::new) }
         }
         _ => {
@@ -192,6 +196,14 @@ mod tests {
         assert_eq!(parsed(&["watch", "toys"], &environment), watch(Some("toys".into())));
         // A server ignores them.
         assert!(matches!(parsed(&["serve"], &environment), Ok(Command::Serve(..))));
+    }
+
+    #[test]
+    fn an_amount_that_is_no_number_is_refused_in_words_without_json() {
+        for amount in ["ten", "+10", "1.5"] {
+            let error = parsed(&["post", "A1", amount], &[]).unwrap_err();
+            assert_eq!(error, format!("{amount:?}: amount must be a whole number, such as 10"));
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn wrong_usage_is_named_with_exit_code_2() {
         (&["post"][..], &["post A1 10"][..]),
         (&["post", "A1"], &["post A1 10"]),
         (&["post", "A1", "1", "2"], &["unknown argument \"2\""]),
-        (&["post", "A1", "ten"], &["ten", "JSON number"]),
+        (&["post", "A1", "ten"], &["ten", "a whole number"]),
         (&["post", "A1", "1.5"], &["1.5", "whole number"]),
         (&["post", "A1", "-9007199254740992"], &["must lie between"]),
         (&["post", "a/b", "1"], &["a/b", "product's id"]),
