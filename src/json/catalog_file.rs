@@ -18,7 +18,11 @@ use crate::tally::order::{Amount, Total};
 pub fn parse_catalog(file: &[u8]) -> Result<Vec<SeedCategory>, String> {
     // Some editors write a byte order mark in front (RFC 8259, section 8.1).
     let file = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
-    let categories: Object = serde_json::from_slice(file).map_err(|error| match error.classify() {
+    let file = std::str::from_utf8(file).map_err(|error| {
+        let line = file[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        format!("line {line}: a character is not UTF-8; save the file with the encoding UTF-8")
+    })?;
+    let categories: Object = serde_json::from_str(file).map_err(|error| match error.classify() {
         Category::Data => {
             r#"not a JSON object of categories, such as {"tools":{"prefix":"T","products":[]}}"#.to_owned()
         }
@@ -129,5 +133,7 @@ mod tests {
             let why = parse_catalog(file.as_bytes()).unwrap_err();
             assert!(why.contains(part), "{file}: {why}");
         }
+        let why = parse_catalog(b"{\n\"x\":{\"prefix\":\"T\",\"title\":\"S\xfc\xdfes\"}}").unwrap_err();
+        assert!(why.starts_with("line 2: a character is not UTF-8"), "{why}");
     }
 }
