@@ -5,7 +5,7 @@
 //
 // and open http://localhost:8000. docs/client.md describes the module.
 
-import { Ordercast } from 'http://localhost:3000/ordercast.js';
+import { NO_ANSWER, Ordercast } from 'http://localhost:3000/ordercast.js';
 
 const CATEGORY = 'electronics';
 const page = Object.fromEntries(
@@ -46,7 +46,8 @@ const feed = shop.feed({
     if (state === 'live') outbox.retryNow();
   },
   onProblem(problem) {
-    page.problem.textContent = problem.message;
+    // Without an answer the connection is lost, which the state says, and only until it is live again.
+    if (problem.status !== NO_ANSWER) page.problem.textContent = problem.message;
   },
 });
 

@@ -101,6 +101,7 @@ fn the_example_page_shows_totals_and_its_orders_outlive_the_server_and_the_page(
     browser.until(RECONNECT, &says("waiting", ""));
     browser.until(RECONNECT, &total_is("A1", 5));
     browser.until(DEADLINE, &total_is("A2", 18));
+    browser.until(DEADLINE, &says("problem", ""));
 
     // A page that is closed and opened again sends what was left.
     server.kill();
