@@ -355,6 +355,9 @@ fn not_allowed(route: &Route) -> Problem {
     let hint = match route {
         Route::Product(_) => "; GET /orders/{category} returns the totals",
         Route::Period(_) => "; POST /periods closes the current period",
+        Route::Categories => "; PUT /{category} creates a category",
+        // Nothing is ever removed.
+        Route::CategoryProduct(_) => r#"; GET /{category} lists products, and PATCH with {"hidden":true} hides one"#,
         _ => "",
     };
     Problem::new(405, format!("this address answers {allow}{hint}")).with("Allow", allow)

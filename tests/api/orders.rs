@@ -207,6 +207,15 @@ fn a_method_that_a_path_does_not_have_is_refused_with_those_it_has() {
         assert!(reply.lists("allow", allowed), "{method} {path}: {reply:?}");
         assert!(!reply.lists("allow", method), "{method} {path}: {reply:?}");
     }
+    // What was probably wanted is said where another address or method does it.
+    for (method, path, words) in [
+        ("DELETE", "/electronics/A1", "PATCH with {\"hidden\":true}"),
+        ("GET", "/electronics/A1", "GET /{category} lists"),
+        ("POST", "/categories", "PUT /{category} creates"),
+    ] {
+        let detail = client.request(method, path, &[], b"").problem(405);
+        assert!(detail.contains(words), "{method} {path}: {detail}");
+    }
     let reply = client.request("FROB", "/orders/A1", &[], b"");
     assert!(matches!(reply.status, 405 | 501), "{reply:?}");
     reply.problem(reply.status);
