@@ -1,6 +1,7 @@
 //! A client's live feed: where its totals come from, and the commands that it may send. Knows neither frames nor
 //! sockets.
 
+use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 
 use tungstenite::Message;
@@ -42,6 +43,8 @@ pub struct LiveFeed {
     /// The position from which it resumes.
     since: Option<String>,
     token: Option<Token>,
+    /// Whether the subscriber has been taken off the fan-out's list, which counts it.
+    has_left: Cell<bool>,
 }
 
 impl LiveFeed {
@@ -49,7 +52,7 @@ impl LiveFeed {
     #[must_use]
     pub fn new(shared: Arc<Feeds>, topic: Topic) -> Self {
         let Topic { subscription, since, token } = topic;
-        Self { shared, subscription, since, token }
+        Self { shared, subscription, since, token, has_left: Cell::new(false) }
     }
 
     fn may(&self, access: Access) -> bool {
@@ -138,6 +141,9 @@ impl SessionHandler for LiveFeed {
     }
 
     fn end(&self, subscriber: &Arc<Subscriber>) {
-        self.shared.fanout.leave(subscriber.clone());
+        // At the close frame, and again when the session is dropped.
+        if !self.has_left.replace(true) {
+            self.shared.fanout.leave(subscriber.clone());
+        }
     }
 }

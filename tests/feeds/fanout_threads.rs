@@ -1,12 +1,14 @@
 //! Several fan-out threads: a client cannot tell which one it has.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::load::{follow, parse_total, spawn, turn};
+use crate::common::websocket::close_frame;
 use crate::common::{Form, Message, Positional, Server, WebSocket, periods, wait_until};
 
 const THREADS: usize = 3;
@@ -171,5 +173,40 @@ fn subscribers_of_different_threads_see_the_same_orders_changes_and_closes_in_th
             assert!(totals_of(&seen, "A1").is_sorted() && totals_of(&seen, "B1").is_sorted());
         }
         mover.join().expect("the moves are right");
+    });
+}
+
+/// How often each fan-out thread has waited.
+fn waits(server: &Server) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the server runs");
+    let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let of_fanout = statuses.filter(|status| status.starts_with("Name:\tfanout\n"));
+    let waits =
+        |status: String| status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t")?.parse().ok());
+    of_fanout.map(|status| waits(status).expect("a number")).collect()
+}
+
+#[test]
+fn subscribers_are_spread_over_all_threads_after_another_one_has_closed_its_session() {
+    let _turn = turn();
+    let server = Server::builder().arg("--fanout-threads").arg(THREADS.to_string()).start();
+    wait_until(DEADLINE, "all threads run", || server.threads_named("fanout") == THREADS);
+    let mut client = server.client();
+    let mut closed = WebSocket::open(server.addr(), "/orders/electronics");
+    closed.send_raw(&close_frame(1000));
+    assert_eq!(closed.close_code(), Some(1000));
+    drop(closed);
+    wait_until(DEADLINE, "the session has ended", || {
+        client.get("/metrics").text().contains("\nordercast_connections_open 1\n")
+    });
+    let mut subscribers: Vec<_> = (0..THREADS).map(|_| WebSocket::open(server.addr(), "/orders/electronics")).collect();
+    subscribers.iter_mut().for_each(|subscriber| drop(subscriber.texts(2)));
+    let before = waits(&server);
+    for _ in 0..3 {
+        client.order("A1", 1);
+        subscribers.iter_mut().for_each(|subscriber| drop(subscriber.text()));
+    }
+    wait_until(DEADLINE, "each thread has sent its subscriber the totals", || {
+        waits(&server).iter().zip(&before).all(|(now, before)| now > before)
     });
 }
