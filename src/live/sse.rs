@@ -38,7 +38,7 @@ pub fn open<H: SessionHandler>(stream: Arc<TcpStream>, watcher: Arc<dyn Watcher>
     set_ack_deadline(&stream, PING_AFTER + PONG_WITHIN);
     let subscriber = Subscriber::new(stream.clone(), watcher);
     // The socket is empty, so this does not block. If it has failed, the next read reports it.
-    let _ = subscriber.send(RETRY_EVENT.to_vec());
+    let _ = subscriber.send(RETRY_EVENT.to_vec(), Duration::ZERO);
     handler.begin(&subscriber);
     Box::new(EventStream { stream, subscriber, handler, ignored: 0, since: Instant::now() })
 }
@@ -94,7 +94,7 @@ impl<H: SessionHandler> EventStream<H> {
             return false;
         }
         self.since = Instant::now();
-        match self.subscriber.send(HEARTBEAT_EVENT.to_vec()) {
+        match self.subscriber.send(HEARTBEAT_EVENT.to_vec(), Duration::ZERO) {
             Ok(Drained::MustCatchUp) => self.handler.request_catch_up(&self.subscriber),
             Ok(Drained::Done | Drained::Blocked) => {}
             Err(_) => return false,
@@ -125,7 +125,7 @@ mod tests {
 
     impl SessionHandler for Endless {
         fn begin(&mut self, subscriber: &Arc<Subscriber>) {
-            assert_eq!(subscriber.send(vec![b'x'; 16 * 1024 * 1024]).unwrap(), Drained::Blocked);
+            assert_eq!(subscriber.send(vec![b'x'; 16 * 1024 * 1024], Duration::ZERO).unwrap(), Drained::Blocked);
         }
 
         fn check(&self) -> Result<(), CloseReason> {

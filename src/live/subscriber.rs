@@ -237,17 +237,18 @@ impl Subscriber {
         messages
     }
 
-    /// Sends the session's own message, or queues it. Blocks while the queue is full, up to [`WRITE_DEADLINE`].
+    /// Sends the session's own message, or queues it. Blocks while the queue is full, up to `patience`.
     ///
     /// # Errors
-    /// `TimedOut` when the queue stayed full for so long; `BrokenPipe` when the subscriber is closed.
-    pub fn send(self: &Arc<Self>, bytes: Vec<u8>) -> io::Result<Drained> {
+    /// `BrokenPipe` when the queue stayed full for so long, or the subscriber is closed: no timeout, which a session would
+    /// take for a silent client.
+    pub fn send(self: &Arc<Self>, bytes: Vec<u8>, patience: Duration) -> io::Result<Drained> {
         let begun = Instant::now();
         let mut outbox = self.outbox();
         while outbox.queue.len() > QUEUE_BUFFERS && !outbox.is_closed && !outbox.is_finished {
-            let left = WRITE_DEADLINE.saturating_sub(begun.elapsed());
+            let left = patience.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
             outbox = self.room.wait_timeout(outbox, left).unwrap_or_else(PoisonError::into_inner).0;
         }

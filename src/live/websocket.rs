@@ -189,7 +189,9 @@ impl<H: SessionHandler> Session<H> {
 
     /// Reads and answers messages until the client is silent, and pings it if it has been silent for long.
     fn turn(&mut self, is_shared: bool) -> Result<(), End> {
-        self.socket.get_mut().patience = Duration::ZERO;
+        let write_patience = if is_shared { Duration::ZERO } else { WRITE_DEADLINE };
+        let transport = self.socket.get_mut();
+        (transport.patience, transport.write_patience) = (Duration::ZERO, write_patience);
         loop {
             match self.socket.read() {
                 Ok(message) => self.take(message, is_shared)?,
@@ -348,6 +350,8 @@ struct Transport<H> {
     heard: Instant,
     /// How long a read waits.
     patience: Duration,
+    /// How long a write waits for room in the queue: not at all on a thread that others wait for.
+    write_patience: Duration,
     /// When reading ends, however much still comes; `None` while the session is open.
     deadline: Option<Instant>,
     byte_rate: Option<RateLimit>,
@@ -374,6 +378,7 @@ impl<H> Transport<H> {
             handler,
             heard: Instant::now(),
             patience: Duration::ZERO,
+            write_patience: WRITE_DEADLINE,
             deadline: None,
             byte_rate,
         })
@@ -456,7 +461,7 @@ impl<H: SessionHandler> Write for Transport<H> {
             // No total may follow a close frame (RFC 6455, section 5.5.1).
             let _ = self.subscriber.finish(bytes.to_vec());
             self.handler.end(&self.subscriber);
-        } else if self.subscriber.send(bytes.to_vec())? == Drained::MustCatchUp {
+        } else if self.subscriber.send(bytes.to_vec(), self.write_patience)? == Drained::MustCatchUp {
             self.handler.request_catch_up(&self.subscriber);
         }
         Ok(bytes.len())

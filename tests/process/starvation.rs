@@ -1,10 +1,14 @@
 //! Descriptors and threads run out: open connections are still served, and new ones are served when there are some
 //! again.
 
+use crate::common::load::pipeline_orders;
+use crate::common::websocket::{TEXT, frame};
 use crate::common::{Client, DEADLINE, Server, WebSocket, skip, wait_until};
 use crate::system_limits::{bound_by_process_limit, has_prlimit, set_limit};
-use std::io::ErrorKind;
+use crate::unread::{HANDSHAKE, ask};
+use std::io::{ErrorKind, Write};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const ORDER: &str = "{\"cmd\":\"add-order\",\"payload\":{\"id\":\"B1\",\"amount\":1}}";
 
@@ -165,4 +169,24 @@ fn when_threads_run_out_newcomers_are_closed_and_served_when_there_are_some() {
         server.threads() <= threads && server.descriptors() == descriptors
     });
     assert_eq!(server.terminate().code(), Some(0));
+}
+
+/// Its answers have no room, and the thread that they would wait on is the one of all sessions.
+#[test]
+fn a_session_that_reads_nothing_holds_up_no_other_one_when_threads_run_out() {
+    let Some(server) = bound_by_process_limit(Server::builder()) else { return };
+    let server = server.start();
+    let mut other = WebSocket::open(server.addr(), "/orders/confectionery");
+    other.text();
+    let mut reads_nothing = ask(server.addr(), &HANDSHAKE.replace("tools", "electronics"));
+    pipeline_orders(server.addr(), 1, 1_000);
+    wait_until(DEADLINE, "no connection has a thread", || server.threads_named("connection") == 0);
+    set_limit(server.pid(), "nproc", 1);
+    // Fewer than a session may send at once, and more than the places that totals leave free.
+    reads_nothing.write_all(&frame(TEXT, true, b"{}").repeat(15)).expect("the server reads");
+    let begun = Instant::now();
+    other.send(ORDER);
+    assert_eq!(other.texts(2).len(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(server.log().contains("sessions share one"));
 }

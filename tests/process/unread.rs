@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 /// The smallest receive buffer of Linux, in bytes, so that answers stay at the server's side.
 const RECEIVE_BUFFER: usize = 2_304;
-const HANDSHAKE: &str = "GET /orders/tools HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+pub const HANDSHAKE: &str = "GET /orders/tools HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// Sends a request over a connection that is never read.
-fn ask(addr: SocketAddr, request: &str) -> TcpStream {
+pub fn ask(addr: SocketAddr, request: &str) -> TcpStream {
     // The standard library cannot set a receive buffer, which has to be set before the connection is made.
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a receive buffer");

@@ -117,14 +117,14 @@ fn what_a_full_socket_does_not_take_follows_in_order_and_nothing_follows_the_end
     let mut expected = fill(&subscriber);
     for (number, text) in ["a", "b", "c"].into_iter().enumerate() {
         assert_eq!(subscriber.offer(&totals(text.into(), number as u64 + 2), &mut Sent::default()), Drained::Done);
-        assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+        assert_eq!(subscriber.send(b"own".to_vec(), WRITE_DEADLINE).unwrap(), Drained::Done);
         expected += text;
         expected += "own";
     }
     assert!(Arc::ptr_eq(&watched.try_recv().unwrap(), &subscriber) && watched.try_recv().is_err());
     let _ = subscriber.finish(b"end".to_vec());
     assert_eq!(subscriber.offer(&totals("late".into(), 9), &mut Sent::default()), Drained::Done);
-    assert_eq!(subscriber.send(b"late".to_vec()).unwrap(), Drained::Done);
+    assert_eq!(subscriber.send(b"late".to_vec(), WRITE_DEADLINE).unwrap(), Drained::Done);
     assert!(!subscriber.is_drained());
     let reader = read_all(client);
     assert_eq!(drain(&subscriber), Drained::Done);
@@ -221,10 +221,11 @@ fn totals_leave_room_for_messages_and_a_message_without_room_waits_until_the_end
         number += 1;
     }
     for _ in 0..RESERVED_BUFFERS {
-        assert_eq!(subscriber.send(b"own".to_vec()).unwrap(), Drained::Done);
+        assert_eq!(subscriber.send(b"own".to_vec(), WRITE_DEADLINE).unwrap(), Drained::Done);
     }
+    assert_eq!(subscriber.send(b"at once".to_vec(), Duration::ZERO).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     let waiting = subscriber.clone();
-    let sender = thread::spawn(move || waiting.send(b"one too many".to_vec()).unwrap_err().kind());
+    let sender = thread::spawn(move || waiting.send(b"one too many".to_vec(), WRITE_DEADLINE).unwrap_err().kind());
     while subscriber.outbox().queue.len() <= QUEUE_BUFFERS {
         thread::yield_now();
     }
@@ -259,7 +260,7 @@ fn threads_that_send_at_once_lose_nothing_and_mix_no_bytes() {
         }
     });
     for number in 1..=ROUNDS {
-        let _ = subscriber.send(format!("[{number}]").into_bytes()).unwrap();
+        let _ = subscriber.send(format!("[{number}]").into_bytes(), WRITE_DEADLINE).unwrap();
     }
     offerer.join().unwrap();
     while !subscriber.is_drained() {
