@@ -11,7 +11,7 @@ use super::reply::Outcome;
 use super::request::Request;
 #[cfg(feature = "postgres")]
 use crate::live::fanout::Replacement;
-use crate::store::Figures;
+use crate::store::{Figures, Rest};
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::{Amount, Publication};
 use crate::tally::period::{CurrentPeriod, Report};
@@ -86,9 +86,8 @@ pub trait Engine: Send {
     /// [`Rejection`] when it is not.
     fn inspect(&mut self, monitor: &mut Monitor) -> Outcome;
 
-    /// Puts the store in order while no orders come. Returns whether there is nothing more to do; otherwise it is called
-    /// again.
-    fn rest(&mut self) -> bool;
+    /// Puts the store in order while no orders come, for some milliseconds.
+    fn rest(&mut self) -> Rest;
 
     /// How much the store holds.
     fn measure(&mut self) -> Figures;

@@ -10,7 +10,7 @@ use super::health::{HANGING_AFTER, Health};
 use super::rejection::Rejection;
 use super::reply::Outcome;
 use crate::log::Throttle;
-use crate::store::StoreError;
+use crate::store::{Rest, StoreError};
 
 /// How often a store that fails is tried without an order: twice a second.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
@@ -130,11 +130,16 @@ impl Monitor {
         self.health.during(read).map_err(|error| self.failed(&error))
     }
 
-    /// Has the store put in order, if it is not. `rest` returns whether there is nothing more to do.
-    pub(super) fn rest(&mut self, rest: impl FnOnce() -> bool) {
+    /// Has the store put in order, if it is not.
+    pub(super) fn rest(&mut self, rest: impl FnOnce() -> Rest) {
         if self.rest_at.is_some() {
-            let is_at_rest = self.health.during(rest);
-            self.rest_at = (!is_at_rest).then(|| Instant::now() + REST_AFTER);
+            let left = self.health.during(rest);
+            let now = Instant::now();
+            self.rest_at = match left {
+                Rest::Done => None,
+                Rest::Unfinished => Some(now),
+                Rest::HeldUp => Some(now + REST_AFTER),
+            };
         }
     }
 

@@ -27,6 +27,17 @@ use crate::tally::position::RunList;
 pub use error::{Reason, StoreError};
 pub use figures::Figures;
 
+/// What is left to do after a step of putting the data in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Done,
+    /// The next step, at once unless orders come.
+    Unfinished,
+    /// What somebody else holds up: it is tried again after a while.
+    HeldUp,
+}
+
 /// One change to the tally. A batch of changes is committed whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -160,10 +171,9 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Puts the data in order while no orders come. May fail without consequences. Returns whether there is nothing more to
-    /// do; otherwise it is called again.
-    fn rest(&mut self) -> bool {
-        true
+    /// Puts the data in order while no orders come, for some milliseconds. May fail without consequences.
+    fn rest(&mut self) -> Rest {
+        Rest::Done
     }
 
     /// Ends in order. Nothing is called after it.

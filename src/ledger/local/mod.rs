@@ -12,7 +12,7 @@ use crate::ledger::rejection::Rejection;
 use crate::ledger::reply::Outcome;
 use crate::ledger::request::{Order, Request, digest};
 use crate::log::Throttle;
-use crate::store::{Change, Figures, KeyUse, Store, now_ms};
+use crate::store::{Change, Figures, KeyUse, Rest, Store, now_ms};
 use crate::tally::catalog::{CatalogError, SharedCatalog};
 use crate::tally::order::{Key, Publication, Total};
 use crate::tally::period::{CurrentPeriod, Report};
@@ -270,7 +270,7 @@ impl<S: Store> Engine for LocalEngine<S> {
         monitor.inspect(|| self.store.inspect())
     }
 
-    fn rest(&mut self) -> bool {
+    fn rest(&mut self) -> Rest {
         self.store.rest()
     }
 

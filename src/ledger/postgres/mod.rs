@@ -18,7 +18,7 @@ use super::reply::Outcome;
 use super::request::{Order, Request, digest};
 use crate::log::Throttle;
 use crate::store::postgres::{Batch, Commit, EVERYTHING, Node, Page, Refusal, Verdict};
-use crate::store::{Change, Figures, StoreError, now_ms};
+use crate::store::{Change, Figures, Rest, StoreError, now_ms};
 use crate::tally::period::Report;
 
 pub use following::Following;
@@ -245,8 +245,8 @@ impl Engine for PostgresEngine {
         monitor.inspect(|| Ok(()))
     }
 
-    fn rest(&mut self) -> bool {
-        self.node.prune().unwrap_or(true)
+    fn rest(&mut self) -> Rest {
+        if self.node.prune().unwrap_or(true) { Rest::Done } else { Rest::HeldUp }
     }
 
     fn measure(&mut self) -> Figures {

@@ -92,8 +92,8 @@ impl Engine for SharedEngine {
         monitor.inspect(|| Ok(()))
     }
 
-    fn rest(&mut self) -> bool {
-        true
+    fn rest(&mut self) -> Rest {
+        Rest::Done
     }
 
     fn measure(&mut self) -> Figures {

@@ -23,9 +23,9 @@ pub struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// An empty index with room for so many keys.
-    pub fn with_room_for(keys: usize) -> Self {
-        Self { hasher: RandomState::new(), places: vec![0; (2 * keys).max(MIN_PLACES)], used: 0 }
+    /// An empty index.
+    pub fn new() -> Self {
+        Self { hasher: RandomState::new(), places: vec![0; MIN_PLACES], used: 0 }
     }
 
     /// Adds the number of a key.
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_key_in_use_is_found_among_many_others_and_no_other_one() {
-        let mut index = KeyIndex::with_room_for(0);
+        let mut index = KeyIndex::new();
         // Behind the range of 32 bits, and across its end.
         let first = 3 * (1 << 32) - 20_000;
         for number in first..first + 100_000 {
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn two_uses_of_a_key_are_both_found_until_the_first_is_deleted() {
-        let mut index = KeyIndex::with_room_for(0);
+        let mut index = KeyIndex::new();
         index.insert("a", 5, &(5..6));
         index.insert("a", 9, &(5..10));
         assert_eq!(numbers(&index, "a", 5..10), [5, 9]);

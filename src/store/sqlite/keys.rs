@@ -19,6 +19,8 @@ use crate::tally::order::{Amount, Key};
 
 /// Keys that are moved at a time: some pages of them, so that a key costs no more than its own bytes.
 const MOVED_KEYS: usize = 256;
+/// Keys from before the start that are read at a time: 16,384, some milliseconds.
+const READ_KEYS: u64 = 16 * 1_024;
 /// Orders without a key after which the start of a server need not look for keys in them: it reads so many in some
 /// milliseconds.
 const MOVED_ORDERS: u64 = 64 * 1024;
@@ -35,8 +37,9 @@ pub struct Keys {
     recent: VecDeque<Recent>,
     /// The number of the last order whose key, if it has one, is in the table.
     moved_seq: u64,
-    /// Made when a key is looked for.
-    index: Option<KeyIndex>,
+    index: KeyIndex,
+    /// The numbers of the rows of the table that are not in the index yet, because they are from before the start.
+    unread: Range<i64>,
 }
 
 /// The key of an order that is in the row of the order alone.
@@ -94,9 +97,14 @@ impl Keys {
                 recent.push_back(Recent { key, at_ms: row.get(1)?, used });
             }
         }
-        // Rows are deleted from the first one on, so that their numbers have hardly a gap; `make_index` counts them.
+        // Rows are deleted from the first one on, so that their numbers have hardly a gap; `read_some` counts them.
         let rows = (next - first).cast_unsigned();
-        Ok(Self { first, next, rows, recent, moved_seq, index: None })
+        let mut index = KeyIndex::new();
+        let live = first..next + recent.len() as i64;
+        for (recent, number) in recent.iter().zip(next..) {
+            index.insert(recent.key.as_str(), number, &live);
+        }
+        Ok(Self { first, next, rows, recent, moved_seq, index, unread: first..next })
     }
 
     /// The time of the last key that is in the log alone, in milliseconds since 1970 (UTC); 0 if there is none.
@@ -127,9 +135,9 @@ impl Keys {
 
     /// The use of a key that has not expired before `oldest_ms`.
     pub fn find(&mut self, connection: &Connection, key: &Key, oldest_ms: i64) -> rusqlite::Result<Option<KeyUse>> {
-        self.make_index(connection)?;
+        while !self.read_some(connection)? {}
         let live = self.live();
-        for number in self.index.iter().flat_map(|index| index.find(key, &live)) {
+        for number in self.index.find(key, &live) {
             if let Ok(place) = usize::try_from(number - self.next) {
                 let recent = &self.recent[place];
                 if recent.key == *key && recent.at_ms >= oldest_ms {
@@ -149,27 +157,28 @@ impl Keys {
         Ok(None)
     }
 
-    /// Reads all keys, which takes some tenths of a second for a million, unless that is done.
-    pub fn make_index(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.index.is_some() {
-            return Ok(());
+    /// Reads the next keys from before the start into the index. Returns whether all have been read.
+    pub fn read_some(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        // Those before it have been deleted since.
+        let Range { start, end } = self.unread.start.max(self.first)..self.unread.end;
+        if start >= end {
+            return Ok(true);
         }
         let live = self.live();
-        // Counted: the numbers of a file that another program has changed may have any gaps.
-        let rows: u32 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
-        let mut index = KeyIndex::with_room_for(rows as usize + self.recent.len());
-        let mut statement = connection.prepare("SELECT n, key FROM keys ORDER BY n")?;
-        let mut rows = statement.query([])?;
-        self.rows = 0;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT n, key FROM keys WHERE n >= ?1 AND n < ?2 ORDER BY n LIMIT {READ_KEYS}"
+        ))?;
+        let mut rows = statement.query([start, end])?;
+        let (mut read, mut next) = (0, start);
         while let Some(row) = rows.next()? {
-            self.rows += 1;
-            index.insert(row.get_ref(1)?.as_str()?, row.get(0)?, &live);
+            let number = row.get(0)?;
+            self.index.insert(row.get_ref(1)?.as_str()?, number, &live);
+            (read, next) = (read + 1, number + 1);
         }
-        for (recent, number) in self.recent.iter().zip(self.next..) {
-            index.insert(recent.key.as_str(), number, &live);
-        }
-        self.index = Some(index);
-        Ok(())
+        self.unread.start = if read < READ_KEYS { end } else { next };
+        let gaps = (self.unread.start - start).cast_unsigned() - read;
+        self.rows = self.rows.saturating_sub(gaps);
+        Ok(self.unread.is_empty())
     }
 
     /// Whether one more key may be stored by a commit that stores `pending` keys already. Keys that this commit will
@@ -227,8 +236,9 @@ impl Keys {
     /// Records what a transaction that was committed has done beside its changes. `last_seq` is the number of the last
     /// order before it.
     pub fn apply(&mut self, step: &Step, last_seq: u64) {
-        self.rows -= step.deleted.min(self.rows);
         self.first = step.first.unwrap_or(self.first);
+        // Gaps between rows that were deleted before they were read are none any more.
+        self.rows = self.rows.saturating_sub(step.deleted).min((self.next - self.first).max(0).cast_unsigned());
         if step.moves {
             self.next += self.recent.len() as i64;
             self.rows += self.recent.len() as u64;
@@ -263,9 +273,7 @@ impl Keys {
 
     fn add_to_index(&mut self, key: &Key, number: i64) {
         let live = self.live();
-        if let Some(index) = &mut self.index {
-            index.insert(key.as_str(), number, &live);
-        }
+        self.index.insert(key.as_str(), number, &live);
     }
 }
 

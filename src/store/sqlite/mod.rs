@@ -19,7 +19,7 @@ use rusqlite::ErrorCode;
 
 use super::files::{DATA_FILE, data_file, folder_of, has_room, lock, lock_to_read};
 use super::retention::Retention;
-use super::{Change, Figures, KeyUse, Reason, Store, StoreError, Stored};
+use super::{Change, Figures, KeyUse, Reason, Rest, Store, StoreError, Stored};
 use crate::tally::order::Key;
 use crate::tally::position::RunList;
 
@@ -172,8 +172,8 @@ impl Store for SqliteStore {
         self.session()?.compare_files()
     }
 
-    fn rest(&mut self) -> bool {
-        self.session.as_mut().is_none_or(Session::empty_log)
+    fn rest(&mut self) -> Rest {
+        self.session.as_mut().map_or(Rest::Done, Session::rest)
     }
 
     fn close(&mut self) {

@@ -17,7 +17,7 @@ use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has
 use crate::store::open::LOG_BYTES;
 use crate::store::open_files::OpenFiles;
 use crate::store::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
-use crate::store::{Change, Figures, KeyUse, Reason, StoreError, Stored, now_ms, open, schema};
+use crate::store::{Change, Figures, KeyUse, Reason, Rest, StoreError, Stored, now_ms, open, schema};
 use crate::tally::order::Key;
 use crate::tally::position::RunList;
 
@@ -216,12 +216,16 @@ impl Session {
         files.compare(|| log_bytes(connection, *page_bytes).ok())
     }
 
-    /// Moves the write-ahead log into the data file and empties it, so that a copy of the data file alone is complete.
-    /// Does not wait for readers: while one holds the log, it stays. Returns whether there is nothing more to do.
-    pub(super) fn empty_log(&mut self) -> bool {
-        let _ = self.keys.make_index(&self.connection);
+    /// Reads some of the keys, so that the next one that is looked for need not wait for it. When all have been read,
+    /// moves the write-ahead log into the data file and empties it, so that a copy of the data file alone is complete. Does
+    /// not wait for readers: while one holds the log, it stays.
+    pub(super) fn rest(&mut self) -> Rest {
+        // An error shows when a key is looked for.
+        if matches!(self.keys.read_some(&self.connection), Ok(false)) {
+            return Rest::Unfinished;
+        }
         if !self.has_log || self.compare_files().is_err() {
-            return true;
+            return Rest::Done;
         }
         let checkpoint = || {
             self.connection.busy_timeout(Duration::ZERO)?;
@@ -237,7 +241,7 @@ impl Session {
             Err(_) => {}
         }
         let _ = self.compare_files();
-        !self.has_log
+        if self.has_log { Rest::HeldUp } else { Rest::Done }
     }
 
     /// Records that the server has stopped in order, so that the next one needs no check. Without it the next one

@@ -86,3 +86,35 @@ fn the_number_of_keys_is_bounded_although_no_cap_is_set() {
     let mut has_room = |pending: u64| store.has_room_for_key(pending as usize).unwrap();
     assert!(has_room(MOST_KEYS - 1) && !has_room(MOST_KEYS));
 }
+
+/// More than are read at a time, some of them deleted by another program.
+#[test]
+fn keys_from_before_the_start_are_read_in_steps_between_which_orders_are_taken() {
+    const KEPT: u64 = 40_000;
+    let folder = Folder::new("keys-in-steps");
+    let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+    store.commit(&seed()).unwrap();
+    store.commit(&(1..=KEPT).map(|seq| keyed(seq, &format!("key-{seq}"))).collect::<Vec<_>>()).unwrap();
+    store.close();
+    drop(store);
+    let path = folder.0.join(DATA_FILE);
+    let deleted = rusqlite::Connection::open(path).unwrap().execute("DELETE FROM keys WHERE n % 100 = 7", []).unwrap();
+    for looks_before in [false, true] {
+        let (mut store, _) = SqliteStore::open(&folder.0, Retention::default()).unwrap();
+        if looks_before {
+            assert!(knows(&mut store, "key-39999") && knows(&mut store, "new-1") && !knows(&mut store, "key-107"));
+            assert!(matches!(store.rest(), Rest::Done));
+        } else {
+            let mut new = 0;
+            while store.rest() == Rest::Unfinished {
+                new += 1;
+                store.commit(&[keyed(KEPT + new, &format!("new-{new}"))]).unwrap();
+            }
+            assert_eq!(new, 2);
+        }
+        assert_eq!(store.measure().key_rows, Some(KEPT + 2 - deleted as u64));
+        assert!((1..=KEPT).all(|key| knows(&mut store, &format!("key-{key}")) == (key % 100 != 7)));
+        assert!(knows(&mut store, "new-1") && knows(&mut store, "new-2") && !knows(&mut store, "other"));
+        store.close();
+    }
+}
