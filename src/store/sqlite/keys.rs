@@ -160,25 +160,33 @@ impl Keys {
     /// Reads the next keys from before the start into the index. Returns whether all have been read.
     pub fn read_some(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         // Those before it have been deleted since.
-        let Range { start, end } = self.unread.start.max(self.first)..self.unread.end;
-        if start >= end {
+        self.unread.start = self.unread.start.max(self.first);
+        if self.unread.is_empty() {
             return Ok(true);
         }
         let live = self.live();
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT n, key FROM keys WHERE n >= ?1 AND n < ?2 ORDER BY n LIMIT {READ_KEYS}"
-        ))?;
-        let mut rows = statement.query([start, end])?;
-        let (mut read, mut next) = (0, start);
+        let mut statement = connection
+            .prepare(&format!("SELECT n, key FROM keys WHERE n >= ?1 AND n < ?2 ORDER BY n LIMIT {READ_KEYS}"))?;
+        let mut rows = statement.query([self.unread.start, self.unread.end])?;
+        let mut read = 0;
         while let Some(row) = rows.next()? {
             let number = row.get(0)?;
             self.index.insert(row.get_ref(1)?.as_str()?, number, &live);
-            (read, next) = (read + 1, number + 1);
+            // At once, so that none is added again after an error.
+            self.note_gap(number);
+            self.unread.start = number + 1;
+            read += 1;
         }
-        self.unread.start = if read < READ_KEYS { end } else { next };
-        let gaps = (self.unread.start - start).cast_unsigned() - read;
-        self.rows = self.rows.saturating_sub(gaps);
+        if read < READ_KEYS {
+            self.note_gap(self.unread.end);
+            self.unread.start = self.unread.end;
+        }
         Ok(self.unread.is_empty())
+    }
+
+    /// Notes that the table has no rows with numbers from the first unread one to the one before this.
+    fn note_gap(&mut self, before: i64) {
+        self.rows = self.rows.saturating_sub((before - self.unread.start).cast_unsigned());
     }
 
     /// Whether one more key may be stored by a commit that stores `pending` keys already. Keys that this commit will
@@ -300,5 +308,31 @@ fn key_use(product: u32, amount: i64) -> Option<KeyUse> {
     match product {
         0 => Some(KeyUse::Batch(amount)),
         row => Amount::new(amount).map(|amount| KeyUse::Order(ProductIndex(row - 1), amount)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_cannot_be_read_makes_no_table_grow_however_often_one_is_looked_for() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let insert = "INSERT INTO keys (n, key, at_ms, product, amount) VALUES (?1, ?2, 1, 0, 0)";
+        for number in 1..=50 {
+            connection.execute(insert, params![number, format!("key-{number}")]).unwrap();
+        }
+        // Text that is no UTF-8, as another program may have written it.
+        connection.execute("INSERT INTO keys SELECT 51, CAST(x'ff' AS TEXT), 1, 0, 0", []).unwrap();
+        let mut keys = Keys::open(&connection).unwrap();
+        let key = Key::new("key-1").unwrap();
+        for _ in 0..100 {
+            assert!(keys.find(&connection, &key, 0).is_err());
+        }
+        assert_eq!(keys.index.find(&key, &keys.live()).count(), 1);
+        connection.execute("DELETE FROM keys WHERE n = 51", []).unwrap();
+        assert!(keys.find(&connection, &key, 0).unwrap().is_some());
+        assert_eq!(keys.count(), 50);
     }
 }
