@@ -138,7 +138,7 @@ impl Monitor {
             self.rest_at = match left {
                 Rest::Done => None,
                 Rest::Unfinished => Some(now),
-                Rest::HeldUp => Some(now + REST_AFTER),
+                Rest::Later => Some(now + REST_AFTER),
             };
         }
     }

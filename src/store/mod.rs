@@ -34,8 +34,8 @@ pub enum Rest {
     Done,
     /// The next step, at once unless orders come.
     Unfinished,
-    /// What somebody else holds up: it is tried again after a while.
-    HeldUp,
+    /// The next step, after a while: something holds it up, or it is done little by little.
+    Later,
 }
 
 /// One change to the tally. A batch of changes is committed whole or not at all.

@@ -246,7 +246,7 @@ impl Engine for PostgresEngine {
     }
 
     fn rest(&mut self) -> Rest {
-        if self.node.prune().unwrap_or(true) { Rest::Done } else { Rest::HeldUp }
+        if self.node.prune().unwrap_or(true) { Rest::Done } else { Rest::Later }
     }
 
     fn measure(&mut self) -> Figures {

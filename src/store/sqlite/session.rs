@@ -241,7 +241,7 @@ impl Session {
             Err(_) => {}
         }
         let _ = self.compare_files();
-        if self.has_log { Rest::HeldUp } else { Rest::Done }
+        if self.has_log { Rest::Later } else { Rest::Done }
     }
 
     /// Records that the server has stopped in order, so that the next one needs no check. Without it the next one
