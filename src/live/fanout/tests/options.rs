@@ -182,24 +182,47 @@ fn a_paced_feed_has_the_first_change_at_once_and_then_the_latest_after_the_inter
 }
 
 #[test]
-fn orders_that_follow_closely_reach_paced_feeds_although_they_wake_no_thread() {
+fn orders_that_follow_closely_reach_paced_feeds_and_those_without_an_interval() {
     let bench = Bench::new();
-    let wanted = || bench.handle.shared.threads[0].wanted.load(Ordering::Acquire);
     let mut client = bench.subscribe(Feed::All, Format::Plain, every(60_000), None);
     assert_eq!(bench.sent(&mut client).len(), 3);
-    assert!(wanted());
     bench.publish(&[(11, 0, 1)]);
-    // Settling takes it like an order that wakes it; from then on it rests.
-    assert_eq!((bench.sent(&mut client), wanted()), (vec!["T1 1".to_owned()], false));
+    assert_eq!(client.wait(), ["T1 1"]);
+    // Whether or not the thread rests, nothing but these wakes it.
     bench.publish(&[(12, 1, 2)]);
     assert_eq!(client.wait(), ["T2 2"]);
-    // A feed without an interval ends the rest.
     bench.publish(&[(13, 2, 3)]);
     let mut plain = bench.subscribe(Feed::All, Format::Plain, Options::default(), None);
     assert_eq!(bench.sent(&mut plain), ["T1 1", "T2 2", "Y1 3"]);
-    assert!(wanted());
     bench.publish(&[(14, 0, 4)]);
-    assert_eq!((plain.wait(), wanted()), (vec!["T1 4".to_owned()], true));
+    assert_eq!(plain.wait(), ["T1 4"]);
+}
+
+#[test]
+fn orders_do_not_wake_a_thread_that_has_just_taken_some_while_every_feed_has_an_interval() {
+    let bench = Bench::new();
+    let (mut fanout, handle) = one(&nothing(&runs()), &history::prepare().0);
+    let subscriber = || {
+        let client = TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap();
+        (Subscriber::new(Arc::new(bench.listener.accept().unwrap().0), bench.slow_sockets.clone()), client)
+    };
+    let subscription = |options| Subscription { feed: Feed::All, format: Format::Plain, options };
+    let wanted = || handle.shared.threads[0].wanted.load(Ordering::Acquire);
+    let (first, _client) = subscriber();
+    fanout.act(Event::Subscribe(first, subscription(every(60_000)), None));
+    fanout.rest(false);
+    assert!(wanted());
+    fanout.rest(true);
+    assert!(!wanted() && fanout.next_due() == fanout.rests_until);
+    // Its end.
+    fanout.rests_until = Some(0);
+    fanout.rest(false);
+    assert!(wanted() && fanout.next_due().is_none());
+    fanout.rest(true);
+    let (second, _other) = subscriber();
+    fanout.act(Event::Subscribe(second, subscription(Options::default()), None));
+    fanout.rest(true);
+    assert!(wanted() && fanout.rests_until.is_none());
 }
 
 #[test]
