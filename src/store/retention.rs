@@ -83,6 +83,8 @@ pub(super) struct BatchSize {
     pub(super) batch_keys: u64,
     /// The sequence number of the last order, the batch included.
     pub(super) last_seq: u64,
+    /// Whether it closes a period.
+    pub(super) closes_period: bool,
     /// Whether the batch is empty: it probes whether a commit would succeed.
     is_probe: bool,
 }
@@ -106,12 +108,12 @@ impl BatchSize {
                     size.keys += 1;
                     size.batch_keys += 1;
                 }
+                Change::Period(_) => size.closes_period = true,
                 Change::Category(_)
                 | Change::Product(..)
                 | Change::ChangedProduct { .. }
                 | Change::Title { .. }
-                | Change::History { .. }
-                | Change::Period(_) => {}
+                | Change::History { .. } => {}
             }
         }
         size

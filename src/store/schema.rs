@@ -15,6 +15,9 @@ pub const APPLICATION_ID: i32 = 0x4f72_6443;
 /// The version of the present schema (SQLite's `user_version`): the number of migrations that a file has had.
 pub const VERSION: i32 = MIGRATIONS.len() as i32;
 
+/// The first version whose products may be behind the log.
+pub const FIRST_WITH_MOVES: i32 = 7;
+
 /// Puts the times of keys into the order of their use. A key whose time is later than that of a successor, because the
 /// system's clock was ahead when it was used, gets the successor's time. A gap is where a key had expired, so the keys
 /// before it had too.
@@ -41,7 +44,8 @@ macro_rules! first_period {
 /// Row ids of categories and products start at 1 and follow the catalogue's indexes. Keys are numbered in the order of
 /// their use and of their times, so that the oldest are found without another index; `product` 0 stands for several orders
 /// in one request, whose digest is in `amount`. The keys of the last orders are not among them, but in the log, with the
-/// time of their use in `key_ms`: those behind the order with the number `keys_moved` in `meta`.
+/// time of their use in `key_ms`: those behind the order with the number `moved` in `meta`. The same orders are not in the
+/// `total` and `ordered_ms` of their `products` either, but in the view `current_products`.
 ///
 /// `opening` is a product's total when the current period was opened, or its starting total if it was added later;
 /// `ordered_ms` the time of its last order; `added_seq` the number of its entry in the log that is no order. In the log of
@@ -108,6 +112,18 @@ const MIGRATIONS: &[&str] = &[
     DROP TABLE indexed_keys;
     INSERT INTO meta SELECT 'keys_moved', coalesce(max(seq), 0) FROM orders;
     ",
+    "
+    UPDATE meta SET key = 'moved' WHERE key = 'keys_moved';
+    CREATE VIEW current_products AS
+        SELECT row, id, category, name, rrp, info, coalesce(last.total, products.total) AS total, hidden, opening,
+            CASE WHEN last.seq IS NULL OR last.seq IS added_seq THEN ordered_ms ELSE last.at_ms END AS ordered_ms,
+            added_seq
+        FROM products LEFT JOIN (
+            SELECT product, total, at_ms, max(seq) AS seq FROM orders
+            WHERE seq > coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'moved'), 0)
+            GROUP BY product) AS last
+        ON last.product = row;
+    ",
 ];
 
 /// Applies the migrations that the file has not had, in one transaction: on an error the file is unchanged.
@@ -167,14 +183,14 @@ pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(runs.last_id().is_some() && read_meta(connection, "stopped")?.as_deref() == runs.last_id())
 }
 
-/// The number of the last order whose key, if it has one, is in the table of keys.
+/// The number of the last order whose key and total are in the tables of keys and of products.
 pub fn moved_seq(connection: &Connection) -> rusqlite::Result<u64> {
-    Ok(read_meta(connection, "keys_moved")?.and_then(|number| number.parse().ok()).unwrap_or(0))
+    Ok(read_meta(connection, "moved")?.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
-/// Records that the keys of all orders up to this number are in the table of keys.
+/// Records that the keys and totals of all orders up to this number are in the tables of keys and of products.
 pub fn write_moved_seq(connection: &Connection, seq: u64) -> rusqlite::Result<()> {
-    write_meta(connection, "keys_moved", &seq.to_string())
+    write_meta(connection, "moved", &seq.to_string())
 }
 
 /// The time of the last key in the table of keys, in milliseconds since 1970 (UTC) on the keys' clock; 0 without keys. If
@@ -256,14 +272,16 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
-    let columns = if is_old {
+    let columns_and_table = if has("row FROM current_products") {
+        "hidden, opening, ordered_ms FROM current_products"
+    } else if !is_old {
+        "hidden, opening, ordered_ms FROM products"
+    } else {
         "0, coalesce(first.opening, total), NULL FROM products LEFT JOIN (
              SELECT product, total - amount AS opening, min(seq) FROM orders GROUP BY product) AS first
          ON first.product = products.row"
-    } else {
-        "hidden, opening, ordered_ms FROM products"
     };
-    let sql = format!("SELECT row, id, category, name, rrp, info, total, {columns} ORDER BY row");
+    let sql = format!("SELECT row, id, category, name, rrp, info, total, {columns_and_table} ORDER BY row");
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -361,7 +379,7 @@ mod tests {
             let keys = "SELECT group_concat(n || key || at_ms || product || amount) FROM keys ORDER BY n";
             let keys: Option<String> = connection.query_row(keys, [], |row| row.get(0)).unwrap();
             assert_eq!(keys.as_deref(), (version > 1).then_some("1a715,2b80-1"));
-            let moved = if version < MIGRATIONS.len() { stored.last_seq } else { 0 };
+            let moved = if version < 6 { stored.last_seq } else { 0 };
             assert_eq!(moved_seq(&connection), Ok(moved), "no key is looked for in older orders");
             let indexes = "SELECT count(*) FROM sqlite_master WHERE name LIKE '%keys%'";
             assert_eq!(connection.query_row(indexes, [], |row| row.get(0)), Ok(1), "one table, without an index");

@@ -305,6 +305,7 @@ mod tests {
                  INSERT INTO orders (seq, at_ms, product, amount, total) VALUES
                      (1, {DAY_MS}, 1, 2, 12), (2, {DAY_MS} * 2 - 1, 1, -1, 11), (3, {DAY_MS} - 1, 1, 5, 16),
                      (4, {DAY_MS}, 2, 40, 40), (5, {DAY_MS}, 2, 5, 45), (6, {DAY_MS} * 2, 1, 10, 26);
+                 UPDATE meta SET value = '6' WHERE key = 'moved';
                  DELETE FROM periods;
                  INSERT INTO periods VALUES (1, 0, 0), (2, {DAY_MS}, 3), (3, {DAY_MS} * 2, 6);
                  INSERT INTO period_sums (period, product, amount) VALUES (1, 1, 6), (2, 1, 10), (2, 2, 5);

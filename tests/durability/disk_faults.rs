@@ -15,11 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const ENDINGS: [Ending; 2] = [Ending::Lifted, Ending::Killed];
-/// The writes of a commit of one order and the first of the next: a frame head and a page for each of two or three
-/// pages.
-const WRITES: u32 = 7;
-/// The writes of a commit of one order.
-const ORDER_WRITES: u32 = 4;
+/// The writes of a commit of one order and the first of the next: a frame head and a page for each page, of which the
+/// first commit of a run has two.
+const WRITES: u32 = 5;
+/// The writes of a later commit of one order.
+const ORDER_WRITES: u32 = 2;
 /// Bytes; less than a page.
 const PART: u32 = 1_000;
 /// SQLite runs a checkpoint when its WAL has 1,000 pages, each with a frame head; this size, in bytes, is some commits
@@ -141,7 +141,7 @@ fn an_order_whose_sync_fails_at_the_beginning_of_a_new_log_never_counts() {
 fn everything_except_orders_goes_on_while_the_disk_hangs() {
     let Some(mut shop) = shop() else { return };
     for fault in
-        [Fault::hangs(Call::Write, LOG), Fault::hangs(Call::Write, LOG).after(3), Fault::hangs(Call::Sync, LOG)]
+        [Fault::hangs(Call::Write, LOG), Fault::hangs(Call::Write, LOG).after(1), Fault::hangs(Call::Sync, LOG)]
     {
         for ending in ENDINGS {
             hang(&mut shop, fault, ending);
@@ -246,7 +246,7 @@ fn what_is_shown_after_a_kill_before_the_sync_survives_a_power_cut() {
     for fault in [
         Fault::hangs(Call::Sync, LOG),
         Fault::fails(Call::Sync, LOG, EIO),
-        Fault::fails(Call::Sync, LOG, EIO).and(Call::Write).after(4),
+        Fault::fails(Call::Sync, LOG, EIO).and(Call::Write).after(ORDER_WRITES),
     ] {
         shop.expect(0, 200);
         shop.disk.arm(fault);

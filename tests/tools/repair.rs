@@ -1,6 +1,6 @@
 //! `ordercast check` and `ordercast repair`: damage is reported, and what is readable is saved.
 
-use crate::common::folder::{exported, files, fill};
+use crate::common::folder::{exported, files, fill, post_batch};
 use crate::common::{Finished, Server, TempDir, ordercast};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,10 +128,27 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
 }
 
 #[test]
+fn a_folder_of_a_killed_server_is_repaired_with_its_last_totals() {
+    let temp = TempDir::new();
+    let mut server = Server::builder().data(&temp.path().join("data")).start();
+    fill(&server, ORDERS);
+    // Moved to the table of products by the stop, and not since the second start.
+    server.terminate();
+    server.restart();
+    post_batch(&mut server.client());
+    let totals = server.totals();
+    server.kill();
+    let shop = Shop { temp, totals, log: exported(&server.data()) };
+    let repaired = shop.repaired(&["read: 2 categories, 3 products, 2000 orders"]);
+    assert_eq!(repaired.totals(), shop.totals);
+    assert_eq!(exported(&repaired.data()), shop.log);
+}
+
+#[test]
 fn a_sound_file_is_sound_live_killed_and_stopped_and_is_not_changed() {
     let mut server = Server::start();
     fill(&server, ORDERS);
-    let words = ["schema 6", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
+    let words = ["schema 7", "2 categories, 3 products", "1500 orders, numbers 1 to 1500"];
     expect_sound(&server.data(), &words);
     fill(&server, 1);
     server.kill();

@@ -45,7 +45,7 @@ fn a_file_of_the_first_schema_is_read_as_it_is_and_keeps_its_totals_when_a_serve
         assert_eq!(keyed.status, 200, "{keyed:?}");
         server.terminate();
         let check = ordercast(&folder, &["check", "--data", "."], &[]);
-        assert!(check.code == Some(0) && check.stdout.contains("schema 6"), "{check:?}");
+        assert!(check.code == Some(0) && check.stdout.contains("schema 7"), "{check:?}");
         let after = exported(&folder);
         assert_eq!(after[..300], before[..]);
         assert_eq!((&after[301]["total"], &after[301]["key"]), (&51.into(), &"k".into()));

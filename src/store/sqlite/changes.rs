@@ -7,8 +7,8 @@ use crate::store::{Change, periods, schema};
 use crate::tally::catalog::{CategoryIndex, Details, Product, ProductIndex};
 use crate::tally::order::{Key, Total};
 
-/// Writes changes whose keys are used at `key_ms` of the keys' clock, but for the keys of batches. Without changes it writes
-/// a probe.
+/// Writes changes whose keys are used at `key_ms` of the keys' clock, but for the keys of batches, and for the totals
+/// after orders, which are in the log. Without changes it writes a probe.
 pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: u64) -> rusqlite::Result<()> {
     if changes.is_empty() {
         // A text of two pages, replaced at once: a file at its cap would accept a write that needs no new page.
@@ -17,8 +17,6 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
              UPDATE meta SET value = lower(hex(randomblob(4))) WHERE key = 'probe';",
         )?;
     }
-    // Only the last total of each product is written: its orders in one batch share one row update.
-    let mut lasts: Vec<(u32, Total, u64)> = Vec::new();
     let mut insert = transaction.prepare_cached("INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     let mut insert_line =
         |seq: u64, at_ms: u64, product: ProductIndex, amount: i64, total: Total, key: Option<&Key>| {
@@ -71,10 +69,6 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
             }
             Change::Order { seq, at_ms, product, amount, total, key } => {
                 insert_line(*seq, *at_ms, *product, amount.get(), *total, key.as_ref())?;
-                match lasts.iter_mut().find(|(index, ..)| *index == product.0) {
-                    Some((_, last, last_ms)) => (*last, *last_ms) = (*total, *at_ms),
-                    None => lasts.push((product.0, *total, *at_ms)),
-                }
             }
             // Not cached: a close is rare, and would push out the statements of orders.
             Change::Period(period) => {
@@ -92,10 +86,6 @@ pub fn write_changes(transaction: &Transaction<'_>, changes: &[Change], key_ms: 
             }
             Change::BatchKey { .. } => {}
         }
-    }
-    let mut update = transaction.prepare_cached("UPDATE products SET total = ?2, ordered_ms = ?3 WHERE row = ?1")?;
-    for (product, total, at_ms) in lasts {
-        update.execute(params![product + 1, total.get(), at_ms.cast_signed()])?;
     }
     Ok(())
 }
@@ -140,17 +130,8 @@ pub fn take_back(transaction: &Transaction<'_>, changes: &[Change], first_key: i
                     .prepare_cached("UPDATE products SET added_seq = NULL WHERE row = ?1")?
                     .execute([product.0 + 1])?;
             }
-            Change::Order { seq, product, amount, .. } => {
+            Change::Order { seq, .. } => {
                 delete_line(*seq)?;
-                // The product's last order before is found from the end of the log.
-                transaction
-                    .prepare_cached(
-                        "UPDATE products SET total = total - ?2, ordered_ms = (
-                             SELECT at_ms FROM orders WHERE product = ?1 AND seq IS NOT added_seq
-                             ORDER BY seq DESC LIMIT 1)
-                         WHERE row = ?1",
-                    )?
-                    .execute(params![product.0 + 1, amount.get()])?;
             }
             Change::Period(period) => {
                 let first = periods::first_sum(transaction, period.number - 1)?;

@@ -12,8 +12,8 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::key_index::KeyIndex;
-use crate::store::retention::{BatchSize, MOST_KEYS, Retention, at_most, expired_keys, oldest_key_ms};
-use crate::store::{Change, KeyUse, schema};
+use crate::store::retention::{MOST_KEYS, Retention, at_most, expired_keys, oldest_key_ms};
+use crate::store::{Change, KeyUse};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 
@@ -21,9 +21,6 @@ use crate::tally::order::{Amount, Key};
 const MOVED_KEYS: usize = 256;
 /// Keys from before the start that are read at a time: 16,384, some milliseconds.
 const READ_KEYS: u64 = 16 * 1_024;
-/// Orders without a key after which the start of a server need not look for keys in them: it reads so many in some
-/// milliseconds.
-const MOVED_ORDERS: u64 = 64 * 1024;
 
 /// The keys of an open data file. Every key has a number, in the order of their use.
 pub struct Keys {
@@ -35,8 +32,6 @@ pub struct Keys {
     rows: u64,
     /// Keys of orders that have no row in the table yet.
     recent: VecDeque<Recent>,
-    /// The number of the last order whose key, if it has one, is in the table.
-    moved_seq: u64,
     index: KeyIndex,
     /// The numbers of the rows of the table that are not in the index yet, because they are from before the start.
     unread: Range<i64>,
@@ -57,7 +52,7 @@ pub struct Step {
     /// The number of the first row that is left.
     first: Option<i64>,
     /// Whether it moves the recent keys into the table.
-    moves: bool,
+    pub moves: bool,
 }
 
 impl Step {
@@ -69,8 +64,8 @@ impl Step {
 }
 
 impl Keys {
-    /// Reads where the keys are, and those that are in the log alone.
-    pub fn open(connection: &Connection) -> rusqlite::Result<Self> {
+    /// Reads where the keys are, and those that are in the log alone: behind the order with the number `moved_seq`.
+    pub fn open(connection: &Connection, moved_seq: u64) -> rusqlite::Result<Self> {
         let (first, last): (Option<i64>, Option<i64>) =
             connection.query_row("SELECT (SELECT min(n) FROM keys), (SELECT max(n) FROM keys)", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -84,7 +79,6 @@ impl Keys {
         }
         let next = last.map_or(1, |last| last + 1);
         let first = first.unwrap_or(next);
-        let moved_seq = schema::moved_seq(connection)?;
         let mut statement = connection.prepare(
             "SELECT key, key_ms, product, amount FROM orders
              WHERE seq > ?1 AND key IS NOT NULL AND key_ms IS NOT NULL ORDER BY seq",
@@ -104,7 +98,7 @@ impl Keys {
         for (recent, number) in recent.iter().zip(next..) {
             index.insert(recent.key.as_str(), number, &live);
         }
-        Ok(Self { first, next, rows, recent, moved_seq, index, unread: first..next })
+        Ok(Self { first, next, rows, recent, index, unread: first..next })
     }
 
     /// The time of the last key that is in the log alone, in milliseconds since 1970 (UTC); 0 if there is none.
@@ -210,20 +204,17 @@ impl Keys {
         Ok(kept.saturating_sub(rows + recent) < max)
     }
 
-    /// Whether a commit of this size, which leaves `first_seq` as the first order in the log, has to move the recent keys.
-    pub fn must_move(&self, size: &BatchSize, last_seq: u64, first_seq: u64) -> bool {
-        size.batch_keys > 0
-            || self.recent.len() >= MOVED_KEYS
-            || last_seq.saturating_sub(self.moved_seq) >= MOVED_ORDERS
-            || first_seq > self.moved_seq + 1 && !self.recent.is_empty()
+    /// Whether there are so many recent keys that the next commit has to move them.
+    pub fn must_move(&self) -> bool {
+        self.recent.len() >= MOVED_KEYS
     }
 
-    /// Moves the recent keys into the table. `last_seq` is the number of the last order that was committed.
-    pub fn move_recent(&self, transaction: &Transaction<'_>, last_seq: u64) -> rusqlite::Result<()> {
+    /// Moves the recent keys into the table.
+    pub fn move_recent(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         for (Recent { key, at_ms, used }, number) in self.recent.iter().zip(self.next..) {
             insert(transaction, number, key, *at_ms, *used)?;
         }
-        schema::write_moved_seq(transaction, last_seq)
+        Ok(())
     }
 
     /// Writes the keys of batches among these changes, used at `key_ms` of the keys' clock; the recent ones have been
@@ -241,9 +232,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Records what a transaction that was committed has done beside its changes. `last_seq` is the number of the last
-    /// order before it.
-    pub fn apply(&mut self, step: &Step, last_seq: u64) {
+    /// Records what a transaction that was committed has done beside its changes.
+    pub fn apply(&mut self, step: &Step) {
         self.first = step.first.unwrap_or(self.first);
         // Gaps between rows that were deleted before they were read are none any more.
         self.rows = self.rows.saturating_sub(step.deleted).min((self.next - self.first).max(0).cast_unsigned());
@@ -251,7 +241,6 @@ impl Keys {
             self.next += self.recent.len() as i64;
             self.rows += self.recent.len() as u64;
             self.recent.clear();
-            self.moved_seq = last_seq;
         }
     }
 
@@ -314,6 +303,7 @@ fn key_use(product: u32, amount: i64) -> Option<KeyUse> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::schema;
 
     #[test]
     fn a_key_that_cannot_be_read_makes_no_table_grow_however_often_one_is_looked_for() {
@@ -325,7 +315,7 @@ mod tests {
         }
         // Text that is no UTF-8, as another program may have written it.
         connection.execute("INSERT INTO keys SELECT 51, CAST(x'ff' AS TEXT), 1, 0, 0", []).unwrap();
-        let mut keys = Keys::open(&connection).unwrap();
+        let mut keys = Keys::open(&connection, 0).unwrap();
         let key = Key::new("key-1").unwrap();
         for _ in 0..100 {
             assert!(keys.find(&connection, &key, 0).is_err());

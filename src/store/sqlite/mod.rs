@@ -9,6 +9,7 @@ mod rewrite;
 mod session;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod unwritable;
 
 use std::fs::{self, File};

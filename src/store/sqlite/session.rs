@@ -12,6 +12,7 @@ use super::changes::{take_back, write_changes};
 use super::integrity::IntegrityCheck;
 use super::keys::{Keys, Step};
 use super::rewrite::rewrite_wal;
+use super::totals::Totals;
 use crate::log::Throttle;
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
 use crate::store::open::LOG_BYTES;
@@ -23,6 +24,9 @@ use crate::tally::position::RunList;
 
 /// Prepared statements kept: all that a commit uses, with room.
 const STATEMENTS: usize = 16;
+/// Orders after which their keys and totals are moved to the tables of keys and of products: the start of a server reads
+/// so many in some milliseconds.
+const MOVED_ORDERS: u64 = 64 * 1024;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -34,6 +38,9 @@ pub(super) struct Session {
     pub(super) retention: Retention,
     pub(super) clock: MonotonicClock,
     pub(super) keys: Keys,
+    totals: Totals,
+    /// The number of the last order whose key and total are in the tables of keys and of products.
+    moved_seq: u64,
     /// The list of runs; the last one is the present run.
     runs: RunList,
     /// Whether the list has been written: this run has to be listed before anything that it adds.
@@ -102,7 +109,8 @@ impl Session {
             connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
         let keys_ahead = schema::keys_ahead(&connection).map_err(describe)?;
         let last_moved_ms = schema::last_key_ms(&connection).map_err(describe)?;
-        let keys = Keys::open(&connection).map_err(describe)?;
+        let moved_seq = schema::moved_seq(&connection).map_err(describe)?;
+        let keys = Keys::open(&connection, moved_seq).map_err(describe)?;
         let clock = MonotonicClock::new(now_ms(), keys_ahead, last_moved_ms.max(keys.last_recent_ms()));
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(describe)?;
         let folder = folder_of(path);
@@ -118,6 +126,8 @@ impl Session {
             retention,
             clock,
             keys,
+            totals: Totals::of(&stored, moved_seq < stored.last_seq),
+            moved_seq,
             runs: stored.runs.clone(),
             has_recorded_run: false,
             has_failed_commit: false,
@@ -166,10 +176,15 @@ impl Session {
             self.sync_time = Some(begun.elapsed());
             self.first_seq = prepared.first_seq;
             self.has_recorded_run = true;
-            self.keys.apply(&prepared.keys, self.last_seq);
+            self.keys.apply(&prepared.keys);
+            if prepared.keys.moves {
+                self.totals.clear();
+                self.moved_seq = self.last_seq;
+            }
             return match self.compare_files() {
                 Ok(()) => {
                     self.keys.add(changes, prepared.key_ms, oldest_key_ms(&self.retention, prepared.key_ms));
+                    self.totals.add(changes);
                     self.last_seq = BatchSize::of(changes, self.last_seq).last_seq;
                     Ok(())
                 }
@@ -263,12 +278,12 @@ impl Session {
         }
     }
 
-    /// Records that the server has stopped in order. Moves the recent keys before, so that the next start finds all of them
-    /// in one place.
+    /// Records that the server has stopped in order. Moves keys and totals before, so that the next start need not look for
+    /// them in the log.
     fn record_stop(&mut self, moves: bool) -> rusqlite::Result<()> {
         let transaction = begin(&mut self.connection)?;
         if moves {
-            self.keys.move_recent(&transaction, self.last_seq)?;
+            move_from_log(&transaction, &self.keys, &self.totals, self.last_seq)?;
         }
         schema::record_stop(&transaction, self.runs.last_id().unwrap_or_default())?;
         transaction.commit()
@@ -276,18 +291,25 @@ impl Session {
 
     /// A transaction with these changes, ready to be committed. Dropping it rolls it back.
     fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
-        let Self { connection, retention, clock, keys, runs, has_recorded_run, first_seq, last_seq, .. } = self;
+        let Self { connection, retention, clock, keys, totals, runs, first_seq, last_seq, .. } = self;
         let transaction = begin(connection)?;
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
         let size = BatchSize::of(changes, *last_seq);
         let pruned = prune(&transaction, retention, key_ms, *first_seq, &size)?;
-        if !*has_recorded_run {
+        if !self.has_recorded_run {
             write_start(&transaction, runs, clock)?;
         }
-        let moves = keys.must_move(&size, *last_seq, pruned.first_seq);
+        let moves = keys.must_move()
+            // Its key comes behind those of all orders before it.
+            || size.batch_keys > 0
+            // Its report is made from the totals of the products.
+            || size.closes_period
+            || last_seq.saturating_sub(self.moved_seq) >= MOVED_ORDERS
+            // Lines that were not moved have been deleted.
+            || *last_seq > self.moved_seq && pruned.first_seq > self.moved_seq + 1;
         if moves {
-            keys.move_recent(&transaction, *last_seq)?;
+            move_from_log(&transaction, keys, totals, *last_seq)?;
         }
         keys.write_batch_keys(&transaction, changes, key_ms)?;
         write_changes(&transaction, changes, key_ms)?;
@@ -330,6 +352,13 @@ fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> 
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Moves what is in the log alone, up to the order with the number `last_seq`, which is the last one.
+fn move_from_log(transaction: &Transaction<'_>, keys: &Keys, totals: &Totals, last_seq: u64) -> rusqlite::Result<()> {
+    keys.move_recent(transaction)?;
+    totals.write(transaction)?;
+    schema::write_moved_seq(transaction, last_seq)
 }
 
 /// Writes what the first commit of a run has to: the list of runs, and how far the keys' clock is ahead.

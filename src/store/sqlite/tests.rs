@@ -2,6 +2,7 @@
 
 mod keys;
 mod periods;
+mod totals;
 
 use std::time::Duration;
 
@@ -425,7 +426,7 @@ fn changes_that_are_taken_back_leave_the_file_as_it_was() {
     store.commit(&[order(1, 4), history(1)]).unwrap();
     let content = |store: &SqliteStore| {
         let sql = "SELECT group_concat(seq || ':' || total) FROM orders UNION ALL SELECT group_concat(id || total || opening ||
-                 coalesce(ordered_ms, '-') || coalesce(added_seq, '-')) FROM products
+                 coalesce(ordered_ms, '-') || coalesce(added_seq, '-')) FROM current_products
              UNION ALL SELECT group_concat(name || title) FROM categories UNION ALL SELECT count(*) FROM keys
              UNION ALL SELECT group_concat(name || rrp || info || hidden) FROM products
              UNION ALL SELECT group_concat(n || line) FROM changes";

@@ -56,7 +56,7 @@ fn select(table: Table) -> &'static str {
         }
         Table::Products => {
             "SELECT row, id, category, name, rrp, info, hidden = 1, opening, added_seq, total, ordered_ms
-             FROM products ORDER BY row"
+             FROM current_products ORDER BY row"
         }
         Table::Orders => "SELECT seq, at_ms, product, amount, total, key FROM orders ORDER BY seq",
         // The last use counts of a key that was used again after it had expired.
@@ -66,7 +66,7 @@ fn select(table: Table) -> &'static str {
                      SELECT key, at_ms, product, amount, n AS place FROM keys
                      UNION ALL
                      SELECT key, key_ms, product, amount, seq + (SELECT coalesce(max(n), 0) FROM keys) FROM orders
-                     WHERE seq > CAST((SELECT value FROM meta WHERE key = 'keys_moved') AS INTEGER) AND key_ms NOT NULL)
+                     WHERE seq > CAST((SELECT value FROM meta WHERE key = 'moved') AS INTEGER) AND key_ms NOT NULL)
                  GROUP BY key)
              ORDER BY place"
         }

@@ -155,6 +155,7 @@ mod tests {
                  INSERT INTO orders (seq, at_ms, product, amount, total) VALUES
                      (1, 7, 1, 2, 12), (2, 7, 1, -1, 11), (3, 7, 2, 40, 40), (4, 7, 2, 2, 42), (5, 7, 1, 2, 13),
                      (6, 7, 1, 5, 18);
+                 UPDATE meta SET value = '6' WHERE key = 'moved';
                  DELETE FROM periods;
                  INSERT INTO periods VALUES (1, 5, 0), (2, 8, 2), (3, 9, 5);
                  INSERT INTO period_sums (period, product, amount) VALUES (1, 1, 1), (2, 1, 2), (2, 2, 2);",

@@ -24,7 +24,7 @@ use super::{ToolError, existing_data_file};
 use crate::config::Repair;
 use crate::store::files::{DATA_FILE, folder_of, lock, lock_to_read, sync_folder, with_suffix};
 use crate::store::{StoreError, open, schema};
-use rebuild::{Rebuilt, last_totals};
+use rebuild::{Rebuilt, last_orders};
 use salvage::Row;
 
 pub(super) use pages::MAGIC;
@@ -99,8 +99,8 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
         let text = format!("nothing of a tally is readable in {}; restore a backup", damaged.display());
         return Err(ToolError::failed(text));
     }
-    let last_totals = last_totals(&transaction).map_err(describe)?;
-    let rebuilt = Rebuilt::new(&readable, &last_totals).map_err(|error| ToolError::failed(error.to_string()))?;
+    let last_orders = last_orders(&transaction).map_err(describe)?;
+    let rebuilt = Rebuilt::new(&readable, &last_orders).map_err(|error| ToolError::failed(error.to_string()))?;
     let last_seq = schema::last_seq(&transaction).map_err(describe)?;
     let periods = periods::complete(&transaction, last_seq.cast_signed()).map_err(describe)?;
     rebuilt.write(&transaction).map_err(describe)?;
@@ -114,7 +114,7 @@ fn write_new(damaged: &Path, partial: &Path) -> Result<String, ToolError> {
         return Err(ToolError::failed(format!("{} could not be written correctly: {found}", partial.display())));
     }
     connection.close().map_err(|(_, error)| describe(error))?;
-    Ok(report::report(&readable, &rebuilt, &last_totals, keys, &periods))
+    Ok(report::report(&readable, &rebuilt, &last_orders, keys, &periods))
 }
 
 fn insert(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<()> {

@@ -21,15 +21,28 @@ use crate::store::sqlite::write_changes;
 use crate::tally::catalog::{Catalog, CatalogError, CategoryIndex, Details, MAX_PRODUCTS};
 use crate::tally::order::Total;
 
-/// By the product's row id: the total after its last order in the log, and that order's number.
-pub type LastTotals = HashMap<i64, (Total, i64)>;
+/// The last order of a product in the log.
+#[derive(Clone, Copy)]
+pub struct LastOrder {
+    /// Its number.
+    pub seq: i64,
+    /// The product's total after it.
+    pub total: Total,
+    /// Its time, in milliseconds since 1970 (UTC).
+    at_ms: i64,
+}
 
-/// Reads the last totals in the order log.
-pub fn last_totals(connection: &Connection) -> rusqlite::Result<LastTotals> {
+/// By the product's row id.
+pub type LastOrders = HashMap<i64, LastOrder>;
+
+/// Reads the last order of each product.
+pub fn last_orders(connection: &Connection) -> rusqlite::Result<LastOrders> {
     // SQLite takes the other columns from the row with the maximum.
-    let mut statement = connection.prepare("SELECT product, total, max(seq) FROM orders GROUP BY product")?;
-    let rows =
-        statement.query_map([], |row| Ok((row.get(0)?, (Total::new(row.get(1)?).unwrap_or_default(), row.get(2)?))))?;
+    let mut statement = connection.prepare("SELECT product, total, at_ms, max(seq) FROM orders GROUP BY product")?;
+    let rows = statement.query_map([], |row| {
+        let total = Total::new(row.get(1)?).unwrap_or_default();
+        Ok((row.get(0)?, LastOrder { seq: row.get(3)?, total, at_ms: row.get(2)? }))
+    })?;
     rows.collect()
 }
 
@@ -50,7 +63,7 @@ impl Rebuilt {
     ///
     /// # Errors
     /// When the catalogue is full.
-    pub fn new(readable: &Readable, last_totals: &LastTotals) -> Result<Self, CatalogError> {
+    pub fn new(readable: &Readable, last_orders: &LastOrders) -> Result<Self, CatalogError> {
         let mut rebuilt =
             Self { catalog: Catalog::default(), totals: Vec::new(), states: Vec::new(), replacements: Vec::new() };
         let of_products = readable.products.values().flatten().map(|product| product.category).max();
@@ -58,10 +71,10 @@ impl Rebuilt {
         for row in 1..=last.unwrap_or(0) {
             rebuilt.add_category(readable, row)?;
         }
-        let of_log = last_totals.keys().copied().max();
+        let of_log = last_orders.keys().copied().max();
         let last = highest(&readable.products).max(highest(&readable.product_ids)).max(of_log);
         for row in 1..=last.unwrap_or(0) {
-            rebuilt.add_product(readable, last_totals, row)?;
+            rebuilt.add_product(readable, last_orders, row)?;
         }
         Ok(rebuilt)
     }
@@ -87,10 +100,16 @@ impl Rebuilt {
         Ok(())
     }
 
-    fn add_product(&mut self, readable: &Readable, last_totals: &LastTotals, row: i64) -> Result<(), CatalogError> {
-        let last = last_totals.get(&row);
+    fn add_product(&mut self, readable: &Readable, last_orders: &LastOrders, row: i64) -> Result<(), CatalogError> {
+        let last = last_orders.get(&row);
         if let Some(product) = readable.products.get(&row).and_then(|versions| current_version(versions, last)) {
-            let ProductRow { id, category, texts: [name, rrp, info], total, state } = product.clone();
+            let ProductRow { id, category, texts: [name, rrp, info], mut total, mut state } = product.clone();
+            if let Some(last) = last.filter(|last| last.seq > readable.moved_seq) {
+                total = last.total;
+                if let Some(state) = state.as_mut().filter(|state| state.added_seq != Some(last.seq)) {
+                    state.ordered_ms = Some(last.at_ms);
+                }
+            }
             let details = Details { name, rrp, info };
             // Categories up to the highest one of a product have been added, and `salvage` bounds it.
             let category = CategoryIndex(u32::try_from(category - 1).unwrap_or(0));
@@ -110,7 +129,9 @@ impl Rebuilt {
             }
         };
         let (total, source) = match last {
-            Some((total, seq)) => (*total, format!("as order {seq} left it; later orders, if any, are lost")),
+            Some(LastOrder { seq, total, .. }) => {
+                (*total, format!("as order {seq} left it; later orders, if any, are lost"))
+            }
             None => (Total::default(), "because the log has no order of it".to_owned()),
         };
         self.totals.push(total);
@@ -171,8 +192,8 @@ fn highest<T>(rows: &BTreeMap<i64, T>) -> Option<i64> {
 }
 
 /// The version of a row that agrees with the order log, or else the last one read.
-fn current_version<'a>(versions: &'a [ProductRow], last: Option<&(Total, i64)>) -> Option<&'a ProductRow> {
-    let agrees = |product: &&ProductRow| last.is_some_and(|(total, _)| *total == product.total);
+fn current_version<'a>(versions: &'a [ProductRow], last: Option<&LastOrder>) -> Option<&'a ProductRow> {
+    let agrees = |product: &&ProductRow| last.is_some_and(|last| last.total == product.total);
     versions.iter().find(agrees).or(versions.last())
 }
 

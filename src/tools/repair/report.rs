@@ -2,7 +2,7 @@
 
 use super::super::counted;
 use super::periods::SavedPeriods;
-use super::rebuild::{LastTotals, Rebuilt};
+use super::rebuild::{LastOrders, Rebuilt};
 use super::salvage::Readable;
 
 /// Lines about single losses of one kind.
@@ -12,7 +12,7 @@ const MAX_LINES: usize = 50;
 pub fn report(
     readable: &Readable,
     rebuilt: &Rebuilt,
-    last_totals: &LastTotals,
+    last_orders: &LastOrders,
     keys: u64,
     periods: &SavedPeriods,
 ) -> String {
@@ -39,7 +39,7 @@ pub fn report(
     push_limited(
         &mut lines,
         products.filter_map(|((product, total), row)| {
-            let (_, seq) = last_totals.get(&row).filter(|(last, _)| last != total)?;
+            let seq = last_orders.get(&row).filter(|last| last.total != *total)?.seq;
             let (id, total) = (&product.id, total.get());
             Some(format!("lost: the last orders of {id}, after order {seq}; its total of {total} includes them"))
         }),

@@ -134,6 +134,8 @@ pub struct Readable {
     pub orders: Vec<(i64, i64)>,
     /// The number of keys.
     pub keys: u64,
+    /// The number of the last order that the rows of products have; 0 if it cannot be read.
+    pub moved_seq: i64,
 }
 
 impl Readable {
@@ -170,14 +172,17 @@ impl Readable {
 /// When the file cannot be opened or was written by a newer version, and those of `on_row`.
 pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError>) -> Result<Readable, ToolError> {
     let mut pages = Pages::open(path).map_err(|error| ToolError::at(path, error))?;
+    let free = pages.free();
+    let mut indexes = Indexes::default();
+    let mut readable = Readable { pages: pages.count(), ..Readable::default() };
     if let Some((application, version)) = pages.application()
         && application == schema::APPLICATION_ID
     {
         open::check_version(version, path)?;
+        if version < schema::FIRST_WITH_MOVES {
+            readable.moved_seq = i64::MAX;
+        }
     }
-    let free = pages.free();
-    let mut indexes = Indexes::default();
-    let mut readable = Readable { pages: pages.count(), ..Readable::default() };
     for number in 1..=pages.count() {
         if free.as_ref().is_some_and(|free| free.contains(&number)) || pages.offset(number) == LOCK_BYTE {
             continue;
@@ -193,7 +198,8 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
                     }
                 }
             }
-            Some(_) => {}
+            Some(page) if page.kind == Kind::TableInterior => {}
+            Some(page) => readable.note_moved(&page),
         }
     }
     readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
@@ -208,6 +214,15 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
 }
 
 impl Readable {
+    /// Looks for the number in a page of the table `meta`, which has the format of an index. It never becomes smaller.
+    fn note_moved(&mut self, page: &Page<'_>) {
+        for (_, values) in page.records().flatten() {
+            if let [Value::Text("moved"), Value::Text(number)] = values[..] {
+                self.moved_seq = self.moved_seq.max(number.parse().unwrap_or(0));
+            }
+        }
+    }
+
     /// Adds a row. Returns whether it is a valid row of one of our tables.
     fn add(
         &mut self,

@@ -69,7 +69,7 @@ fn a_close_that_is_taken_back_leaves_the_file_as_it_was() {
     let mut store = shop(&folder);
     store.commit(&[ordered(5, 2, 3, -1), ordered(6, 0, 1, 6)]).unwrap();
     let content = |store: &SqliteStore| {
-        let sql = "SELECT group_concat(total || ':' || opening) FROM products
+        let sql = "SELECT group_concat(total || ':' || opening) FROM current_products
              UNION ALL SELECT group_concat(number || ':' || opened_ms || ':' || opened_after) FROM periods
              UNION ALL SELECT group_concat(n || ':' || period || ':' || product || ':' || amount) FROM period_sums";
         let mut statement = connection(store).prepare(sql).unwrap();
