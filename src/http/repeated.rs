@@ -1,5 +1,7 @@
-//! The head that a connection has received last: a client that posts order after order sends the same one again, and what
-//! follows from its bytes is known. Knows nothing of connections.
+//! The head that a connection has received last: a client that posts order after order sends the same one again, perhaps with
+//! another key of the same length, and what follows from its bytes is known. Knows nothing of connections.
+
+use std::ops::Range;
 
 use super::problem::Problem;
 use super::request::Head;
@@ -7,10 +9,15 @@ use super::request::Head;
 /// Longer heads are not kept, so that an idle connection holds little: 1 KiB, a browser's without cookies.
 const MOST_BYTES: usize = 1024;
 
+/// The line whose value may differ: no part of a [`Head`] depends on it but its place.
+const KEY_LINE: &[u8] = b"Idempotency-Key";
+
 /// The last head while no request has it, and its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Repeated {
     bytes: Vec<u8>,
+    /// Where the value of the first [`KEY_LINE`] is; empty if there is none.
+    key: Range<usize>,
     head: Option<Head>,
 }
 
@@ -21,7 +28,7 @@ impl Repeated {
     /// As there.
     pub(super) fn parse(&mut self, input: &[u8]) -> Result<Option<Head>, Problem> {
         // What a complete head means depends on its own bytes alone.
-        if let Some(head) = self.head.take_if(|_| input.starts_with(&self.bytes)) {
+        if let Some(head) = self.head.take_if(|_| is_repeated(&self.bytes, &self.key, input)) {
             return Ok(Some(head));
         }
         let parsed = Head::parse(input)?;
@@ -29,6 +36,8 @@ impl Repeated {
             self.head = None;
             self.bytes.clear();
             self.bytes.extend_from_slice(&input[..head.length.min(MOST_BYTES)]);
+            let key = head.lines.iter().find(|(name, _)| name.bytes(input).eq_ignore_ascii_case(KEY_LINE));
+            self.key = key.map_or(0..0, |(_, value)| value.range());
         }
         Ok(parsed)
     }
@@ -39,6 +48,16 @@ impl Repeated {
             self.head = Some(head);
         }
     }
+}
+
+/// Whether `input` begins with these bytes, or with others that only have another key: visible characters of ASCII, which
+/// end no line and begin or end no value elsewhere.
+fn is_repeated(bytes: &[u8], key: &Range<usize>, input: &[u8]) -> bool {
+    input.get(..bytes.len()).is_some_and(|head| {
+        head[..key.start] == bytes[..key.start]
+            && head[key.end..] == bytes[key.end..]
+            && head[key.clone()].iter().all(u8::is_ascii_graphic)
+    })
 }
 
 #[cfg(test)]
@@ -68,6 +87,43 @@ mod tests {
         }
         assert!(repeated.parse(b"no head\r\n\r\n").is_err());
         assert_eq!(path(&mut repeated, &post("A2")).0, "/orders/A2");
+    }
+
+    #[test]
+    fn a_head_with_another_key_of_the_same_length_is_taken_again_as_it_would_be_parsed() {
+        let post = |key: &str| {
+            format!("POST /orders/A1 HTTP/1.1\r\nHost: a\r\nidempotency-key: {key}\r\nContent-Length: 2\r\n\r\n{{}}")
+        };
+        let mut repeated = Repeated::default();
+        for (key, is_taken) in [
+            ("till-1", false),
+            ("till-2", true),
+            ("\"a-b=\"", true),
+            ("till-12", false),
+            ("a c-e-g", false),
+            ("a-c-e-g", true),
+            ("a\tc-e-g", false),
+            ("till-3", false),
+            ("till-\u{e9}", false),
+            ("", false),
+            ("x", false),
+        ] {
+            let input = post(key);
+            let head = repeated.parse(input.as_bytes()).unwrap().unwrap();
+            let was_taken = repeated.bytes != input.as_bytes()[..head.length];
+            let expected = Head::parse(input.as_bytes()).unwrap().unwrap();
+            assert_eq!(format!("{head:?}"), format!("{expected:?}"), "{key}");
+            assert_eq!(head.request(input.as_bytes()).header("Idempotency-Key"), Some(key));
+            assert_eq!(was_taken, is_taken, "{key}");
+            repeated.put_back(head);
+        }
+        // What ends a line in the middle of a key is a request of its own, as it would be without the head before.
+        let smuggled =
+            "POST /orders/A1 HTTP/1.1\r\nHost: a\r\nidempotency-key: t\r\n\r\nXY\r\nContent-Length: 2\r\n\r\n{}";
+        let (_, head) = path(&mut repeated, &post("till-12"));
+        repeated.put_back(head);
+        let head = repeated.parse(smuggled.as_bytes()).unwrap().unwrap();
+        assert!(smuggled[head.length..].starts_with("XY\r\n"), "{head:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A request: its head, and the header lines and parameters in it.
 
+use std::ops::Range;
+
 use tiny_http::{HTTPVersion, Method};
 
 use super::problem::Problem;
@@ -40,8 +42,12 @@ impl Span {
         Self { start: start as u16, end: (start + part.len()) as u16 }
     }
 
-    fn bytes(self, head: &[u8]) -> &[u8] {
-        &head[usize::from(self.start)..usize::from(self.end)]
+    pub(super) fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
+    pub(super) fn bytes(self, head: &[u8]) -> &[u8] {
+        &head[self.range()]
     }
 }
 
