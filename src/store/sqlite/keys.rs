@@ -12,13 +12,13 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::key_index::KeyIndex;
-use crate::store::retention::{MOST_KEYS, Retention, at_most, expired_keys, oldest_key_ms};
+use crate::store::retention::{MOST_KEYS, MonotonicClock, Retention, at_most, expired_keys, oldest_key_ms};
 use crate::store::{Change, KeyUse};
 use crate::tally::catalog::ProductIndex;
 use crate::tally::order::{Amount, Key};
 
-/// Keys that are moved at a time: some pages of them, so that a key costs no more than its own bytes.
-const MOVED_KEYS: usize = 256;
+/// Keys that are moved at a time: a dozen pages of them, so that a key costs no more than its own bytes.
+const MOVED_KEYS: usize = 1_024;
 /// Keys from before the start that are read at a time: 16,384, some milliseconds.
 const READ_KEYS: u64 = 16 * 1_024;
 
@@ -127,11 +127,17 @@ impl Keys {
         self.first..self.next + self.recent.len() as i64
     }
 
-    /// The use of a key that has not expired before `oldest_ms`.
-    pub fn find(&mut self, connection: &Connection, key: &Key, oldest_ms: i64) -> rusqlite::Result<Option<KeyUse>> {
+    /// The use of a key that has not expired before `oldest_ms`, which reads a clock.
+    pub fn find(
+        &mut self,
+        connection: &Connection,
+        key: &Key,
+        oldest_ms: impl Fn() -> i64,
+    ) -> rusqlite::Result<Option<KeyUse>> {
         while !self.read_some(connection)? {}
         let live = self.live();
         for number in self.index.find(key, &live) {
+            let oldest_ms = oldest_ms();
             if let Ok(place) = usize::try_from(number - self.next) {
                 let recent = &self.recent[place];
                 if recent.key == *key && recent.at_ms >= oldest_ms {
@@ -189,7 +195,7 @@ impl Keys {
         &self,
         connection: &Connection,
         retention: &Retention,
-        now_ms: u64,
+        clock: &MonotonicClock,
         pending: u64,
     ) -> rusqlite::Result<bool> {
         let max = retention.max_keys.unwrap_or(MOST_KEYS);
@@ -198,7 +204,7 @@ impl Keys {
         if kept < max {
             return Ok(true);
         }
-        let oldest_ms = oldest_key_ms(retention, now_ms);
+        let oldest_ms = oldest_key_ms(retention, clock.now_ms());
         let rows = expired_keys(connection, oldest_ms, at_most(pending + 1))?.map_or(0, |(_, count)| count);
         let recent = self.recent.iter().take_while(|recent| recent.at_ms < oldest_ms).count() as u64;
         Ok(kept.saturating_sub(rows + recent) < max)
@@ -211,10 +217,8 @@ impl Keys {
 
     /// Moves the recent keys into the table.
     pub fn move_recent(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        for (Recent { key, at_ms, used }, number) in self.recent.iter().zip(self.next..) {
-            insert(transaction, number, key, *at_ms, *used)?;
-        }
-        Ok(())
+        let keys = self.recent.iter().map(|Recent { key, at_ms, used }| (key, *at_ms, *used));
+        insert(transaction, self.next, keys)
     }
 
     /// Writes the keys of batches among these changes, used at `key_ms` of the keys' clock; the recent ones have been
@@ -225,11 +229,8 @@ impl Keys {
         changes: &[Change],
         key_ms: u64,
     ) -> rusqlite::Result<()> {
-        let next = self.next + self.recent.len() as i64;
-        for ((key, digest), number) in batch_keys(changes).zip(next..) {
-            insert(transaction, number, key, key_ms.cast_signed(), KeyUse::Batch(digest))?;
-        }
-        Ok(())
+        let keys = batch_keys(changes).map(|(key, digest)| (key, key_ms.cast_signed(), KeyUse::Batch(digest)));
+        insert(transaction, self.next + self.recent.len() as i64, keys)
     }
 
     /// Records what a transaction that was committed has done beside its changes.
@@ -281,15 +282,22 @@ fn batch_keys(changes: &[Change]) -> impl Iterator<Item = (&Key, i64)> {
     })
 }
 
-fn insert(transaction: &Transaction<'_>, number: i64, key: &Key, at_ms: i64, used: KeyUse) -> rusqlite::Result<()> {
-    let (product, amount) = match used {
-        KeyUse::Order(product, amount) => (product.0 + 1, amount.get()),
-        KeyUse::Batch(digest) => (0, digest),
-    };
-    transaction
-        .prepare_cached("INSERT INTO keys (n, key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![number, key.as_str(), at_ms, product, amount])
-        .map(drop)
+/// Writes keys with the times and kinds of their use, numbered from `first` on.
+fn insert<'a>(
+    transaction: &Transaction<'_>,
+    first: i64,
+    keys: impl Iterator<Item = (&'a Key, i64, KeyUse)>,
+) -> rusqlite::Result<()> {
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO keys (n, key, at_ms, product, amount) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for ((key, at_ms, used), number) in keys.zip(first..) {
+        let (product, amount) = match used {
+            KeyUse::Order(product, amount) => (product.0 + 1, amount.get()),
+            KeyUse::Batch(digest) => (0, digest),
+        };
+        insert.execute(params![number, key.as_str(), at_ms, product, amount])?;
+    }
+    Ok(())
 }
 
 /// The use that a row tells; `None` if its amount is out of range.
@@ -318,11 +326,11 @@ mod tests {
         let mut keys = Keys::open(&connection, 0).unwrap();
         let key = Key::new("key-1").unwrap();
         for _ in 0..100 {
-            assert!(keys.find(&connection, &key, 0).is_err());
+            assert!(keys.find(&connection, &key, || 0).is_err());
         }
         assert_eq!(keys.index.find(&key, &keys.live()).count(), 1);
         connection.execute("DELETE FROM keys WHERE n = 51", []).unwrap();
-        assert!(keys.find(&connection, &key, 0).unwrap().is_some());
+        assert!(keys.find(&connection, &key, || 0).unwrap().is_some());
         assert_eq!(keys.count(), 50);
     }
 }

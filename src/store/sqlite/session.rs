@@ -207,12 +207,12 @@ impl Session {
             let cap = self.retention.data_bytes;
             self.take_back_in_doubt().map_err(|error| StoreError::committing(error, cap))?;
         }
-        let oldest_ms = oldest_key_ms(&self.retention, self.clock.now_ms());
-        Ok(self.keys.find(&self.connection, key, oldest_ms)?)
+        let Self { keys, connection, retention, clock, .. } = self;
+        Ok(keys.find(connection, key, || oldest_key_ms(retention, clock.now_ms()))?)
     }
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
-        Ok(self.keys.has_room(&self.connection, &self.retention, self.clock.now_ms(), pending as u64)?)
+        Ok(self.keys.has_room(&self.connection, &self.retention, &self.clock, pending as u64)?)
     }
 
     /// Adds the rows and free pages of the data file to what was measured.
