@@ -1,14 +1,15 @@
-//! Bearer tokens (RFC 6750) from the operator's files, for reading, writing and administration. Tokens are compared in
-//! constant time and never logged.
+//! Bearer tokens (RFC 6750) from the operator's files, for reading, writing and administration. A token is found by a hash
+//! with a random key, compared in constant time, and never logged.
 
 use std::error::Error;
 use std::fmt;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use crate::store::Reason;
 
@@ -16,7 +17,7 @@ use crate::store::Reason;
 pub const MIN_TOKEN_BYTES: usize = 16;
 /// The longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 255;
-/// The most tokens of one file: a client's token is compared with each.
+/// The most tokens of one file.
 pub const MAX_TOKENS: usize = 1_000;
 /// The largest token file, in bytes: room for [`MAX_TOKENS`] of the greatest length, and comments.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -92,11 +93,20 @@ impl fmt::Debug for Token {
 #[derive(Debug, Clone, Default)]
 struct Lists {
     /// `None`: writing needs no token.
-    write: Option<Vec<Token>>,
+    write: Option<List>,
     /// `None`: reading needs no token.
-    read: Option<Vec<Token>>,
+    read: Option<List>,
     /// `None`: administration needs what writing does.
-    admin: Option<Vec<Token>>,
+    admin: Option<List>,
+}
+
+/// The tokens of a file.
+#[derive(Debug, Clone)]
+struct List {
+    /// With a random key: nobody can choose a token whose hash is near that of another.
+    hasher: RandomState,
+    /// Each with its hash, in the order of the hashes.
+    tokens: Vec<(u64, Token)>,
 }
 
 /// The files of tokens; what has none needs no token.
@@ -144,7 +154,7 @@ impl Tokens {
         write.is_some() || read.is_some() || admin.is_some()
     }
 
-    /// Checks whether the token allows the access. Takes the same time for every token of the same length.
+    /// Checks whether the token allows the access. The time that it takes tells nothing of the tokens in the files.
     ///
     /// # Errors
     /// [`AccessError`] says what is missing.
@@ -159,8 +169,8 @@ impl Tokens {
             return if is_required { Err(AccessError::NoToken) } else { Ok(()) };
         };
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let [is_admin, is_writer, is_reader] =
-            [&lists.admin, &lists.write, &lists.read].map(|list| contains(list.as_ref(), token));
+        let [is_admin, is_writer, is_reader] = [&lists.admin, &lists.write, &lists.read]
+            .map(|list| list.as_ref().is_some_and(|list| list.contains(token)));
         match access {
             _ if is_admin => Ok(()),
             Access::Read if is_writer || is_reader => Ok(()),
@@ -174,18 +184,27 @@ impl Tokens {
 
 impl Lists {
     fn read(files: &TokenFiles) -> Result<Self, TokenFileError> {
-        let list = |file: &Option<PathBuf>| file.as_deref().map(read).transpose();
+        let list = |file: &Option<PathBuf>| file.as_deref().map(|file| read(file).map(List::new)).transpose();
         Ok(Self { write: list(&files.write)?, read: list(&files.read)?, admin: list(&files.admin)? })
     }
 }
 
-fn contains(list: Option<&Vec<Token>>, token: &str) -> bool {
-    let mut found = Choice::from(0);
-    // Always to the end of the list, so that the time does not depend on the token's index.
-    for Token(own) in list.into_iter().flatten() {
-        found |= own.as_bytes().ct_eq(token.as_bytes());
+impl List {
+    fn new(tokens: Vec<Token>) -> Self {
+        let hasher = RandomState::new();
+        let mut tokens: Vec<_> = tokens.into_iter().map(|token| (hasher.hash_one(token.text()), token)).collect();
+        tokens.sort_unstable_by_key(|(hash, _)| *hash);
+        Self { hasher, tokens }
     }
-    found.into()
+
+    /// Whether the list has the token. The time of the search depends on the hash, which tells nothing of the token; a token
+    /// with another hash is not compared.
+    fn contains(&self, token: &str) -> bool {
+        let hash = self.hasher.hash_one(token);
+        let first = self.tokens.partition_point(|(own, _)| *own < hash);
+        let found = self.tokens[first..].iter().take_while(|(own, _)| *own == hash);
+        found.fold(false, |is_in, (_, own)| is_in | bool::from(own.text().as_bytes().ct_eq(token.as_bytes())))
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<Token>, TokenFileError> {
@@ -243,7 +262,7 @@ mod tests {
     const ADMIN: &str = "admin-00123456789";
 
     fn tokens(write: bool, read: bool) -> Tokens {
-        let list = |token: &str| Some(vec![Token::new("another-0123456789"), Token::new(token)]);
+        let list = |token: &str| Some(List::new(vec![Token::new("another-0123456789"), Token::new(token)]));
         Tokens {
             files: TokenFiles { write: write.then(|| "w".into()), read: read.then(|| "r".into()), admin: None },
             lists: RwLock::new(Lists {
@@ -258,7 +277,7 @@ mod tests {
     fn administered(write: bool, read: bool) -> Tokens {
         let mut tokens = tokens(write, read);
         tokens.files.admin = Some("a".into());
-        tokens.lists.get_mut().unwrap().admin = Some(vec![Token::new(ADMIN)]);
+        tokens.lists.get_mut().unwrap().admin = Some(List::new(vec![Token::new(ADMIN)]));
         tokens
     }
 
@@ -354,6 +373,14 @@ mod tests {
         write(MAX_FILE_BYTES + 1).unwrap();
         assert!(read(&path).is_err());
         fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn each_of_many_tokens_is_found_and_no_other_one() {
+        let token = |number: usize| format!("till-{number}-0123456789");
+        let list = List::new((0..MAX_TOKENS).map(|number| Token::new(&token(number))).collect());
+        assert!((0..MAX_TOKENS).all(|number| list.contains(&token(number))));
+        assert!((MAX_TOKENS..2 * MAX_TOKENS).all(|number| !list.contains(&token(number))));
     }
 
     #[test]
