@@ -1,7 +1,7 @@
 //! `ordercast check` and `ordercast repair`: damage is reported, and what is readable is saved.
 
 use crate::common::folder::{exported, files, fill, post_batch};
-use crate::common::{Finished, Server, TempDir, ordercast};
+use crate::common::{DEADLINE, Finished, Server, TempDir, ordercast, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,34 @@ fn a_folder_of_a_killed_server_is_repaired_with_its_last_totals() {
     let repaired = shop.repaired(&["read: 2 categories, 3 products, 2000 orders"]);
     assert_eq!(repaired.totals(), shop.totals);
     assert_eq!(exported(&repaired.data()), shop.log);
+}
+
+#[test]
+fn the_totals_of_the_products_stand_where_the_end_of_the_log_is_lost_with_the_number_up_to_which_they_have_it() {
+    let shop = Shop::new();
+    let last = ORDERS as i64;
+    let count = shop.damage(|_, page| contains(page, "keys_ahead") || orders_on(page).contains(&last));
+    assert_eq!(count, 2);
+    assert_eq!(shop.repaired(&["its total of", "includes them"]).totals(), shop.totals);
+}
+
+#[test]
+fn that_totals_may_lack_the_end_of_the_log_of_a_killed_server_is_said() {
+    let temp = TempDir::new();
+    let mut server = Server::builder().data(&temp.path().join("data")).start();
+    fill(&server, ORDERS);
+    server.terminate();
+    server.restart();
+    (0..2).for_each(|_| post_batch(&mut server.client()));
+    let log = server.data().join("ordercast.sqlite3-wal");
+    wait_until(DEADLINE, "the log is in the data file", || fs::metadata(&log).expect("a log").len() == 0);
+    let totals = server.totals();
+    server.kill();
+    let shop = Shop { temp, totals, log: Vec::new() };
+    let middle = ORDERS as i64 + 500;
+    assert_eq!(shop.damage(|_, page| orders_on(page).contains(&middle)), 1);
+    let words = ["the totals include them, but for those of a product without a later one", "did not stop in order"];
+    assert_eq!(shop.repaired(&words).totals(), shop.totals, "there are later ones");
 }
 
 #[test]

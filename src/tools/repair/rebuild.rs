@@ -104,7 +104,15 @@ impl Rebuilt {
         let last = last_orders.get(&row);
         if let Some(product) = readable.products.get(&row).and_then(|versions| current_version(versions, last)) {
             let ProductRow { id, category, texts: [name, rrp, info], mut total, mut state } = product.clone();
-            if let Some(last) = last.filter(|last| last.seq > readable.moved_seq) {
+            let is_behind = |last: &&LastOrder| match (readable.moved_seq, state) {
+                (Some(moved), _) => last.seq > moved,
+                (None, Some(ProductState { ordered_ms, added_seq, .. })) => {
+                    added_seq != Some(last.seq) && ordered_ms.is_none_or(|ordered_ms| ordered_ms < last.at_ms)
+                }
+                // An older version has written the row.
+                (None, None) => false,
+            };
+            if let Some(last) = last.filter(is_behind) {
                 total = last.total;
                 if let Some(state) = state.as_mut().filter(|state| state.added_seq != Some(last.seq)) {
                     state.ordered_ms = Some(last.at_ms);

@@ -24,13 +24,22 @@ pub fn report(
         lines.push(format!("damaged: {pages} of {}, and {rows} elsewhere", readable.pages));
     }
     let gaps = readable.orders.windows(2).map(|pair| (pair[0].1 + 1, pair[1].0 - 1));
+    let moved_seq = readable.moved_seq.unwrap_or(0);
     push_limited(
         &mut lines,
         gaps.map(|(first, last)| {
             let lost = counted((last - first + 1).cast_unsigned(), "order");
-            format!("lost: {lost} from {first} to {last}; the totals include them")
+            let but = if last > moved_seq { ", but for those of a product without a later one" } else { "" };
+            format!("lost: {lost} from {first} to {last}; the totals include them{but}")
         }),
     );
+    let is_behind = readable.orders.last().is_some_and(|(_, last)| readable.moved_seq.is_some_and(|seq| seq < *last));
+    if is_damaged && is_behind {
+        lines.push(
+            "the server did not stop in order: the totals lack the last orders of the log if its last page is lost"
+                .to_owned(),
+        );
+    }
     if let Some((first, _)) = readable.orders.first().filter(|(first, _)| *first > 1) {
         lines.push(format!("the log begins with order {first}: earlier ones were deleted (--keep-orders) or lost"));
     }

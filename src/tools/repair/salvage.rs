@@ -134,8 +134,8 @@ pub struct Readable {
     pub orders: Vec<(i64, i64)>,
     /// The number of keys.
     pub keys: u64,
-    /// The number of the last order that the rows of products have; 0 if it cannot be read.
-    pub moved_seq: i64,
+    /// The number of the last order that the rows of products have; `None` if it cannot be read.
+    pub moved_seq: Option<i64>,
 }
 
 impl Readable {
@@ -180,7 +180,7 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
     {
         open::check_version(version, path)?;
         if version < schema::FIRST_WITH_MOVES {
-            readable.moved_seq = i64::MAX;
+            readable.moved_seq = Some(i64::MAX);
         }
     }
     for number in 1..=pages.count() {
@@ -214,12 +214,17 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
 }
 
 impl Readable {
-    /// Looks for the number in a page of the table `meta`, which has the format of an index. It never becomes smaller.
+    /// Looks for the number in a page of the table `meta`, which has the format of an index.
     fn note_moved(&mut self, page: &Page<'_>) {
         for (_, values) in page.records().flatten() {
-            if let [Value::Text("moved"), Value::Text(number)] = values[..] {
-                self.moved_seq = self.moved_seq.max(number.parse().unwrap_or(0));
-            }
+            let moved = match values[..] {
+                [Value::Text("moved"), Value::Text(number)] => number.parse().ok(),
+                // Of a version whose products have all orders.
+                [Value::Text("keys_moved"), Value::Text(_)] => Some(i64::MAX),
+                _ => None,
+            };
+            // On a page that is not in use any more it is smaller.
+            self.moved_seq = self.moved_seq.max(moved);
         }
     }
 
