@@ -185,7 +185,9 @@ pub fn was_stopped_in_order(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// The number of the last order whose key and total are in the tables of keys and of products.
 pub fn moved_seq(connection: &Connection) -> rusqlite::Result<u64> {
-    Ok(read_meta(connection, "moved")?.and_then(|number| number.parse().ok()).unwrap_or(0))
+    let moved = read_meta(connection, "moved")?.and_then(|number| number.parse().ok()).unwrap_or(0);
+    // An older version gave the numbers again after the log had lost all of its lines, and has moved none of them.
+    Ok(if moved > last_seq(connection)? { 0 } else { moved })
 }
 
 /// Records that the keys and totals of all orders up to this number are in the tables of keys and of products.
@@ -338,10 +340,17 @@ fn current_period(connection: &Connection, is_old: bool) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// The number of the last order, 0 before the first.
+/// The number of the last order, 0 before the first. Where the log has no line any more, it is the last one that was moved.
 pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
-    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM orders", [], |row| row.get(0))?;
-    Ok(last.unwrap_or(0).cast_unsigned())
+    let sql = "SELECT coalesce((SELECT max(seq) FROM orders),
+                   (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'moved'), 0)";
+    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.max(0).cast_unsigned())
+}
+
+/// The number of the first order in the log; where it has none, that of the next one.
+pub fn first_seq(connection: &Connection) -> rusqlite::Result<u64> {
+    let first: Option<i64> = connection.query_row("SELECT min(seq) FROM orders", [], |row| row.get(0))?;
+    first.map_or_else(|| last_seq(connection).map(|last| last + 1), |first| Ok(first.max(0).cast_unsigned()))
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ use crate::tally::position::RunList;
 
 /// Prepared statements kept: all that a commit uses, with room.
 const STATEMENTS: usize = 16;
-/// Orders after which their keys and totals are moved to the tables of keys and of products: the start of a server reads
-/// so many in some milliseconds.
-const MOVED_ORDERS: u64 = 64 * 1024;
+/// Orders after which their keys and totals are moved to the tables of keys and of products: the start after a kill reads
+/// so many, in some ten milliseconds.
+const MOVED_ORDERS: u64 = 16 * 1024;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -105,8 +105,7 @@ impl Session {
             limit_size(&connection, bytes).map_err(describe)?;
         }
         let stored = schema::load(&connection, path)?;
-        let first_seq: i64 =
-            connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0)).map_err(describe)?;
+        let first_seq = schema::first_seq(&connection).map_err(describe)?;
         let keys_ahead = schema::keys_ahead(&connection).map_err(describe)?;
         let last_moved_ms = schema::last_key_ms(&connection).map_err(describe)?;
         let moved_seq = schema::moved_seq(&connection).map_err(describe)?;
@@ -132,7 +131,7 @@ impl Session {
             has_recorded_run: false,
             has_failed_commit: false,
             in_doubt: Vec::new(),
-            first_seq: first_seq.cast_unsigned(),
+            first_seq,
             last_seq: stored.last_seq,
             files,
             page_bytes: page_bytes.cast_unsigned(),
@@ -298,7 +297,7 @@ impl Session {
         let size = BatchSize::of(changes, *last_seq);
         let pruned = prune(&transaction, retention, key_ms, *first_seq, &size)?;
         if !self.has_recorded_run {
-            write_start(&transaction, runs, clock)?;
+            write_start(&transaction, runs, clock, self.moved_seq)?;
         }
         let moves = keys.must_move()
             // Its key comes behind those of all orders before it.
@@ -361,10 +360,17 @@ fn move_from_log(transaction: &Transaction<'_>, keys: &Keys, totals: &Totals, la
     schema::write_moved_seq(transaction, last_seq)
 }
 
-/// Writes what the first commit of a run has to: the list of runs, and how far the keys' clock is ahead.
-fn write_start(transaction: &Transaction<'_>, runs: &RunList, clock: &MonotonicClock) -> rusqlite::Result<()> {
+/// Writes what the first commit of a run has to: the list of runs, how far the keys' clock is ahead, and up to which order
+/// was moved, which an older version may have left behind the last order.
+fn write_start(
+    transaction: &Transaction<'_>,
+    runs: &RunList,
+    clock: &MonotonicClock,
+    moved_seq: u64,
+) -> rusqlite::Result<()> {
     schema::write_runs(transaction, runs)?;
-    schema::write_keys_ahead(transaction, clock.ahead_ms)
+    schema::write_keys_ahead(transaction, clock.ahead_ms)?;
+    schema::write_moved_seq(transaction, moved_seq)
 }
 
 /// Whether a commit failed before its last frame was written, without which it cannot count. After a failed sync, and

@@ -90,7 +90,7 @@ fn examine_sums(
     repaired: i64,
     wrong: &mut impl FnMut(String),
 ) -> rusqlite::Result<()> {
-    let first_seq: i64 = connection.query_row("SELECT coalesce(min(seq), 1) FROM orders", [], |row| row.get(0))?;
+    let first_seq = schema::first_seq(connection)?.cast_signed();
     let begin = list.partition_point(|period| period.opened_after < repaired.max(first_seq.saturating_sub(1)));
     let Some((complete, first)) = list.get(begin..).zip(list.get(begin)) else { return Ok(()) };
     let mut statement = connection.prepare("SELECT added_seq FROM products WHERE added_seq IS NOT NULL")?;
