@@ -11,11 +11,9 @@ use crate::histogram::Histogram;
 
 /// Bytes before the first frame of SQLite's log.
 const LOG_HEAD: u64 = 32;
-/// Bytes of a frame: its head and a page.
+/// Bytes of a frame, its head and a page. An order that is committed alone writes one, as strace shows: the last page of
+/// the order log. It reaches into two pages of the file, which is what the disk gets.
 const FRAME: usize = 24 + 4096;
-/// Frames of an order that is committed alone, as strace shows them: the page of its total and the last of the order
-/// log. They reach into three pages of the file, which is what the disk gets.
-const FRAMES: usize = 2;
 /// Frames after which SQLite copies its log into the data file and writes it again from its beginning.
 const LOG_FRAMES: usize = 1_000;
 /// How long writes go on before they count.
@@ -35,10 +33,9 @@ pub fn measure(folder: &Path, measured: Duration) -> io::Result<BareSyncs> {
     let result = (|| {
         let append = write(&File::create(&path)?, u64::MAX, measured)?;
         let file = File::create(&path)?;
-        let orders = LOG_FRAMES / FRAMES;
-        file.write_all_at(&vec![1; LOG_HEAD as usize + orders * FRAMES * FRAME], 0)?;
+        file.write_all_at(&vec![1; LOG_HEAD as usize + LOG_FRAMES * FRAME], 0)?;
         file.sync_all()?;
-        Ok(BareSyncs { append, write_over: write(&file, orders as u64, measured)? })
+        Ok(BareSyncs { append, write_over: write(&file, LOG_FRAMES as u64, measured)? })
     })();
     let removed = fs::remove_file(&path);
     result.and_then(|syncs| removed.map(|()| syncs))
@@ -46,7 +43,7 @@ pub fn measure(folder: &Path, measured: Duration) -> io::Result<BareSyncs> {
 
 /// Writes of an order, one behind the other; after each `orders` of them from the beginning again.
 fn write(file: &File, orders: u64, measured: Duration) -> io::Result<Histogram> {
-    let mut bytes = [0; FRAMES * FRAME];
+    let mut bytes = [0; FRAME];
     let (began, mut times) = (Instant::now(), Histogram::default());
     for number in 0_u64.. {
         let start = Instant::now();
