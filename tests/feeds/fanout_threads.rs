@@ -142,6 +142,11 @@ fn subscribers_of_different_threads_see_the_same_orders_changes_and_closes_in_th
         let half = CHOCOLATE + ORDERS_EACH as i64;
         wait_until(DEADLINE, "half of the orders are counted", || server.total("B1") >= half);
         hide(server, true);
+        // A thread that reads the catalogue later finds the product shown again, and has nothing to send.
+        wait_until(DEADLINE, "every thread has hidden it", || {
+            let mut new: Vec<_> = (0..2 * THREADS).map(|_| WebSocket::open(server.addr(), "/orders")).collect();
+            new.iter_mut().all(|one| one.texts(2).iter().all(|text| !text.contains("A2")))
+        });
         let closed = periods::close(&mut server.client(), 1);
         assert_eq!(server.client().post("/electronics", "{\"name\":\"Saw\"}").status, 200);
         hide(server, false);
