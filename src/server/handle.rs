@@ -142,7 +142,8 @@ impl Handle {
         let deadline = Instant::now() + patience;
         self.service().is_ok_and(|service| {
             let has_ledger = service.feeds.upstream.is_none();
-            (!has_ledger || service.ledger.answers(deadline)) && service.feeds.fanout.answers(deadline)
+            // The ledger last: while the disk hangs, asking it lasts until the deadline.
+            service.feeds.fanout.answers(deadline) && (!has_ledger || service.ledger.answers(deadline))
         })
     }
 
