@@ -181,31 +181,30 @@ impl Subscriber {
 
     /// Sends totals, queues them, or skips them when there is no room; never blocks. Adds to `sent` what became of them.
     /// For the fan-out thread.
-    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>, sent: &mut Sent) -> Drained {
+    pub fn offer(self: &Arc<Self>, buffer: &Arc<Buffer>, sent: &mut Sent) {
         let mut outbox = self.outbox();
         if outbox.is_closed || outbox.is_finished {
-            return Drained::Done;
+            return;
         }
         if let Some(missed_from) = &mut outbox.missed_from {
             if buffer.is_held_back {
                 *missed_from = buffer.first.min(*missed_from);
             }
             sent.skipped += buffer.totals + buffer.merged;
-            return Drained::Done;
+            return;
         }
         sent.skipped += buffer.merged;
         if outbox.queue.is_empty() {
             sent.messages += buffer.totals;
-            return self.send_first(&mut outbox, &buffer.bytes, &mut sent.bytes, || buffer.clone());
-        }
-        if outbox.has_room(buffer.bytes.len()) {
+            // It does not lag, so there is nothing to be caught up.
+            let _ = self.send_first(&mut outbox, &buffer.bytes, &mut sent.bytes, || buffer.clone());
+        } else if outbox.has_room(buffer.bytes.len()) {
             sent.messages += buffer.totals;
             outbox.push(buffer.clone(), 0);
         } else {
             sent.skipped += buffer.totals;
             outbox.missed_from = Some(buffer.first);
         }
-        Drained::Done
     }
 
     /// Sends a lagging subscriber some of what it missed: messages that end at `ends`. Returns the number of those that

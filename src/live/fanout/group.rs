@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::pace::Pace;
+use super::round::Round;
 use super::subscription::{Counts, Feed, Format, Subscription};
 use crate::json;
-use crate::live::subscriber::{Buffer, SNAPSHOT, Subscriber};
+use crate::live::subscriber::{SNAPSHOT, Subscriber};
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Total;
 use crate::tally::position::{Prefix, RunList};
@@ -113,8 +114,8 @@ pub struct Group {
     prefix: Prefix,
     /// In any order; the fan-out thread knows each one's place.
     pub subscribers: Vec<Arc<Subscriber>>,
-    /// The next round: the totals that have changed since the last one.
-    round: Buffer,
+    /// The totals that they are sent, each in its turn.
+    pub round: Round,
     /// What is owed of each product, if its subscribers get at most one message a product in an interval.
     pace: Option<Box<Pace>>,
 }
@@ -126,7 +127,7 @@ impl Group {
             subscription,
             prefix: runs.prefix(subscription.feed_in_positions()),
             subscribers: Vec::new(),
-            round: Buffer::default(),
+            round: Round::default(),
             pace: subscription.options.every.map(Pace::new).map(Box::new),
         }
     }
@@ -169,7 +170,7 @@ impl Group {
 
     /// Frees the memory of a group without subscribers.
     pub fn clear(&mut self) {
-        (self.subscribers, self.round, self.pace) = (Vec::new(), Buffer::default(), None);
+        (self.subscribers, self.round, self.pace) = (Vec::new(), Round::default(), None);
     }
 
     /// Whether the product is part of the feed.
@@ -192,10 +193,10 @@ impl Group {
         if change.has_gaps && self.has_positions() {
             return false;
         }
-        if self.round.bytes.is_empty() {
-            self.round.first = if self.has_positions() { change.seq } else { change.number };
+        if self.round.next.bytes.is_empty() {
+            self.round.next.first = if self.has_positions() { change.seq } else { change.number };
         }
-        self.round.merged += change.merged;
+        self.round.next.merged += change.merged;
         self.push_to_round(product, Some(change.seq))
     }
 
@@ -205,7 +206,7 @@ impl Group {
         if self.pace.is_some() {
             return self.add(product, change);
         }
-        (self.round.first, self.round.is_held_back) =
+        (self.round.next.first, self.round.next.is_held_back) =
             if self.has_positions() { (SNAPSHOT, true) } else { (change.number, false) };
         self.push_to_round(product, None)
     }
@@ -222,8 +223,9 @@ impl Group {
 
     /// Adds a total that is due to the round; `number` is that of its last publication. Returns as [`Self::add`].
     pub fn add_due(&mut self, product: &ProductState, number: u64, last_seq: u64) -> bool {
-        self.round.first = if self.round.bytes.is_empty() { number } else { self.round.first.min(number) };
-        self.round.is_held_back = true;
+        self.round.next.first =
+            if self.round.next.bytes.is_empty() { number } else { self.round.next.first.min(number) };
+        self.round.next.is_held_back = true;
         self.push_to_round(product, Some(self.sent_up_to(last_seq)))
     }
 
@@ -240,20 +242,9 @@ impl Group {
 
     fn push_to_round(&mut self, product: &ProductState, seq: Option<u64>) -> bool {
         let number = product.count(self.subscription.options.counts, product.total);
-        push(self.format(), &self.prefix, &mut self.round.bytes, &product.prefix, number, seq);
-        self.round.totals += 1;
-        self.round.bytes.len() >= ROUND_BYTES
-    }
-
-    /// Takes the round, unless it is empty.
-    pub fn take_round(&mut self) -> Option<Buffer> {
-        if self.round.bytes.is_empty() {
-            return None;
-        }
-        let round = std::mem::take(&mut self.round);
-        // The next round is probably as large as this one.
-        self.round.bytes.reserve(round.bytes.len());
-        Some(round)
+        push(self.format(), &self.prefix, &mut self.round.next.bytes, &product.prefix, number, seq);
+        self.round.next.totals += 1;
+        self.round.len() >= ROUND_BYTES
     }
 
     /// Appends a total to a page. `seq` gives its position; `None` when a client cannot resume from it.

@@ -97,7 +97,7 @@ impl Fanout {
         if self.places.is_empty() {
             self.thread().wanted.store(true, Ordering::Release);
             // Publications from before the store have not been announced.
-            self.relay();
+            self.relay(false);
         }
         let at = self.group_for(subscription);
         let place = Place {

@@ -18,7 +18,7 @@ use crate::tally::order::Total;
 
 impl Fanout {
     pub(super) fn apply(&mut self, marker: Marker, now: u64) {
-        self.send_rounds();
+        self.send_rounds(false);
         match marker {
             Marker::Catalog(category) => self.reload(category, now),
             Marker::Period(openings, opened_after) => self.open_period(&openings, opened_after),
@@ -86,7 +86,7 @@ impl Fanout {
                     // A server that follows this one has the total, and finds it shown.
                     if !self.groups[at].is_of_nodes() {
                         self.groups[at].add_shown(&self.products[index as usize], &change);
-                        self.send_round(at);
+                        self.send_round(at, false);
                     }
                 }
             }

@@ -24,7 +24,9 @@ mod notices;
 mod pace;
 mod place;
 mod recent;
+mod relay;
 mod rest;
+mod round;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,8 @@ mod waiting;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,9 +45,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use crate::config::MAX_FANOUT_THREADS;
 use crate::json::{self, FeedEnd};
 use crate::live::history::History;
-use crate::live::subscriber::{Drained, Sent, Subscriber};
+use crate::live::subscriber::{Sent, Subscriber};
 use crate::tally::catalog::{ProductIndex, SharedCatalog};
-use crate::tally::order::{Publication, Total};
+use crate::tally::order::Total;
 use crate::tally::position::RunList;
 
 pub use handle::FanoutHandle;
@@ -56,20 +58,18 @@ pub use subscription::{
 #[cfg(any(test, feature = "client", feature = "postgres"))]
 pub use waiting::Replacement;
 
-use group::{Change, Group, Page, ProductState};
+use group::{Group, Page, ProductState};
 use handle::{Event, Shared, ThreadState};
 use list::FeedState;
 use place::Place;
 use recent::Recent;
-use subscription::{ALL, feed_number};
-use waiting::{Waiting, WaitingList};
+use subscription::feed_number;
+use waiting::WaitingList;
 
 /// Events (subscribe, leave, read) that may wait; beyond it the connections that send them wait.
 const QUEUE: usize = 1_024;
 /// The most threads unless more are asked for: 8. By then the network carries less than they send.
 const MAX_DEFAULT_THREADS: usize = 8;
-/// Subscribers that are read into the caches together: 16, some 4 KB.
-const TOUCHED: usize = 16;
 /// A thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -128,6 +128,8 @@ struct Fanout {
     sent: Sent,
     is_finishing: bool,
     batch: WaitingList,
+    /// An event that came while rounds were sent.
+    next_event: Option<Event>,
     /// What is being encoded for one subscriber; here so that its memory is used again.
     page: Page,
 }
@@ -245,6 +247,7 @@ impl Fanout {
             sent: Sent::default(),
             is_finishing: false,
             batch: WaitingList::default(),
+            next_event: None,
             page: Page::default(),
         };
         fanout.load_products();
@@ -258,16 +261,17 @@ impl Fanout {
     fn run(&mut self) {
         loop {
             // Without a timer, which each order would set anew, unless something is due.
-            let received = match self.next_due() {
-                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => self.events.recv_deadline(self.begun + Duration::from_micros(due)),
+            let received = match (self.next_event.take(), self.next_due()) {
+                (Some(event), _) => Ok(event),
+                (None, None) => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (None, Some(due)) => self.events.recv_deadline(self.begun + Duration::from_micros(due)),
             };
             if matches!(received, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
             let changes = self.changes;
             // Before every event, so that it sees every order that was answered before it was sent.
-            self.relay();
+            self.relay(matches!(received, Ok(Event::Published)));
             self.send_status_if_due();
             match received {
                 Ok(Event::Stop) => {
@@ -330,126 +334,11 @@ impl Fanout {
         self.paced.iter().filter_map(|at| self.groups[*at].due_at()).chain(status).chain(self.rests_until).min()
     }
 
-    /// Takes everything that waits, encodes each new total once per group, and offers the bytes to each subscriber.
-    fn relay(&mut self) {
-        self.thread().announced.store(false, Ordering::Release);
-        let first_seq = self.last_seq + 1;
-        let mut batch = std::mem::take(&mut self.batch);
-        {
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut batch, &mut waiting[self.number]);
-            // Before they are applied: what is told of one has all of them.
-            self.news = self.shared.news.load(Ordering::Acquire);
-        }
-        // Some orders are missing then, and subscribers that are owed every order get them from the log.
-        let has_gaps = batch.publications.iter().any(|waiting| waiting.merged > 0);
-        let now = if self.paced.is_empty() { 0 } else { self.now() };
-        let mut markers = batch.markers.drain(..).peekable();
-        for (place, Waiting { publication, merged }) in batch.publications.drain(..).enumerate() {
-            while let Some((_, marker)) = markers.next_if(|(before, _)| *before <= place) {
-                self.apply(marker, now);
-            }
-            let Publication { product, total, seq } = publication;
-            let index = product.0 as usize;
-            if index >= self.products.len() {
-                self.load_products();
-            }
-            self.changes += 1;
-            self.changed[index] = self.changes;
-            self.ordered[index] = seq;
-            let product = &mut self.products[index];
-            product.total = total;
-            if seq > self.last_seq {
-                self.last_seq = seq;
-                self.recent.push(publication);
-            }
-            let change = Change { index: index as u32, number: self.changes, seq, merged, has_gaps, now };
-            for feed in [ALL, feed_number(Feed::Category(product.category))] {
-                self.feeds[feed].note(seq);
-                for place in 0..self.feeds[feed].groups.len() {
-                    let at = self.feeds[feed].groups[place];
-                    if self.groups[at].add(&self.products[index], &change) {
-                        self.send_round(at);
-                    }
-                }
-            }
-        }
-        markers.for_each(|(_, marker)| self.apply(marker, now));
-        self.batch = batch;
-        if has_gaps {
-            self.recent = Recent::new(self.last_seq);
-            self.lag_all_with_every_order(first_seq);
-        }
-        self.send_due(now);
-        if std::mem::take(&mut self.has_news) {
-            self.catch_up_all();
-        }
-    }
-
-    /// Sends every round, with the totals that are due.
-    fn send_due(&mut self, now: u64) {
-        for place in 0..self.paced.len() {
-            self.add_due(self.paced[place], now);
-        }
-        self.send_rounds();
-    }
-
-    /// Adds the totals that are due to the round of this group.
-    fn add_due(&mut self, at: usize, now: u64) {
-        while let Some(index) = self.groups[at].next_due(now) {
-            let product = &self.products[index];
-            // It may have been hidden meanwhile.
-            if self.groups[at].contains(product) && self.groups[at].add_due(product, self.changed[index], self.last_seq)
-            {
-                self.send_round(at);
-            }
-        }
-    }
-
-    fn send_rounds(&mut self) {
-        (0..self.groups.len()).for_each(|at| self.send_round(at));
-    }
-
-    fn send_round(&mut self, at: usize) {
-        let Some(round) = self.groups[at].take_round().map(Arc::new) else { return };
-        // Local, so that the loop over all subscribers adds to registers.
-        let (mut index, mut sent) = (0, Sent::default());
-        while let Some(subscriber) = self.groups[at].subscribers.get(index) {
-            if index.is_multiple_of(TOUCHED) {
-                self.groups[at].subscribers[index..].iter().take(TOUCHED).for_each(|subscriber| subscriber.touch());
-            }
-            if subscriber.offer(&round, &mut sent) == Drained::MustCatchUp {
-                let subscriber = subscriber.clone();
-                self.catch_up(&subscriber);
-            }
-            index += 1;
-        }
-        self.sent.messages += sent.messages;
-        self.sent.bytes += sent.bytes;
-        // Subscribers that are owed every order get from the log what was skipped.
-        self.sent.skipped += if self.groups[at].has_every_order() { 0 } else { sent.skipped };
-    }
-
-    /// Makes every subscriber that is owed every order lag from this sequence number on.
-    fn lag_all_with_every_order(&mut self, first_seq: u64) {
-        let groups = self.groups.iter().filter(|group| group.has_every_order());
-        let current = groups.flat_map(|group| &group.subscribers).filter(|subscriber| !subscriber.is_lagging());
-        for subscriber in current.cloned().collect::<Vec<_>>() {
-            self.lag_from(&subscriber, first_seq);
-        }
-    }
-
-    /// Makes a subscriber lag, and catches it up if nothing else waits for it.
-    fn lag_from(&mut self, subscriber: &Arc<Subscriber>, number: u64) {
-        if subscriber.lag_from(number) == Drained::MustCatchUp {
-            self.catch_up(subscriber);
-        }
-    }
-
     fn finish_all(&mut self) {
         self.is_finishing = true;
         // What waits in paced feeds is due within the longest interval, and nothing follows.
-        self.send_due(self.now() + u64::from(MAX_INTERVAL_MS) * 1_000);
+        self.add_all_due(self.now() + u64::from(MAX_INTERVAL_MS) * 1_000);
+        self.send_rounds(false);
         for group in &self.groups {
             for subscriber in &group.subscribers {
                 finish(subscriber, group.format(), json::SHUTDOWN);

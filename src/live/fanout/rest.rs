@@ -24,7 +24,7 @@ impl Fanout {
             self.rests_until = None;
             self.thread().wanted.store(!self.places.is_empty(), Ordering::Release);
             // Publications from before the store have not been announced.
-            self.relay();
+            self.relay(false);
         }
     }
 }

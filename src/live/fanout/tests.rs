@@ -4,6 +4,7 @@ mod nodes;
 mod notices;
 mod options;
 mod replaced;
+mod rounds;
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +14,7 @@ use super::*;
 use crate::live::history::{Orders, PageSink as _, ReplayPage};
 use crate::live::{history, slow_sockets};
 use crate::tally::catalog::{Catalog, CategoryIndex, Details};
+use crate::tally::order::Publication;
 
 /// The start on a store without orders, whose products have totals of 0.
 fn nothing(runs: &RunList) -> Start<'_> {

@@ -69,6 +69,16 @@ impl WaitingList {
         self.publications.len() + self.markers.len()
     }
 
+    /// Whether some publications were replaced by later ones.
+    pub fn has_gaps(&self) -> bool {
+        self.publications.iter().any(|waiting| waiting.merged > 0)
+    }
+
+    /// Whether there are only publications, and none is missing.
+    pub fn is_plain(&self) -> bool {
+        self.markers.is_empty() && !self.has_gaps()
+    }
+
     /// Adds a marker behind the publications that wait.
     pub fn mark(&mut self, marker: Marker) {
         self.markers.push((self.publications.len(), marker));

@@ -10,6 +10,7 @@ use crate::live::history::Queries;
 use crate::live::slow_sockets::SlowSockets;
 use crate::live::{history, slow_sockets};
 use crate::tally::catalog::{Catalog, CategoryIndex, Details};
+use crate::tally::order::Publication;
 
 /// A fan-out thread over two categories, `tools` with T1 and T2 and `toys` with Y1; nobody reads the log.
 pub(super) struct Bench {
@@ -87,16 +88,13 @@ impl Bench {
         let stream = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let subscriber = Subscriber::new(Arc::new(self.listener.accept().unwrap().0), self.slow_sockets.clone());
         self.handle.subscribe(subscriber.clone(), Subscription { feed, format, options }, since);
-        Client { stream, subscriber, is_events: format == Format::Events, buffer: Vec::new() }
+        Client::new(stream, subscriber, format)
     }
 
     /// What this client was sent so far.
     pub(super) fn sent(&self, client: &mut Client) -> Vec<String> {
         self.settle();
-        client.stream.set_nonblocking(true).unwrap();
-        while client.read() {}
-        client.stream.set_nonblocking(false).unwrap();
-        client.messages()
+        client.received()
     }
 }
 
@@ -108,6 +106,10 @@ pub(super) struct Client {
 }
 
 impl Client {
+    pub(super) fn new(stream: TcpStream, subscriber: Arc<Subscriber>, format: Format) -> Self {
+        Self { stream, subscriber, is_events: format == Format::Events, buffer: Vec::new() }
+    }
+
     fn read(&mut self) -> bool {
         let mut chunk = [0; 4 * 1024];
         match self.stream.read(&mut chunk) {
@@ -120,6 +122,14 @@ impl Client {
                 false
             }
         }
+    }
+
+    /// What it has received so far.
+    pub(super) fn received(&mut self) -> Vec<String> {
+        self.stream.set_nonblocking(true).unwrap();
+        while self.read() {}
+        self.stream.set_nonblocking(false).unwrap();
+        self.messages()
     }
 
     /// Reads until one message has come.
@@ -418,18 +428,14 @@ fn a_close_among_merged_publications_shows_no_count_that_there_never_was() {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let subscriber = Subscriber::new(Arc::new(listener.accept().unwrap().0), slow_sockets.clone());
         fanout.subscribe(&subscriber, Subscription { feed: TOOLS, format, options: of_period() }, None);
-        Client { stream, subscriber, is_events: false, buffer: Vec::new() }
+        Client::new(stream, subscriber, format)
     });
     let order = |seq: u64| Publication { product: ProductIndex(0), total: total(seq as i64), seq };
     handle.publish(&(1..=3_000).map(order).collect::<Vec<_>>());
     handle.publish_period([3_000, 0, 0].map(total).into(), 3_000);
     handle.publish(&(3_001..=5_000).map(order).collect::<Vec<_>>());
-    fanout.relay();
-    let sent = clients.each_mut().map(|client| {
-        client.stream.set_nonblocking(true).unwrap();
-        while client.read() {}
-        client.messages()
-    });
+    fanout.relay(false);
+    let sent = clients.each_mut().map(Client::received);
     assert_eq!(sent[0], ["T1 0", "T2 0", "T1 2000", "T2 0"]);
     assert_eq!(sent[1][2..], ["T1 2000 run.1p.snapshot", "T2 0 run.1p.5000"]);
     assert!(clients.iter().all(|client| !client.subscriber.is_lagging()));
