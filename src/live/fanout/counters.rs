@@ -1,5 +1,5 @@
-//! What the fan-out threads have sent, and to how many subscribers. Each adds everything up in plain numbers and writes the
-//! counters once for each event that it handles, however many subscribers that concerns.
+//! What the fan-out threads have sent, and to how many subscribers. Each adds everything up in plain numbers, and writes the
+//! counters once for each event that it handles and each round, however many subscribers that concerns.
 
 use super::subscription::Format;
 use crate::live::subscriber::Sent;

@@ -12,8 +12,8 @@ use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Total;
 use crate::tally::position::{Prefix, RunList};
 
-/// How long a round may become, in bytes, before it is sent and another one begins: 32 KiB, about a thousand totals. A
-/// slow subscriber holds one that its socket has taken in part, and one more.
+/// From how many bytes on a round is sent before more is added: 32 KiB, about a thousand totals. What was taken together
+/// is added whole. A slow subscriber holds one buffer that its socket has taken in part, and one more.
 const ROUND_BYTES: usize = 32 * 1024;
 /// How long a page may become, in bytes: 16 KiB, as much as a full socket takes at once when it has room again.
 const PAGE_BYTES: usize = 16 * 1024;
@@ -244,6 +244,11 @@ impl Group {
         let number = product.count(self.subscription.options.counts, product.total);
         push(self.format(), &self.prefix, &mut self.round.next.bytes, &product.prefix, number, seq);
         self.round.next.totals += 1;
+        self.is_full()
+    }
+
+    /// Whether the round has to be sent before more is added.
+    pub fn is_full(&self) -> bool {
         self.round.len() >= ROUND_BYTES
     }
 

@@ -12,7 +12,8 @@ use super::waiting::Waiting;
 use crate::live::subscriber::{Drained, Sent, Subscriber};
 use crate::tally::order::Publication;
 
-/// Orders that are added to a round at a time, at most. More are taken when it has been sent.
+/// Orders that are added to the rounds at a time, at most: 128. If more wait, none is added, and all are taken when the
+/// rounds have been sent.
 const MAX_ADDED: usize = 128;
 
 impl Fanout {
@@ -37,7 +38,7 @@ impl Fanout {
                 self.apply(marker, now);
             }
             if self.add(waiting, has_gaps, now) {
-                self.send_rounds(false);
+                self.send_full_rounds();
             }
         }
         markers.for_each(|(_, marker)| self.apply(marker, now));
@@ -93,7 +94,7 @@ impl Fanout {
         {
             let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let list = &mut waiting[self.number];
-            if list.is_plain() && list.len() <= MAX_ADDED {
+            if list.len() <= MAX_ADDED && list.is_plain() {
                 self.thread().announced.store(false, Ordering::Release);
                 std::mem::swap(&mut batch, list);
             } else {
@@ -103,11 +104,11 @@ impl Fanout {
         let now = if self.paced.is_empty() { 0 } else { self.now() };
         let mut is_full = self.next_event.is_some();
         for waiting in batch.publications.drain(..) {
-            // A round may become longer by this much.
             is_full |= self.add(waiting, false, now);
         }
         self.batch = batch;
-        !is_full
+        // A new product is news too.
+        !is_full && !self.has_news
     }
 
     /// Adds the totals that are due to the rounds.
@@ -129,6 +130,15 @@ impl Fanout {
         }
     }
 
+    /// Sends the rounds to which nothing may be added before. Nobody has been sent any of them.
+    fn send_full_rounds(&mut self) {
+        for at in 0..self.groups.len() {
+            if self.groups[at].is_full() {
+                self.send_round(at, false);
+            }
+        }
+    }
+
     /// Sends all rounds to their ends. If `adds`, orders that come meanwhile are part of them, until something else is to
     /// be done.
     pub(super) fn send_rounds(&mut self, mut adds: bool) {
@@ -144,8 +154,8 @@ impl Fanout {
         }
     }
 
-    /// Gives each subscriber of this group one turn, with which everyone has had everything, unless something was added
-    /// meanwhile. Returns whether more may be added.
+    /// Gives each subscriber of this group one turn. Then all have everything that was added before the first of these
+    /// turns. Returns whether more may be added.
     pub(super) fn send_round(&mut self, at: usize, mut adds: bool) -> bool {
         // Local, so that the loop over all subscribers adds to registers.
         let mut sent = Sent::default();

@@ -1,8 +1,8 @@
 //! What the subscribers of a group are being sent. Owns whose turn it is, and what each one lacks.
 //!
 //! Turns go round: everyone has one before anyone has the next. At its turn a subscriber gets, in one buffer, all that was
-//! added since its last one. So what comes while a thousand others are sent to waits for a turn, and not until the last of
-//! them has had its own.
+//! added since its last one. So what comes while others are sent to waits for the subscriber's next turn, and not for the
+//! end of the round.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,13 +20,13 @@ pub struct Round {
     /// What has come since the last turn: a part of what is sent from the next one on.
     pub next: Buffer,
     /// What some subscribers lack, oldest first, each with the number of the turn before which all have got it.
-    parts: VecDeque<(Buffer, usize)>,
+    parts: VecDeque<(Buffer, u64)>,
     /// All parts in one buffer, once it was needed.
     current: Option<Arc<Buffer>>,
     /// The bytes of all parts.
     bytes: usize,
-    /// The number of the next turn.
-    turn: usize,
+    /// The number of the next turn; they are counted as long as the group lives.
+    turn: u64,
 }
 
 impl Round {
@@ -40,14 +40,14 @@ impl Round {
     pub fn take_turns(&mut self, subscribers: usize) -> Option<(Arc<Buffer>, Range<usize>)> {
         if !self.next.bytes.is_empty() {
             self.bytes += self.next.bytes.len();
-            self.parts.push_back((std::mem::take(&mut self.next), self.turn + subscribers));
+            self.parts.push_back((std::mem::take(&mut self.next), self.turn + subscribers as u64));
             self.current = None;
         }
         let (_, end) = self.parts.front()?;
-        let first = self.turn % subscribers;
+        let first = (self.turn % subscribers as u64) as usize;
         // Always the same subscribers together, so that there are no more parts than such groups of them.
-        let count = (TOGETHER - first % TOGETHER).min(subscribers - first).min(end - self.turn);
-        self.turn += count;
+        let count = (TOGETHER - first % TOGETHER).min(subscribers - first).min((end - self.turn) as usize);
+        self.turn += count as u64;
         let buffer = self.current.get_or_insert_with(|| Arc::new(join(&self.parts))).clone();
         while let Some((part, _)) = self.parts.front().filter(|(_, end)| *end <= self.turn) {
             self.bytes -= part.bytes.len();
@@ -58,7 +58,7 @@ impl Round {
     }
 }
 
-fn join(parts: &VecDeque<(Buffer, usize)>) -> Buffer {
+fn join(parts: &VecDeque<(Buffer, u64)>) -> Buffer {
     let all = || parts.iter().map(|(part, _)| part);
     Buffer {
         bytes: all().map(|part| part.bytes.as_slice()).collect::<Vec<_>>().concat(),
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn each_subscriber_gets_every_total_once_and_in_order_whenever_it_comes() {
-        for subscribers in [1, 2, 15, 16, 17, 40, 100] {
-            let mut round = Round::default();
+        for (subscribers, turn) in [(1, 0), (2, 1), (15, 9), (16, 16), (17, 0), (40, u32::MAX.into()), (100, 7)] {
+            let mut round = Round { turn, ..Round::default() };
             let mut received = vec![Vec::new(); subscribers];
             // One, none and three are added before some turns, in this order.
             let mut last = 0;

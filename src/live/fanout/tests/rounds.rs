@@ -5,20 +5,22 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 
 use super::super::*;
-use super::options::{Client, TOOLS, total};
+use super::options::{Client, TOOLS, details, total};
 use super::{nothing, one};
 use crate::live::history;
 use crate::live::subscriber::Watcher;
 use crate::tally::catalog::CategoryIndex;
 use crate::tally::order::Publication;
 
-/// Does something as soon as a socket is found to be full: in the middle of a round.
-struct WhenFull(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+type During = Box<dyn FnOnce(&FanoutHandle, &SharedCatalog) + Send>;
+
+/// Does something each time that a socket is found to be full: in the middle of a round.
+struct WhenFull(FanoutHandle, SharedCatalog, Mutex<VecDeque<During>>);
 
 impl Watcher for WhenFull {
     fn watch(&self, _: Arc<Subscriber>) {
-        let act = self.0.lock().unwrap().take();
-        act.expect("one socket is full")();
+        let act = self.2.lock().unwrap().pop_front();
+        act.expect("no other socket is full")(&self.0, &self.1);
     }
 }
 
@@ -27,15 +29,14 @@ fn publish(handle: &FanoutHandle, seq: u64) {
     handle.wake();
 }
 
-/// Sends order 1 to 40 subscribers, of which the 20th has a full socket, at which `during` happens. Returns the fan-out
-/// and the others, half of them with positions; all have been sent what a first relay sends.
-fn send_round(during: impl FnOnce(&FanoutHandle) + Send + 'static) -> (Fanout, FanoutHandle, Vec<Client>) {
+/// Sends order 1 to 40 subscribers, ten of them with positions, of which some others have a full socket: `during` happens
+/// then, first at the 5th and then at the 20th. Returns the others, which have been sent what one relay sends.
+fn send_round<const N: usize>(during: [During; N]) -> (Fanout, FanoutHandle, Vec<Client>) {
     let mut runs = RunList::default();
     runs.begin("run".to_owned(), 0);
     let (mut fanout, handle) = one(&nothing(&runs), &history::prepare().0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let in_round = handle.clone();
-    let watcher = Arc::new(WhenFull(Mutex::new(Some(Box::new(move || during(&in_round))))));
+    let watcher = Arc::new(WhenFull(handle.clone(), fanout.catalog.clone(), Mutex::new(during.into())));
     let mut clients: Vec<Client> = (0..40)
         .map(|number| {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -48,10 +49,12 @@ fn send_round(during: impl FnOnce(&FanoutHandle) + Send + 'static) -> (Fanout, F
     for client in &mut clients {
         assert_eq!(client.received().len(), 2);
     }
-    let full = clients.remove(20);
-    let mut stream = full.subscriber.stream();
-    stream.set_nonblocking(true).unwrap();
-    while stream.write(&[0; 4 * 1024]).map_err(|error| assert_eq!(error.kind(), ErrorKind::WouldBlock)).is_ok() {}
+    let full: Vec<Client> = [20, 5].into_iter().skip(2 - N).map(|at| clients.remove(at)).collect();
+    for client in &full {
+        let mut stream = client.subscriber.stream();
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 4 * 1024]).map_err(|error| assert_eq!(error.kind(), ErrorKind::WouldBlock)).is_ok() {}
+    }
     publish(&handle, 1);
     assert!(matches!(fanout.events.try_recv(), Ok(Event::Published)));
     fanout.relay(true);
@@ -60,21 +63,20 @@ fn send_round(during: impl FnOnce(&FanoutHandle) + Send + 'static) -> (Fanout, F
 
 /// That each client has received these totals since the last call, with positions where it gets them.
 fn assert_received(clients: &mut [Client], totals: &[u64]) {
+    let plain = clients.len() - 10;
     for (number, client) in clients.iter_mut().enumerate() {
-        let expected = totals.iter().map(|total| match number {
-            ..29 => format!("T1 {total}"),
-            _ => format!("T1 {total} run.1.{total}"),
-        });
+        let position = |total: &u64| if number < plain { String::new() } else { format!(" run.1.{total}") };
+        let expected = totals.iter().map(|total| format!("T1 {total}{}", position(total)));
         assert_eq!(client.received(), expected.collect::<Vec<_>>(), "client {number}");
     }
 }
 
 #[test]
 fn orders_that_come_during_a_round_reach_everyone_once_and_in_order() {
-    let (fanout, _handle, mut clients) = send_round(|handle| {
+    let (fanout, _handle, mut clients) = send_round([Box::new(|handle, _| {
         publish(handle, 2);
         publish(handle, 3);
-    });
+    })]);
     assert_received(&mut clients, &[1, 2, 3]);
     assert!(fanout.events.is_empty() && fanout.next_event.is_none());
 }
@@ -82,10 +84,10 @@ fn orders_that_come_during_a_round_reach_everyone_once_and_in_order() {
 #[test]
 fn a_round_ends_without_later_orders_when_something_else_is_to_be_done() {
     let (sender, answered) = bounded(1);
-    let (mut fanout, handle, mut clients) = send_round(move |handle| {
+    let (mut fanout, handle, mut clients) = send_round([Box::new(move |handle, _| {
         handle.events[0].send(Event::Ping(sender)).unwrap();
         publish(handle, 2);
-    });
+    })]);
     assert_received(&mut clients, &[1]);
     let event = fanout.next_event.take().unwrap();
     fanout.relay(false);
@@ -99,11 +101,11 @@ fn a_round_ends_without_later_orders_when_something_else_is_to_be_done() {
 
 #[test]
 fn a_change_of_the_catalogue_waits_for_the_end_of_the_round_and_orders_behind_it_too() {
-    let (mut fanout, _handle, mut clients) = send_round(|handle| {
+    let (mut fanout, _handle, mut clients) = send_round([Box::new(|handle, _| {
         publish(handle, 2);
         handle.publish_catalog(CategoryIndex(0));
         publish(handle, 3);
-    });
+    })]);
     assert_received(&mut clients, &[1]);
     assert!(matches!(fanout.next_event, Some(Event::Published)));
     fanout.relay(true);
@@ -112,12 +114,28 @@ fn a_change_of_the_catalogue_waits_for_the_end_of_the_round_and_orders_behind_it
 
 #[test]
 fn many_orders_at_once_wait_for_the_end_of_the_round() {
-    let (mut fanout, _handle, mut clients) = send_round(|handle| {
+    let (mut fanout, _handle, mut clients) = send_round([Box::new(|handle, _| {
         let order = |seq: u64| Publication { product: ProductIndex(0), total: total(seq as i64), seq };
         handle.publish(&(2..=1_000).map(order).collect::<Vec<_>>());
         handle.wake();
-    });
+    })]);
     assert_received(&mut clients, &[1]);
     fanout.relay(true);
     assert_received(&mut clients, &(2..=1_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_new_product_ends_the_round_so_that_it_can_be_told_of() {
+    let (mut fanout, _handle, mut clients) = send_round([
+        Box::new(|handle, catalog| {
+            let product = catalog.write().unwrap().add_product(CategoryIndex(1), "Y2", details()).unwrap();
+            handle.publish(&[Publication { product, total: total(0), seq: 2 }]);
+            handle.wake();
+        }),
+        Box::new(|handle, _| publish(handle, 3)),
+    ]);
+    assert!(!fanout.has_news && fanout.products.len() == 4);
+    assert_received(&mut clients, &[1]);
+    fanout.relay(true);
+    assert_received(&mut clients, &[3]);
 }
