@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -37,6 +37,12 @@ pub struct Builder {
     shell: Option<String>,
     stdout: Option<Arc<UnixStream>>,
     stderr: Option<Arc<UnixStream>>,
+}
+
+/// An address of loopback that only this process uses, so that nobody else takes the port while no server has it.
+pub fn own_address(port: u16) -> SocketAddr {
+    let [_, high, middle, low] = process::id().to_be_bytes();
+    SocketAddr::from(([127, 64 + high, middle, low], port))
 }
 
 impl Builder {

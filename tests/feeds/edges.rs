@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::server::own_address;
 use crate::common::{DEADLINE, Form, Message, Positional, Server, TempDir, WebSocket, periods, wait_until};
 
 const ELECTRONICS: &str = "/orders/electronics";
@@ -364,7 +365,7 @@ fn tokens_are_those_of_the_server_that_is_followed() {
 
 #[test]
 fn an_edge_starts_without_the_server_that_it_follows_and_serves_once_that_is_there() {
-    let mut server = Server::start();
+    let mut server = Server::builder().listen(&own_address(0).to_string()).start();
     server.client().order("A1", 1);
     server.kill();
     // It waits for ten seconds.

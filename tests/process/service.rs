@@ -1,10 +1,9 @@
 //! The server as a service of systemd: notifications, the watchdog, and sockets that are open before it starts.
 
 use crate::common::disk::{Call, LOG};
-use crate::common::server::{BINARY, ordercast};
+use crate::common::server::{BINARY, ordercast, own_address};
 use crate::common::{Client, DEADLINE, Disk, Fault, Server, TempDir, skip, wait_until};
 use std::io::ErrorKind;
-use std::net::SocketAddr as InternetAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{self, Child, Command, Stdio};
@@ -129,12 +128,6 @@ fn the_watchdog_is_told_twice_in_its_time_also_while_the_disk_hangs() {
     disk.lift();
     assert_eq!(waiting.join().expect("no panic"), 200);
     reports(2);
-}
-
-/// An address of loopback that only this process uses.
-fn own_address(port: u16) -> InternetAddr {
-    let [_, high, middle, low] = process::id().to_be_bytes();
-    InternetAddr::from(([127, 64 + high, middle, low], port))
 }
 
 /// A process that is killed when the test ends.
