@@ -23,6 +23,8 @@ const SLOWEST: Duration = Duration::from_secs(2);
 const GROWTH_KIB: u64 = 4 * 1024;
 /// How long after the attackers have left their threads and descriptors may last: the server lingers for 2 s.
 const SETTLED: Duration = Duration::from_secs(15);
+/// How long a thread whose connection has ended waits for another, 2 s, and a second more.
+const SPARE: Duration = Duration::from_secs(3);
 
 /// Attacks for `time`; returns the number of attacks.
 fn attack(server: &Server, time: Duration) -> usize {
@@ -98,6 +100,19 @@ fn counts(server: &Server) -> (u64, usize) {
     (server.threads(), server.descriptors())
 }
 
+/// The counts once they have stayed the same for so long that no thread waits for another connection any more.
+fn settled(server: &Server) -> (u64, usize) {
+    let (mut last, mut since) = (counts(server), Instant::now());
+    wait_until(SETTLED, "no thread is left over", || {
+        let now = counts(server);
+        if std::mem::replace(&mut last, now) != now {
+            since = Instant::now();
+        }
+        since.elapsed() > SPARE
+    });
+    last
+}
+
 #[test]
 fn all_attacks_at_once_do_not_affect_other_clients_and_leave_nothing_behind() {
     let _turn = turn();
@@ -110,19 +125,15 @@ fn all_attacks_at_once_do_not_affect_other_clients_and_leave_nothing_behind() {
         let follower = spawn(scope, || follow(session, &shown, &last));
         let _end = EndOnPanic { done: &done, last: &last };
         wait_until(DEADLINE, "orders are taken", || posted.load(Ordering::Relaxed) > 10);
-        // Each of these counts includes the two well-behaved clients, the first perhaps a thread that waits for another.
-        let at_first = counts(&server);
-        let is_given_back = || {
-            let now = counts(&server);
-            now.0 <= at_first.0 && now.1 <= at_first.1
-        };
+        // Each of these counts includes only the two well-behaved clients.
+        let at_first = settled(&server);
 
         let warm_up = attack(&server, WARM_UP);
-        wait_until(SETTLED, "everything is given back after the warm-up", is_given_back);
+        wait_until(SETTLED, "everything is given back after the warm-up", || counts(&server) == at_first);
         let before = server.memory_kib();
         let attacks = attack(&server, RUN);
         let at_most = server.peak_memory_kib();
-        wait_until(SETTLED, "everything is given back after the run", is_given_back);
+        wait_until(SETTLED, "everything is given back after the run", || counts(&server) == at_first);
         let after = server.memory_kib();
 
         done.store(true, Ordering::Relaxed);
