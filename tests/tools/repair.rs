@@ -127,14 +127,19 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
     rows.flatten().collect()
 }
 
-#[test]
-fn a_folder_of_a_killed_server_is_repaired_with_its_last_totals() {
+/// A server that was started again, whose orders up to then a stop has moved to the table of products.
+fn started_again() -> (TempDir, Server) {
     let temp = TempDir::new();
     let mut server = Server::builder().data(&temp.path().join("data")).start();
     fill(&server, ORDERS);
-    // Moved to the table of products by the stop, and not since the second start.
     server.terminate();
     server.restart();
+    (temp, server)
+}
+
+#[test]
+fn a_folder_of_a_killed_server_is_repaired_with_its_last_totals() {
+    let (temp, mut server) = started_again();
     post_batch(&mut server.client());
     let totals = server.totals();
     server.kill();
@@ -155,11 +160,7 @@ fn the_totals_of_the_products_stand_where_the_end_of_the_log_is_lost_with_the_nu
 
 #[test]
 fn that_totals_may_lack_the_end_of_the_log_of_a_killed_server_is_said() {
-    let temp = TempDir::new();
-    let mut server = Server::builder().data(&temp.path().join("data")).start();
-    fill(&server, ORDERS);
-    server.terminate();
-    server.restart();
+    let (temp, mut server) = started_again();
     (0..2).for_each(|_| post_batch(&mut server.client()));
     let log = server.data().join("ordercast.sqlite3-wal");
     wait_until(DEADLINE, "the log is in the data file", || fs::metadata(&log).expect("a log").len() == 0);

@@ -159,10 +159,10 @@ impl Fanout {
     pub(super) fn send_round(&mut self, at: usize, mut adds: bool) -> bool {
         // Local, so that the loop over all subscribers adds to registers.
         let mut sent = Sent::default();
-        let subscribers = self.groups[at].subscribers.len();
+        let count = self.groups[at].subscribers.len();
         let mut turns = 0;
-        while turns < subscribers
-            && let Some((buffer, indices)) = self.groups[at].round.take_turns(subscribers)
+        while turns < count
+            && let Some((buffer, indices)) = self.groups[at].round.take_turns(count)
         {
             turns += indices.len();
             let subscribers = &self.groups[at].subscribers[indices];

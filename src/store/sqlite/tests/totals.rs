@@ -21,6 +21,14 @@ fn open(folder: &Folder, retention: Retention, totals: &[i64], ordered_ms: &[Opt
     store
 }
 
+/// A store with the products of [`seed`] and without orders.
+fn seeded(name: &str) -> (Folder, SqliteStore) {
+    let folder = Folder::new(name);
+    let mut store = open(&folder, Retention::default(), &[], &[]);
+    store.commit(&seed()).unwrap();
+    (folder, store)
+}
+
 fn close(mut store: SqliteStore) {
     store.close();
 }
@@ -34,9 +42,7 @@ fn new_axe(seq: u64) -> [Change; 2] {
 
 #[test]
 fn totals_are_in_the_log_alone_until_the_store_is_closed() {
-    let folder = Folder::new("totals-in-the-log");
-    let mut store = open(&folder, Retention::default(), &[], &[]);
-    store.commit(&seed()).unwrap();
+    let (folder, mut store) = seeded("totals-in-the-log");
     store.commit(&[order(1, 4), order(2, 5)]).unwrap();
     store.commit(&new_axe(3)).unwrap();
     assert_eq!((rows(&store).as_str(), moved_seq(&store)), ("3:-,7:-", 0));
@@ -84,9 +90,7 @@ fn totals_are_moved_before_their_lines_are_deleted() {
 
 #[test]
 fn totals_are_moved_after_many_orders() {
-    let folder = Folder::new("totals-of-many");
-    let mut store = open(&folder, Retention::default(), &[], &[]);
-    store.commit(&seed()).unwrap();
+    let (folder, mut store) = seeded("totals-of-many");
     let all: Vec<_> = (1..=20_000).map(|seq| order(seq, 3 + seq as i64)).collect();
     for orders in all.chunks(1_000) {
         store.commit(orders).unwrap();
@@ -100,9 +104,7 @@ fn totals_are_moved_after_many_orders() {
 /// As after a commit that was taken back, with which all older lines were deleted.
 #[test]
 fn a_log_that_has_lost_all_lines_goes_on_with_their_numbers() {
-    let folder = Folder::new("totals-again");
-    let mut store = open(&folder, Retention::default(), &[], &[]);
-    store.commit(&seed()).unwrap();
+    let (folder, mut store) = seeded("totals-again");
     store.commit(&(1..=9).map(|seq| order(seq, 3 + seq as i64)).collect::<Vec<_>>()).unwrap();
     close(store);
     let store = open(&folder, Retention::default(), &[12], &[Some(1)]);
@@ -118,9 +120,7 @@ fn a_log_that_has_lost_all_lines_goes_on_with_their_numbers() {
 /// An older version began with 1 again, so that its mark was behind the last order.
 #[test]
 fn totals_are_exact_behind_a_mark_of_orders_that_are_gone() {
-    let folder = Folder::new("totals-behind");
-    let mut store = open(&folder, Retention::default(), &[], &[]);
-    store.commit(&seed()).unwrap();
+    let (folder, mut store) = seeded("totals-behind");
     store.commit(&[order(1, 4)]).unwrap();
     close(store);
     let store = open(&folder, Retention::default(), &[4], &[Some(1)]);
@@ -139,9 +139,7 @@ fn totals_are_exact_behind_a_mark_of_orders_that_are_gone() {
 
 #[test]
 fn an_order_that_fails_changes_no_total() {
-    let folder = Folder::new("totals-failed");
-    let mut store = open(&folder, Retention::default(), &[], &[]);
-    store.commit(&seed()).unwrap();
+    let (folder, mut store) = seeded("totals-failed");
     store.commit(&[order(1, 4)]).unwrap();
     assert!(store.commit(&[order(2, 99), order(2, 100)]).is_err(), "a number twice");
     close(store);
