@@ -1,5 +1,6 @@
 //! Answers of the database that do not arrive: an order is counted once, and its answer is true.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,11 +32,11 @@ fn post_patiently(node: &Server) -> Reply {
 }
 
 /// Posts an order whose answer is held, until its commit is what waits for an answer, and not another call of the node. Then
-/// does what is to happen, and returns the answer.
-fn post_held(cluster: &Cluster, relay: &Relay, node: &Server, then: impl Fn()) -> Reply {
-    let before = counted(cluster);
+/// does what is to happen, and returns the answer and how many orders counted before this one.
+fn post_held(cluster: &Cluster, relay: &Relay, node: &Server, then: impl Fn()) -> (Reply, u64) {
     thread::scope(|scope| {
         loop {
+            let before = counted(cluster);
             relay.hold_answers();
             let order = scope.spawn(|| post_patiently(node));
             let begun = Instant::now();
@@ -44,12 +45,14 @@ fn post_held(cluster: &Cluster, relay: &Relay, node: &Server, then: impl Fn()) -
             }
             if counted(cluster) > before {
                 then();
-                return order.join().expect("an answer");
+                return (order.join().expect("an answer"), before);
             }
             relay.cut();
             relay.resume();
             let reply = order.join().expect("an answer");
-            assert_eq!(reply.status, 503, "{reply:?}");
+            // On a busy machine it was sent only now, and may be taken.
+            assert!(reply.status == 503 || reply.status == 200, "{reply:?}");
+            assert_eq!(counted(cluster), before + u64::from(reply.status == 200), "{reply:?}");
             ready(node);
         }
     })
@@ -69,13 +72,13 @@ fn counted(cluster: &Cluster) -> u64 {
 #[test]
 fn an_order_whose_answer_is_lost_is_asked_for_again_and_counts_once() {
     let Some((cluster, relay, node)) = behind_a_relay() else { return };
-    for round in 1..=5 {
-        let reply = post_held(&cluster, &relay, &node, || {
+    for _ in 0..5 {
+        let (reply, before) = post_held(&cluster, &relay, &node, || {
             relay.cut();
             relay.resume();
         });
         assert_eq!(reply.text(), "{\"ok\":true}", "{reply:?}");
-        assert_eq!((counted(&cluster), node.total("A1")), (round, 3 + round as i64));
+        assert_eq!((counted(&cluster), node.total("A1")), (before + 1, 4 + before as i64));
         ready(&node);
     }
 }
@@ -101,12 +104,13 @@ fn an_order_that_did_not_arrive_is_asked_for_again_and_counts_once() {
 /// The database stays away for more than 20 s while an order is under way.
 fn check_unknown(arrives: bool) {
     let Some((cluster, relay, mut node)) = behind_a_relay() else { return };
-    let begun = Instant::now();
+    let vanished = Cell::new(Instant::now());
     let vanish = || {
+        vanished.set(Instant::now());
         relay.refuse(true);
         relay.cut();
     };
-    let reply = if arrives {
+    let (reply, before) = if arrives {
         post_held(&cluster, &relay, &node, vanish)
     } else {
         relay.hold();
@@ -115,10 +119,10 @@ fn check_unknown(arrives: bool) {
             // Nothing tells when it was sent.
             thread::sleep(Duration::from_millis(200));
             vanish();
-            order.join().expect("an answer")
+            (order.join().expect("an answer"), 0)
         })
     };
-    let took = begun.elapsed();
+    let took = vanished.get().elapsed();
     assert!(node.is_running());
     relay.resume();
     relay.refuse(false);
@@ -127,9 +131,9 @@ fn check_unknown(arrives: bool) {
     // Another call of the node may have been under way instead.
     if arrives || reply.status == 500 {
         assert!(reply.problem(500).contains("whether it counts is not known"), "{reply:?}");
-        assert!(took > Duration::from_secs(18) && took < Duration::from_secs(30), "answered after {took:?}");
+        assert!(took > Duration::from_secs(18) && took < Duration::from_secs(30), "answered {took:?} after the cut");
     }
-    assert_eq!(orders, u64::from(arrives), "{reply:?}");
+    assert_eq!(orders, before + u64::from(arrives), "{reply:?}");
     wait_until(DEADLINE, "the node shows the truth", || node.total("A1") == 3 + orders as i64);
     node.client().order("A1", 1);
     assert_eq!((counted(&cluster), node.total("A1")), (orders + 1, 4 + orders as i64));
