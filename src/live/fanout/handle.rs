@@ -72,7 +72,8 @@ pub(super) struct Shared {
 /// What is known of one fan-out thread.
 #[derive(Default)]
 pub(super) struct ThreadState {
-    /// Whether an [`Event::Published`] is queued: one announces all publications that wait.
+    /// Whether an [`Event::Published`] is queued: one announces all publications that wait. Also while none is needed, since
+    /// the thread looks for them soon.
     pub(super) announced: AtomicBool,
     /// Whether it has subscribers. If not, publications and changes of the catalogue do not wake it.
     pub(super) wanted: AtomicBool,

@@ -126,6 +126,8 @@ struct Fanout {
     is_stale: bool,
     /// What was sent since the counters were last written.
     sent: Sent,
+    /// The turns that subscribers have had.
+    turns: u64,
     is_finishing: bool,
     batch: WaitingList,
     /// An event that came while rounds were sent.
@@ -245,6 +247,7 @@ impl Fanout {
             has_news: false,
             is_stale: false,
             sent: Sent::default(),
+            turns: 0,
             is_finishing: false,
             batch: WaitingList::default(),
             next_event: None,

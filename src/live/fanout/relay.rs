@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::Fanout;
 use super::group::Change;
 use super::handle::Event;
 use super::recent::Recent;
+use super::rest::pause_after;
 use super::subscription::{ALL, Feed, feed_number};
 use super::waiting::Waiting;
 use crate::live::subscriber::{Drained, Sent, Subscriber};
@@ -85,7 +87,11 @@ impl Fanout {
     /// Adds the orders that have come to the rounds that are being sent, unless something else is to be done first.
     /// Returns whether more may be added.
     fn add_to_rounds(&mut self) -> bool {
-        let Ok(event) = self.events.try_recv() else { return true };
+        self.events.try_recv().map_or(true, |event| self.add_at(event))
+    }
+
+    /// The same at this event.
+    pub(super) fn add_at(&mut self, event: Event) -> bool {
         if !matches!(event, Event::Published) || self.next_due().is_some_and(|due| due <= self.now()) {
             self.next_event = Some(event);
             return false;
@@ -143,14 +149,19 @@ impl Fanout {
     /// be done.
     pub(super) fn send_rounds(&mut self, mut adds: bool) {
         loop {
-            let changes = self.changes;
+            let (changes, turns, messages) = (self.changes, self.turns, self.sent.messages);
+            let begun = Instant::now();
             for at in 0..self.groups.len() {
                 adds = self.send_round(at, adds);
             }
             if self.changes == changes {
                 return;
             }
+            let (turns, messages) = (self.turns - turns, self.sent.messages - messages);
             self.shared.counters.publish(&mut self.sent);
+            if adds && let Some(time) = pause_after(begun.elapsed(), turns, messages) {
+                adds = self.pause(time);
+            }
         }
     }
 
@@ -174,6 +185,7 @@ impl Fanout {
             }
             adds = adds && self.add_to_rounds();
         }
+        self.turns += turns as u64;
         self.sent.messages += sent.messages;
         self.sent.bytes += sent.bytes;
         // Subscribers that are owed every order get from the log what was skipped.

@@ -139,3 +139,72 @@ fn a_new_product_ends_the_round_so_that_it_can_be_told_of() {
     fanout.relay(true);
     assert_received(&mut clients, &[3]);
 }
+
+/// Whether orders do not wake the thread.
+fn is_announced(handle: &FanoutHandle) -> bool {
+    handle.shared.threads[0].announced.load(Ordering::Acquire)
+}
+
+#[test]
+fn orders_do_not_end_a_pause_between_turns_and_are_added_at_its_end() {
+    let (mut fanout, handle, mut clients) = send_round([Box::new(|handle, _| publish(handle, 2))]);
+    assert_received(&mut clients, &[1, 2]);
+    publish(&handle, 3);
+    let (begun, pause) = (Instant::now(), Duration::from_millis(20));
+    assert!(fanout.pause(pause) && begun.elapsed() >= pause);
+    assert!(fanout.events.is_empty() && fanout.next_event.is_none() && !is_announced(&handle));
+    // From now on orders wake the thread again.
+    publish(&handle, 4);
+    assert!(matches!(fanout.events.try_recv(), Ok(Event::Published)));
+    fanout.send_rounds(true);
+    assert_received(&mut clients, &[3]);
+    fanout.relay(true);
+    assert_received(&mut clients, &[4]);
+}
+
+#[test]
+fn everything_else_ends_a_pause_between_turns_at_once() {
+    let (mut fanout, handle, mut clients) = send_round([Box::new(|handle, _| publish(handle, 2))]);
+    assert_received(&mut clients, &[1, 2]);
+    let (sender, answered) = bounded(1);
+    let asking = thread::spawn(move || {
+        let begun = Instant::now();
+        while !is_announced(&handle) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the pause has not begun");
+            thread::yield_now();
+        }
+        publish(&handle, 3);
+        handle.events[0].send(Event::Ping(sender)).unwrap();
+    });
+    assert!(!fanout.pause(Duration::from_secs(60)));
+    asking.join().unwrap();
+    // Order 3 has sent no event.
+    assert!(matches!(fanout.next_event, Some(Event::Ping(_))) && fanout.events.is_empty());
+    let event = fanout.next_event.take().unwrap();
+    fanout.relay(false);
+    fanout.act(event);
+    assert!(answered.try_recv().is_ok());
+    assert_received(&mut clients, &[3]);
+}
+
+#[test]
+fn a_pause_between_turns_ends_when_something_is_due() {
+    let (mut fanout, _handle, _clients) = send_round([Box::new(|handle, _| publish(handle, 2))]);
+    fanout.rests_until = Some(fanout.now() + 1_000);
+    assert!(!fanout.pause(Duration::from_secs(60)));
+    assert!(matches!(fanout.next_event, Some(Event::Published)));
+}
+
+#[test]
+fn turns_in_which_several_orders_came_are_followed_by_a_pause() {
+    let begun = Instant::now();
+    let turns = Duration::from_millis(60);
+    let (_fanout, _handle, mut clients) = send_round([Box::new(move |handle, _| {
+        thread::sleep(turns);
+        for seq in 2..=4 {
+            publish(handle, seq);
+        }
+    })]);
+    assert!(begun.elapsed() >= turns + Duration::from_millis(5));
+    assert_received(&mut clients, &[1, 2, 3, 4]);
+}
