@@ -18,8 +18,8 @@ const REST: u64 = 5_000;
 
 /// Messages a turn from which on a pause follows. Fewer are sent at once.
 const LEAST_MESSAGES: u64 = 2;
-/// Messages a turn above which none follows: so many that the turns are few anyway, and that more orders would come
-/// meanwhile than may be added to a round.
+/// Messages a turn above which none follows: at that rate a pause would gather half of the orders that may be added to a
+/// round at a time.
 const MOST_MESSAGES: u64 = 384;
 /// The part of the time of the turns that a pause takes.
 const PAUSE_PART: u32 = 6;
