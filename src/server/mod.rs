@@ -187,7 +187,7 @@ impl Server {
             addresses: &listeners.addresses()[..for_orders],
             place: &storage.place,
             is_followed: storage.follow.is_some(),
-            orders: storage.stored.last_seq,
+            orders: storage.stored.orders(),
             products: storage.stored.totals.len(),
             caps: listeners.caps(),
             retention: config.retention,

@@ -131,10 +131,20 @@ pub struct Stored {
     pub period: Period,
     /// The sequence number of the last order, 0 before the first.
     pub last_seq: u64,
+    /// How many of the sequence numbers are those of first lines of products, which are no orders.
+    pub first_lines: u64,
     /// The sequence number of the last order before a product was last shown again.
     pub shown_after: Option<u64>,
     /// The runs whose positions are valid for this file; once a store has been opened, the last one is the present run.
     pub runs: RunList,
+}
+
+impl Stored {
+    /// The number of orders that were ever counted.
+    #[must_use]
+    pub fn orders(&self) -> u64 {
+        self.last_seq.saturating_sub(self.first_lines)
+    }
 }
 
 /// Makes changes durable.

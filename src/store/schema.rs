@@ -275,11 +275,11 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
         }
     }
     let columns_and_table = if has("row FROM current_products") {
-        "hidden, opening, ordered_ms FROM current_products"
+        "hidden, opening, ordered_ms, added_seq FROM current_products"
     } else if !is_old {
-        "hidden, opening, ordered_ms FROM products"
+        "hidden, opening, ordered_ms, added_seq FROM products"
     } else {
-        "0, coalesce(first.opening, total), NULL FROM products LEFT JOIN (
+        "0, coalesce(first.opening, total), NULL, NULL FROM products LEFT JOIN (
              SELECT product, total - amount AS opening, min(seq) FROM orders GROUP BY product) AS first
          ON first.product = products.row"
     };
@@ -304,6 +304,7 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Result<Stored, String>>
                 stored.openings.push(opening);
                 let ordered_ms: Option<i64> = row.get(9)?;
                 stored.ordered_ms.push(ordered_ms.map(|at_ms| at_ms.max(0).cast_unsigned()));
+                stored.first_lines += u64::from(row.get::<_, Option<i64>>(10)?.is_some());
             }
             Ok(_) => return Ok(Err("a product is missing".into())),
             Err(error) => return Ok(Err(error.to_string())),

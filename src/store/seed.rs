@@ -93,7 +93,7 @@ pub fn check(seed: &[SeedCategory]) -> Result<(), CatalogError> {
 
 /// Returns the changes, and the number of existing categories and products with other texts in the seed.
 fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change>, usize), CatalogError> {
-    let Stored { catalog, totals, openings, ordered_ms, last_seq, .. } = stored;
+    let Stored { catalog, totals, openings, ordered_ms, last_seq, first_lines, .. } = stored;
     let (at_ms, is_new) = (now_ms(), catalog.categories().is_empty());
     let (mut changes, mut differing) = (Vec::new(), 0);
     for SeedCategory { name, prefix, title, products } in seed {
@@ -129,7 +129,7 @@ fn add_missing(stored: &mut Stored, seed: &[SeedCategory]) -> Result<(Vec<Change
             ordered_ms.push(None);
             changes.push(Change::Product(catalog.product(product).clone(), *total));
             if !is_new {
-                *last_seq += 1;
+                (*last_seq, *first_lines) = (*last_seq + 1, *first_lines + 1);
                 changes.push(Change::FirstLine { seq: *last_seq, at_ms, product, total: *total });
             }
         }

@@ -143,6 +143,16 @@ fn examine_tables(
     Ok(Ok(()))
 }
 
+/// The number of lines of the log that are no orders.
+fn first_lines(connection: &Connection) -> rusqlite::Result<u64> {
+    // An older file does not say which.
+    if !schema::has_periods(connection) {
+        return Ok(0);
+    }
+    let sql = "SELECT count(*) FROM orders WHERE seq IN (SELECT added_seq FROM products)";
+    connection.query_row(sql, [], |row| row.get(0)).map(i64::cast_unsigned)
+}
+
 /// Checks the order log: sequence numbers have no gaps, each total is the product's total before it plus the amount,
 /// and the last one is the product's present total.
 ///
@@ -175,7 +185,13 @@ fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Re
         lasts.insert(product, (total, seq));
     }
     findings.facts.push(match first_seq {
-        Some(first_seq) => format!("{}, numbers {first_seq} to {last_seq}", counted(count, "order")),
+        Some(first_seq) => {
+            let what = match first_lines(connection)? {
+                0 => counted(count, "order"),
+                lines => format!("{} and {}", counted(count - lines, "order"), counted(lines, "new product")),
+            };
+            format!("{what}, numbers {first_seq} to {last_seq}")
+        }
         None => "no orders".to_owned(),
     });
     if lost > 0 {

@@ -190,6 +190,18 @@ fn a_sound_file_is_sound_live_killed_and_stopped_and_is_not_changed() {
 }
 
 #[test]
+fn a_new_product_is_counted_as_no_order_at_the_start_nor_by_the_check() {
+    let mut server = Server::start();
+    fill(&server, 3);
+    let reply = server.client().post("/electronics", "{\"name\":\"Lamp\",\"rrp\":\"1\",\"info\":\"\"}");
+    assert_eq!(reply.status, 200, "{reply:?}");
+    fill(&server, 4);
+    expect_sound(&server.data(), &["4 orders and 1 new product, numbers 1 to 5"]);
+    server.restart();
+    wait_until(DEADLINE, "the start is logged", || server.log().contains("has 4 orders and 4 products"));
+}
+
+#[test]
 fn a_damaged_page_of_the_log_costs_its_orders_and_no_total() {
     let shop = Shop::new();
     let original = fs::read(shop.data().join("ordercast.sqlite3")).expect("a file");

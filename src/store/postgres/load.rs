@@ -106,7 +106,8 @@ fn read_categories(session: &mut Session, stored: &mut Stored, deadline: Instant
 }
 
 fn read_products(session: &mut Session, stored: &mut Stored, deadline: Instant) -> Result<(), Unread> {
-    let sql = "SELECT p.id, p.category, p.name, p.rrp, p.info, p.hidden, p.opening, p.row, t.total, t.ordered_ms
+    let sql = "SELECT p.id, p.category, p.name, p.rrp, p.info, p.hidden, p.opening, p.row, t.total, t.ordered_ms,
+            p.added_seq
         FROM ordercast.products p LEFT JOIN ordercast.totals t ON t.product = p.row ORDER BY p.row";
     let categories = stored.catalog.categories().len();
     for row in session.query(sql, &[], deadline)? {
@@ -131,6 +132,7 @@ fn read_products(session: &mut Session, stored: &mut Stored, deadline: Instant) 
         stored.totals.push(total);
         stored.openings.push(opening);
         stored.ordered_ms.push(row.int8_or_null(9)?.map(number));
+        stored.first_lines += u64::from(row.int8_or_null(10)?.is_some());
     }
     Ok(())
 }
