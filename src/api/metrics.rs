@@ -58,7 +58,7 @@ impl Metrics {
         );
         let refusal = match self.ledger.last_readiness() {
             Readiness::Ready => None,
-            Readiness::Failing(Rejection::StoreFull) => Some("store_full"),
+            Readiness::Failing(Rejection::StoreFull | Rejection::StoreAtCap) => Some("store_full"),
             Readiness::Away | Readiness::Failing(Rejection::StoreAway) => Some("store_away"),
             Readiness::Failing(Rejection::StoreUnusable(_)) => Some("store_unusable"),
             Readiness::Failing(_) => Some("store_failed"),

@@ -312,6 +312,11 @@ impl Routes {
             Readiness::Failing(Rejection::StoreFull) => {
                 "no space is left for the data; orders are rejected until there is".to_owned()
             }
+            Readiness::Failing(Rejection::StoreAtCap) => {
+                "the data file has reached --max-data-bytes; orders are rejected until that is raised, or old orders or \
+                 keys make room"
+                    .to_owned()
+            }
             Readiness::Away | Readiness::Failing(Rejection::StoreAway) => {
                 "the database does not answer as it should, and the log says why; orders are rejected, and totals may \
                  be old, until it does"

@@ -285,7 +285,7 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
         Rejection::Hidden => (410, false),
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
-        Rejection::StoreFull | Rejection::KeysFull => (507, true),
+        Rejection::StoreFull | Rejection::StoreAtCap | Rejection::KeysFull => (507, true),
         Rejection::StoreRefused | Rejection::StoreUnusable(_) | Rejection::StoreHangs | Rejection::StoreAway => {
             (503, true)
         }

@@ -35,6 +35,8 @@ pub enum Rejection {
     InBatch(usize, Box<Rejection>),
     /// No space is left for the data: try again when the operator has made room.
     StoreFull,
+    /// The data file has reached `--max-data-bytes`: try again when the operator has raised that or made room.
+    StoreAtCap,
     /// The disk failed: try again.
     StoreRefused,
     /// The data file was moved, replaced or damaged, as the text says: try again when the operator has acted.
@@ -82,7 +84,7 @@ impl Rejection {
             Self::NotCurrentPeriod { .. } => 5,
             Self::KeyReused => 6,
             Self::KeysFull => 7,
-            Self::StoreFull => 8,
+            Self::StoreFull | Self::StoreAtCap => 8,
             Self::StoreRefused => 9,
             Self::StoreUnusable(_) => 10,
             Self::StoreHangs => 11,
@@ -112,6 +114,10 @@ impl fmt::Display for Rejection {
                 write!(f, "there is no period {number} yet; period {current} is the current one")
             }
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
+            Self::StoreAtCap => write!(
+                f,
+                "the data file has reached --max-data-bytes; nothing was counted, try again when the operator has raised it"
+            ),
             Self::StoreRefused => write!(f, "the data could not be written; nothing was counted, try again"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
@@ -147,6 +153,7 @@ impl From<&StoreError> for Rejection {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Full(_) => Self::StoreFull,
+            StoreError::AtCap(_) => Self::StoreAtCap,
             StoreError::Unknown(_) => Self::Unknown,
             StoreError::Away(_) => Self::StoreAway,
             StoreError::Displaced(_) => Self::StoreUnusable(error.to_string()),

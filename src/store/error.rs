@@ -57,8 +57,10 @@ impl fmt::Display for Reason {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No space is left, on the disk or below the cap: once there is room, the next commit succeeds.
+    /// No space is left on the disk: once there is room, the next commit succeeds.
     Full(Reason),
+    /// The data file has reached the cap of the operator: once there is room below it, the next commit succeeds.
+    AtCap(Reason),
     /// A read or a write failed: the next commit tries again.
     Failed(Reason),
     /// Writing the changes failed, and so did overwriting them. They do not count now, nor once another commit has
@@ -107,16 +109,13 @@ impl StoreError {
         }
     }
 
-    /// An error of SQLite's during a commit to a file that may grow to `cap` bytes.
-    pub(crate) fn committing(error: rusqlite::Error, cap: Option<u64>) -> Self {
+    /// An error of SQLite's during a commit to a file without a cap.
+    pub(crate) fn committing(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => {}
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => return error.into(),
-            _ => return Self::Failed(Reason::new("the data could not be written", error)),
+            Some(ErrorCode::DiskFull) => Self::Full(Reason::new("no space left for the data", error)),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => error.into(),
+            _ => Self::Failed(Reason::new("the data could not be written", error)),
         }
-        // SQLite reports a full disk and a file at its cap with the same code.
-        let hint = cap.map(|cap| format!(", or the file has reached --max-data-bytes {cap}: raise that, or keep less"));
-        Self::Full(Reason::new(format!("no space left for the data{}", hint.unwrap_or_default()), error))
     }
 
     /// The same error, found when the changes were on the disk already.
@@ -153,6 +152,7 @@ impl StoreError {
 
     fn reason(&self) -> &Reason {
         let (Self::Full(reason)
+        | Self::AtCap(reason)
         | Self::Failed(reason)
         | Self::Unknown(reason)
         | Self::Away(reason)
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn an_error_of_sqlite_is_the_source_and_in_the_alternate_text_only() {
         let full = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
-        let errors = [StoreError::opening(Path::new("x"), full()), StoreError::committing(full(), Some(7))];
+        let errors = [StoreError::opening(Path::new("x"), full()), StoreError::committing(full())];
         for error in errors {
             assert!(matches!(error, StoreError::Full(_)), "{error:?}");
             let cause = error.source().and_then(|cause| cause.downcast_ref::<rusqlite::Error>()).unwrap();

@@ -16,6 +16,9 @@ const MOST_BATCHES: usize = 1_000;
 /// How soon orders must be accepted when there is space.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(1);
 
+/// An order of one piece.
+const ONE: &str = "{\"amount\":1}";
+
 /// Posts batches and then single orders until one is rejected for lack of space; returns the number of accepted orders.
 #[track_caller]
 fn fill(server: &Server) -> i64 {
@@ -33,7 +36,7 @@ fn fill(server: &Server) -> i64 {
         }
     }
     for _ in 0..BATCH * 10 {
-        let reply = client.post("/orders/A1", "{\"amount\":1}");
+        let reply = client.post("/orders/A1", ONE);
         if reply.status != 200 {
             reply.problem(507);
             assert!(reply.header("retry-after").is_some(), "{reply:?}");
@@ -70,7 +73,8 @@ fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second
     feed.texts(1);
     let taken = fill(&server);
     assert!(taken > 0);
-    server.client().get("/readyz").problem(503);
+    let detail = server.client().get("/readyz").problem(503);
+    assert!(detail.contains("no space is left"), "{detail}");
     // What needs no space goes on, for old and new connections.
     assert_eq!(server.total("A1"), 3 + taken);
     WebSocket::open(server.addr(), "/orders/electronics").texts(2);
@@ -79,7 +83,7 @@ fn a_full_disk_answers_507_while_feeds_go_on_and_orders_are_back_within_a_second
     fs::remove_file(&ballast).expect("the ballast goes");
     let room_at = Instant::now();
     let mut client = server.client();
-    while client.post("/orders/B1", "{\"amount\":1}").status != 200 {
+    while client.post("/orders/B1", ONE).status != 200 {
         assert!(room_at.elapsed() < RECOVERED_WITHIN, "not back after {:?}", room_at.elapsed());
     }
     assert_eq!(parse_total(feed.text().as_bytes()), Some(("B1", 102)));
@@ -98,7 +102,12 @@ fn a_file_at_its_cap_answers_507_and_old_orders_make_room_when_they_may_go() {
     let mut feed = WebSocket::open(server.addr(), "/orders/confectionery");
     feed.texts(1);
     let taken = fill(&server);
-    server.client().get("/readyz").problem(503);
+    for detail in [server.client().get("/readyz").problem(503), server.client().post("/orders/A1", ONE).problem(507)] {
+        assert!(detail.contains("reached --max-data-bytes") && !detail.contains("no space"), "{detail}");
+    }
+    wait_until(DEADLINE, "the log says so", || {
+        server.log().contains("has reached --max-data-bytes 1048576; raise that")
+    });
     feed.expect_nothing_but_a_pong();
     assert_eq!((server.total("A1"), sum_of_log(&server)), (3 + taken, taken));
     server.kill();

@@ -1,7 +1,7 @@
 //! An open data file: one connection for writing, its transactions, and what undoes those that fail.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::keys::{Keys, Step};
 use super::rewrite::rewrite_wal;
 use super::totals::Totals;
 use crate::log::Throttle;
-use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, sync_folder};
+use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, has_room, sync_folder};
 use crate::store::open::LOG_BYTES;
 use crate::store::open_files::OpenFiles;
 use crate::store::retention::{BatchSize, MonotonicClock, Retention, limit_size, oldest_key_ms, prune};
@@ -33,7 +33,7 @@ const FRAME_HEADER_BYTES: u64 = 24;
 
 /// A data file open for writing.
 pub(super) struct Session {
-    path: PathBuf,
+    path: Arc<Path>,
     pub(super) connection: Connection,
     pub(super) retention: Retention,
     pub(super) clock: MonotonicClock,
@@ -120,7 +120,7 @@ impl Session {
             StoreError::Failed(Reason::new(format!("cannot examine the files in {}", folder.display()), error))
         })?;
         let session = Self {
-            path: path.to_owned(),
+            path: path.into(),
             connection,
             retention,
             clock,
@@ -149,7 +149,7 @@ impl Session {
     }
 
     pub(super) fn integrity_check(&self) -> IntegrityCheck {
-        IntegrityCheck::new(self.path.clone(), self.is_sound.clone())
+        IntegrityCheck::new(self.path.to_path_buf(), self.is_sound.clone())
     }
 
     /// Goes on with a run that has begun before the file could be opened.
@@ -158,8 +158,8 @@ impl Session {
     }
 
     pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let cap = self.retention.data_bytes;
-        let describe = |error| StoreError::committing(error, cap);
+        let cap = self.cap();
+        let describe = |error| committing(error, cap.as_ref());
         self.compare_files()?;
         // Until these succeed nothing is written, so an error here is final.
         if self.has_failed_commit {
@@ -203,11 +203,16 @@ impl Session {
     pub(super) fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
         if !self.in_doubt.is_empty() {
             self.compare_files()?;
-            let cap = self.retention.data_bytes;
-            self.take_back_in_doubt().map_err(|error| StoreError::committing(error, cap))?;
+            let cap = self.cap();
+            self.take_back_in_doubt().map_err(|error| committing(error, cap.as_ref()))?;
         }
         let Self { keys, connection, retention, clock, .. } = self;
         Ok(keys.find(connection, key, || oldest_key_ms(retention, clock.now_ms()))?)
+    }
+
+    /// The most bytes that the file may take, and its path.
+    fn cap(&self) -> Option<(u64, Arc<Path>)> {
+        self.retention.data_bytes.map(|bytes| (bytes, self.path.clone()))
     }
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
@@ -347,6 +352,18 @@ fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> 
         ..=0 => 0,
         frames => LOG_HEADER_BYTES + frames.cast_unsigned() * (FRAME_HEADER_BYTES + page_bytes),
     })
+}
+
+/// An error during a commit to a file that may have a cap.
+fn committing(error: rusqlite::Error, cap: Option<&(u64, Arc<Path>)>) -> StoreError {
+    match cap {
+        // SQLite reports a full disk and a file at its cap with the same code.
+        Some((bytes, path)) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && has_room(folder_of(path)) => {
+            let text = format!("the data file has reached --max-data-bytes {bytes}; raise that, or keep less");
+            StoreError::AtCap(Reason::new(text, error))
+        }
+        _ => StoreError::committing(error),
+    }
 }
 
 fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {

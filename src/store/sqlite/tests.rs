@@ -335,7 +335,7 @@ fn a_full_file_rejects_orders_until_there_is_room() {
         }
         assert!(taken < 10_000);
     };
-    assert!(matches!(error, StoreError::Full(_)), "{error}");
+    assert!(matches!(error, StoreError::AtCap(_)), "{error}");
     assert!(store.commit(&[]).is_err(), "a probe fails too");
     drop(store);
     // Old orders make room before new ones need it.

@@ -28,7 +28,7 @@ impl<'a> SqliteTables<'a> {
             // The first period, which is copied.
             connection.execute_batch("BEGIN; DELETE FROM periods")
         };
-        make(connection).map_err(writing)?;
+        make(connection).map_err(StoreError::committing)?;
         Ok(Self { connection })
     }
 
@@ -37,13 +37,8 @@ impl<'a> SqliteTables<'a> {
     /// # Errors
     /// [`StoreError`] when what it has written is not complete.
     pub fn complete(self) -> Result<(), StoreError> {
-        self.connection.execute_batch("COMMIT").map_err(writing)
+        self.connection.execute_batch("COMMIT").map_err(StoreError::committing)
     }
-}
-
-/// An error while the file is written.
-fn writing(error: rusqlite::Error) -> StoreError {
-    StoreError::committing(error, None)
 }
 
 fn select(table: Table) -> &'static str {
@@ -129,13 +124,13 @@ impl Read for SqliteTables<'_> {
 
 impl Write for SqliteTables<'_> {
     fn write(&mut self, table: Table, piece: &Piece) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(insert(table)).map_err(writing)?;
+        let mut statement = self.connection.prepare_cached(insert(table)).map_err(StoreError::committing)?;
         for row in 0..piece.rows() {
             let values = piece.0.iter().map(|column| match column {
                 Column::Ints(values) => values.get(row).copied().flatten().map_or(Value::Null, Value::Integer),
                 Column::Texts(values) => values.get(row).cloned().flatten().map_or(Value::Null, Value::Text),
             });
-            statement.execute(params_from_iter(values)).map_err(writing)?;
+            statement.execute(params_from_iter(values)).map_err(StoreError::committing)?;
         }
         Ok(())
     }
@@ -151,6 +146,6 @@ impl Write for SqliteTables<'_> {
             // The file is checked before it gets its name, so the first server need not check it.
             head.runs.last_id().map_or(Ok(()), |run| schema::record_stop(self.connection, run))
         };
-        write().map_err(writing)
+        write().map_err(StoreError::committing)
     }
 }
