@@ -324,7 +324,7 @@ impl Routes {
             }
             Readiness::Failing(Rejection::StoreUnusable(what)) => format!("{what}; orders are rejected"),
             Readiness::Failing(_) => "the last commit failed; orders are rejected until one succeeds".to_owned(),
-            Readiness::Hanging => "a write to the disk does not return; orders are rejected until it does".to_owned(),
+            Readiness::Hanging => "the disk does not answer; orders are rejected until it does".to_owned(),
         };
         Err(Problem::new(503, why).with("Retry-After", RETRY_AFTER_SECONDS))
     }

@@ -20,9 +20,7 @@ impl<E: Engine> Ledger<E> {
         match self.measured {
             Some((at, figures)) if at.elapsed() < MEASURE_EVERY => figures,
             _ => {
-                self.monitor.health.begin();
-                let figures = self.engine.measure();
-                self.monitor.health.returned();
+                let figures = self.monitor.call(|| self.engine.measure());
                 self.measured.insert((Instant::now(), figures)).1
             }
         }

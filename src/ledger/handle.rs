@@ -59,7 +59,7 @@ impl LedgerHandle {
 
     /// Adds the amount to the product's total without waiting: `reply` gets the outcome.
     pub fn submit(&self, order: Order, reply: Reply) {
-        self.send(Job::Count { request: Request::Order(order), reply });
+        self.send(Job::Count { request: Request::Order(order), reply }, Instant::now() + LEDGER_DEADLINE);
     }
 
     /// The same on the ledger thread itself, for what it has read from one of its sockets.
@@ -184,11 +184,13 @@ impl LedgerHandle {
 
     fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Outcome {
         let (reply, outcome) = Reply::channel();
-        self.send(job(reply));
-        outcome.recv_timeout(LEDGER_DEADLINE).unwrap_or(Err(Rejection::Unknown))
+        let deadline = Instant::now() + LEDGER_DEADLINE;
+        self.send(job(reply), deadline);
+        outcome.recv_deadline(deadline).unwrap_or(Err(Rejection::Unknown))
     }
 
-    fn send(&self, job: Job) {
+    /// Hands a job over by the deadline, or rejects it.
+    fn send(&self, job: Job, deadline: Instant) {
         let hindrance = if self.health.is_away() {
             Some(Rejection::StoreAway)
         } else {
@@ -198,7 +200,7 @@ impl LedgerHandle {
             self.counters.reject(&rejection);
             return job.reject(rejection);
         }
-        if let Added::Full(job) = self.jobs.add(job, Instant::now() + LEDGER_DEADLINE) {
+        if let Added::Full(job) = self.jobs.add(job, deadline) {
             self.counters.reject(&Rejection::StoreHangs);
             job.reject(Rejection::StoreHangs);
         }

@@ -1,5 +1,5 @@
-//! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a commit counts as
-//! hanging.
+//! Whether orders can be taken, readable by every thread at any time. Owns the limit at which a call of the store counts
+//! as hanging.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::counters::now_ms;
 use super::rejection::Rejection;
 
-/// A commit that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs.
+/// A call of the store that takes longer counts as hanging: 5 s, a hundred times what a slow disk needs for a commit.
 pub(super) const HANGING_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether orders can be taken.
@@ -33,10 +33,8 @@ pub struct Health {
     is_failing: AtomicBool,
     /// Why no order is taken any more.
     end: OnceLock<Rejection>,
-    /// When the store was asked for what it has not answered yet, by [`now_ms`]; 0 if there is nothing.
+    /// When the store was called that has not returned yet, by [`now_ms`]; 0 while the ledger does not wait for it.
     begun_ms: AtomicU64,
-    /// Whether the ledger waits for the store.
-    is_in_store: AtomicBool,
     /// Whether the database cannot be reached, as another thread than the ledger's has found.
     is_away: AtomicBool,
 }
@@ -44,15 +42,15 @@ pub struct Health {
 impl Health {
     /// Calls the store.
     pub(super) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.is_in_store.store(true, Ordering::Relaxed);
+        self.begun_ms.store(now_ms(), Ordering::Relaxed);
         let result = call();
-        self.is_in_store.store(false, Ordering::Relaxed);
+        self.begun_ms.store(0, Ordering::Relaxed);
         result
     }
 
     /// Whether the ledger waits for the store.
     pub(super) fn is_in_store(&self) -> bool {
-        self.is_in_store.load(Ordering::Relaxed)
+        self.begun_ms.load(Ordering::Relaxed) != 0
     }
 
     /// Whether the database cannot be reached.
@@ -64,16 +62,6 @@ impl Health {
     #[cfg(feature = "postgres")]
     pub(super) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::Relaxed);
-    }
-
-    /// The store is asked for something.
-    pub(super) fn begin(&self) {
-        self.begun_ms.store(now_ms(), Ordering::Relaxed);
-    }
-
-    /// The store has answered.
-    pub(super) fn returned(&self) {
-        self.begun_ms.store(0, Ordering::Relaxed);
     }
 
     /// The store has failed. Returns whether it had failed before.
@@ -102,7 +90,7 @@ impl Health {
         self.end.get()
     }
 
-    /// Whether the store has not answered for [`HANGING_AFTER`].
+    /// Whether a call of the store has not returned for [`HANGING_AFTER`].
     pub(super) fn is_hanging(&self) -> bool {
         let begun_ms = self.begun_ms.load(Ordering::Relaxed);
         begun_ms != 0 && now_ms().saturating_sub(begun_ms) >= HANGING_AFTER.as_millis() as u64

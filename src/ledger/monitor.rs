@@ -112,28 +112,21 @@ impl Monitor {
         if let Some(reason) = self.health.ended() {
             return Err(reason.clone());
         }
-        let begun = Instant::now();
-        self.health.begin();
-        let result = self.health.during(ask);
-        self.health.returned();
-        if begun.elapsed() >= HANGING_AFTER && self.hang_throttle.allows() {
-            log::warn!("the store took {:.1} s to answer; orders had to wait for it", begun.elapsed().as_secs_f32());
-        }
-        result.map_err(|error| self.failed(&error))
+        self.call(ask).map_err(|error| self.failed(&error))
     }
 
-    /// Looks something up in the store, which does not take long.
+    /// Looks something up in the store.
     ///
     /// # Errors
     /// As the store's, which begins a failure.
     pub fn read<T>(&mut self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Rejection> {
-        self.health.during(read).map_err(|error| self.failed(&error))
+        self.call(read).map_err(|error| self.failed(&error))
     }
 
     /// Has the store put in order, if it is not.
     pub(super) fn rest(&mut self, rest: impl FnOnce() -> Rest) {
         if self.rest_at.is_some() {
-            let left = self.health.during(rest);
+            let left = self.call(rest);
             let now = Instant::now();
             self.rest_at = match left {
                 Rest::Done => None,
@@ -141,6 +134,17 @@ impl Monitor {
                 Rest::Later => Some(now + REST_AFTER),
             };
         }
+    }
+
+    /// Calls the store. While that takes long, orders are rejected, since they would wait for it.
+    pub(super) fn call<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = self.health.during(call);
+        let time = begun.elapsed();
+        if time >= HANGING_AFTER && self.hang_throttle.allows() {
+            log::warn!("the store took {:.1} s to answer; orders had to wait for it", time.as_secs_f32());
+        }
+        result
     }
 
     /// Notes and logs an error of the store. After damage no order is taken any more.

@@ -41,7 +41,7 @@ pub enum Rejection {
     StoreRefused,
     /// The data file was moved, replaced or damaged, as the text says: try again when the operator has acted.
     StoreUnusable(String),
-    /// A write does not return: try again.
+    /// The disk or the database does not answer: try again.
     StoreHangs,
     /// The database cannot be reached: try again.
     StoreAway,
@@ -121,7 +121,7 @@ impl fmt::Display for Rejection {
             Self::StoreRefused => write!(f, "the data could not be written; nothing was counted, try again"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
-                write!(f, "a write to the disk does not return; nothing was counted, try again later")
+                write!(f, "the disk does not answer; nothing was counted, try again later")
             }
             Self::StoreAway => write!(f, "the database cannot be reached; nothing was counted, try again later"),
             Self::Unknown => write!(

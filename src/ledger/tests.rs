@@ -39,6 +39,8 @@ struct Script {
     /// Whether a commit without changes finds the disk full.
     probe_fails: AtomicBool,
     rested: AtomicUsize,
+    /// Held by a test in which measuring takes long.
+    measuring: Mutex<()>,
     /// The sequence number and the total of each order that was to be committed.
     orders: Mutex<Vec<(u64, i64)>>,
 }
@@ -80,6 +82,11 @@ impl Store for ScriptedStore {
         Ok(())
     }
 
+    fn measure(&mut self) -> Figures {
+        drop(self.0.measuring.lock());
+        Figures::default()
+    }
+
     fn rest(&mut self) -> Rest {
         // In two steps.
         if self.0.rested.fetch_add(1, Relaxed).is_multiple_of(2) { Rest::Unfinished } else { Rest::Done }
@@ -110,6 +117,7 @@ impl Bench {
             inspected: AtomicUsize::new(0),
             probe_fails: AtomicBool::new(false),
             rested: AtomicUsize::new(0),
+            measuring: Mutex::default(),
             orders: Mutex::default(),
         });
         let (catalog, fanout) = one_product();
@@ -279,6 +287,11 @@ fn a_ledger_answers_unless_its_thread_has_ended_and_counts_as_answering_while_it
     assert!(bench.handle.answers(soon()));
     bench.commit_ends(Ok(()));
     assert_eq!(received(&waiting), Ok(()));
+    // It hangs while it is measured.
+    let measuring = bench.script.measuring.lock().unwrap();
+    let _ = bench.handle.figures();
+    assert!(bench.handle.answers(soon()));
+    drop(measuring);
     // The thread panics, as the script has no further end of a commit.
     let waiting = bench.submit(order(1, None));
     bench.commit_begins();

@@ -286,6 +286,22 @@ fn a_disk_that_hangs_for_long_refuses_new_orders_and_takes_them_when_it_is_back(
     shop.cut_the_power("after it hung", 4);
 }
 
+/// Without an order the log is moved into the data file, for which later orders have to wait.
+#[test]
+fn a_disk_that_hangs_while_no_orders_come_refuses_the_next_ones() {
+    let Some(mut shop) = shop() else { return };
+    shop.disk.arm(Fault::hangs(Call::Sync, MAIN));
+    shop.expect(0, 200);
+    shop.disk.wait_for_hit();
+    let mut probe = shop.server.client();
+    wait_until(DEADLINE, "the server says that it is not ready", || probe.get("/readyz").status == 503);
+    (0..POSTERS).for_each(|product| shop.expect(product, 503));
+    shop.disk.lift();
+    wait_until(DEADLINE, "the server is ready again", || probe.get("/readyz").status == 200);
+    (0..POSTERS).for_each(|product| shop.expect(product, 200));
+    shop.restart("after it hung");
+}
+
 /// For every way to send an order: a plain request, one with an `Origin`, a batch, and a WebSocket command. After half
 /// a minute each is answered with "not known"; and when the disk works again, the late outcome is not sent as the
 /// answer to the client's next request.
