@@ -31,10 +31,11 @@ test-postgres:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --quiet --features postgres --no-fail-fast --test postgres
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/postgres/suite.sh $(NODE_TESTS)
 
-# Formatting, lints and documentation, all with warnings denied; lints also for the bare server and for PostgreSQL.
+# Formatting, lints and documentation, all with warnings denied; lints of everything with PostgreSQL, and of the program also
+# as it is built without that and as the bare server.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets --quiet -- --deny warnings
+	$(CARGO) clippy --quiet -- --deny warnings
 	$(CARGO) clippy --no-default-features --quiet -- --deny warnings
 	$(CARGO) clippy --all-targets --features postgres --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --features postgres --no-deps --document-private-items --quiet
@@ -217,7 +218,7 @@ dist-test:
 
 # The same with the binary that the tests run, in this system below an overlay, so that it takes less than a minute.
 packages-test:
-	$(CARGO) build --quiet
+	$(CARGO) test --quiet --no-run --test sources
 	CARGO="$(CARGO)" tests/packages/run.sh
 
 clean:

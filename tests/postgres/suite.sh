@@ -31,7 +31,8 @@ cd_root "$bin/pg_ctl" --pgdata="$folder/data" --log="$folder/data/log" --silent 
     "-p $port -k $folder -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=1000 -c shared_buffers=64MB"
 url="postgres://postgres@127.0.0.1:$port"
 "$bin/psql" --no-psqlrc --quiet --dbname="$url/postgres" --command="CREATE DATABASE ordercast_template"
-cargo build --quiet --features postgres --bins --example echo
+# As the tests build it, so that it is built once.
+cargo test --quiet --features postgres --no-run --test api --example echo
 target/debug/ordercast migrate --store "$url/ordercast_template"
 
 # What is about a data folder: its file and its disk, its commands, log lines that name it, and a log that is cut with every
