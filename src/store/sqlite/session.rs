@@ -27,6 +27,9 @@ const STATEMENTS: usize = 16;
 /// Orders after which their keys and totals are moved to the tables of keys and of products: the start after a kill reads
 /// so many, in some ten milliseconds.
 const MOVED_ORDERS: u64 = 16 * 1024;
+/// How often a commit may delete what need not be kept, before it fails because the file has reached its cap: 16 times, some
+/// 16,000 rows. The next commit or probe goes on.
+const ROOM_PASSES: u32 = 16;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -71,6 +74,15 @@ struct Prepared {
     /// The time of its keys on the keys' clock.
     key_ms: u64,
     keys: Step,
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Its changes.
+    Changes,
+    /// Room in a file that has reached its cap.
+    Room,
 }
 
 impl Session {
@@ -158,6 +170,27 @@ impl Session {
     }
 
     pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut result = self.write(changes, Purpose::Changes);
+        for _ in 0..ROOM_PASSES {
+            // The first error says of the changes that none is kept, whatever happens here.
+            if !matches!(result, Err(StoreError::AtCap(_))) || !self.make_room().is_ok_and(|has_room| has_room) {
+                break;
+            }
+            result = self.write(changes, Purpose::Changes);
+        }
+        result
+    }
+
+    /// Deletes old keys and orders in a transaction of its own, which moves nothing: what is moved needs pages, and may need
+    /// more than are freed with it. Returns whether there was something to delete.
+    fn make_room(&mut self) -> Result<bool, StoreError> {
+        let kept = |session: &Self| (session.first_seq, session.keys.count());
+        let before = kept(self);
+        self.write(&[], Purpose::Room)?;
+        Ok(kept(self) != before)
+    }
+
+    fn write(&mut self, changes: &[Change], purpose: Purpose) -> Result<(), StoreError> {
         let cap = self.cap();
         let describe = |error| committing(error, cap.as_ref());
         self.compare_files()?;
@@ -169,7 +202,7 @@ impl Session {
             self.take_back_in_doubt().map_err(describe)?;
         }
         self.has_log = true;
-        let (transaction, prepared) = self.prepare(changes).map_err(describe)?;
+        let (transaction, prepared) = self.prepare(changes, purpose).map_err(describe)?;
         let begun = Instant::now();
         let Err(error) = transaction.commit() else {
             self.sync_time = Some(begun.elapsed());
@@ -294,24 +327,30 @@ impl Session {
     }
 
     /// A transaction with these changes, ready to be committed. Dropping it rolls it back.
-    fn prepare(&mut self, changes: &[Change]) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
-        let Self { connection, retention, clock, keys, totals, runs, first_seq, last_seq, .. } = self;
+    fn prepare(&mut self, changes: &[Change], purpose: Purpose) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
+        let Self { connection, clock, keys, totals, runs, first_seq, last_seq, moved_seq, .. } = self;
+        let mut retention = self.retention;
+        if purpose == Purpose::Room {
+            // Lines that were not moved stay.
+            retention.orders = retention.orders.map(|orders| orders.max(last_seq.saturating_sub(*moved_seq)));
+        }
         let transaction = begin(connection)?;
         let key_ms = clock.now_ms();
         // Before anything is added, so that a file that has reached its cap has room for it.
         let size = BatchSize::of(changes, *last_seq);
-        let pruned = prune(&transaction, retention, key_ms, *first_seq, &size)?;
+        let pruned = prune(&transaction, &retention, key_ms, *first_seq, &size)?;
         if !self.has_recorded_run {
-            write_start(&transaction, runs, clock, self.moved_seq)?;
+            write_start(&transaction, runs, clock, *moved_seq)?;
         }
-        let moves = keys.must_move()
+        let moves = purpose == Purpose::Changes
+            && (keys.must_move()
             // Its key comes behind those of all orders before it.
             || size.batch_keys > 0
             // Its report is made from the totals of the products.
             || size.closes_period
-            || last_seq.saturating_sub(self.moved_seq) >= MOVED_ORDERS
+            || last_seq.saturating_sub(*moved_seq) >= MOVED_ORDERS
             // Lines that were not moved have been deleted.
-            || *last_seq > self.moved_seq && pruned.first_seq > self.moved_seq + 1;
+            || *last_seq > *moved_seq && pruned.first_seq > *moved_seq + 1);
         if moves {
             move_from_log(&transaction, keys, totals, *last_seq)?;
         }

@@ -1,5 +1,6 @@
 //! The store on real files: what is there after opening again, and what is rejected.
 
+mod cap;
 mod keys;
 mod periods;
 mod totals;
@@ -319,33 +320,6 @@ fn the_log_keeps_the_last_orders_and_totals_keep_all() {
     assert_eq!(bounds.unwrap(), (1_001, 1_010));
     drop(store);
     assert_eq!(SqliteStore::open(&folder.0, retention).unwrap().1.totals[0].get(), 1_013);
-}
-
-#[test]
-fn a_full_file_rejects_orders_until_there_is_room() {
-    let folder = Folder::new("capped");
-    let retention = Retention { data_bytes: Some(64 * 1024), ..Retention::default() };
-    let (mut store, _) = SqliteStore::open(&folder.0, retention).unwrap();
-    store.commit(&seed()).unwrap();
-    let mut taken = 0;
-    let error = loop {
-        match store.commit(&[order(taken + 1, 4 + taken as i64)]) {
-            Ok(()) => taken += 1,
-            Err(error) => break error,
-        }
-        assert!(taken < 10_000);
-    };
-    assert!(matches!(error, StoreError::AtCap(_)), "{error}");
-    assert!(store.commit(&[]).is_err(), "a probe fails too");
-    drop(store);
-    // Old orders make room before new ones need it.
-    let pruned = Retention { orders: Some(10), ..retention };
-    let (mut store, stored) = SqliteStore::open(&folder.0, pruned).unwrap();
-    assert_eq!((stored.last_seq, stored.totals[0].get()), (taken, 3 + taken as i64));
-    store.commit(&[]).unwrap();
-    for number in 1..=50 {
-        store.commit(&[order(taken + number, 3 + (taken + number) as i64)]).unwrap();
-    }
 }
 
 #[test]
