@@ -6,7 +6,7 @@
 mod tests;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ const QUERY_LINES: usize = 10_000;
 /// Queries that one page of the log may take: 100, so that a request whose filter matches little looks at a million lines,
 /// and is answered within a second.
 const PAGE_QUERIES: usize = 100;
+/// Queries that wait at most, far more than connections: 65,536. Only while the disk hangs there are so many, and then
+/// further ones are refused.
+const MOST_QUERIES: usize = 64 * 1_024;
 /// How long a caller waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// The thread's stack, as large as the ledger's.
@@ -68,19 +71,24 @@ pub trait PageSink: Send + 'static {
 }
 
 enum Query {
-    Replay(Arc<Subscriber>, u64),
-    Log { after: u64, limit: usize, filter: Filter, reply: Sender<Page> },
+    /// Not held for it alone: a session that has ended frees its socket.
+    Replay(Weak<Subscriber>, u64),
+    /// For a caller that waits until this time.
+    Page(Instant, Ask),
     Rates(Reading, History),
+    Close(Sender<()>),
+}
+
+enum Ask {
+    Log { after: u64, limit: usize, filter: Filter, reply: Sender<Page> },
     ClosedPeriods { after: u64, before: u64, limit: usize, reply: Sender<Vec<ClosedPeriod>> },
     Report { number: u64, reply: Sender<Option<Report>> },
-    Close(Sender<()>),
 }
 
 /// Handle to the history thread; cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    /// Never holds more than a few queries a connection, and one for rates: each waits for its page before it asks for the
-    /// next.
+    /// A connection has one query at a time, but those that a client no longer waits for stay while the disk hangs.
     queries: Sender<Query>,
 }
 
@@ -95,9 +103,28 @@ pub fn prepare() -> (History, Queries) {
 }
 
 impl History {
-    /// Asks for the orders after this sequence number; [`PageSink::take_page`] gets them.
-    pub fn replay(&self, subscriber: Arc<Subscriber>, after: u64) {
-        let _ = self.queries.send(Query::Replay(subscriber, after));
+    /// Asks for the orders after this sequence number; [`PageSink::take_page`] gets them, unless the thread has ended.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when too many queries wait.
+    pub fn replay(&self, subscriber: &Arc<Subscriber>, after: u64) -> Result<(), Unreadable> {
+        self.add(Query::Replay(Arc::downgrade(subscriber), after))
+    }
+
+    fn add(&self, query: Query) -> Result<(), Unreadable> {
+        if self.queries.len() >= MOST_QUERIES {
+            return Err(Unreadable);
+        }
+        // When the thread has ended, the query is dropped, which tells a caller that waits.
+        let _ = self.queries.send(query);
+        Ok(())
+    }
+
+    /// Asks, and waits for the answer until `deadline`.
+    fn ask<T>(&self, deadline: Instant, ask: impl FnOnce(Sender<T>) -> Ask) -> Result<T, Unreadable> {
+        let (reply, answer) = bounded(1);
+        self.add(Query::Page(deadline, ask(reply)))?;
+        answer.recv_deadline(deadline).map_err(|_| Unreadable)
     }
 
     /// The wanted entries after this sequence number, oldest first, at most `limit`; fewer, with a number to go on from,
@@ -111,9 +138,9 @@ impl History {
         let deadline = Instant::now() + PAGE_DEADLINE;
         let mut page = Page::default();
         for _ in 0..most_queries {
-            let (reply, part) = bounded(1);
-            self.queries.send(Query::Log { after, limit: limit - page.entries.len(), filter, reply }).ok()?;
-            let Page { entries, next } = part.recv_deadline(deadline).ok()?;
+            let left = limit - page.entries.len();
+            let part = self.ask(deadline, |reply| Ask::Log { after, limit: left, filter, reply });
+            let Page { entries, next } = part.ok()?;
             page.entries.extend(entries);
             page.next = next;
             match next {
@@ -136,10 +163,8 @@ impl History {
     /// # Errors
     /// [`Unreadable`].
     pub fn closed_periods(&self, after: u64, before: u64, limit: usize) -> Result<Vec<ClosedPeriod>, Unreadable> {
-        let (reply, periods) = bounded(1);
-        let query = Query::ClosedPeriods { after, before, limit, reply };
-        self.queries.send(query).map_err(|_| Unreadable)?;
-        periods.recv_timeout(PAGE_DEADLINE).map_err(|_| Unreadable)
+        let deadline = Instant::now() + PAGE_DEADLINE;
+        self.ask(deadline, |reply| Ask::ClosedPeriods { after, before, limit, reply })
     }
 
     /// The report of a closed period; `None` if there is none.
@@ -147,9 +172,7 @@ impl History {
     /// # Errors
     /// [`Unreadable`].
     pub fn report(&self, number: u64) -> Result<Option<Report>, Unreadable> {
-        let (reply, report) = bounded(1);
-        self.queries.send(Query::Report { number, reply }).map_err(|_| Unreadable)?;
-        report.recv_timeout(PAGE_DEADLINE).map_err(|_| Unreadable)
+        self.ask(Instant::now() + PAGE_DEADLINE, |reply| Ask::Report { number, reply })
     }
 
     /// Ends the thread and drops its reader: an open one would keep SQLite from removing its log when the store closes.
@@ -170,8 +193,8 @@ impl Queries {
         self.0.len()
     }
 
-    /// Starts the thread on this log. It ends with [`History::close`], or when the last [`History`] is dropped.
-    /// `sentinel` is dropped when it ends, also by a panic.
+    /// Starts the thread on this log. It ends with [`History::close`], or when the last [`History`] is dropped. `damaged` is
+    /// called on it with each [`StoreError::Damaged`] that a reading ends with; other errors are logged. `sentinel` is dropped when it ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses another thread.
@@ -179,82 +202,111 @@ impl Queries {
         self,
         source: impl LogSource + 'static,
         sink: impl PageSink,
+        damaged: impl FnMut(&StoreError) + Send + 'static,
         sentinel: impl Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        let mut log = Log { source, throttle: Throttle::default() };
+        let mut log = Log { source, sink, damaged, throttle: Throttle::default() };
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
             let _sentinel = sentinel;
             for query in self.0 {
-                match query {
-                    Query::Replay(subscriber, _) if subscriber.is_closed() => {}
-                    Query::Replay(subscriber, after) => {
-                        let orders = match log.read(|source| source.publications(after, REPLAY_PAGE)) {
-                            Ok(Some(publications)) => Orders::Read(publications),
-                            Ok(None) => Orders::Lost,
-                            Err(error) if error.is_io_error() => Orders::Lost,
-                            Err(_) => Orders::Unreadable,
-                        };
-                        sink.take_page(ReplayPage { subscriber, after, orders });
-                    }
-                    Query::Log { after, limit, filter, reply } => {
-                        let page = log.read(|source| source.page(after, limit, &filter, QUERY_LINES as u64));
-                        if let Ok(mut page) = page {
-                            // The log shows no order before the feeds do. Read after the page, so that orders which
-                            // were published meanwhile stay in it.
-                            let published = sink.published();
-                            let shown = page.entries.partition_point(|entry| entry.seq <= published);
-                            // Nor may a reader go on from behind an order that is not published: if its commit is
-                            // taken back, another order gets its number.
-                            if shown < page.entries.len() || page.next.is_some_and(|next| next > published) {
-                                page.entries.truncate(shown);
-                                page.next = None;
-                            }
-                            let _ = reply.send(page);
-                        }
-                    }
-                    Query::ClosedPeriods { after, before, limit, reply } => {
-                        if let Ok(periods) = log.read(|source| source.closed_periods(after, before, limit)) {
-                            let _ = reply.send(periods);
-                        }
-                    }
-                    Query::Report { number, reply } => {
-                        if let Ok(report) = log.read(|source| source.report(number)) {
-                            let _ = reply.send(report);
-                        }
-                    }
-                    Query::Rates(mut reading, history) => {
-                        let through = reading.through();
-                        let add = |seq, product, at_ms, amount| reading.add(seq, product, at_ms, amount);
-                        // After an error the next request for rates begins again.
-                        match log.read(|source| source.amounts(through, QUERY_LINES, add)) {
-                            Ok(()) if reading.end_page(QUERY_LINES) => {
-                                let _ = history.queries.send(Query::Rates(reading, history.clone()));
-                            }
-                            Ok(()) => reading.finish(),
-                            Err(_) => {}
-                        }
-                    }
-                    Query::Close(reply) => {
-                        drop(log);
-                        let _ = reply.send(());
-                        return;
-                    }
+                if let Query::Close(reply) = query {
+                    drop(log);
+                    let _ = reply.send(());
+                    return;
                 }
+                log.answer(query);
             }
         })
     }
 }
 
-/// A store's log. Errors are logged.
-struct Log<L> {
+/// A store's log, and what is done with what it has.
+struct Log<L, S, D> {
     source: L,
+    sink: S,
+    damaged: D,
     throttle: Throttle,
 }
 
-impl<L: LogSource> Log<L> {
+impl<L: LogSource, S: PageSink, D: FnMut(&StoreError)> Log<L, S, D> {
+    fn answer(&mut self, query: Query) {
+        match query {
+            Query::Replay(subscriber, after) => {
+                // It may have ended meanwhile.
+                if let Some(subscriber) = subscriber.upgrade().filter(|subscriber| !subscriber.is_closed()) {
+                    let orders = self.orders(after);
+                    self.sink.take_page(ReplayPage { subscriber, after, orders });
+                }
+            }
+            Query::Page(until, ask) => {
+                // Nobody waits for an answer that is late.
+                if Instant::now() < until {
+                    self.answer_page(ask);
+                }
+            }
+            Query::Rates(mut reading, history) => {
+                let through = reading.through();
+                let add = |seq, product, at_ms, amount| reading.add(seq, product, at_ms, amount);
+                // After an error the next request for rates begins again.
+                match self.read(|source| source.amounts(through, QUERY_LINES, add)) {
+                    Ok(()) if reading.end_page(QUERY_LINES) => {
+                        let _ = history.queries.send(Query::Rates(reading, history.clone()));
+                    }
+                    Ok(()) => reading.finish(),
+                    Err(_) => {}
+                }
+            }
+            Query::Close(_) => {}
+        }
+    }
+
+    fn orders(&mut self, after: u64) -> Orders {
+        match self.read(|source| source.publications(after, REPLAY_PAGE)) {
+            Ok(Some(publications)) => Orders::Read(publications),
+            Ok(None) => Orders::Lost,
+            Err(error) if error.is_io_error() => Orders::Lost,
+            Err(_) => Orders::Unreadable,
+        }
+    }
+
+    /// An error drops the sender, which tells the caller.
+    fn answer_page(&mut self, ask: Ask) {
+        match ask {
+            Ask::Log { after, limit, filter, reply } => {
+                let page = self.read(|source| source.page(after, limit, &filter, QUERY_LINES as u64));
+                if let Ok(mut page) = page {
+                    // The log shows no order before the feeds do. Read after the page, so that orders which were
+                    // published meanwhile stay in it.
+                    let published = self.sink.published();
+                    let shown = page.entries.partition_point(|entry| entry.seq <= published);
+                    // Nor may a reader go on from behind an order that is not published: if its commit is taken back,
+                    // another order gets its number.
+                    if shown < page.entries.len() || page.next.is_some_and(|next| next > published) {
+                        page.entries.truncate(shown);
+                        page.next = None;
+                    }
+                    let _ = reply.send(page);
+                }
+            }
+            Ask::ClosedPeriods { after, before, limit, reply } => {
+                if let Ok(periods) = self.read(|source| source.closed_periods(after, before, limit)) {
+                    let _ = reply.send(periods);
+                }
+            }
+            Ask::Report { number, reply } => {
+                if let Ok(report) = self.read(|source| source.report(number)) {
+                    let _ = reply.send(report);
+                }
+            }
+        }
+    }
+
+    /// Reads something; an error is logged.
     fn read<T>(&mut self, read: impl FnOnce(&mut L) -> Result<T, StoreError>) -> Result<T, StoreError> {
         read(&mut self.source).inspect_err(|error| {
-            if self.throttle.allows() {
+            if matches!(error, StoreError::Damaged(_)) {
+                (self.damaged)(error);
+            } else if self.throttle.allows() {
                 log::warn!("the log of orders cannot be read: {error:#}");
             }
         })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::JOIN_TICK;
-use crate::ledger::LedgerHandle;
+use crate::ledger::{LedgerHandle, Readiness, Rejection};
 use crate::store::StoreError;
 use crate::store::sqlite::IntegrityCheck;
 
@@ -75,6 +75,15 @@ fn run_beside_serving(check: &IntegrityCheck, end: &Receiver<()>) -> Result<(), 
     }
 }
 
+/// Takes no further order, since the data file has been found damaged; unless that is known, or another file is at its
+/// path, which was read instead.
+pub(super) fn end_orders(ledger: &LedgerHandle, error: &StoreError) {
+    if !matches!(ledger.readiness(), Readiness::Failing(Rejection::StoreUnusable(_))) {
+        log::error!("no order is taken any more: {error:#}");
+        ledger.end_orders(error);
+    }
+}
+
 /// A check that may be running.
 pub(super) struct DataCheck {
     /// Dropped to end the check.
@@ -96,10 +105,7 @@ impl DataCheck {
             );
             match run_beside_serving(&check, &end) {
                 Ok(()) => {}
-                Err(error @ StoreError::Damaged(_)) => {
-                    log::error!("no order is taken any more: {error:#}");
-                    ledger.end_orders(&error);
-                }
+                Err(error @ StoreError::Damaged(_)) => end_orders(&ledger, &error),
                 Err(error) => log::warn!("the data file could not be checked; the next start checks it: {error:#}"),
             }
         })?;

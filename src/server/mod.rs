@@ -49,8 +49,8 @@ use crate::ledger::{self, Engine, LedgerHandle};
 use crate::live::rates::Rates;
 use crate::live::{fanout, history, slow_sockets};
 use crate::log::THROTTLE;
-use crate::store::now_ms;
 use crate::store::order_log::LogSource;
+use crate::store::{StoreError, now_ms};
 
 pub use connections::Caps;
 pub use error::ServerError;
@@ -223,7 +223,6 @@ impl Server {
         };
         let fanout_sentinels = (0..fanout::threads(config.fanout_threads)).map(|_| sentinel("fan-out"));
         let (fanout, fanout_threads) = fanout::start(&catalog, &start, &history, fanout_sentinels)?;
-        let history_thread = queries.start(log, fanout.clone(), sentinel("history"))?;
         let to_fanout = fanout.clone();
         let slow_socket_sentinel = sentinel("slow-socket");
         let (slow_sockets, slow_socket_thread) = slow_sockets::start(move |subscriber| {
@@ -234,7 +233,7 @@ impl Server {
         let rates = Rates::new(stored.ordered_ms, stored.last_seq);
         history.read_rates(&rates);
         let mut threads = fanout_threads;
-        threads.extend([slow_socket_thread, history_thread]);
+        threads.push(slow_socket_thread);
         let ledger = match engine {
             Some(engine) => {
                 let sentinel = sentinel("ledger");
@@ -244,6 +243,11 @@ impl Server {
             }
             None => LedgerHandle::none(),
         };
+        let damaged = {
+            let ledger = ledger.clone();
+            move |error: &StoreError| data_check::end_orders(&ledger, error)
+        };
+        threads.push(queries.start(log, fanout.clone(), damaged, sentinel("history"))?);
         let upstream = match follow {
             Some(follow) => {
                 let (upstream, thread) = follow(fanout.clone(), sentinel("follower"))?;

@@ -168,3 +168,28 @@ fn damage_that_an_order_meets_stops_orders_and_is_logged() {
     wait_until(DEADLINE, "the log says so", || server.log().contains("ordercast repair"));
     assert_eq!(server.totals().len(), 3);
 }
+
+/// Whether a page is a leaf of the log.
+fn has_keyed_orders(page: &[u8]) -> bool {
+    page.windows(5).filter(|five| five == b"till-").count() > 20 && !has_keys(page)
+}
+
+/// A damaged page of the log, which a start after a stop in order does not read but for the rates of the last hour.
+#[test]
+fn damage_that_a_reader_of_the_log_meets_stops_orders_and_is_logged() {
+    let temp = TempDir::new();
+    filled(temp.path()).terminate();
+    let path = temp.path().join(DATA_FILE);
+    let mut bytes = fs::read(&path).expect("a file");
+    let mut pages: Vec<_> = bytes.chunks_mut(PAGE_BYTES).filter(|page| has_keyed_orders(page)).collect();
+    // A start reads the first and the last one.
+    pages[1].fill(0xff);
+    fs::write(&path, bytes).expect("a file");
+    let server = start(temp.path());
+    let mut client = server.client();
+    client.get("/log").problem(503);
+    wait_until(DEADLINE, "the server is not ready", || client.get("/readyz").text().contains("is damaged"));
+    client.post("/orders/A1", ORDER).problem(503);
+    wait_until(DEADLINE, "the log says so", || server.log().contains("no order is taken any more"));
+    assert_eq!(server.totals().len(), 3);
+}

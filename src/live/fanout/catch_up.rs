@@ -81,8 +81,11 @@ impl Fanout {
     fn ask_for_page(&mut self, subscriber: &Arc<Subscriber>, missed: u64) {
         let Some(place) = self.places.get_mut(&address(subscriber)) else { return };
         let page_from = NonZero::new(missed);
-        if std::mem::replace(&mut place.page_from, page_from) != page_from {
-            self.history.replay(subscriber.clone(), missed - 1);
+        if std::mem::replace(&mut place.page_from, page_from) != page_from
+            && self.history.replay(subscriber, missed - 1).is_err()
+        {
+            let at = place.group();
+            finish(subscriber, self.groups[at].format(), json::LOG_UNREADABLE);
         }
     }
 

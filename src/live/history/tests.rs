@@ -42,7 +42,7 @@ impl Log {
         write(&folder, orders);
         let (history, queries) = prepare();
         let path = crate::store::files::data_file(&folder).unwrap();
-        queries.start(LogReader::new(&path), Published(last_seq - unpublished), ()).unwrap();
+        queries.start(LogReader::new(&path), Published(last_seq - unpublished), |_| {}, ()).unwrap();
         Self { folder, history, last_seq }
     }
 
