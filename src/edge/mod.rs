@@ -42,6 +42,9 @@ use follower::Follower;
 use progress::Progress;
 use requests::{Failed, Passed, REQUEST, Requests};
 
+/// The threads of an edge, each with a connection: those of requests that it passes on, and the follower.
+pub const THREADS: usize = requests::THREADS + 1;
+
 /// How long an answer waits until its effect is known here: 5 s.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(5);
 

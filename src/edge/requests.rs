@@ -19,8 +19,8 @@ pub const REQUEST: Duration = Duration::from_secs(45);
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a request waits for a thread: 1 s.
 const QUEUE: Duration = Duration::from_secs(1);
-/// The threads, and the requests that are under way at a time.
-const THREADS: usize = 32;
+/// The threads, and the requests that are under way at a time, each on a connection of its own.
+pub const THREADS: usize = 32;
 /// The stack of each: 256 KiB. Only touched pages take memory.
 const STACK_BYTES: usize = 256 * 1024;
 

@@ -22,21 +22,23 @@ pub struct ConnectionCap {
     pub reason: Option<String>,
 }
 
-/// The most connections that the system allows, up to `requested`. Raises the soft limit on descriptors to the hard
-/// one.
+/// The most connections that the system allows, up to `requested`, beside so many threads that settings add, each with a
+/// descriptor at most. Raises the soft limit on descriptors to the hard one.
 #[must_use]
-pub fn connection_cap(requested: usize) -> ConnectionCap {
+pub fn connection_cap(requested: usize, added_threads: usize) -> ConnectionCap {
+    let added = added_threads as u64;
+    let (other_descriptors, other_threads) = (OTHER_DESCRIPTORS + added, OTHER_THREADS + added);
     let descriptors = rlimit::increase_nofile_limit(u64::MAX).ok();
     let processes = rlimit::Resource::NPROC.get_soft().ok();
     lowest(
         requested,
         &[
-            ("the limit on open files (ulimit -n)", descriptors.map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS))),
-            ("the limit on processes (ulimit -u)", processes.map(|limit| limit.saturating_sub(OTHER_THREADS))),
+            ("the limit on open files (ulimit -n)", descriptors.map(|limit| limit.saturating_sub(other_descriptors))),
+            ("the limit on processes (ulimit -u)", processes.map(|limit| limit.saturating_sub(other_threads))),
             ("vm.max_map_count", number("/proc/sys/vm/max_map_count").map(threads_in_maps)),
             ("kernel.pid_max", number("/proc/sys/kernel/pid_max").map(|limit| limit / 2)),
             ("kernel.threads-max", number("/proc/sys/kernel/threads-max").map(|limit| limit / 2)),
-            ("the control group's pids.max", group_threads().map(|limit| limit.saturating_sub(OTHER_THREADS))),
+            ("the control group's pids.max", group_threads().map(|limit| limit.saturating_sub(other_threads))),
         ],
     )
 }

@@ -147,7 +147,7 @@ impl Server {
             read: config.read_token_file.clone(),
             admin: config.admin_token_file.clone(),
         })?;
-        let cap = limits::connection_cap(config.max_connections);
+        let cap = limits::connection_cap(config.max_connections, added_threads(config));
         let caps = Caps { connections: cap.connections, per_address: config.max_connections_per_ip };
         let listeners = Listeners::new(listeners, caps).map_err(ServerError::System)?;
         if let Some(reason) = &cap.reason {
@@ -388,6 +388,15 @@ impl Server {
             log::info!("refused in the last minute: {sums}");
         }
     }
+}
+
+/// The threads that settings add to those of every server.
+fn added_threads(config: &Config) -> usize {
+    #[cfg(feature = "client")]
+    let of_edge = if config.follow.is_some() { crate::edge::THREADS } else { 0 };
+    #[cfg(not(feature = "client"))]
+    let of_edge = 0;
+    fanout::threads(config.fanout_threads) - 1 + of_edge
 }
 
 /// After which entries of the log the periods before this one were opened, as far as servers that follow need them. Without

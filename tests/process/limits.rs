@@ -203,6 +203,20 @@ fn the_cap_follows_the_descriptors_there_are() {
     }
 }
 
+#[test]
+fn an_edge_leaves_descriptors_for_the_requests_that_it_passes_on() {
+    let source = Server::start();
+    let allowed = |server: &Server| {
+        let log = server.log();
+        let behind = log.split_once("(ulimit -n) allows ").expect("the cap is lowered").1;
+        behind.split_once(' ').and_then(|(number, _)| number.parse::<u32>().ok()).expect("a number")
+    };
+    let alone = Server::builder().shell("ulimit -n 200").start();
+    let edge = Server::builder().follow(source.addr()).shell("ulimit -n 200").start();
+    assert_eq!(allowed(&alone) - allowed(&edge), 33);
+    hundreds_come_and_go(&edge, 64..200);
+}
+
 /// Opens a hundred connections at once, three times, and checks that the number of served ones is in `expected`.
 #[track_caller]
 fn hundreds_come_and_go(server: &Server, expected: std::ops::Range<usize>) {
