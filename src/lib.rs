@@ -35,7 +35,8 @@
 //! - `client`: the commands that speak to a server; without the feature of this name they are absent.
 //! - `config`: flags, environment, defaults.
 //! - `json`: JSON from and to our types, and ready-made frames.
-//! - `store`: what makes the tally durable: `sqlite` or `postgres`, behind a small trait.
+//! - `store`: what makes the tally durable: `sqlite` behind the trait `Store`, and `postgres`, whose functions decide in the
+//!   database. What both have in common for the ledger is its trait `Engine`.
 //! - `http`: HTTP/1.1: bounded requests, deadlines, origins, handshakes; knows no orders.
 //! - `tally`: amounts, totals, keys, the catalogue, positions, rates and times; pure rules.
 

@@ -49,7 +49,8 @@ struct Known {
 }
 
 impl Answers {
-    /// What is known about a token, or about requests without one.
+    /// What is known about a token, or about requests without one; the latter is no secret, and holds until it is answered
+    /// anew.
     fn known(&mut self, token: Option<&str>, now: Instant) -> Option<&mut Known> {
         let Some(token) = token else { return self.without.as_mut() };
         let Self { allowed, refused, .. } = self;

@@ -55,7 +55,7 @@ pub struct Counters {
     pub pauses: Counter,
     /// Written by the connections' threads.
     own: Answers,
-    /// Written by the ledger thread alone.
+    /// Written by the ledger thread, and by a thread whose request the ledger takes no more.
     deferred: Answers,
     noted: Noted,
 }
