@@ -7,7 +7,7 @@ use crate::live::fanout::{Counts, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, No
 /// Every parameter of a category's feed.
 pub(super) const PARAMETERS: &[&str] = &["since", "every", "period", "catalog", "status"];
 /// Every parameter of the feed of all categories.
-pub(super) const PARAMETERS_OF_ALL: &[&str] = &["since", "every", "period", "catalog", "status", "node"];
+pub(super) const PARAMETERS_OF_ALL: &[&str] = &["since", "every", "period", "catalog", "status", "edge"];
 
 /// What the client asks for. An array of totals has no use for what concerns later messages, but checks it too.
 ///
@@ -39,7 +39,7 @@ pub(super) fn feed_options(request: Request<'_>) -> Result<Options, Problem> {
         }
     };
     let notices = Notices { status: flag(request, "status")?, catalog: flag(request, "catalog")? };
-    Ok(Options { every, counts, notices, is_node: flag(request, "node")? })
+    Ok(Options { every, counts, notices, is_edge: flag(request, "edge")? })
 }
 
 fn flag(request: Request<'_>, name: &str) -> Result<bool, Problem> {

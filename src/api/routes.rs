@@ -114,7 +114,7 @@ pub enum Action {
     /// A new category of this name, or another title of it.
     PutCategory(String),
     /// The same for a server that follows this one and passes the request on.
-    ForNode(Box<Action>),
+    ForEdge(Box<Action>),
     /// To be passed on to the server that this one follows.
     Pass(Box<PassedRequest>),
     /// All metrics.
@@ -275,18 +275,18 @@ impl Routes {
         match handshake::handshake(request) {
             Some(handshake) => Ok(websocket(request, feed, options, handshake?, token)),
             None if asks_for_events(request) => Ok(events(request, feed, options, origin, token)),
-            None if options.is_node => self.node_start().map(Decision::Answer),
+            None if options.is_edge => self.edge_start().map(Decision::Answer),
             None => self.totals(feed, options.counts).map(Decision::Answer),
         }
     }
 
     /// What a server begins from that follows this one.
     #[inline(never)]
-    fn node_start(&self) -> Result<Answer, Problem> {
-        let start = self.fanout.node_start().ok_or_else(Problem::stopping)?;
+    fn edge_start(&self) -> Result<Answer, Problem> {
+        let start = self.fanout.edge_start().ok_or_else(Problem::stopping)?;
         // Read after the totals, so that each of them has its product.
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        let body = json::node_start(&catalog, &start);
+        let body = json::edge_start(&catalog, &start);
         drop(catalog);
         self.large.add(body.into_bytes()).map(Answer::shared_json).ok_or_else(too_many_large)
     }
@@ -401,7 +401,7 @@ fn websocket(
     token: Option<&str>,
 ) -> Decision {
     let since = resume_position(request);
-    let format = if since.is_some() || options.is_node { Format::Positioned } else { Format::Plain };
+    let format = if since.is_some() || options.is_edge { Format::Positioned } else { Format::Plain };
     Decision::Session(Opening::WebSocket(handshake), Topic::new(Subscription { feed, format, options }, since, token))
 }
 

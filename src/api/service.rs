@@ -30,10 +30,10 @@ use crate::tally::catalog::ProductIndex;
 use crate::tally::order::Key;
 
 /// The header of requests that a server passes on to the one that it follows.
-pub const NODE: &str = "Ordercast-Node";
+pub const EDGE: &str = "Ordercast-Edge";
 /// The header of answers to them: the number of the last order, a dot, and that of the last change of the catalogue or
 /// period. The other server answers its client when it knows both.
-pub const NODE_POSITION: &str = "Ordercast-Position";
+pub const EDGE_POSITION: &str = "Ordercast-Position";
 
 /// An answer that is passed back is large beyond 256 KiB, twice a page of the log.
 const LARGE_BYTES: usize = 256 * 1024;
@@ -59,15 +59,15 @@ impl Service for OrderService {
     type Topic = Topic;
 
     fn route(&self, request: Request<'_>) -> Routed {
-        if request.header(NODE).is_some() {
-            return self.route_for_node(request);
+        if request.header(EDGE).is_some() {
+            return self.route_for_edge(request);
         }
         self.route_at(&self.routes.policy, self.routes.scope, request)
     }
 
     fn act(&self, action: Action, call: &Call<'_>) -> Option<Answer> {
         let result = match action {
-            Action::ForNode(action) => return self.act_for_node(*action, call.body),
+            Action::ForEdge(action) => return self.act_for_edge(*action, call.body),
             Action::Order(product, key) => match order(product, key, call.body) {
                 Ok(order) => return self.hand_over(order, call, LedgerHandle::submit),
                 Err(problem) => Err(problem),
@@ -123,10 +123,10 @@ impl Service for OrderService {
 impl OrderService {
     /// Decides for a request that a server passes on which follows this one.
     #[inline(never)]
-    fn route_for_node(&self, request: Request<'_>) -> Routed {
+    fn route_for_edge(&self, request: Request<'_>) -> Routed {
         let Routed { decision, origin } = self.route_at(&self.routes.policy, self.routes.scope, request);
         let decision = match decision {
-            Decision::Act(action) => Decision::Act(Action::ForNode(Box::new(action))),
+            Decision::Act(action) => Decision::Act(Action::ForEdge(Box::new(action))),
             other => other,
         };
         Routed { decision, origin }
@@ -134,10 +134,10 @@ impl OrderService {
 
     /// Acts on such a request. Publishing precedes answering, so what it has changed is not behind the answer's numbers.
     #[inline(never)]
-    fn act_for_node(&self, action: Action, body: &[u8]) -> Option<Answer> {
+    fn act_for_edge(&self, action: Action, body: &[u8]) -> Option<Answer> {
         let answer = self.act(action, &Call { body, deferred: None });
         let position = format!("{}.{}", self.feeds.fanout.last_seq(), self.feeds.fanout.news());
-        answer.map(|answer| answer.with(NODE_POSITION, position))
+        answer.map(|answer| answer.with(EDGE_POSITION, position))
     }
 
     /// Decides for a request to an address with this policy and scope.

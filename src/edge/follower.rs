@@ -28,7 +28,7 @@ const OPENING: Duration = Duration::from_secs(10);
 /// The thread's stack.
 const STACK_BYTES: usize = 512 * 1024;
 /// What the follower asks for to begin.
-const START: &str = "/orders?node=true";
+const START: &str = "/orders?edge=true";
 
 /// Follows another server.
 pub struct Follower {
@@ -114,7 +114,7 @@ impl Follower {
     fn follow_feed(&mut self) -> Result<(), String> {
         self.join(OPENING)?;
         self.joined_at = self.joined_seq;
-        let query = format!("node=true&status=true&since={}", self.view.position());
+        let query = format!("edge=true&status=true&since={}", self.view.position());
         let mut feed = Feed::open(&mut self.server, "/orders", &query, OPENING).map_err(told)?;
         // So that the first of many subscribers do not all ask.
         let _ = self.checks.check(None, false);
@@ -144,7 +144,7 @@ impl Follower {
     /// Asks for everything but orders, within this time.
     fn join(&mut self, time: Duration) -> Result<(), String> {
         let body = self.server.get(START, time).map_err(told)?;
-        let (catalog, start) = json::parse_node_start(&body).ok_or_else(|| {
+        let (catalog, start) = json::parse_edge_start(&body).ok_or_else(|| {
             format!("{} answers, but not as an ordercast server of this version does", self.server.url)
         })?;
         self.news = start.news;

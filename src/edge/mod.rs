@@ -2,7 +2,7 @@
 //! server has published there, under the same positions; requests that change something are passed on, and answered once
 //! their effect is known here.
 //!
-//! `GET /orders?node=true` answers all that the other fan-out knows (`tally::node`). Such a feed has every order, also of
+//! `GET /orders?edge=true` answers all that the other fan-out knows (`tally::edge`). Such a feed has every order, also of
 //! hidden products; after any other change it says so before the next order, and `View::join` applies what the follower then
 //! asks for between the same two orders. It ends instead of a snapshot; then everything is replaced. `Routes::decided_by`
 //! decides what is passed on; the answer has the numbers of the last order and change, for which `Progress` waits.

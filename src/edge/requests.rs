@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use ureq::Agent;
 use ureq::http;
 
-use crate::api::service::{NODE, NODE_POSITION};
+use crate::api::service::{EDGE, EDGE_POSITION};
 use crate::api::upstream::{ANSWER_HEADERS, PassedRequest};
 use crate::client::server::{MAX_HEAD_BYTES, MAX_LIST_BYTES, is_unsent};
 use crate::http::response::{Answer, Body};
@@ -114,7 +114,7 @@ impl Requests {
 
 fn send(agent: &Agent, url: &str, request: PassedRequest, time: Duration) -> Result<Passed, Failed> {
     let PassedRequest { method, target, headers, body } = request;
-    let mut builder = http::Request::builder().method(method.as_str()).uri(format!("{url}{target}")).header(NODE, "1");
+    let mut builder = http::Request::builder().method(method.as_str()).uri(format!("{url}{target}")).header(EDGE, "1");
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
@@ -134,7 +134,7 @@ fn read(answer: http::Response<ureq::Body>) -> Result<Passed, ureq::Error> {
     let lines = answer.headers();
     let text = |name: &str| lines.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let headers = ANSWER_HEADERS.into_iter().filter_map(|name| Some((name, text(name)?))).collect();
-    let position = text(NODE_POSITION).and_then(|text| {
+    let position = text(EDGE_POSITION).and_then(|text| {
         let (seq, news) = text.split_once('.')?;
         Some((seq.parse().ok()?, news.parse().ok()?))
     });

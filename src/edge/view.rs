@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use crate::live::fanout::{FanoutHandle, Replacement};
 use crate::tally::catalog::{Catalog, CategoryIndex, SharedCatalog};
-use crate::tally::node::NodeStart;
+use crate::tally::edge::EdgeStart;
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
@@ -89,7 +89,7 @@ impl View {
     }
 
     /// Brings everything but orders up to date, and orders too if they cannot be followed from the last one on.
-    pub fn join(&mut self, catalog: Catalog, start: NodeStart) -> Joined {
+    pub fn join(&mut self, catalog: Catalog, start: EdgeStart) -> Joined {
         let is_known = start.runs.seq(ALL, &self.position()) == Some(self.seq) && self.seq <= start.last_seq;
         if self.has_begun && is_known && self.extends(&catalog) {
             self.go_on(catalog, start);
@@ -98,7 +98,7 @@ impl View {
         let is_first = !self.has_begun();
         let keeps_categories = self.keeps_categories(&catalog);
         self.replace_catalog(catalog);
-        let NodeStart { totals, openings, opened_after, opened_before, last_seq, shown_after, runs, .. } = start;
+        let EdgeStart { totals, openings, opened_after, opened_before, last_seq, shown_after, runs, .. } = start;
         (self.runs, self.seq, self.openings) = (runs.clone(), last_seq, openings.clone());
         (self.opened_after, self.shown_after) = (opened_after, shown_after);
         (self.totals, self.has_begun) = (totals.clone(), true);
@@ -158,7 +158,7 @@ impl View {
         known.len() <= categories.len() && known.iter().zip(categories).all(|(one, other)| one.name == other.name)
     }
 
-    fn go_on(&mut self, catalog: Catalog, start: NodeStart) {
+    fn go_on(&mut self, catalog: Catalog, start: EdgeStart) {
         if start.runs != self.runs {
             self.runs = start.runs.clone();
             self.fanout.set_runs(start.runs);

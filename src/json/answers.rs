@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{BatchOrder, OK, Object, ok_message, quoted, text};
 use crate::tally::catalog::{Catalog, CategoryIndex, Details};
-use crate::tally::node::NodeStart;
+use crate::tally::edge::EdgeStart;
 use crate::tally::order::{Amount, Key, Total};
 use crate::tally::position::RunList;
 
@@ -175,17 +175,17 @@ pub fn log_totals(body: &[u8]) -> Option<Vec<LogTotal>> {
 
 /// What a server tells another one that follows it.
 #[must_use]
-pub fn parse_node_start(body: &[u8]) -> Option<(Catalog, NodeStart)> {
+pub fn parse_edge_start(body: &[u8]) -> Option<(Catalog, EdgeStart)> {
     let object = read(body)?;
     let number = |name| object.get(name)?.get().parse::<u64>().ok();
-    let mut start = NodeStart {
+    let mut start = EdgeStart {
         opened_after: number("opened_after")?,
         opened_before: serde_json::from_str(object.get("opened_before")?.get()).ok()?,
         last_seq: number("seq")?,
         shown_after: number("shown_after"),
         news: number("news")?,
         runs: RunList::parse(&text(&object, "runs").ok()??),
-        ..NodeStart::default()
+        ..EdgeStart::default()
     };
     let mut catalog = Catalog::default();
     for category in list(object.get("categories")?.get().as_bytes())? {

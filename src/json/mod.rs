@@ -8,9 +8,9 @@ mod catalog;
 mod catalog_file;
 mod command;
 mod csv;
+mod edge;
 mod history_line;
 mod log_line;
-mod node;
 mod object;
 mod periods;
 mod rates;
@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 #[cfg(feature = "client")]
 pub use answers::{
     FeedMessage, LogTotal, ProductName, RecentAmounts, batch_is_counted, category_names, feed_message,
-    first_wrong_order, is_ok, log_totals, order_body, order_line, parse_node_start, problem_detail, product_names,
+    first_wrong_order, is_ok, log_totals, order_body, order_line, parse_edge_start, problem_detail, product_names,
     recent_amounts, total_line,
 };
 #[cfg(feature = "client")]
@@ -36,9 +36,9 @@ pub use catalog::{
 pub use catalog_file::parse_catalog;
 pub use command::{Command, CommandError, error_message, ok_message, parse_command};
 pub use csv::{field as csv_field, text_field as csv_text_field};
+pub use edge::edge_start;
 pub use history_line::history_line;
 pub use log_line::push_log_line;
-pub use node::node_start;
 use object::Object;
 pub use periods::{parse_period, periods_array, report_csv, report_object};
 pub use rates::rates_object;

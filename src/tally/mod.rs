@@ -1,8 +1,8 @@
 //! The pure rules: amounts, totals, keys, the catalogue, periods, positions, rates, times, spelling, counters. No I/O.
 
 pub mod catalog;
+pub mod edge;
 pub mod metric;
-pub mod node;
 pub mod order;
 pub mod period;
 pub mod position;

@@ -24,7 +24,7 @@ impl Fanout {
     pub(super) fn catch_up(&mut self, subscriber: &Arc<Subscriber>) {
         let Some(at) = self.places.get(&address(subscriber)).map(Place::group) else { return };
         while let Some(missed) = subscriber.owed_from() {
-            if missed == SNAPSHOT && self.groups[at].is_of_nodes() {
+            if missed == SNAPSHOT && self.groups[at].is_of_edges() {
                 // It asks for all totals by another way, which has hidden products too.
                 return finish(subscriber, self.groups[at].format(), json::POSITION_UNKNOWN);
             } else if self.is_owed_notice(subscriber) {
@@ -67,7 +67,7 @@ impl Fanout {
             }
             Orders::Lost => self.lag_from(&subscriber, SNAPSHOT),
             // What orders come from is away, and current totals are better than none. A server that follows waits.
-            Orders::Unreadable if self.is_stale && !self.groups[at].is_of_nodes() => {
+            Orders::Unreadable if self.is_stale && !self.groups[at].is_of_edges() => {
                 self.lag_from(&subscriber, SNAPSHOT);
             }
             // Its client resumes later, from its last position.

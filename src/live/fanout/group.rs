@@ -159,8 +159,8 @@ impl Group {
     }
 
     /// Whether its subscribers are other servers that follow this one.
-    pub fn is_of_nodes(&self) -> bool {
-        self.subscription.options.is_node
+    pub fn is_of_edges(&self) -> bool {
+        self.subscription.options.is_edge
     }
 
     /// Whether orders of the current period are counted.
@@ -175,7 +175,7 @@ impl Group {
 
     /// Whether the product is part of the feed.
     pub fn contains(&self, product: &ProductState) -> bool {
-        self.is_of_nodes() || product.is_in(self.subscription.feed)
+        self.is_of_edges() || product.is_in(self.subscription.feed)
     }
 
     /// Positions are those of these runs from now on.

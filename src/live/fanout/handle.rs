@@ -14,7 +14,7 @@ use crate::live::history::{self, ReplayPage};
 use crate::live::subscriber::Subscriber;
 use crate::store::now_ms;
 use crate::tally::catalog::{CategoryIndex, ProductIndex};
-use crate::tally::node::NodeStart;
+use crate::tally::edge::EdgeStart;
 use crate::tally::order::{Publication, Total};
 use crate::tally::position::RunList;
 
@@ -42,7 +42,7 @@ pub(super) enum Event {
     AllTotals(Sender<Vec<Total>>),
     /// Whether totals are stale.
     Stale(bool),
-    NodeStart(Sender<NodeStart>),
+    EdgeStart(Sender<EdgeStart>),
     /// Answered at once.
     Ping(Sender<()>),
     Finish,
@@ -309,8 +309,8 @@ impl FanoutHandle {
 
     /// What another server needs that follows this one; as exact as [`Self::totals`].
     #[must_use]
-    pub fn node_start(&self) -> Option<NodeStart> {
-        self.ask(Event::NodeStart)
+    pub fn edge_start(&self) -> Option<EdgeStart> {
+        self.ask(Event::EdgeStart)
     }
 
     /// Positions are those of these runs from now on; the orders are the same.

@@ -107,7 +107,7 @@ impl Fanout {
             snapshot: None,
             catalog_told: if subscription.options.notices.catalog { self.catalog_changes } else { u64::MAX },
             status,
-            news: if subscription.options.is_node { Status::Owed } else { Status::Unwanted },
+            news: if subscription.options.is_edge { Status::Owed } else { Status::Unwanted },
         };
         self.places.insert(address(subscriber), place);
         self.groups[at].subscribers.push(subscriber.clone());
@@ -122,7 +122,7 @@ impl Fanout {
         let feed = &self.feeds[feed_number(subscription.feed)];
         let is_before_opening = subscription.options.counts == Counts::Period && after <= self.opened_after;
         // A server that follows this one has the totals of hidden products too.
-        let may_lack_shown = !subscription.options.is_node && feed.shown_after.is_some_and(|shown| after <= shown);
+        let may_lack_shown = !subscription.options.is_edge && feed.shown_after.is_some_and(|shown| after <= shown);
         if after > self.last_seq || is_before_opening || may_lack_shown {
             return None;
         }

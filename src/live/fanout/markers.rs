@@ -26,7 +26,7 @@ impl Fanout {
             Marker::Runs(runs) => self.set_runs(*runs),
             Marker::ShownAfter(seq) => self.note_shown(seq),
         }
-        self.tell_nodes();
+        self.tell_edges();
         self.has_news = true;
     }
 
@@ -38,9 +38,9 @@ impl Fanout {
 
     /// Owes news to the servers that follow this one. Each lags from here on, so that it gets them before any later
     /// order.
-    fn tell_nodes(&mut self) {
+    fn tell_edges(&mut self) {
         let next = self.last_seq + 1;
-        for group in self.groups.iter().filter(|group| group.is_of_nodes()) {
+        for group in self.groups.iter().filter(|group| group.is_of_edges()) {
             for subscriber in &group.subscribers {
                 if let Some(place) = self.places.get_mut(&address(subscriber)) {
                     place.news = Status::Owed;
@@ -84,7 +84,7 @@ impl Fanout {
                 for place in 0..self.feeds[feed].groups.len() {
                     let at = self.feeds[feed].groups[place];
                     // A server that follows this one has the total, and finds it shown.
-                    if !self.groups[at].is_of_nodes() {
+                    if !self.groups[at].is_of_edges() {
                         self.groups[at].add_shown(&self.products[index as usize], &change);
                         self.send_round(at, false);
                     }

@@ -15,11 +15,11 @@
 
 mod catch_up;
 mod counters;
+mod edge;
 mod group;
 mod handle;
 mod list;
 mod markers;
-mod node;
 mod notices;
 mod pace;
 mod place;
@@ -50,8 +50,8 @@ use crate::tally::catalog::{ProductIndex, SharedCatalog};
 use crate::tally::order::Total;
 use crate::tally::position::RunList;
 
+pub use edge::MAX_OPENINGS;
 pub use handle::FanoutHandle;
-pub use node::MAX_OPENINGS;
 pub use subscription::{
     Counts, Feed, Format, Interval, MAX_INTERVAL_MS, MIN_INTERVAL_MS, Notices, Options, Subscription,
 };
@@ -314,7 +314,7 @@ impl Fanout {
                 let _ = sender.send(self.products.iter().map(|product| product.total).collect());
             }
             Event::Stale(is_stale) => self.set_stale(is_stale),
-            Event::NodeStart(sender) => drop(sender.send(self.node_start())),
+            Event::EdgeStart(sender) => drop(sender.send(self.edge_start())),
             // The requester may have given up.
             Event::Ping(sender) => drop(sender.send(())),
             Event::Finish => self.finish_all(),

@@ -107,7 +107,7 @@ pub struct Options {
     pub notices: Notices,
     /// Whether it is another server that follows this one: it gets hidden products too, and learns where in the order of
     /// totals the catalogue was changed or a period was opened.
-    pub is_node: bool,
+    pub is_edge: bool,
 }
 
 /// What a subscriber gets.

@@ -1,6 +1,6 @@
 //! The fan-out thread with a log that nobody reads yet.
 
-mod nodes;
+mod edges;
 mod notices;
 mod options;
 mod replaced;

@@ -1,7 +1,7 @@
 //! What the fan-out tells another server that follows this one, and what it takes from one that this one follows.
 
 use super::Fanout;
-use crate::tally::node::NodeStart;
+use crate::tally::edge::EdgeStart;
 use crate::tally::position::RunList;
 
 /// Openings of former periods that are known: the last 32. A server that was away while more were opened counts some of
@@ -9,9 +9,9 @@ use crate::tally::position::RunList;
 pub const MAX_OPENINGS: usize = 32;
 
 impl Fanout {
-    pub(super) fn node_start(&mut self) -> NodeStart {
+    pub(super) fn edge_start(&mut self) -> EdgeStart {
         self.load_products();
-        NodeStart {
+        EdgeStart {
             totals: self.products.iter().map(|product| product.total).collect(),
             openings: self.products.iter().map(|product| product.opening).collect(),
             opened_after: self.opened_after,

@@ -5,7 +5,7 @@ use super::position::RunList;
 
 /// What a server begins from that follows another one, beside the catalogue; all of it as it is after the same order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeStart {
+pub struct EdgeStart {
     /// The total of each product, hidden ones too.
     pub totals: Vec<Total>,
     /// The total of each product when the current period was opened.

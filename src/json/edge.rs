@@ -2,12 +2,12 @@
 
 use super::{array, quoted};
 use crate::tally::catalog::{Catalog, Details};
-use crate::tally::node::NodeStart;
+use crate::tally::edge::EdgeStart;
 use crate::tally::order::Total;
 
 /// The object. The catalogue may have products that `start` does not know yet, whose totals are 0.
 #[must_use]
-pub fn node_start(catalog: &Catalog, start: &NodeStart) -> String {
+pub fn edge_start(catalog: &Catalog, start: &EdgeStart) -> String {
     let categories = catalog.categories().iter().map(|category| {
         let [name, title, prefix] = [&category.name, &category.title, &category.prefix].map(|text| quoted(text));
         format!(r#"{{"name":{name},"title":{title},"prefix":{prefix}}}"#)
@@ -25,7 +25,7 @@ pub fn node_start(catalog: &Catalog, start: &NodeStart) -> String {
         )
     });
     let opened_before = array(start.opened_before.iter().map(u64::to_string));
-    let NodeStart { opened_after, last_seq, shown_after, runs, news, .. } = start;
+    let EdgeStart { opened_after, last_seq, shown_after, runs, news, .. } = start;
     let shown_after = shown_after.map_or("null".to_owned(), |seq| seq.to_string());
     format!(
         r#"{{"runs":{},"seq":{last_seq},"news":{news},"opened_after":{opened_after},"opened_before":{opened_before},"shown_after":{shown_after},"categories":{},"products":{}}}"#,
@@ -38,7 +38,7 @@ pub fn node_start(catalog: &Catalog, start: &NodeStart) -> String {
 #[cfg(all(test, feature = "client"))]
 mod tests {
     use super::*;
-    use crate::json::parse_node_start;
+    use crate::json::parse_edge_start;
     use crate::tally::position::RunList;
 
     #[test]
@@ -55,7 +55,7 @@ mod tests {
         runs.begin("first".into(), 0);
         runs.begin("second".into(), 7);
         let total = |number| Total::new(number).unwrap();
-        let start = NodeStart {
+        let start = EdgeStart {
             totals: vec![total(-3), total(9)],
             openings: vec![total(1), total(0)],
             opened_after: 4,
@@ -65,13 +65,13 @@ mod tests {
             runs,
             news: 3,
         };
-        for start in [start.clone(), NodeStart { shown_after: None, ..start }] {
-            let (read, its_start) = parse_node_start(node_start(&catalog, &start).as_bytes()).unwrap();
+        for start in [start.clone(), EdgeStart { shown_after: None, ..start }] {
+            let (read, its_start) = parse_edge_start(edge_start(&catalog, &start).as_bytes()).unwrap();
             assert_eq!((read.categories().len(), read.products()), (2, catalog.products()));
             assert_eq!((&read.categories()[0].title, its_start), (&catalog.categories()[0].title, start));
         }
         for other in ["", "[]", "{}", r#"{"runs":"","seq":1,"news":0,"opened_after":0,"categories":[],"products":7}"#] {
-            assert!(parse_node_start(other.as_bytes()).is_none(), "{other}");
+            assert!(parse_edge_start(other.as_bytes()).is_none(), "{other}");
         }
     }
 }
