@@ -39,7 +39,7 @@ const overview = new Overview(page.overview, api.totals, loadCategories);
 let titles = new Map();
 const wall = new Wall({
   pages: () => board.pages,
-  isLive: () => page.state.dataset.state === 'live',
+  isConnected: () => isConnected(page.state.dataset.state),
   onPage(index) {
     board.showPage(index);
     page.pages.textContent = board.pages > 1 ? `${index + 1}/${board.pages}` : '';
@@ -114,7 +114,7 @@ const periodFeed = api.server.feed({
   },
   onState(state) {
     periodState = state;
-    if (showsPeriod && feedState === 'live') showConnection();
+    if (showsPeriod && isConnected(feedState)) showConnection();
   },
 });
 
@@ -357,10 +357,12 @@ function tokenProblem(error, action) {
 }
 
 function showState(state) {
+  // The last hour and the period are followed already.
+  const isFollowed = state === 'stale' && feedState === 'live';
   feedState = state;
-  if (state === 'live' && !access.isLocked) {
+  if (isConnected(state) && !isFollowed && !access.isLocked) {
     if (!problem.isLasting) problem.hide();
-    outbox.retryNow();
+    if (state === 'live') outbox.retryNow();
     lastHour.watch(category);
     // A wall of totals has no place for it.
     if (!wall.isOn || showsPeriod) periodFeed.watch(category);
@@ -368,12 +370,14 @@ function showState(state) {
   showConnection();
 }
 
-/** The state of the feed whose numbers are large: on a wall of the period, both feeds have to be live. */
+/** The state of the feed whose numbers are large: on a wall of the period, the worse one of both feeds. */
 function showConnection() {
   let state = feedState;
-  if (showsPeriod && state === 'live' && periodState !== 'live') state = periodState === 'lost' ? 'lost' : 'connecting';
+  if (showsPeriod && isConnected(state) && periodState !== 'live') {
+    state = ['stale', 'lost'].includes(periodState) ? periodState : 'connecting';
+  }
   if (access.isLocked) state = 'locked';
-  if (state === 'lost' && page.state.dataset.state === 'live') currentDate = feed.currentDate;
+  if (state === 'stale' || (state === 'lost' && isConnected(page.state.dataset.state))) currentDate = feed.currentDate;
   document.body.dataset.state = state;
   page.state.dataset.state = state;
   showStateText();
@@ -397,7 +401,7 @@ function showHint() {
     hint = texts.lockedHint;
   } else if (category === '') {
     hint = texts.chooseHint;
-  } else if (state === 'live' && board.isEmpty) {
+  } else if (isConnected(state) && board.isEmpty) {
     hint = wall.isOn ? texts.emptyWallHint : texts.emptyHint;
   } else if (board.isSearchEmpty) {
     hint = texts.noMatch(titles.get(category) ?? capitalised(category));
@@ -442,6 +446,8 @@ function showReadProblem(error) {
   if (!problem.isLasting) problem.show(error.message);
 }
 
+/** Whether totals arrive in this state of a feed. */
+const isConnected = (state) => state === 'live' || state === 'stale';
 const capitalised = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 
 page.category.addEventListener('change', () => {

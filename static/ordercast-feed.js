@@ -10,10 +10,13 @@ export const ALL = '*';
 const SILENCE_MS = 25_000;
 /** A connection is lost when a handshake or the first totals take longer than this. */
 const ANSWER_DEADLINE_MS = 8_000;
-/** After a connection that was live for this time, the waits between attempts begin with the shortest again. */
+/** After a connection that worked for this time, the waits between attempts begin with the shortest again. */
 const STEADY_MS = 5_000;
 /** How often `SILENCE_MS` and `STEADY_MS` are checked. */
 const CHECK_MS = 1_000;
+
+/** The states in which totals arrive. */
+const CONNECTED = ['live', 'stale'];
 
 const pathOf = (category) => (category === ALL ? 'orders' : `orders/${encodeURIComponent(category)}`);
 
@@ -30,10 +33,11 @@ const pathOf = (category) => (category === ALL ? 'orders' : `orders/${encodeURIC
  * - `onProducts(list)`: the list, before the first total,
  * - `onTotal(id, total)`: each total of the category, in order,
  * - `isPatient()`: whether an unknown category is tried again, as after an error of the server,
- * - `onStatus(status)`: the server's own status, `{ status, version }`,
+ * - `onStatus(status)`: the server's own status, `{ status, version }`; its `status` is `live` or `stale`,
  * - `onCatalog()`: products of the category were changed (with `catalog=true` in the query),
  * - `onProblem(error)`: a failed load, or an error message on the feed,
- * - `onState(state)`: `idle`, `connecting`, `live` or `lost`, at each change.
+ * - `onState(state)`: `idle`, `connecting`, `live`, `stale` or `lost`, at each change. `stale` means that the connection works
+ *   and the server says that its totals may be old.
  */
 export class Feed {
   #server;
@@ -55,10 +59,12 @@ export class Feed {
   /** Whether totals in the feed count: not between a change of category and the subscription to the new one. */
   #subscribed = false;
   #position = null;
-  /** When the totals were last known to be current: by `performance.now()` and by the date. */
-  #currentAt = 0;
+  /** The last status of the server on this socket: `live`, `stale`, or `null` before the first one. */
+  #serverStatus = null;
+  /** When the connection was last known to work, by `performance.now()`. */
+  #heardAt = 0;
   #currentDate = null;
-  #liveSince = 0;
+  #steadySince = 0;
   #closing = new AbortController();
 
   constructor(server, callbacks) {
@@ -74,9 +80,9 @@ export class Feed {
     }, { signal });
   }
 
-  /** The last time at which the totals were known to be current. */
+  /** When the totals were last known to be current; `null` if the server was stale when the connection began. */
   get currentDate() {
-    return new Date(this.#currentDate);
+    return this.#currentDate === null ? null : new Date(this.#currentDate);
   }
 
   /** The position of the last total, for `watch`, if the feed resumes; `null` before the first one. */
@@ -149,6 +155,7 @@ export class Feed {
     socket.onmessage = ({ data }) => isCurrent() && this.#receive(data);
     socket.onclose = () => isCurrent() && this.#lost();
     this.#socket = socket;
+    this.#serverStatus = null;
     this.#isMovable = this.#category !== ALL;
     this.#startDeadline();
   }
@@ -161,10 +168,11 @@ export class Feed {
 
   #onSubscribed() {
     this.#subscribed = true;
-    if (this.#hasProducts) {
+    // Without products there is no total to wait for. The status comes first on each socket, and says whether it is stale.
+    if (this.#hasProducts || this.#serverStatus === null) {
       this.#startDeadline();
     } else {
-      this.#markCurrent();
+      this.#markHeard();
     }
   }
 
@@ -176,10 +184,7 @@ export class Feed {
       return;
     }
     if (message.status !== undefined) {
-      this.#callbacks.onStatus?.(message);
-      // A quiet shop: the server itself says that nothing is missing. Where a feed resumes, there may be no total to wait for.
-      const isQuiet = this.#state === 'live' && this.#deadline === null;
-      if (isQuiet || (this.#subscribed && this.#position !== null)) this.#markCurrent();
+      this.#receiveStatus(message);
     } else if (message.catalog !== undefined) {
       this.#callbacks.onCatalog?.();
     } else if (message.error !== undefined) {
@@ -189,20 +194,39 @@ export class Feed {
     }
   }
 
+  #receiveStatus(message) {
+    // Totals from before this socket may be newer than those of the server, whose age is not known.
+    if (this.#serverStatus === null && message.status === 'stale') this.#currentDate = null;
+    this.#serverStatus = message.status;
+    this.#callbacks.onStatus?.(message);
+    // A quiet shop: the server itself says whether totals are missing. Where a feed resumes, or has no products, there may be
+    // no total to wait for.
+    const isQuiet = this.#isConnected && this.#deadline === null;
+    const needsNoTotal = this.#subscribed && (this.#position !== null || !this.#hasProducts);
+    if (isQuiet || needsNoTotal) this.#markHeard();
+    else if (this.#isConnected && message.status === 'stale') this.#setState('stale');
+  }
+
   #receiveTotal({ id, total, position = null }) {
     const isOfAnother = (this.#categoryOf.get(id) ?? this.#category) !== this.#category;
     if (isOfAnother && this.#category !== ALL) return;
     this.#callbacks.onTotal?.(id, total);
     this.#position = position;
-    this.#markCurrent();
+    this.#markHeard();
   }
 
-  #markCurrent() {
+  /** Totals or the status have come: the connection works, and the totals are current unless the server is stale. */
+  #markHeard() {
     clearTimeout(this.#deadline);
     this.#deadline = null;
-    this.#currentAt = performance.now();
-    this.#currentDate = Date.now();
-    this.#setState('live');
+    this.#heardAt = performance.now();
+    const isStale = this.#serverStatus === 'stale';
+    if (!isStale) this.#currentDate = Date.now();
+    this.#setState(isStale ? 'stale' : 'live');
+  }
+
+  get #isConnected() {
+    return CONNECTED.includes(this.#state);
   }
 
   #startDeadline() {
@@ -256,31 +280,31 @@ export class Feed {
   #retryNow() {
     if (this.#retry !== null) {
       this.#connect();
-    } else if (this.#state === 'live') {
+    } else if (this.#isConnected) {
       this.#testConnection();
     }
   }
 
   #check() {
-    if (this.#state !== 'live') return;
+    if (!this.#isConnected) return;
     const now = performance.now();
-    if (now - this.#liveSince > STEADY_MS) this.#backoff.reset();
-    if (now - this.#currentAt > SILENCE_MS) this.#testConnection();
+    if (now - this.#steadySince > STEADY_MS) this.#backoff.reset();
+    if (now - this.#heardAt > SILENCE_MS) this.#testConnection();
   }
 
   #testConnection() {
     if (this.#deadline !== null) return;
     if (this.#socket?.readyState === WebSocket.OPEN && this.#hasProducts && this.#isMovable) {
       this.#requestSnapshot();
-    } else if (performance.now() - this.#currentAt > SILENCE_MS) {
+    } else if (performance.now() - this.#heardAt > SILENCE_MS) {
       this.#lost();
     }
   }
 
   #setState(state) {
     if (state === this.#state) return;
+    if (CONNECTED.includes(state) && !this.#isConnected) this.#steadySince = performance.now();
     this.#state = state;
-    if (state === 'live') this.#liveSince = performance.now();
     this.#callbacks.onState?.(state);
   }
 }

@@ -31,6 +31,8 @@ export default {
   locked: 'Zugangscode nötig',
   noConnection: 'Keine Verbindung. Neuer Versuch läuft.',
   connectionLost: (time) => `Verbindung verloren. Zahlen von ${time}.`,
+  stale: 'Zahlen eventuell veraltet.',
+  staleSince: (time) => `Zahlen eventuell veraltet (Stand ${time}).`,
   ordersAreKept: 'Neue Bestellungen werden aufbewahrt.',
   allCategories: 'Alle Kategorien',
 

@@ -33,6 +33,8 @@ export default {
   locked: 'Access code needed',
   noConnection: 'No connection. Trying again.',
   connectionLost: (time) => `Connection lost. Totals as of ${time}.`,
+  stale: 'Totals may be old.',
+  staleSince: (time) => `Totals may be old (as of ${time}).`,
   ordersAreKept: 'New orders are kept.',
   allCategories: 'All categories',
 

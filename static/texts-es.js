@@ -31,6 +31,8 @@ export default {
   locked: 'Se necesita un código de acceso',
   noConnection: 'Sin conexión. Se intenta de nuevo.',
   connectionLost: (time) => `Conexión perdida. Totales de las ${time}.`,
+  stale: 'Totales quizá antiguos.',
+  staleSince: (time) => `Totales quizá antiguos (de las ${time}).`,
   ordersAreKept: 'Los pedidos nuevos se guardan.',
   allCategories: 'Todas las categorías',
 

@@ -31,6 +31,8 @@ export default {
   locked: 'Code d’accès requis',
   noConnection: 'Pas de connexion. Nouvel essai en cours.',
   connectionLost: (time) => `Connexion perdue. Totaux de ${time}.`,
+  stale: 'Totaux peut-être anciens.',
+  staleSince: (time) => `Totaux peut-être anciens (de ${time}).`,
   ordersAreKept: 'Les nouvelles commandes sont gardées.',
   allCategories: 'Toutes les catégories',
 

@@ -41,8 +41,9 @@ export function formatTime(date) {
 }
 export const formatMoment = (date) => moments.format(date);
 
-/** The connection's state in words. `since` is the time of the last totals or `null`. A wall takes no orders. */
+/** The connection's state in words. `since` is when totals were last current, or `null`. A wall takes no orders. */
 export function stateText(state, since, isWall) {
+  if (state === 'stale') return since === null ? texts.stale : texts.staleSince(exactTimes.format(since));
   if (state !== 'lost') return texts[state === 'idle' ? 'allCategories' : state];
   if (since === null) return texts.noConnection;
   return texts.connectionLost(exactTimes.format(since)) + (isWall ? '' : ` ${texts.ordersAreKept}`);

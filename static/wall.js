@@ -21,7 +21,7 @@ export function address() {
 /**
  * Callbacks:
  * - `pages()`: the number of pages of the present category,
- * - `isLive()`: whether it is live; without that no other category is shown, since it could not be loaded,
+ * - `isConnected()`: whether totals arrive; without that no other category is shown, since it could not be loaded,
  * - `onPage(index)`: a page is to be shown,
  * - `onCategory(name)`: a category is to be shown, its first page first.
  */
@@ -82,7 +82,7 @@ export class Wall {
     } else {
       this.#page = 0;
       const at = this.#categories?.indexOf(this.#category) ?? -1;
-      if (at >= 0 && this.#categories.length > 1 && this.#callbacks.isLive()) {
+      if (at >= 0 && this.#categories.length > 1 && this.#callbacks.isConnected()) {
         this.#showCategory(this.#categories[(at + 1) % this.#categories.length]);
         return;
       }

@@ -267,9 +267,16 @@ fn the_wall_has_no_violation_in_any_state() {
     audit.check("wall of all categories");
     open(&audit.browser, &server, "#tools?wall");
     audit.browser.until(DEADLINE, &total_is("T1", 3));
+    let edge = Server::builder().follow(server.addr()).start();
     server.kill();
     audit.browser.until(DEADLINE, &state_is("lost"));
     audit.check("wall without its server");
+    for (hash, view) in [("#tools?wall", "wall"), ("#tools", "board")] {
+        open(&audit.browser, &edge, hash);
+        audit.browser.until(DEADLINE, &state_is("stale"));
+        audit.browser.until(DEADLINE, &total_is("T1", 3));
+        audit.check(&format!("{view} with totals that may be old"));
+    }
     audit.finish();
 }
 

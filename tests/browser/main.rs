@@ -16,6 +16,7 @@ mod proxies;
 mod proxy;
 mod reflow;
 mod shop;
+mod stale;
 mod till;
 mod token;
 mod token_paths;

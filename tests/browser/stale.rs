@@ -1,0 +1,148 @@
+//! Servers whose totals may be old: an edge whose source does not answer says so, and the board, the wall and the client
+//! module show it, until the source is back.
+
+use serde_json::json;
+
+use crate::board::{state_is, total_is};
+use crate::common::{DEADLINE, Server};
+use crate::wall::FAULTS;
+use crate::webdriver::Browser;
+
+#[track_caller]
+fn edge_of(server: &Server) -> Server {
+    Server::builder().follow(server.addr()).start()
+}
+
+#[track_caller]
+fn open(browser: &Browser, server: &Server, hash: &str) {
+    browser.open("about:blank");
+    browser.open(&format!("http://{}/{hash}", server.addr()));
+}
+
+/// The colour of a part of a product.
+fn colour(part: &str) -> String {
+    format!("getComputedStyle(document.querySelector('[data-id=A1]').shadowRoot.querySelector('{part}')).color")
+}
+
+const STATE: &str = "return document.querySelector('#state').textContent";
+
+#[test]
+fn a_board_of_an_edge_says_that_totals_may_be_old_while_the_source_is_away() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    let edge = edge_of(&server);
+    open(&browser, &edge, "#electronics");
+    browser.until(DEADLINE, &state_is("live"));
+    browser.until(DEADLINE, &total_is("A1", 3));
+    server.kill();
+    browser.until(DEADLINE, &state_is("stale"));
+    let first = browser.run(STATE);
+    assert!(first.as_str().is_some_and(|text| text.starts_with("Totals may be old (as of ")), "{first}");
+    // The totals are grey, and stay.
+    browser.until(DEADLINE, &format!("{} === {}", colour(".number"), colour(".word")));
+    browser.until(DEADLINE, &total_is("A1", 3));
+    browser.picture("stale");
+    // The status that comes every 15 s, and totals that come again with another category, leave the time as it was.
+    browser.run("window.begun = Date.now(); location.hash = '#confectionery'");
+    browser.until(DEADLINE, &total_is("B1", 101));
+    browser.until(DEADLINE, &state_is("stale"));
+    browser.until(2 * DEADLINE, "Date.now() - window.begun > 16_000");
+    assert_eq!(browser.run(STATE), first);
+    // A page that is opened now does not know how old they are.
+    open(&browser, &edge, "#electronics");
+    browser.until(DEADLINE, &state_is("stale"));
+    browser.until(DEADLINE, &total_is("A1", 3));
+    assert_eq!(browser.run(STATE), "Totals may be old.");
+    // An order waits until the source is back.
+    browser.click("product-item[data-id=A1] >>> .add");
+    browser.until(DEADLINE, "document.querySelector('#waiting').textContent.startsWith('1 order is')");
+    server.restart_on_the_same_ports();
+    browser.until(DEADLINE, &state_is("live"));
+    browser.until(DEADLINE, &total_is("A1", 4));
+    browser.until(DEADLINE, "document.querySelector('#waiting').textContent === ''");
+    browser.until(DEADLINE, &format!("{} !== {}", colour(".number"), colour(".word")));
+    assert_eq!(browser.run(STATE), "Live");
+    // An edge that ends now had a time at which its totals were current.
+    drop(edge);
+    browser.until(DEADLINE, &state_is("lost"));
+    let text = browser.run(STATE);
+    assert!(text.as_str().is_some_and(|text| text.starts_with("Connection lost. Totals as of ")), "{text}");
+}
+
+#[test]
+fn a_wall_of_an_edge_goes_on_turning_and_says_in_each_view_that_totals_may_be_old() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    let edge = edge_of(&server);
+    open(&browser, &edge, "#?wall&period");
+    browser.until(DEADLINE, &total_is("A1", 0));
+    browser.until(DEADLINE, &state_is("live"));
+    server.kill();
+    browser.until(DEADLINE, &state_is("stale"));
+    for title in ["Confectionery", "Electronics"] {
+        browser.until(2 * DEADLINE, &format!("document.querySelector('#brand').textContent === '{title}'"));
+        browser.until(DEADLINE, &state_is("stale"));
+    }
+    browser.until(DEADLINE, &total_is("A1", 0));
+    assert_eq!(browser.run(FAULTS)["faults"], json!([]));
+    server.restart_on_the_same_ports();
+    server.client().order("A1", 2);
+    browser.until(DEADLINE, &state_is("live"));
+    browser.until(DEADLINE, &total_is("A1", 2));
+}
+
+#[test]
+fn every_language_says_that_totals_may_be_old() {
+    let mut server = Server::start();
+    let edge = edge_of(&server);
+    server.kill();
+    let languages = [
+        ("en", "Totals may be old."),
+        ("de", "Zahlen eventuell veraltet."),
+        ("fr", "Totaux peut-être anciens."),
+        ("es", "Totales quizá antiguos."),
+    ];
+    for (language, words) in languages {
+        let flags = [&*format!("--accept-lang={language}"), &*format!("--lang={language}")];
+        let Some(browser) = Browser::with_flags(&flags) else { return };
+        open(&browser, &edge, "#electronics");
+        browser.until(DEADLINE, &state_is("stale"));
+        assert_eq!(browser.run(STATE), words);
+    }
+}
+
+#[test]
+fn a_feed_of_the_client_module_tells_a_stale_server_from_a_live_one() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start();
+    let body = br#"{"prefix":"E"}"#;
+    let json = [("Content-Type", "application/json")];
+    assert_eq!(server.client().request("PUT", "/empty", &json, body).status, 201);
+    let edge = edge_of(&server);
+    open(&browser, &edge, "");
+    browser.run(
+        "return import('/ordercast.js').then(({ Ordercast }) => {
+           const shop = new Ordercast();
+           window.follow = (category, resumes) => {
+             const states = [];
+             const feed = shop.feed({ resumes, onState: (state) => states.push(state) });
+             feed.watch(category);
+             return { feed, states };
+           };
+           window.feeds = [follow('electronics', false), follow('electronics', true), follow('empty', false)];
+         })",
+    );
+    let all_said = |states: &str| format!("feeds.every(({{ states }}) => states.join() === '{states}')");
+    browser.until(DEADLINE, &all_said("connecting,live"));
+    server.kill();
+    browser.until(DEADLINE, &all_said("connecting,live,stale"));
+    browser.run("window.dates = feeds.map(({ feed }) => feed.currentDate.getTime())");
+    // A feed that begins now is never live.
+    browser.run("feeds.push(follow('electronics', false), follow('electronics', true), follow('empty', false))");
+    browser.until(DEADLINE, "feeds.slice(3).every(({ states }) => states.join() === 'connecting,stale')");
+    assert_eq!(browser.run("return feeds.slice(3).map(({ feed }) => feed.currentDate)"), json!([null, null, null]));
+    assert_eq!(browser.run("return dates.every((date, at) => date === feeds[at].feed.currentDate.getTime())"), true);
+    server.restart_on_the_same_ports();
+    browser.until(DEADLINE, "feeds.every(({ states }) => states.join().endsWith(',stale,live'))");
+    assert_eq!(browser.run("return feeds.every(({ feed }) => Date.now() - feed.currentDate < 60_000)"), true);
+}
