@@ -1,11 +1,11 @@
 //! Servers whose totals may be old: an edge whose source does not answer says so, and the board, the wall and the client
 //! module show it, until the source is back.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::board::{state_is, total_is};
 use crate::common::{DEADLINE, Server};
-use crate::wall::FAULTS;
+use crate::wall::{FAULTS, HAS_HOURS, PORTRAIT, SCREENS, look_in, open_wall, shop};
 use crate::webdriver::Browser;
 
 #[track_caller]
@@ -89,6 +89,71 @@ fn a_wall_of_an_edge_goes_on_turning_and_says_in_each_view_that_totals_may_be_ol
     server.client().order("A1", 2);
     browser.until(DEADLINE, &state_is("live"));
     browser.until(DEADLINE, &total_is("A1", 2));
+}
+
+/// Where products and numbers are on the screen: their edges in pixels.
+const PLACES: &str = "
+    const boxes = [...document.querySelectorAll('product-item, product-item > [slot=orders]')];
+    return boxes.map((element) => element.getBoundingClientRect())
+      .flatMap(({ left, top, right, bottom }) => [left, top, right, bottom])";
+
+/// The edges of the band, its contrast to the page (WCAG 2.2, relative luminance), and the fill of a number.
+const BAND: &str = "
+    const numbers = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255);
+    const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    const luminance = (element) => {
+      const [red, green, blue] = numbers(getComputedStyle(element).backgroundColor).map(linear);
+      return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    const bar = document.querySelector('.bar');
+    const [dark, light] = [bar, document.documentElement].map(luminance).sort((one, other) => one - other);
+    const { left, top, right } = bar.getBoundingClientRect();
+    return {
+      edges: [left, top, innerWidth - right],
+      contrast: (light + 0.05) / (dark + 0.05),
+      fill: getComputedStyle(document.querySelector('[slot=orders]')).webkitTextFillColor,
+    };";
+
+/// The greatest distance between places, in pixels.
+#[track_caller]
+fn furthest(now: &Value, before: &Value) -> f64 {
+    let numbers = |places: &Value| -> Vec<f64> {
+        places.as_array().expect("a list").iter().map(|edge| edge.as_f64().expect("a number")).collect()
+    };
+    let (now, before) = (numbers(now), numbers(before));
+    assert_eq!(now.len(), before.len());
+    now.iter().zip(&before).map(|(one, other)| (one - other).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn old_numbers_on_a_wall_are_hollow_below_a_band_of_the_whole_width_and_keep_their_places() {
+    let Some(browser) = Browser::start() else { return };
+    let looks = [SCREENS[0], SCREENS[1], SCREENS[2], (1280, 800), PORTRAIT]
+        .into_iter()
+        .flat_map(|screen| ["light", "dark"].map(|scheme| (screen, scheme)));
+    for count in [1, 6, 48] {
+        let mut server = shop(count);
+        open_wall(&browser, &server, "electronics");
+        browser.until(DEADLINE, HAS_HOURS);
+        let seen = |(screen, scheme)| {
+            look_in(&browser, screen, scheme);
+            (browser.run(PLACES), browser.run(BAND))
+        };
+        let live: Vec<(Value, Value)> = looks.clone().map(seen).collect();
+        server.kill();
+        browser.until(DEADLINE, &state_is("lost"));
+        for (look, (places, former)) in looks.clone().zip(live) {
+            let (now, band) = seen(look);
+            assert!(furthest(&now, &places) <= 1.0, "{count} products on {look:?}: {now}, before {places}");
+            assert_eq!(browser.run(FAULTS)["faults"], json!([]), "{count} products on {look:?}");
+            assert_eq!(band["edges"], json!([0, 0, 0]), "{look:?}");
+            assert!(band["contrast"].as_f64().is_some_and(|contrast| contrast >= 4.5), "{look:?}: {band}");
+            assert_eq!(band["fill"], "rgba(0, 0, 0, 0)", "{look:?}");
+            assert_ne!(former["fill"], band["fill"], "{look:?}");
+            let ((width, height), scheme) = look;
+            browser.picture(&format!("wall-lost-{count}-{width}x{height}-{scheme}"));
+        }
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use crate::common::periods::close;
 use crate::common::{DEADLINE, Server};
 use crate::webdriver::Browser;
 
-const SCREENS: [(u32, u32); 3] = [(1366, 768), (1920, 1080), (3840, 2160)];
-const PORTRAIT: (u32, u32) = (1080, 1920);
+pub const SCREENS: [(u32, u32); 3] = [(1366, 768), (1920, 1080), (3840, 2160)];
+pub const PORTRAIT: (u32, u32) = (1080, 1920);
 
 /// Names as bakeries, cafés, canteens and other shops have them, of one to eight words.
 #[rustfmt::skip]
@@ -118,7 +118,7 @@ fn order_all(server: &Server, prefix: &str, count: usize) {
 }
 
 /// A server with this number of products in a category.
-fn shop(count: usize) -> Server {
+pub fn shop(count: usize) -> Server {
     let catalog = json!({ "electronics": category("A", count) });
     let server = Server::builder().catalog(&catalog.to_string()).start();
     order_all(&server, "A", count);
@@ -126,7 +126,7 @@ fn shop(count: usize) -> Server {
 }
 
 #[track_caller]
-fn open_wall(browser: &Browser, server: &Server, category: &str) {
+pub fn open_wall(browser: &Browser, server: &Server, category: &str) {
     open_wall_with(browser, server, category, "");
 }
 
@@ -142,13 +142,18 @@ fn part(id: &str, part: &str) -> String {
     format!("document.querySelector('product-item[data-id={id}]').shadowRoot.querySelector('{part}').textContent")
 }
 
-const HAS_HOURS: &str = "[...document.querySelectorAll('product-item')].every((item) =>
+pub const HAS_HOURS: &str = "[...document.querySelectorAll('product-item')].every((item) =>
     item.shadowRoot.querySelector('.hour').textContent !== '' || !item.isInSight)";
 
-/// Waits until the page has a screen of this size and has arranged its products for it.
 #[track_caller]
-fn look(browser: &Browser, (width, height): (u32, u32)) {
-    browser.look(width, height, 1, "dark");
+fn look(browser: &Browser, screen: (u32, u32)) {
+    look_in(browser, screen, "dark");
+}
+
+/// Waits until the page has a screen of this size and has arranged its products for it, in light or dark mode.
+#[track_caller]
+pub fn look_in(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
+    browser.look(width, height, 1, scheme);
     browser.until(DEADLINE, &format!("innerWidth === {width} && innerHeight === {height}"));
     browser.until(DEADLINE, IS_ARRANGED);
     browser.run(
