@@ -176,22 +176,32 @@ export class Outbox {
     this.#options.onChange?.();
     return removed;
   }
+
   /** Each order is an item of its own, so that a page restored from the browser's history cannot overwrite those of another. */
   #stored() {
     const { storage } = this.#options;
+    let items;
     try {
-      return Object.keys(storage)
-        .filter((name) => name.startsWith(this.#prefix))
-        .map((name) => ({
-          ...JSON.parse(storage.getItem(name)),
-          key: name.slice(this.#prefix.length),
-          // It may have been sent before the page was closed.
-          maybeCounted: true,
-        }))
-        .sort((one, other) => one.made - other.made);
+      const names = Object.keys(storage).filter((name) => name.startsWith(this.#prefix));
+      items = names.map((name) => [name.slice(this.#prefix.length), storage.getItem(name)]);
     } catch {
       return [];
     }
+    return items
+      .map(([key, text]) => this.#parse(key, text))
+      .filter((order) => order !== null)
+      .sort((one, other) => one.made - other.made);
+  }
+
+  /** The order of a stored item. An item that is no order is removed, and `null` returned. */
+  #parse(key, text) {
+    try {
+      const order = JSON.parse(text);
+      // It may have been sent before the page was closed.
+      if ('id' in order && Number.isFinite(order.made)) return { ...order, key, maybeCounted: true };
+    } catch {}
+    this.#unstore(key);
+    return null;
   }
 
   /** Throws in a browser that is set to store nothing. The order then ends with the page. */

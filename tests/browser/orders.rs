@@ -345,6 +345,25 @@ fn an_order_whose_key_the_server_may_have_forgotten_is_told_and_not_sent() {
 }
 
 #[test]
+fn a_stored_item_that_is_no_order_is_removed_and_keeps_no_order_from_being_sent() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    open_board(&browser, server.addr());
+    browser.run(
+        r#"const order = { id: 'A1', name: 'Vacuum Cleaner', amount: 5, made: Date.now() - 1000 };
+           const items = ['{"id":"A1","amount":', 'null', '7', '{"id":"A1","amount":1}', JSON.stringify(order)];
+           items.forEach((item, at) => sessionStorage.setItem(`ordercast-order:/:board-${at}`, item));
+           window.former = true;
+           location.reload();"#,
+    );
+    browser.until(DEADLINE, "window.former === undefined && document.readyState === 'complete'");
+    browser.until(DEADLINE, &total_is("A1", 8));
+    until_all_is_answered(&browser);
+    assert_eq!(counted(&server), ordered(&[("A1", 5)]));
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_said_of_waiting_orders_fits_a_phone_and_a_television() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start();
