@@ -52,7 +52,7 @@ export class Outbox {
     return this.#count(() => true);
   }
 
-  /** The number of orders that are late, or were tried without success. */
+  /** The number of orders that are late or were tried without success, and of those behind them. */
   get waiting() {
     return this.#count((queue) => queue.late);
   }
@@ -123,11 +123,13 @@ export class Outbox {
       if (problem === null) {
         backoff.reset();
         this.#refusal = null;
+        this.#answered(queue);
         this.#remove(queue, 1);
         this.#options.onState?.(order, 'sent');
       } else if (problem.isFinal) {
         // Without a token all orders of the queue are removed, so that a visitor is asked once and not for each.
         const all = problem.status === UNAUTHORISED || problem.status === FORBIDDEN;
+        if (!all) this.#answered(queue);
         const rejected = this.#remove(queue, all ? queue.orders.length : 1);
         for (const order of rejected) {
           this.#options.onState?.(order, 'refused');
@@ -167,6 +169,13 @@ export class Outbox {
     queue.late = true;
     for (const order of queue.orders) this.#options.onState?.(order, 'waiting');
     this.#options.onChange?.();
+  }
+
+  /** The first order has its answer. The next one is late when its own takes too long. */
+  #answered(queue) {
+    if (!queue.late) return;
+    queue.late = false;
+    for (const order of queue.orders.slice(1)) this.#options.onState?.(order, 'sending');
   }
 
   /** Removes the first `count` orders, and returns them. */

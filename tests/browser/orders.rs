@@ -364,6 +364,45 @@ fn a_stored_item_that_is_no_order_is_removed_and_keeps_no_order_from_being_sent(
 }
 
 #[test]
+fn orders_behind_a_late_one_are_waiting_until_that_has_its_answer() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    open_board(&browser, server.addr());
+    // The attempts are answered by the test.
+    browser.run(
+        "return import('/ordercast.js').then(({ Outbox }) => {
+           window.attempts = [];
+           window.states = [];
+           const send = ({ amount }) => new Promise((answer, fail) => attempts.push({ amount, answer, fail }));
+           const onState = ({ amount }, state) => states.push(`${amount} ${state}`);
+           window.outbox = new Outbox({ storage: null, prefix: '', send, onState });
+           for (const amount of [1, 2, 3]) outbox.add({ id: 'A1', amount });
+           attempts[0].fail({ status: 0, isFinal: false });
+         })",
+    );
+    browser.until(DEADLINE, "outbox.waiting === 3");
+    browser.run("outbox.retryNow()");
+    browser.until(DEADLINE, "attempts.length === 2");
+    // In one script, so that no order is late meanwhile.
+    let seen = browser.run(
+        "attempts[1].answer();
+         return new Promise((done) => setTimeout(() => {
+           const counts = [attempts.at(-1).amount, outbox.size, outbox.waiting];
+           outbox.add({ id: 'A1', amount: 4 });
+           done({ counts, states });
+         }))",
+    );
+    assert_eq!(seen["counts"], json!([2, 2, 0]));
+    let first = ["1 sending", "2 sending", "3 sending", "1 waiting", "2 waiting", "3 waiting"];
+    let then = ["2 sending", "3 sending", "1 sent", "4 sending"];
+    assert_eq!(seen["states"], json!([&first[..], &then[..]].concat()));
+    // Its own answer takes too long.
+    browser.until(DEADLINE, "outbox.waiting === 3");
+    browser.run("attempts[2].answer()");
+    browser.until(DEADLINE, "outbox.size === 2 && outbox.waiting === 0");
+}
+
+#[test]
 fn what_is_said_of_waiting_orders_fits_a_phone_and_a_television() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start();
