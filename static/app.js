@@ -45,6 +45,7 @@ const wall = new Wall({
     page.pages.textContent = board.pages > 1 ? `${index + 1}/${board.pages}` : '';
   },
   onCategory: open,
+  onRound: loadCategories,
 });
 const categoriesBackoff = new Backoff();
 let categoriesRetry = null;
@@ -224,7 +225,6 @@ function openAddress() {
       reloadProducts();
     }
     wall.start(name);
-    if (name === '' && titles.size > 0) wall.categories = [...titles.keys()];
   } else if (wasWall) {
     wall.stop();
     page.pages.textContent = '';
@@ -320,7 +320,7 @@ async function loadCategories() {
   // An open list would lose the line that the visitor has reached.
   if (page.category.value !== category) page.category.value = category;
   overview.categories = categories;
-  wall.categories = [...titles.keys()];
+  wall.categories = categories;
   showTitle();
   if (category !== '') return;
   // There is nothing to choose from.

@@ -23,13 +23,16 @@ export function address() {
  * - `pages()`: the number of pages of the present category,
  * - `isConnected()`: whether totals arrive; without that no other category is shown, since it could not be loaded,
  * - `onPage(index)`: a page is to be shown,
- * - `onCategory(name)`: a category is to be shown, its first page first.
+ * - `onCategory(name)`: a category is to be shown, its first page first,
+ * - `onRound()`: the only category has shown all its pages; others may have got products meanwhile.
  */
 export class Wall {
   #callbacks;
   #timer = null;
   #page = 0;
-  /** The categories that take turns; `null` while one was chosen. */
+  /** All categories, as last listed. */
+  #known = [];
+  /** The names of those that take turns; `null` while one was chosen. */
   #categories = null;
   #category = '';
   #lock = null;
@@ -51,6 +54,7 @@ export class Wall {
     this.#categories = category === '' ? [] : null;
     this.#timer = setInterval(() => this.#turn(), PAGE_MS);
     this.#keepAwake();
+    if (this.#known.length > 0) this.categories = this.#known;
   }
 
   stop() {
@@ -60,9 +64,15 @@ export class Wall {
     this.#lock = null;
   }
 
-  /** The names of all categories, which may have changed. */
-  set categories(names) {
+  /**
+   * All categories as the server lists them, which may have changed. Those without products have no turn, unless there is
+   * no other.
+   */
+  set categories(categories) {
+    this.#known = categories;
     if (this.#categories === null) return;
+    const filled = categories.filter(({ products }) => products > 0);
+    const names = (filled.length > 0 ? filled : categories).map(({ name }) => name);
     this.#categories = names;
     if (!names.includes(this.#category)) this.#showCategory(names[0] ?? '');
   }
@@ -82,9 +92,12 @@ export class Wall {
     } else {
       this.#page = 0;
       const at = this.#categories?.indexOf(this.#category) ?? -1;
-      if (at >= 0 && this.#categories.length > 1 && this.#callbacks.isConnected()) {
-        this.#showCategory(this.#categories[(at + 1) % this.#categories.length]);
-        return;
+      if (at >= 0 && this.#callbacks.isConnected()) {
+        if (this.#categories.length > 1) {
+          this.#showCategory(this.#categories[(at + 1) % this.#categories.length]);
+          return;
+        }
+        this.#callbacks.onRound();
       }
     }
     this.#callbacks.onPage(this.#page);

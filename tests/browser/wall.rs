@@ -329,6 +329,36 @@ fn all_categories_take_turns_and_no_form_is_shown() {
 }
 
 #[test]
+fn a_category_without_products_has_no_turn_unless_there_is_no_other() {
+    let Some(browser) = Browser::start() else { return };
+    let catalog = json!({ "tools": category("T", 1) }).to_string();
+    let server = Server::builder().catalog(&catalog).start();
+    let mut client = server.client();
+    let json = [("Content-Type", "application/json")];
+    let mut change = |method: &str, path: &str, body: &[u8]| client.request(method, path, &json, body).status;
+    assert_eq!(change("PUT", "/empty", br#"{"title":"Empty","prefix":"E"}"#), 201);
+    assert_eq!(change("PATCH", "/tools/T1", br#"{"hidden":true}"#), 200);
+    open_wall(&browser, &server, "");
+    browser.until(DEADLINE, "document.querySelector('#hint').innerText === 'No products here yet.'");
+    let brand_is = |title: &str| format!("document.querySelector('#brand').textContent === '{title}'");
+    assert_eq!(browser.run(&format!("return {}", brand_is("Empty"))), true);
+    assert_eq!(change("PATCH", "/tools/T1", br#"{"hidden":false}"#), 200);
+    browser.until(2 * DEADLINE, &brand_is("Tools"));
+    // A page is shown for 10 s.
+    browser.run(
+        "window.begun = Date.now();
+         window.brands = [];
+         const brand = document.querySelector('#brand');
+         new MutationObserver(() => brands.push(brand.textContent)).observe(brand, { childList: true })",
+    );
+    browser.until(2 * DEADLINE, "Date.now() - window.begun > 11_000");
+    assert_eq!(browser.run("return brands.filter((title) => title !== 'Tools')"), json!([]));
+    assert_eq!(change("POST", "/empty", br#"{"name":"Rake"}"#), 200);
+    browser.until(3 * DEADLINE, &brand_is("Empty"));
+    browser.until(DEADLINE, &total_is("E1", 0));
+}
+
+#[test]
 fn a_wall_of_all_categories_stays_on_the_present_one_while_the_server_is_away() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start();
