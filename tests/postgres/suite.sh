@@ -32,7 +32,7 @@ cd_root "$bin/pg_ctl" --pgdata="$folder/data" --log="$folder/data/log" --silent 
 url="postgres://postgres@127.0.0.1:$port"
 "$bin/psql" --no-psqlrc --quiet --dbname="$url/postgres" --command="CREATE DATABASE ordercast_template"
 # As the tests build it, so that it is built once.
-cargo test --quiet --features postgres --no-run --test api --example echo
+cargo test --quiet --features postgres --no-run --test api
 target/debug/ordercast migrate --store "$url/ordercast_template"
 
 # What is about a data folder: its file and its disk, its commands, log lines that name it, and a log that is cut with every
