@@ -4,10 +4,9 @@ use tiny_http::Method;
 
 use crate::http::problem::Problem;
 use crate::http::request::{BodyLength, Request};
+use crate::http::response::JSON;
 use crate::tally::order::{Key, MAX_KEY_BYTES};
 
-/// One JSON text.
-pub(super) const JSON: &str = "application/json";
 /// A JSON merge patch (RFC 7396).
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// One JSON text per line.

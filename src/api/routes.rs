@@ -14,7 +14,7 @@ use crate::http::handshake::{self, Handshake};
 use crate::http::origin::Policy;
 use crate::http::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::http::request::Request;
-use crate::http::response::{Answer, allow_origin};
+use crate::http::response::{Answer, JSON, allow_origin};
 use crate::http::service::{self, Opening};
 use crate::json;
 use crate::ledger::{LedgerHandle, Readiness, Rejection};
@@ -26,8 +26,7 @@ pub(super) use super::headers::NDJSON;
 
 use super::feed_options::feed_options;
 use super::headers::{
-    EVENTS, JSON, MERGE_PATCH, ReportFormat, asks_for_events, expect_body, idempotency_key, report_format,
-    resume_position,
+    EVENTS, MERGE_PATCH, ReportFormat, asks_for_events, expect_body, idempotency_key, report_format, resume_position,
 };
 use super::order_log::LogQuery;
 use super::page::page;

@@ -19,7 +19,7 @@ use crate::http::origin::Policy;
 use crate::http::problem::{PROBLEM_JSON, Problem, RETRY_AFTER_SECONDS};
 use crate::http::ready_sockets::ReadySockets;
 use crate::http::request::Request;
-use crate::http::response::{Answer, Body};
+use crate::http::response::{Answer, Body, JSON};
 use crate::http::service::{Call, Decision, Service, Session};
 use crate::json::{self, BatchError, BatchOrder, BodyError};
 use crate::ledger::{LEDGER_DEADLINE, LedgerHandle, Order, Outcome, Rejection, Reply};
@@ -206,7 +206,7 @@ impl OrderService {
         match self.ledger.batch(orders, key) {
             Ok(()) => {
                 let results = json::batch_results(keys(), is_ndjson);
-                let media_type = if is_ndjson { NDJSON } else { crate::http::response::JSON };
+                let media_type = if is_ndjson { NDJSON } else { JSON };
                 Ok(Answer::new(200, media_type, Body::Owned(results.into_bytes())).with("Cache-Control", "no-store"))
             }
             Err(Rejection::InBatch(place, rejection)) => {

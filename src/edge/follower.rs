@@ -90,7 +90,7 @@ impl Follower {
 
     fn run(&mut self) {
         loop {
-            let why = self.follow();
+            let why = self.follow().err().unwrap_or_else(|| "it was stopped".to_owned());
             if self.has_stopped() {
                 return;
             }
@@ -106,12 +106,8 @@ impl Follower {
         }
     }
 
-    /// Follows until that is over. Returns why.
-    fn follow(&mut self) -> String {
-        self.follow_feed().err().unwrap_or_else(|| "it was stopped".to_owned())
-    }
-
-    fn follow_feed(&mut self) -> Result<(), String> {
+    /// Follows until that is over: `Ok` when it was stopped, or why it could not go on.
+    fn follow(&mut self) -> Result<(), String> {
         self.join(OPENING)?;
         self.joined_at = self.joined_seq;
         let query = format!("edge=true&status=true&since={}", self.view.position());

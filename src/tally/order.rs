@@ -154,12 +154,6 @@ impl Total {
     pub fn get(self) -> i64 {
         self.0
     }
-
-    /// The amount of an order that changes 0 to this total.
-    #[must_use]
-    pub fn as_amount(self) -> Amount {
-        Amount(self.0)
-    }
 }
 
 /// One committed order, or new product: the product's total after it.
