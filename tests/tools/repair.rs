@@ -3,6 +3,7 @@
 use crate::common::folder::{exported, files, fill, post_batch};
 use crate::common::{DEADLINE, Finished, Server, TempDir, ordercast, wait_until};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const ORDERS: usize = 1_500;
@@ -100,8 +101,14 @@ fn contains(page: &[u8], text: &str) -> bool {
     page.windows(text.len()).any(|bytes| bytes == text.as_bytes())
 }
 
-/// The sequence numbers on a page of the log, whose rows have seven columns; empty for every other page.
+/// The sequence numbers on a page of the log; empty for every other page.
 fn orders_on(page: &[u8]) -> Vec<i64> {
+    order_places(page).into_iter().map(|(seq, _)| seq).collect()
+}
+
+/// The sequence numbers on a page of the log, whose rows have seven columns, and where they are; empty for every other
+/// page.
+fn order_places(page: &[u8]) -> Vec<(i64, Range<usize>)> {
     fn number(page: &[u8], place: &mut usize) -> i64 {
         let mut value = 0;
         loop {
@@ -120,9 +127,10 @@ fn orders_on(page: &[u8]) -> Vec<i64> {
     let cells = page[8..].chunks(2).take(rows).map(|place| usize::from(u16::from_be_bytes([place[0], place[1]])));
     let rows = cells.map(|mut place| {
         number(page, &mut place);
+        let first = place;
         let row = number(page, &mut place);
         // The length of the row's head, and a byte for each column.
-        (page[place] == 8).then_some(row)
+        (page[place] == 8).then_some((row, first..place))
     });
     rows.flatten().collect()
 }
@@ -230,6 +238,38 @@ fn a_damaged_page_of_the_log_costs_its_orders_and_no_total() {
     assert_eq!(server.client().get("/log?after=1500").json()["seq"], 1_501);
     server.terminate();
     expect_sound(&shop.output(), &["1501", "lost before a repair"]);
+}
+
+/// A row id is no part of its record, so a damaged one does not show in it. It would be the last number of the log.
+#[test]
+fn an_order_with_a_damaged_number_costs_that_order_alone() {
+    // The first, one in the middle and the last of a page, and the last of the log, whose number has two bytes.
+    for (place, changed) in [(0, 16_000), (3, 16_001), (usize::MAX, 16_002), (usize::MAX, 200)] {
+        let shop = Shop::new();
+        let path = shop.data().join("ordercast.sqlite3");
+        let mut bytes = fs::read(&path).expect("a file");
+        let middle = if changed == 16_002 { ORDERS as i64 } else { 700 };
+        let page = bytes.chunks_mut(PAGE).find(|page| orders_on(page).contains(&middle)).expect("a page of the log");
+        let places = order_places(page);
+        let (lost, at) = places[place.min(places.len() - 1)].clone();
+        assert_eq!(at.len(), 2);
+        page[at].copy_from_slice(&[0x80 | (changed >> 7) as u8, changed as u8 & 0x7f]);
+        fs::write(path, bytes).expect("a file");
+
+        expect_damage(&shop.data(), &["1499 orders (of the numbers 1 to", "ordercast repair"]);
+        let mut server = shop.repaired(&["damaged: 0 pages", "1 row elsewhere", "1499 orders"]);
+        assert_eq!(server.totals(), shop.totals, "order {lost} as {changed}");
+        server.client().order("A1", 5);
+        let last = ORDERS as i64 - i64::from(lost == ORDERS as i64);
+        assert_eq!(server.client().get(&format!("/log?after={last}")).json()["seq"], last + 1);
+        server.terminate();
+        expect_sound(&shop.output(), &[]);
+        // A file with a gap, in which later orders end pages, is repaired like any other.
+        let again = shop.temp.path().join("again");
+        assert_eq!(repair(&shop.output(), &again).code, Some(0));
+        let log = |folder: &Path| ordercast(folder, &["export", "--data", "."], &[]).stdout;
+        assert!(log(&again) == log(&shop.output()) && log(&again).lines().count() == ORDERS, "{lost} as {changed}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod periods;
 mod rebuild;
 mod report;
 mod salvage;
+mod sequence;
 mod wal;
 
 use std::fs::{self, File};

@@ -68,6 +68,18 @@ impl Pages {
         self.count
     }
 
+    /// The size of a page.
+    pub fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The number of pages that the header counts and that are not there.
+    pub fn missing(&mut self) -> u32 {
+        let first = self.read(1);
+        // Section 1.3.8 of the file format.
+        if first.starts_with(MAGIC) { be32(&first, 28).saturating_sub(self.count) } else { 0 }
+    }
+
     /// The offset of a page in the file.
     pub fn offset(&self, number: u32) -> u64 {
         u64::from(number.saturating_sub(1)) * self.page_bytes as u64

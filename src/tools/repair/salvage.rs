@@ -12,6 +12,7 @@ use super::indexes::{Indexes, is_catalog_row};
 use super::page::{Kind, Page, Value};
 use super::pages::Pages;
 use super::periods::{MAX_LINES, MAX_PERIODS};
+use super::sequence::{Losses, MAX_NUMBER, doubtful, retain_true};
 use crate::store::{open, schema};
 use crate::tally::catalog::MAX_PRODUCTS;
 use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
@@ -136,6 +137,8 @@ pub struct Readable {
     pub keys: u64,
     /// The number of the last order that the rows of products have; `None` if it cannot be read.
     pub moved_seq: Option<i64>,
+    /// The number of the last order that an earlier repair has saved; 0 if there was none, or it cannot be read.
+    repaired: i64,
 }
 
 impl Readable {
@@ -183,6 +186,7 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
             readable.moved_seq = Some(i64::MAX);
         }
     }
+    let mut in_doubt = Vec::new();
     for number in 1..=pages.count() {
         if free.as_ref().is_some_and(|free| free.contains(&number)) || pages.offset(number) == LOCK_BYTE {
             continue;
@@ -191,15 +195,34 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
         match Page::parse(&bytes, number) {
             None => readable.damaged_pages += 1,
             Some(page) if page.kind == Kind::TableLeaf => {
-                for record in page.records() {
+                let records: Vec<_> = page.records().collect();
+                let mut doubtful = doubtful(number, &records).into_iter().peekable();
+                for (cell, record) in records.iter().enumerate() {
+                    if let Some(doubt) = doubtful.next_if(|doubt| doubt.cell == cell) {
+                        in_doubt.push(doubt);
+                        continue;
+                    }
                     match record {
-                        Some((row, values)) if readable.add(row, &values, &mut indexes, &mut on_row)? => {}
+                        Some((row, values)) if readable.add(*row, values, &mut indexes, &mut on_row)? => {}
                         _ => readable.damaged_rows += 1,
                     }
                 }
             }
             Some(page) if page.kind == Kind::TableInterior => {}
-            Some(page) => readable.note_moved(&page),
+            Some(page) => readable.note_numbers(&page),
+        }
+    }
+    readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
+    let lost_pages = u64::from(readable.damaged_pages) + u64::from(pages.missing());
+    let losses = Losses::new(lost_pages, pages.page_bytes(), readable.damaged_rows, readable.repaired);
+    readable.damaged_rows += in_doubt.len() as u64;
+    for doubt in retain_true(in_doubt, &readable.orders, &losses) {
+        let bytes = pages.read(doubt.page);
+        let record = Page::parse(&bytes, doubt.page).and_then(|page| page.records().nth(doubt.cell)).flatten();
+        if let Some((row, values)) = record
+            && readable.add(row, &values, &mut indexes, &mut on_row)?
+        {
+            readable.damaged_rows -= 1;
         }
     }
     readable.orders = merge_ranges(std::mem::take(&mut readable.orders));
@@ -214,9 +237,12 @@ pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError
 }
 
 impl Readable {
-    /// Looks for the number in a page of the table `meta`, which has the format of an index.
-    fn note_moved(&mut self, page: &Page<'_>) {
+    /// Looks for numbers of orders in a page of the table `meta`, which has the format of an index.
+    fn note_numbers(&mut self, page: &Page<'_>) {
         for (_, values) in page.records().flatten() {
+            if let [Value::Text("repaired"), Value::Text(number)] = values[..] {
+                self.repaired = self.repaired.max(number.parse().unwrap_or(0));
+            }
             let moved = match values[..] {
                 [Value::Text("moved"), Value::Text(number)] => number.parse().ok(),
                 // Of a version whose products have all orders.
@@ -237,6 +263,7 @@ impl Readable {
         on_row: &mut impl FnMut(Row<'_>) -> Result<(), ToolError>,
     ) -> Result<bool, ToolError> {
         use Value::{Int, Null, Text};
+        let is_number = |row: i64| (1..=MAX_NUMBER).contains(&row);
         let is_time = |at_ms: i64| at_ms >= 0;
         let is_period = |number: i64| (1..=MAX_PERIODS).contains(&number);
         match *values {
@@ -264,7 +291,7 @@ impl Readable {
                 }
             }
             [Null, Int(at_ms), Int(product), Int(amount), Int(total), ref key @ ..]
-                if row > 0 && is_time(at_ms) && is_catalog_row(product) =>
+                if is_number(row) && is_time(at_ms) && is_catalog_row(product) =>
             {
                 let (key, key_ms) = match *key {
                     [] | [Null] | [Null, Null] => (None, None),
@@ -299,7 +326,7 @@ impl Readable {
             {
                 on_row(Row::PeriodSum { n: row, period, product, amount })?;
             }
-            [Null, Int(at_ms), Text(line)] if row > 0 && is_time(at_ms) => {
+            [Null, Int(at_ms), Text(line)] if is_number(row) && is_time(at_ms) => {
                 on_row(Row::Change { n: row, at_ms, line })?;
             }
             [Text(kind), Text(name), Text(_), Int(root), Null | Text(_)] => {
@@ -361,5 +388,17 @@ mod tests {
         };
         assert_eq!([1, MAX_LINES].map(is_line), [true; 2]);
         assert_eq!([0, -1, MAX_LINES + 1, i64::MAX].map(is_line), [false; 4]);
+    }
+
+    /// The server counts on from the highest, and deletes by it what is not kept.
+    #[test]
+    fn an_order_and_a_change_have_numbers_that_a_server_can_have_given() {
+        use Value::{Int, Null, Text};
+        for values in [&[Null, Int(1), Int(1), Int(5), Int(5)][..], &[Null, Int(1), Text("{}")]] {
+            let is_row =
+                |row: i64| Readable::default().add(row, values, &mut Indexes::default(), &mut |_| Ok(())).unwrap();
+            assert_eq!([1, MAX_NUMBER].map(is_row), [true; 2]);
+            assert_eq!([0, -1, MAX_NUMBER + 1, i64::MAX].map(is_row), [false; 4]);
+        }
     }
 }
