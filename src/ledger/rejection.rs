@@ -161,6 +161,11 @@ impl From<&StoreError> for Rejection {
             StoreError::Damaged(_) => Self::StoreUnusable(
                 "the data file is damaged; the operator has to repair it or to restore a backup".to_owned(),
             ),
+            _ if error.forbids_writing_only() => Self::StoreUnusable(
+                "the data file cannot be written, because of its permissions or of a read-only file system; the \
+                 operator finds the cause in the server's log"
+                    .to_owned(),
+            ),
             _ => Self::StoreRefused,
         }
     }

@@ -84,7 +84,9 @@ fn open_store(config: &Config) -> Result<(SqliteStore, Stored), ServerError> {
         let former = catalog_file::names(&stored.catalog);
         let different = match seed::apply(&mut store, &mut stored, &file.wanted, json::history_line) {
             Ok(different) => different.map_err(|broken| file.error(&broken))?,
-            Err(error @ (StoreError::Full(_) | StoreError::Failed(_))) if !former.is_empty() => {
+            Err(error @ (StoreError::Full(_) | StoreError::Failed(_) | StoreError::Forbidden(_)))
+                if !former.is_empty() =>
+            {
                 file.log_failure(&error);
                 0
             }

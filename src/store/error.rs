@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use super::access::{Purpose, obstacle};
+
 /// What the operator should know or do, and the error behind it.
 #[derive(Debug)]
 pub struct Reason {
@@ -70,6 +72,8 @@ pub enum StoreError {
     Away(Reason),
     /// The files at the data folder's paths are not those that are open: put them back as they were, or restart.
     Displaced(Reason),
+    /// The file may not be read or written: once its permissions or its file system allow it, the next commit succeeds.
+    Forbidden(Reason),
     /// Another running server owns the folder: stop it, or name another folder.
     InUse(Reason),
     /// The file is damaged: the text says what to do.
@@ -93,9 +97,18 @@ impl StoreError {
         Self::Damaged(format!("{} is damaged ({what}); {ADVICE_ON_DAMAGE}", path.display()).into())
     }
 
-    /// An error of SQLite's while a file is opened, read or made outside of a commit.
+    /// An error of SQLite's while a file is opened for writing, read or made outside of a commit.
     pub(crate) fn opening(path: &Path, error: rusqlite::Error) -> Self {
-        let path = path.display();
+        Self::opening_for(Purpose::Write, path, error)
+    }
+
+    /// An error of SQLite's while a file is opened only for reading.
+    pub(crate) fn reading(path: &Path, error: rusqlite::Error) -> Self {
+        Self::opening_for(Purpose::Read, path, error)
+    }
+
+    fn opening_for(purpose: Purpose, file: &Path, error: rusqlite::Error) -> Self {
+        let path = file.display();
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Self::Damaged(Reason::new(format!("{path} is damaged or no SQLite file; {ADVICE_ON_DAMAGE}"), error))
@@ -105,6 +118,10 @@ impl StoreError {
                 error,
             ),
             Some(ErrorCode::DiskFull) => Self::Full(Reason::new(format!("no space left for {path}"), error)),
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                let cannot_open = || Self::unusable(format!("cannot open {path}"), error);
+                obstacle(file, purpose).map_or_else(cannot_open, Self::Forbidden)
+            }
             _ => Self::unusable(format!("cannot open {path}"), error),
         }
     }
@@ -144,7 +161,7 @@ impl StoreError {
                 || matches!(self.sqlite_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
         };
         match self {
-            Self::Full(_) => true,
+            Self::Full(_) | Self::Forbidden(_) => true,
             Self::Unusable(reason) => is_read_only(reason),
             _ => false,
         }
@@ -157,6 +174,7 @@ impl StoreError {
         | Self::Unknown(reason)
         | Self::Away(reason)
         | Self::Displaced(reason)
+        | Self::Forbidden(reason)
         | Self::InUse(reason)
         | Self::Damaged(reason)
         | Self::Unusable(reason)) = self;

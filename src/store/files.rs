@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+use super::access::{Purpose, obstacle_at};
+pub use super::paths::{folder_of, with_suffix};
 
 /// The data file's name in the data folder.
 pub const DATA_FILE: &str = "ordercast.sqlite3";
@@ -31,20 +33,16 @@ pub fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
             Ok(fs::canonicalize(folder).map_or(path, |folder| folder.join(DATA_FILE)))
         }
-        Err(error) => Err(StoreError::unusable(format!("cannot use {}", path.display()), error)),
+        Err(error) => Err(unusable(&path, error)),
     }
 }
 
-/// The folder of a file.
-pub fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// The file's name with a suffix, as SQLite names the files that belong to a file.
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+/// A file that cannot be examined or opened to be read.
+pub fn unusable(path: &Path, error: io::Error) -> StoreError {
+    match obstacle_at(path, Purpose::Read) {
+        Some(reason) => StoreError::Unusable(reason),
+        None => StoreError::unusable(format!("cannot use {}", path.display()), error),
+    }
 }
 
 /// Whether SQLite's write-ahead log (`-wal`) has content while the data file is empty or missing. SQLite would remove
@@ -126,7 +124,13 @@ pub fn lock_to_read(folder: &Path) -> Result<Option<File>, StoreError> {
 }
 
 fn cannot_lock(folder: &Path, error: io::Error) -> StoreError {
-    StoreError::unusable(format!("cannot lock the data folder with {}", folder.join(LOCK_FILE).display()), error)
+    let path = folder.join(LOCK_FILE);
+    let text = format!("cannot lock the data folder with {}", path.display());
+    match [&path, folder].iter().find_map(|path| obstacle_at(path, Purpose::Write)) {
+        // Not through a link to another file.
+        Some(reason) if !path.is_symlink() => StoreError::Unusable(reason.prefixed(text)),
+        _ => StoreError::unusable(text, error),
+    }
 }
 
 fn open_locked(folder: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {

@@ -1,12 +1,14 @@
 //! Durability: the trait of every store, the changes that it commits, and what it holds when it is opened. Knows orders
 //! and the catalogue, not the threads that use them. [`sqlite`] is the store that ships.
 
+pub(crate) mod access;
 mod error;
 mod figures;
 pub(crate) mod files;
 pub(crate) mod open;
 mod open_files;
 pub mod order_log;
+mod paths;
 pub mod periods;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -115,7 +115,7 @@ impl LogReader {
 
 fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection =
-        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
+        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::reading(path, error))?;
     open::check_origin(&connection, path)?;
     Ok(connection)
 }

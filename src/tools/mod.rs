@@ -80,7 +80,7 @@ fn existing_data_file(folder: &Path) -> Result<PathBuf, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unusable(
             format!("{name} does not exist; name the folder of a server's data with --data").into(),
         )),
-        Err(error) => Err(StoreError::unusable(format!("cannot read {name}"), error)),
+        Err(error) => Err(files::unusable(&path, error)),
     }
 }
 

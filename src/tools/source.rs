@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::existing_data_file;
+use crate::store::access::{Purpose, obstacle};
 use crate::store::files::{check_wal, with_suffix};
 use crate::store::{StoreError, open};
 
@@ -43,7 +44,7 @@ impl Source {
         check_wal(&path)?;
         let immutable = file_state_without_wal(&path);
         let connection = match immutable {
-            Some(_) => open::connect_immutable(&path).map_err(|error| StoreError::opening(&path, error))?,
+            Some(_) => open::connect_immutable(&path).map_err(|error| StoreError::reading(&path, error))?,
             None => connect_beside_wal(&path)?,
         };
         Ok(Self { path, connection, immutable })
@@ -78,11 +79,14 @@ fn file_state_without_wal(path: &Path) -> Option<FileState> {
 
 fn connect_beside_wal(path: &Path) -> Result<Connection, StoreError> {
     let connection =
-        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::opening(path, error))?;
+        open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| StoreError::reading(path, error))?;
     // SQLite opens the write-ahead log with the first statement; for that it needs a third file (`-shm`), which it may
     // have to create. Other errors occur again when the file is read.
     match connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
         Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) => {
+            if let Some(reason) = obstacle(path, Purpose::Read) {
+                return Err(StoreError::Forbidden(reason));
+            }
             let text = format!(
                 "{} has a write-ahead log (-wal) beside it, which cannot be read where nothing can be written; copy the \
                  whole folder to another place and name that with --data",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, ffi};
 
 use super::changes::{take_back, write_changes};
 use super::integrity::IntegrityCheck;
@@ -14,6 +14,7 @@ use super::keys::{Keys, Step};
 use super::rewrite::rewrite_wal;
 use super::totals::Totals;
 use crate::log::Throttle;
+use crate::store::access::{Purpose, obstacle};
 use crate::store::files::{LOCK_FILE, check_block_size, check_wal, folder_of, has_content, has_room, sync_folder};
 use crate::store::open::LOG_BYTES;
 use crate::store::open_files::OpenFiles;
@@ -78,7 +79,7 @@ struct Prepared {
 
 /// What a transaction is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+enum Aim {
     /// Its changes.
     Changes,
     /// Room in a file that has reached its cap.
@@ -95,6 +96,11 @@ impl Session {
         let is_new = !has_content(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = open::connect(path, flags).map_err(describe)?;
+        // Where SQLite may not write the file, it opens it to be read, and would go on so when it may.
+        if connection.is_readonly(MAIN_DB).map_err(describe)? {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None);
+            return Err(describe(error));
+        }
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         open::check_origin(&connection, path)?;
         // FULL syncs the WAL at every commit; fullfsync asks the same of macOS, whose plain fsync does not reach the
@@ -170,13 +176,13 @@ impl Session {
     }
 
     pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut result = self.write(changes, Purpose::Changes);
+        let mut result = self.write(changes, Aim::Changes);
         for _ in 0..ROOM_PASSES {
             // The first error says of the changes that none is kept, whatever happens here.
             if !matches!(result, Err(StoreError::AtCap(_))) || !self.make_room().is_ok_and(|has_room| has_room) {
                 break;
             }
-            result = self.write(changes, Purpose::Changes);
+            result = self.write(changes, Aim::Changes);
         }
         result
     }
@@ -186,13 +192,13 @@ impl Session {
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let kept = |session: &Self| (session.first_seq, session.keys.count());
         let before = kept(self);
-        self.write(&[], Purpose::Room)?;
+        self.write(&[], Aim::Room)?;
         Ok(kept(self) != before)
     }
 
-    fn write(&mut self, changes: &[Change], purpose: Purpose) -> Result<(), StoreError> {
+    fn write(&mut self, changes: &[Change], aim: Aim) -> Result<(), StoreError> {
         let cap = self.cap();
-        let describe = |error| committing(error, cap.as_ref());
+        let describe = |error| committing(error, &cap);
         self.compare_files()?;
         // Until these succeed nothing is written, so an error here is final.
         if self.has_failed_commit {
@@ -202,7 +208,7 @@ impl Session {
             self.take_back_in_doubt().map_err(describe)?;
         }
         self.has_log = true;
-        let (transaction, prepared) = self.prepare(changes, purpose).map_err(describe)?;
+        let (transaction, prepared) = self.prepare(changes, aim).map_err(describe)?;
         let begun = Instant::now();
         let Err(error) = transaction.commit() else {
             self.sync_time = Some(begun.elapsed());
@@ -237,15 +243,15 @@ impl Session {
         if !self.in_doubt.is_empty() {
             self.compare_files()?;
             let cap = self.cap();
-            self.take_back_in_doubt().map_err(|error| committing(error, cap.as_ref()))?;
+            self.take_back_in_doubt().map_err(|error| committing(error, &cap))?;
         }
         let Self { keys, connection, retention, clock, .. } = self;
         Ok(keys.find(connection, key, || oldest_key_ms(retention, clock.now_ms()))?)
     }
 
-    /// The most bytes that the file may take, and its path.
-    fn cap(&self) -> Option<(u64, Arc<Path>)> {
-        self.retention.data_bytes.map(|bytes| (bytes, self.path.clone()))
+    /// The most bytes that the file may take, if it has a cap, and its path.
+    fn cap(&self) -> (Option<u64>, Arc<Path>) {
+        (self.retention.data_bytes, self.path.clone())
     }
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
@@ -327,10 +333,10 @@ impl Session {
     }
 
     /// A transaction with these changes, ready to be committed. Dropping it rolls it back.
-    fn prepare(&mut self, changes: &[Change], purpose: Purpose) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
+    fn prepare(&mut self, changes: &[Change], aim: Aim) -> rusqlite::Result<(Transaction<'_>, Prepared)> {
         let Self { connection, clock, keys, totals, runs, first_seq, last_seq, moved_seq, .. } = self;
         let mut retention = self.retention;
-        if purpose == Purpose::Room {
+        if aim == Aim::Room {
             // Lines that were not moved stay.
             retention.orders = retention.orders.map(|orders| orders.max(last_seq.saturating_sub(*moved_seq)));
         }
@@ -342,7 +348,7 @@ impl Session {
         if !self.has_recorded_run {
             write_start(&transaction, runs, clock, *moved_seq)?;
         }
-        let moves = purpose == Purpose::Changes
+        let moves = aim == Aim::Changes
             && (keys.must_move()
             // Its key comes behind those of all orders before it.
             || size.batch_keys > 0
@@ -393,15 +399,18 @@ fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> 
     })
 }
 
-/// An error during a commit to a file that may have a cap.
-fn committing(error: rusqlite::Error, cap: Option<&(u64, Arc<Path>)>) -> StoreError {
+/// An error during a commit to the file with this path, which may have a cap.
+fn committing(error: rusqlite::Error, (cap, path): &(Option<u64>, Arc<Path>)) -> StoreError {
     match cap {
         // SQLite reports a full disk and a file at its cap with the same code.
-        Some((bytes, path)) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && has_room(folder_of(path)) => {
+        Some(bytes) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && has_room(folder_of(path)) => {
             let text = format!("the data file has reached --max-data-bytes {bytes}; raise that, or keep less");
             StoreError::AtCap(Reason::new(text, error))
         }
-        _ => StoreError::committing(error),
+        _ => match StoreError::committing(error) {
+            error @ StoreError::Failed(_) => obstacle(path, Purpose::Write).map_or(error, StoreError::Forbidden),
+            error => error,
+        },
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> Result<Stored, StoreError> {
         rewrite_wal(&mut connection, path)?;
         connection
     } else {
-        open::connect_immutable(path).map_err(describe)?
+        open::connect_immutable(path).map_err(|error| StoreError::reading(path, error))?
     };
     open::check_is_used(&connection, path)?;
     schema::load(&connection, path)

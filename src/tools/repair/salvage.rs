@@ -13,6 +13,7 @@ use super::page::{Kind, Page, Value};
 use super::pages::Pages;
 use super::periods::{MAX_LINES, MAX_PERIODS};
 use super::sequence::{Losses, MAX_NUMBER, doubtful, retain_true};
+use crate::store::files::unusable;
 use crate::store::{open, schema};
 use crate::tally::catalog::MAX_PRODUCTS;
 use crate::tally::order::{Amount, Key, MAX_TOTAL, Total};
@@ -174,7 +175,7 @@ impl Readable {
 /// # Errors
 /// When the file cannot be opened or was written by a newer version, and those of `on_row`.
 pub fn read(path: &Path, mut on_row: impl FnMut(Row<'_>) -> Result<(), ToolError>) -> Result<Readable, ToolError> {
-    let mut pages = Pages::open(path).map_err(|error| ToolError::at(path, error))?;
+    let mut pages = Pages::open(path).map_err(|error| unusable(path, error))?;
     let free = pages.free();
     let mut indexes = Indexes::default();
     let mut readable = Readable { pages: pages.count(), ..Readable::default() };
