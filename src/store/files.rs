@@ -69,6 +69,58 @@ pub fn check_wal(data_file: &Path) -> Result<(), StoreError> {
     Err(StoreError::Unusable(text.into()))
 }
 
+/// Takes the lock of the data file's folder, in which a first start may have to make the data file. It makes the lock
+/// file first, so that an empty data file without one has lost what was in it.
+///
+/// # Errors
+/// [`StoreError::Unusable`] in that case; [`StoreError::InUse`] when another process holds the lock.
+pub fn lock_to_make(data_file: &Path) -> Result<File, StoreError> {
+    let folder = folder_of(data_file);
+    let is_empty = data_file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+    if is_empty && !has_orphaned_wal(data_file) && matches!(folder.join(LOCK_FILE).try_exists(), Ok(false)) {
+        return Err(lost_content(data_file));
+    }
+    open_lock(folder)
+}
+
+fn lost_content(data_file: &Path) -> StoreError {
+    let text = format!(
+        "{} is empty: what was in it is lost, as after a power cut or a failed copy; restore a backup, or delete the \
+         file to begin anew",
+        data_file.display()
+    );
+    StoreError::Unusable(text.into())
+}
+
+/// Whether a data file has to be made, in a folder whose lock is held. A first start writes its id into the lock file
+/// only once the data file has its tables. So beside an empty lock file an empty data file is what a first start has
+/// left that was cut short; beside any other it has lost what was in it, as after a power cut or a failed copy.
+///
+/// # Errors
+/// [`StoreError::Unusable`] when the data file has lost what was in it; otherwise when the lock file cannot be written.
+pub fn must_be_made(data_file: &Path, lock: &File) -> Result<bool, StoreError> {
+    let (folder, name) = (folder_of(data_file), data_file.display());
+    let failed = |error| cannot_lock(folder, error);
+    match data_file.metadata() {
+        Ok(metadata) if metadata.len() > 0 || !metadata.is_file() => Ok(false),
+        // It says more of that.
+        _ if has_orphaned_wal(data_file) => check_wal(data_file).map(|()| false),
+        Ok(_) if lock.metadata().map_err(failed)?.len() == 0 => {
+            log::warn!("{name} is empty, as after a first start that was cut short; a new one is made");
+            Ok(true)
+        }
+        Ok(_) => Err(lost_content(data_file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            lock.set_len(0).map_err(failed)?;
+            // After a power cut the name of the data file must not be there without that of the lock file.
+            let _ = sync_folder(folder);
+            Ok(true)
+        }
+        // Opening it says why.
+        Err(_) => Ok(false),
+    }
+}
+
 /// Rejects a file system with blocks smaller than a page of memory. SQLite maps the index of the write-ahead log (`-shm`)
 /// into memory and allocates one byte of each of its pages: on such a file system, when it is full, the first use of
 /// the rest of the page would end the process (SIGBUS). An empty or missing file passes.
@@ -96,7 +148,21 @@ pub fn check_block_size(data_file: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::InUse`] when another process holds it.
 pub fn lock(folder: &Path) -> Result<File, StoreError> {
-    let mut file = open_locked(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+    let mut file = open_lock(folder)?;
+    write_id(&mut file, folder)?;
+    Ok(file)
+}
+
+/// As [`lock`], without the id.
+fn open_lock(folder: &Path) -> Result<File, StoreError> {
+    open_locked(folder, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+/// Writes the id of this process into the lock file.
+///
+/// # Errors
+/// [`StoreError::Unusable`] when it cannot be written, but not on a full disk.
+pub fn write_id(file: &mut File, folder: &Path) -> Result<(), StoreError> {
     // Overwriting an old id needs no space on a full disk. A new file needs it, but is a lock without the id too.
     let write = |file: &mut File| {
         file.rewind()?;
@@ -104,9 +170,9 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
         let length = file.stream_position()?;
         file.set_len(length)
     };
-    match write(&mut file) {
+    match write(file) {
         Err(error) if error.kind() != ErrorKind::StorageFull => Err(cannot_lock(folder, error)),
-        _ => Ok(file),
+        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ mod data_check;
 #[cfg(target_os = "linux")]
 mod disk_faults;
 mod displaced;
+mod empty_file;
 mod forbidden;
 mod full_disk;
 mod log_size;

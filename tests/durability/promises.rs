@@ -229,6 +229,8 @@ impl Promises {
 /// Creates a folder with these files.
 pub fn write_image(image: &Image, folder: &Path) {
     fs::create_dir_all(folder).expect("a folder can be made");
+    // The folder is synced when it has the lock file, and before it has a data file.
+    fs::write(folder.join("ordercast.lock"), "").expect("a file can be written");
     for (name, content) in image {
         fs::write(folder.join(name), content).expect("a file can be written");
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use super::files::{DATA_FILE, data_file, folder_of, has_room, lock, lock_to_read};
+use super::files::{DATA_FILE, data_file, folder_of, has_room, lock_to_make, lock_to_read, must_be_made, write_id};
 use super::retention::Retention;
 use super::{Change, Figures, KeyUse, Reason, Rest, Store, StoreError, Stored};
 use crate::tally::order::Key;
@@ -90,8 +90,15 @@ impl SqliteStore {
 
     /// Takes the folder's lock, unless it is held, and opens the file for writing.
     fn open_session(&mut self) -> Result<Stored, StoreError> {
-        if self.lock.is_none() {
-            self.lock = Some(lock(folder_of(&self.path))?);
+        let folder = folder_of(&self.path);
+        let was_locked = self.lock.is_some();
+        let lock = match &mut self.lock {
+            Some(lock) => lock,
+            lock => lock.insert(lock_to_make(&self.path)?),
+        };
+        let is_made = must_be_made(&self.path, lock)?;
+        if !is_made && !was_locked {
+            write_id(lock, folder)?;
         }
         let (session, stored) = Session::open(&self.named, &self.path, self.retention).map_err(|error| {
             // SQLite does not say that a file beside the data file cannot be made or grow for lack of space.
@@ -102,6 +109,9 @@ impl SqliteStore {
                 error
             }
         })?;
+        if is_made {
+            write_id(lock, folder)?;
+        }
         self.session = Some(session);
         Ok(stored)
     }
