@@ -17,6 +17,7 @@ use std::thread;
 #[cfg(feature = "client")]
 use ordercast::internal::client;
 use ordercast::internal::config::{self, Command, LogOptions};
+use ordercast::internal::tools::ToolError;
 use ordercast::internal::{error_lines, install_log, tools};
 use ordercast::{Config, Handle, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -55,25 +56,24 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Check(options) => {
             let report = tools::check::run(&options)?;
-            // The exit code is enough for a script that closes standard output; so it is for the next two commands.
-            let _ = print(&report.text);
+            print_unless_closed(&report.text)?;
             return Ok(if report.is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Repair(options) => drop(print(&tools::repair::run(&options)?)),
+        Command::Repair(options) => print_done(&tools::repair::run(&options)?),
         Command::Report(options) => {
             let remarks = tools::report::run(&options, &mut BufWriter::new(io::stdout().lock()))?;
             print_remarks(&remarks);
         }
         Command::Backup(options) => {
             let made = tools::backup::run(&options)?;
-            let _ = print(&made.text);
+            print_done(&made.text);
             print_remarks(&made.remarks);
         }
-        Command::Compact(options) => drop(print(&tools::compact::run(&options)?)),
+        Command::Compact(options) => print_done(&tools::compact::run(&options)?),
         #[cfg(feature = "postgres")]
         Command::Migrate(options) => {
             let done = tools::migrate::run(&options)?;
-            let _ = print(&done.text);
+            print_done(&done.text);
             print_remarks(&done.remarks);
         }
         #[cfg(feature = "client")]
@@ -206,10 +206,24 @@ fn ignores_hangup() -> bool {
 }
 
 /// Unlike `println!`, this does not panic when standard output is closed.
-fn print(text: &str) -> Result<(), Box<dyn Error>> {
+fn print(text: &str) -> Result<(), ToolError> {
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    Ok(output.flush()?)
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(ToolError::Output)
+}
+
+/// Prints the result of a command. The exit code is enough for a script that closes standard output.
+fn print_unless_closed(text: &str) -> Result<(), ToolError> {
+    match print(text) {
+        Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints the result of a command that is done, and that stays done if it cannot be printed.
+fn print_done(text: &str) {
+    if let Err(error) = print_unless_closed(text) {
+        print_remarks(&[format!("the command is done, but {}", text_of(&error))]);
+    }
 }
 
 /// Prints what the user of a command that is done should know.

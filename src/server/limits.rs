@@ -48,7 +48,8 @@ fn lowest(requested: usize, limits: &[(&str, Option<u64>)]) -> ConnectionCap {
     match lowest {
         Some((limit, name)) if limit < requested as u64 => {
             let connections = limit.max(1) as usize;
-            let reason = format!("{name} allows {connections} connections, not {requested}; raise it for more");
+            let noun = if connections == 1 { "connection" } else { "connections" };
+            let reason = format!("{name} allows {connections} {noun}, not {requested}; raise it for more");
             ConnectionCap { connections, reason: Some(reason) }
         }
         _ => ConnectionCap { connections: requested, reason: None },
@@ -86,7 +87,8 @@ mod tests {
     fn the_lowest_limit_wins_and_is_named() {
         let cap = lowest(100, &[("a", Some(70)), ("b", None), ("c", Some(50))]);
         assert_eq!(cap.connections, 50);
-        assert!(cap.reason.unwrap().starts_with("c allows 50"));
+        assert!(cap.reason.unwrap().starts_with("c allows 50 connections, "));
+        assert!(lowest(2, &[("a", Some(0))]).reason.unwrap().starts_with("a allows 1 connection, "));
     }
 
     #[test]

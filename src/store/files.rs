@@ -33,6 +33,14 @@ pub fn data_file(folder: &Path) -> Result<PathBuf, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
             Ok(fs::canonicalize(folder).map_or(path, |folder| folder.join(DATA_FILE)))
         }
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            let text = format!(
+                "{} is not a folder; to read a backup, put it as {DATA_FILE} into a folder of its own, and name that \
+                 with --data",
+                folder.display()
+            );
+            Err(StoreError::unusable(text, error))
+        }
         Err(error) => Err(unusable(&path, error)),
     }
 }

@@ -62,13 +62,21 @@ fn to_file(source: &mut Source, file: &Path) -> Result<String, ToolError> {
 
 /// Rejects the data folder, whose files have names and rules of their own.
 fn check_folder(source: &Source, folder: &Path) -> Result<(), ToolError> {
-    // If there is no such folder, making the file says so.
-    let Ok(other) = fs::metadata(folder) else { return Ok(()) };
+    let other = match fs::metadata(folder) {
+        Ok(other) if other.is_dir() => other,
+        Ok(_) => return Err(ToolError::failed(format!("{} is not a folder", folder.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let text = format!("the folder {} does not exist; make it, or name another one", folder.display());
+            return Err(ToolError::failed(text));
+        }
+        // Making the file says why.
+        Err(_) => return Ok(()),
+    };
     let own = fs::metadata(folder_of(source.path())).map_err(|error| ToolError::at(source.path(), error))?;
     if (own.dev(), own.ino()) != (other.dev(), other.ino()) {
         return Ok(());
     }
-    let text = format!("{} is the data folder, which exists already for itself; name another one", folder.display());
+    let text = format!("{} is the data folder, which is no place for a backup; name another one", folder.display());
     Err(ToolError::failed(text))
 }
 

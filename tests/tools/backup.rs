@@ -207,8 +207,8 @@ fn what_cannot_be_backed_up_is_named_and_no_file_is_left() {
     expect_refusal(backup(&data, &file), &["data/ordercast.sqlite3", "--data"]);
     let mut server = Server::builder().data(&data).start();
     fill(&server, 600);
-    expect_refusal(backup(&data, &temp.path().join("missing/backup")), &["missing/backup"]);
-    expect_refusal(backup(&data, &data), &["already"]);
+    expect_refusal(backup(&data, &temp.path().join("missing/backup")), &["/missing does not exist"]);
+    expect_refusal(backup(&data, &data), &["is the data folder", "no place for a backup"]);
     fs::write(&file, "mine").expect("a file");
     expect_refusal(backup(&data, &file), &["backup", "already"]);
     assert_eq!(fs::read(&file).expect("a file"), b"mine");

@@ -13,6 +13,7 @@ mod completions;
 mod export;
 mod man;
 mod odd_files;
+mod output;
 mod periods;
 mod repair;
 mod report;

@@ -55,6 +55,17 @@ fn a_data_file_behind_a_link_is_read_with_its_log_and_has_one_server() {
     assert_eq!(server.totals(), told);
 }
 
+/// As with the file of a backup.
+#[test]
+fn a_file_in_place_of_the_data_folder_is_called_one() {
+    let temp = TempDir::new();
+    temp.write("orders.db", "");
+    for args in [&["check"][..], &["export"], &["report"], &["backup", "copy"], &["compact"], &["repair"]] {
+        let said = refusal(temp.path(), &[args, &["--data", "orders.db"]].concat());
+        assert!(said.contains("orders.db is not a folder; to read a backup, put it as ordercast.sqlite3"), "{said}");
+    }
+}
+
 /// SQLite would delete a WAL without a data file.
 #[test]
 fn a_log_whose_data_file_is_gone_is_left_alone_and_can_be_saved() {
