@@ -241,7 +241,6 @@ mod tests {
         fs::write(inside.join("index.html"), "page").unwrap();
         fs::write(inside.join("sub/a.css"), "css").unwrap();
         fs::write(inside.join(".hidden"), "hidden").unwrap();
-        #[cfg(unix)]
         std::os::unix::fs::symlink(folder.join("secret.txt"), inside.join("link.txt")).unwrap();
         let assets = Assets::folder(&inside).unwrap();
         let page = || assets.find("/").unwrap().content;

@@ -158,7 +158,6 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
             socket.set_only_v6(true)?;
         }
         // A restarted server gets its port at once, although old connections are in TIME_WAIT.
-        #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

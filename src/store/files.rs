@@ -248,15 +248,8 @@ pub fn has_room(folder: &Path) -> bool {
 }
 
 /// Makes the names of files in the folder survive a power cut.
-#[cfg(unix)]
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
-}
-
-/// Does nothing where folders cannot be synced.
-#[cfg(not(unix))]
-pub fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -144,7 +143,6 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).create(true).truncate(false);
     // Not through a link to another file.
-    #[cfg(unix)]
     open.custom_flags(libc::O_NOFOLLOW).mode(0o600);
     let mut file = open.open(partial).map_err(at)?;
     let busy = || ToolError::failed(format!("{} is being written by another backup or command", partial.display()));
@@ -169,7 +167,6 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
     if !is_ours {
         return Err(foreign());
     }
-    #[cfg(unix)]
     file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(at)?;
     // A journal beside the file would be applied to it.
     remove_side_files(partial);
@@ -177,13 +174,7 @@ fn open_locked(partial: &Path) -> Result<File, ToolError> {
 }
 
 /// Whether the open file still has this path.
-#[cfg(unix)]
 fn has_path(file: &File, path: &Path) -> io::Result<bool> {
     let (own, named) = (file.metadata()?, path.symlink_metadata());
     Ok(named.is_ok_and(|named| (own.dev(), own.ino()) == (named.dev(), named.ino())))
-}
-
-#[cfg(not(unix))]
-fn has_path(_file: &File, path: &Path) -> io::Result<bool> {
-    Ok(path.symlink_metadata().is_ok())
 }
