@@ -5,6 +5,7 @@ mod keys;
 mod periods;
 mod totals;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -21,7 +22,10 @@ struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ordercast-{name}-{}", std::process::id()));
+        // Two tests may choose the same name.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ordercast-{name}-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Self(path)
     }
