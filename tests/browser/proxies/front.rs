@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -214,7 +214,7 @@ impl Proxy {
         let mut ended = false;
         wait_until(DEADLINE, "the proxy listens", || {
             ended = proxy.child.try_wait().expect("the child can be asked").is_some();
-            ended || TcpStream::connect(addr).is_ok()
+            ended || listens(proxy.child.id(), addr.port())
         });
         assert!(!ended || proxy.log().contains("in use"), "{kind:?} has ended:\n{}", proxy.log());
         (!ended).then_some(proxy)
@@ -228,6 +228,23 @@ impl Proxy {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// Whether the process itself listens on the port: another one may have taken it meanwhile, while nginx goes on trying.
+fn listens(process: u32, port: u16) -> bool {
+    const LISTENING: &str = "0A";
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let local = format!(":{port:04X}");
+    let inodes: Vec<String> = tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|columns| columns[1].ends_with(&local) && columns[3] == LISTENING)
+        .map(|columns| format!("socket:[{}]", columns[9]))
+        .collect();
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let mut files = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    files.any(|file| inodes.iter().any(|inode| file.as_os_str() == inode.as_str()))
 }
 
 impl Drop for Proxy {
