@@ -28,8 +28,8 @@ const QUERY_LINES: usize = 10_000;
 /// Queries that one page of the log may take: 100, so that a request whose filter matches little looks at a million lines,
 /// and is answered within a second.
 const PAGE_QUERIES: usize = 100;
-/// Queries that wait at most, far more than connections: 65,536. Only while the disk hangs there are so many, and then
-/// further ones are refused.
+/// Queries that wait at most: 65,536, far more than there are connections. There are so many only while the disk hangs, and
+/// then further ones are not taken.
 const MOST_QUERIES: usize = 64 * 1_024;
 /// How long a caller waits for a page: 10 s.
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub trait PageSink: Send + 'static {
 }
 
 enum Query {
-    /// Not held for it alone: a session that has ended frees its socket.
+    /// Weak, so that a session that has ended frees its socket.
     Replay(Weak<Subscriber>, u64),
     /// For a caller that waits until this time.
     Page(Instant, Ask),
@@ -88,7 +88,8 @@ enum Ask {
 /// Handle to the history thread; cheap to clone.
 #[derive(Clone)]
 pub struct History {
-    /// A connection has one query at a time, but those that a client no longer waits for stay while the disk hangs.
+    /// Bounded by [`MOST_QUERIES`]: a connection has one query at a time, but while the disk hangs, those stay that nobody
+    /// waits for any more.
     queries: Sender<Query>,
 }
 
@@ -194,7 +195,8 @@ impl Queries {
     }
 
     /// Starts the thread on this log. It ends with [`History::close`], or when the last [`History`] is dropped. `damaged` is
-    /// called on it with each [`StoreError::Damaged`] that a reading ends with; other errors are logged. `sentinel` is dropped when it ends, also by a panic.
+    /// called on it with each [`StoreError::Damaged`] that a reading ends with; other errors are logged. `sentinel` is
+    /// dropped when it ends, also by a panic.
     ///
     /// # Errors
     /// When the system refuses another thread.
@@ -209,12 +211,18 @@ impl Queries {
         thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || {
             let _sentinel = sentinel;
             for query in self.0 {
-                if let Query::Close(reply) = query {
-                    drop(log);
-                    let _ = reply.send(());
-                    return;
+                match query {
+                    Query::Replay(subscriber, after) => log.replay(&subscriber, after),
+                    Query::Page(until, ask) if Instant::now() < until => log.answer(ask),
+                    // Nobody waits for an answer that is late.
+                    Query::Page(..) => {}
+                    Query::Rates(reading, history) => log.add_rates(reading, history),
+                    Query::Close(reply) => {
+                        drop(log);
+                        let _ = reply.send(());
+                        return;
+                    }
                 }
-                log.answer(query);
             }
         })
     }
@@ -229,48 +237,34 @@ struct Log<L, S, D> {
 }
 
 impl<L: LogSource, S: PageSink, D: FnMut(&StoreError)> Log<L, S, D> {
-    fn answer(&mut self, query: Query) {
-        match query {
-            Query::Replay(subscriber, after) => {
-                // It may have ended meanwhile.
-                if let Some(subscriber) = subscriber.upgrade().filter(|subscriber| !subscriber.is_closed()) {
-                    let orders = self.orders(after);
-                    self.sink.take_page(ReplayPage { subscriber, after, orders });
-                }
-            }
-            Query::Page(until, ask) => {
-                // Nobody waits for an answer that is late.
-                if Instant::now() < until {
-                    self.answer_page(ask);
-                }
-            }
-            Query::Rates(mut reading, history) => {
-                let through = reading.through();
-                let add = |seq, product, at_ms, amount| reading.add(seq, product, at_ms, amount);
-                // After an error the next request for rates begins again.
-                match self.read(|source| source.amounts(through, QUERY_LINES, add)) {
-                    Ok(()) if reading.end_page(QUERY_LINES) => {
-                        let _ = history.queries.send(Query::Rates(reading, history.clone()));
-                    }
-                    Ok(()) => reading.finish(),
-                    Err(_) => {}
-                }
-            }
-            Query::Close(_) => {}
-        }
-    }
-
-    fn orders(&mut self, after: u64) -> Orders {
-        match self.read(|source| source.publications(after, REPLAY_PAGE)) {
+    fn replay(&mut self, subscriber: &Weak<Subscriber>, after: u64) {
+        // It may have ended meanwhile.
+        let Some(subscriber) = subscriber.upgrade().filter(|subscriber| !subscriber.is_closed()) else { return };
+        let orders = match self.read(|source| source.publications(after, REPLAY_PAGE)) {
             Ok(Some(publications)) => Orders::Read(publications),
             Ok(None) => Orders::Lost,
             Err(error) if error.is_io_error() => Orders::Lost,
             Err(_) => Orders::Unreadable,
+        };
+        self.sink.take_page(ReplayPage { subscriber, after, orders });
+    }
+
+    /// Adds a page to the rates. After an error the next request for rates begins again.
+    fn add_rates(&mut self, mut reading: Reading, history: History) {
+        let through = reading.through();
+        let add = |seq, product, at_ms, amount| reading.add(seq, product, at_ms, amount);
+        match self.read(|source| source.amounts(through, QUERY_LINES, add)) {
+            Ok(()) if reading.end_page(QUERY_LINES) => {
+                let queries = history.queries.clone();
+                let _ = queries.send(Query::Rates(reading, history));
+            }
+            Ok(()) => reading.finish(),
+            Err(_) => {}
         }
     }
 
-    /// An error drops the sender, which tells the caller.
-    fn answer_page(&mut self, ask: Ask) {
+    /// Answers a caller. An error drops the sender, which tells it.
+    fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Log { after, limit, filter, reply } => {
                 let page = self.read(|source| source.page(after, limit, &filter, QUERY_LINES as u64));

@@ -1,6 +1,8 @@
 //! The history thread on real files.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::{env, fs, process};
 
 use super::*;
@@ -206,4 +208,42 @@ fn a_page_without_matches_does_not_go_on_from_an_order_that_is_not_published() {
         let log = Log::new("next", &orders, unpublished);
         assert_eq!(log.page_of(1, 0, 10, rare), (vec![], next), "{unpublished} are not published");
     }
+}
+
+/// Counts the pages that are read.
+struct Counted(Arc<AtomicUsize>);
+
+impl PageSink for Counted {
+    fn take_page(&self, _page: ReplayPage) {}
+
+    fn published(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed);
+        u64::MAX
+    }
+}
+
+/// As many as callers leave that have given up while the disk hangs.
+#[test]
+fn queries_that_wait_are_bounded_and_late_ones_are_not_answered() {
+    let folder = env::temp_dir().join(format!("ordercast-history-bound-{}", process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    write(&folder, &[(0, 1, 5)]);
+    let (history, queries) = prepare();
+    let (late, log) = (Instant::now(), |reply| Ask::Log { after: 0, limit: 1, filter: Filter::default(), reply });
+    for _ in 0..MOST_QUERIES {
+        assert!(history.ask(late, log).is_err());
+    }
+    assert!(history.report(1).is_err(), "without waiting for it");
+    assert_eq!(queries.waiting(), MOST_QUERIES);
+    let path = crate::store::files::data_file(&folder).unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    queries.start(LogReader::new(&path), Counted(answered.clone()), |_| {}, ()).unwrap();
+    let begun = Instant::now();
+    while history.page(0, 1, Filter::default()).is_none() {
+        assert!(begun.elapsed() < DEADLINE, "there is room again");
+        thread::yield_now();
+    }
+    assert_eq!(answered.load(Relaxed), 1, "the one that was waited for");
+    history.close(Instant::now() + DEADLINE);
+    let _ = fs::remove_dir_all(&folder);
 }
