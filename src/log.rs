@@ -21,8 +21,8 @@ use crate::tally::rfc3339;
 
 /// Lines that wait while nobody reads standard error; further ones are dropped and counted.
 const WAITING: usize = 64;
-/// How long [`Log::flush`] waits for the last lines: 200 ms.
-const FLUSH: Duration = Duration::from_millis(200);
+/// How long [`Log::flush`] waits for the last lines, which may say why the program ends: 1 s, long enough on a busy machine.
+const FLUSH: Duration = Duration::from_secs(1);
 /// The thread's stack.
 const STACK_BYTES: usize = 64 * 1024;
 /// How often a repeated failure is logged: once a minute.
