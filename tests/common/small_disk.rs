@@ -30,6 +30,14 @@ impl SmallDisk {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// Lets nothing be written any more, or again.
+    #[track_caller]
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let how = if is_read_only { "remount,ro" } else { "remount,rw" };
+        let status = Command::new("mount").args(["-o", how]).arg(self.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{how}");
+    }
 }
 
 impl Drop for SmallDisk {

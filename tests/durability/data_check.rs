@@ -14,6 +14,20 @@ fn damage(data: &Path) {
     swap_leaves_of_keys(&data.join(DATA_FILE));
 }
 
+/// Overwrites pages of one kind in the data file of a server that has stopped: of those at places from 0 to the number of
+/// pages, the ones that `is_hit` names.
+#[track_caller]
+fn overwrite(data: &Path, is_of_kind: fn(&[u8]) -> bool, is_hit: fn(usize, usize) -> bool) {
+    let path = data.join(DATA_FILE);
+    let mut bytes = fs::read(&path).expect("a file");
+    let pages: Vec<_> = bytes.chunks_mut(PAGE_BYTES).filter(|page| is_of_kind(page)).collect();
+    let count = pages.len();
+    assert!(count > 2);
+    let hit = pages.into_iter().enumerate().filter(|(place, _)| is_hit(*place, count));
+    hit.for_each(|(_, page)| page.fill(0xff));
+    fs::write(&path, bytes).expect("a file");
+}
+
 fn start(data: &Path) -> Server {
     Server::builder().data(data).start()
 }
@@ -149,14 +163,8 @@ fn the_check_waits_while_the_log_is_large() {
 fn damage_that_an_order_meets_stops_orders_and_is_logged() {
     let temp = TempDir::new();
     filled(temp.path()).terminate();
-    let path = temp.path().join(DATA_FILE);
-    let mut bytes = fs::read(&path).expect("a file");
     // All but the first and the last one, which a start reads.
-    let mut pages: Vec<_> = bytes.chunks_mut(PAGE_BYTES).filter(|page| has_keys(page)).collect();
-    let between = 1..pages.len() - 1;
-    assert!(!between.is_empty());
-    pages[between].iter_mut().for_each(|page| page.fill(0xff));
-    fs::write(&path, bytes).expect("a file");
+    overwrite(temp.path(), has_keys, |place, count| (1..count - 1).contains(&place));
     let server = start(temp.path());
     let mut client = server.client();
     assert_eq!(client.get("/readyz").status, 200, "not known yet");
@@ -169,7 +177,7 @@ fn damage_that_an_order_meets_stops_orders_and_is_logged() {
     assert_eq!(server.totals().len(), 3);
 }
 
-/// Whether a page is a leaf of the log.
+/// Whether a page is a leaf of the log with orders that [`fill`] posts.
 fn has_keyed_orders(page: &[u8]) -> bool {
     page.windows(5).filter(|five| five == b"till-").count() > 20 && !has_keys(page)
 }
@@ -179,12 +187,8 @@ fn has_keyed_orders(page: &[u8]) -> bool {
 fn damage_that_a_reader_of_the_log_meets_stops_orders_and_is_logged() {
     let temp = TempDir::new();
     filled(temp.path()).terminate();
-    let path = temp.path().join(DATA_FILE);
-    let mut bytes = fs::read(&path).expect("a file");
-    let mut pages: Vec<_> = bytes.chunks_mut(PAGE_BYTES).filter(|page| has_keyed_orders(page)).collect();
-    // A start reads the first and the last one.
-    pages[1].fill(0xff);
-    fs::write(&path, bytes).expect("a file");
+    // The second one: a start reads the first and the last.
+    overwrite(temp.path(), has_keyed_orders, |place, _| place == 1);
     let server = start(temp.path());
     let mut client = server.client();
     client.get("/log").problem(503);

@@ -139,17 +139,13 @@ fn a_read_only_file_system_is_named_and_orders_are_taken_when_it_is_writable_aga
     let mut server = Server::builder().data(&data).start();
     server.client().order("A1", 1);
     server.terminate();
-    let remount = |how: &str| {
-        let status = Command::new("mount").args(["-o", how]).arg(disk.path()).status();
-        assert!(status.is_ok_and(|status| status.success()), "{how}");
-    };
-    remount("remount,ro");
+    disk.set_read_only(true);
     let server = Server::builder().data(&data).start();
     expect_rejected(&server);
     expect_words(&server.log(), &["the file system of", "is read-only", "mounted for writing"]);
     let check = ordercast(&data, &["check", "--data", "."], &[]);
     assert_eq!(check.code, Some(0), "{check:?}");
-    remount("remount,rw");
+    disk.set_read_only(false);
     wait_until(DEADLINE, "it can be written", || server.client().get("/readyz").status == 200);
     server.client().order("A1", 1);
     assert_eq!(server.total("A1"), 5);
