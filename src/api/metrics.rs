@@ -60,7 +60,7 @@ impl Metrics {
             Readiness::Ready => None,
             Readiness::Failing(Rejection::StoreFull | Rejection::StoreAtCap) => Some("store_full"),
             Readiness::Away | Readiness::Failing(Rejection::StoreAway) => Some("store_away"),
-            Readiness::Failing(Rejection::StoreUnusable(_)) => Some("store_unusable"),
+            Readiness::Failing(Rejection::StoreUnusable(_) | Rejection::StoreForbidden) => Some("store_unusable"),
             Readiness::Failing(_) => Some("store_failed"),
             Readiness::Hanging => Some("store_hangs"),
         };

@@ -17,7 +17,7 @@ use crate::http::request::Request;
 use crate::http::response::{Answer, JSON, allow_origin};
 use crate::http::service::{self, Opening};
 use crate::json;
-use crate::ledger::{LedgerHandle, Readiness, Rejection};
+use crate::ledger::{FORBIDDEN, LedgerHandle, Readiness, Rejection};
 use crate::live::fanout::{Counts, FanoutHandle, Feed, Format, Options, Subscription};
 use crate::tally::catalog::{CategoryIndex, ProductIndex, SharedCatalog};
 use crate::tally::order::Key;
@@ -321,6 +321,7 @@ impl Routes {
                  be old, until it does"
                     .to_owned()
             }
+            Readiness::Failing(Rejection::StoreForbidden) => format!("{FORBIDDEN}; orders are rejected"),
             Readiness::Failing(Rejection::StoreUnusable(what)) => format!("{what}; orders are rejected"),
             Readiness::Failing(_) => "the last commit failed; orders are rejected until one succeeds".to_owned(),
             Readiness::Hanging => "the disk does not answer; orders are rejected until it does".to_owned(),

@@ -286,9 +286,11 @@ pub(super) fn rejected(rejection: &Rejection) -> Problem {
         Rejection::TotalOutOfRange | Rejection::NotInCatalog(_) | Rejection::KeyReused => (422, false),
         Rejection::Unknown => (500, false),
         Rejection::StoreFull | Rejection::StoreAtCap | Rejection::KeysFull => (507, true),
-        Rejection::StoreRefused | Rejection::StoreUnusable(_) | Rejection::StoreHangs | Rejection::StoreAway => {
-            (503, true)
-        }
+        Rejection::StoreRefused
+        | Rejection::StoreForbidden
+        | Rejection::StoreUnusable(_)
+        | Rejection::StoreHangs
+        | Rejection::StoreAway => (503, true),
     };
     let problem = Problem::new(status, rejection.to_string());
     if is_temporary { problem.with("Retry-After", RETRY_AFTER_SECONDS) } else { problem }

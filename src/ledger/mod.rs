@@ -41,7 +41,7 @@ pub use health::Readiness;
 pub use local::LocalEngine;
 #[cfg(feature = "postgres")]
 pub use postgres::{Following, PostgresEngine, View};
-pub use rejection::Rejection;
+pub use rejection::{FORBIDDEN, Rejection};
 pub use reply::{Outcome, Reply};
 pub use request::{Order, Request};
 

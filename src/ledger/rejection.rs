@@ -39,6 +39,8 @@ pub enum Rejection {
     StoreAtCap,
     /// The disk failed: try again.
     StoreRefused,
+    /// The data file may not be written: try again when the operator has acted.
+    StoreForbidden,
     /// The data file was moved, replaced or damaged, as the text says: try again when the operator has acted.
     StoreUnusable(String),
     /// The disk or the database does not answer: try again.
@@ -86,7 +88,7 @@ impl Rejection {
             Self::KeysFull => 7,
             Self::StoreFull | Self::StoreAtCap => 8,
             Self::StoreRefused => 9,
-            Self::StoreUnusable(_) => 10,
+            Self::StoreUnusable(_) | Self::StoreForbidden => 10,
             Self::StoreHangs => 11,
             Self::StoreAway => 12,
             Self::Unknown => 13,
@@ -94,6 +96,10 @@ impl Rejection {
         }
     }
 }
+
+/// What is said of [`Rejection::StoreForbidden`].
+pub const FORBIDDEN: &str = "the data file cannot be written, because of its permissions or of a read-only file system; \
+                             the operator finds the cause in the server's log";
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,9 +122,11 @@ impl fmt::Display for Rejection {
             Self::StoreFull => write!(f, "no space is left for the data; nothing was counted, try again later"),
             Self::StoreAtCap => write!(
                 f,
-                "the data file has reached --max-data-bytes; nothing was counted, try again when the operator has raised it"
+                "the data file has reached --max-data-bytes; nothing was counted, try again when the operator has raised \
+                 that or made room"
             ),
             Self::StoreRefused => write!(f, "the data could not be written; nothing was counted, try again"),
+            Self::StoreForbidden => write!(f, "{FORBIDDEN}; nothing was counted"),
             Self::StoreUnusable(what) => write!(f, "{what}; nothing was counted"),
             Self::StoreHangs => {
                 write!(f, "the disk does not answer; nothing was counted, try again later")
@@ -161,11 +169,7 @@ impl From<&StoreError> for Rejection {
             StoreError::Damaged(_) => Self::StoreUnusable(
                 "the data file is damaged; the operator has to repair it or to restore a backup".to_owned(),
             ),
-            _ if error.forbids_writing_only() => Self::StoreUnusable(
-                "the data file cannot be written, because of its permissions or of a read-only file system; the \
-                 operator finds the cause in the server's log"
-                    .to_owned(),
-            ),
+            _ if error.forbids_writing_only() => Self::StoreForbidden,
             _ => Self::StoreRefused,
         }
     }

@@ -188,7 +188,9 @@ fn examine_log(connection: &Connection, findings: &mut Findings) -> rusqlite::Re
         Some(first_seq) => {
             let what = match first_lines(connection)? {
                 0 => counted(count, "order"),
-                lines => format!("{} and {}", counted(count - lines, "order"), counted(lines, "new product")),
+                lines => {
+                    format!("{} and {}", counted(count.saturating_sub(lines), "order"), counted(lines, "new product"))
+                }
             };
             format!("{what}, numbers {first_seq} to {last_seq}")
         }

@@ -28,8 +28,8 @@ const STATEMENTS: usize = 16;
 /// Orders after which their keys and totals are moved to the tables of keys and of products: the start after a kill reads
 /// so many, in some ten milliseconds.
 const MOVED_ORDERS: u64 = 16 * 1024;
-/// How often a commit may delete what need not be kept, before it fails because the file has reached its cap: 16 times, some
-/// 16,000 rows. The next commit or probe goes on.
+/// How often a commit to a file at its cap deletes what need not be kept before it fails: 16 times, some 16,000 rows. The
+/// next commit or probe goes on.
 const ROOM_PASSES: u32 = 16;
 /// The bytes of the write-ahead log's header, and of each frame's beside its page (SQLite's file format, section 4.1).
 const LOG_HEADER_BYTES: u64 = 32;
@@ -187,8 +187,8 @@ impl Session {
         result
     }
 
-    /// Deletes old keys and orders in a transaction of its own, which moves nothing: what is moved needs pages, and may need
-    /// more than are freed with it. Returns whether there was something to delete.
+    /// Deletes old keys and orders in a transaction of its own, which moves nothing: what is moved may need more pages than
+    /// are freed with it. Returns whether there was something to delete.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let kept = |session: &Self| (session.first_seq, session.keys.count());
         let before = kept(self);
@@ -197,8 +197,8 @@ impl Session {
     }
 
     fn write(&mut self, changes: &[Change], aim: Aim) -> Result<(), StoreError> {
-        let cap = self.cap();
-        let describe = |error| committing(error, &cap);
+        let (path, cap) = (self.path.clone(), self.retention.data_bytes);
+        let describe = |error| committing(error, &path, cap);
         self.compare_files()?;
         // Until these succeed nothing is written, so an error here is final.
         if self.has_failed_commit {
@@ -242,16 +242,10 @@ impl Session {
     pub(super) fn find_key(&mut self, key: &Key) -> Result<Option<KeyUse>, StoreError> {
         if !self.in_doubt.is_empty() {
             self.compare_files()?;
-            let cap = self.cap();
-            self.take_back_in_doubt().map_err(|error| committing(error, &cap))?;
+            self.take_back_in_doubt().map_err(|error| committing(error, &self.path, self.retention.data_bytes))?;
         }
         let Self { keys, connection, retention, clock, .. } = self;
         Ok(keys.find(connection, key, || oldest_key_ms(retention, clock.now_ms()))?)
-    }
-
-    /// The most bytes that the file may take, if it has a cap, and its path.
-    fn cap(&self) -> (Option<u64>, Arc<Path>) {
-        (self.retention.data_bytes, self.path.clone())
     }
 
     pub(super) fn has_room_for_key(&self, pending: usize) -> Result<bool, StoreError> {
@@ -399,8 +393,8 @@ fn log_bytes(connection: &Connection, page_bytes: u64) -> rusqlite::Result<u64> 
     })
 }
 
-/// An error during a commit to the file with this path, which may have a cap.
-fn committing(error: rusqlite::Error, (cap, path): &(Option<u64>, Arc<Path>)) -> StoreError {
+/// An error during a commit to the file at `path`, which may grow to `cap` bytes.
+fn committing(error: rusqlite::Error, path: &Path, cap: Option<u64>) -> StoreError {
     match cap {
         // SQLite reports a full disk and a file at its cap with the same code.
         Some(bytes) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && has_room(folder_of(path)) => {
